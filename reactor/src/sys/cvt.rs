@@ -1,0 +1,83 @@
+//! What a system call returned, as a `Result`.
+
+use std::io;
+
+use libc::c_int;
+
+/// Turns the -1 of a failed call into the error that `errno` holds.
+pub(super) fn cvt(result: c_int) -> io::Result<c_int> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Turns the result of a read or write into a count or an error.
+pub(super) fn cvt_size(result: libc::ssize_t) -> io::Result<usize> {
+    // Only -1 is negative, so the conversion fails exactly when the call did.
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+/// Repeats a call for as long as a signal interrupts it. Not for waits: see [`waited`].
+pub(super) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+/// Turns the result of a wait into the number of events, `None` if a signal ended it.
+pub(super) fn waited(result: c_int) -> io::Result<Option<usize>> {
+    match cvt(result) {
+        // Not negative once `cvt` has let it pass.
+        Ok(n_events) => Ok(Some(n_events as usize)),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Puts a sentence in front of a system's error and keeps its kind; the original is its source.
+pub(super) fn explain(error: io::Error, sentence: String) -> io::Error {
+    io::Error::new(error.kind(), Explained { sentence, source: error })
+}
+
+#[derive(Debug)]
+struct Explained {
+    sentence: String,
+    source: io::Error,
+}
+
+impl std::fmt::Display for Explained {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.sentence, self.source)
+    }
+}
+
+impl std::error::Error for Explained {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interrupted_call_is_made_again() {
+        let mut n_calls = 0;
+        let result = retry(|| {
+            n_calls += 1;
+            if n_calls < 3 { Err(io::Error::from_raw_os_error(libc::EINTR)) } else { Ok(n_calls) }
+        });
+        assert_eq!(result.unwrap(), 3);
+    }
+
+    #[test]
+    fn an_explained_error_keeps_kind_and_errno() {
+        let error = explain(io::Error::from_raw_os_error(libc::EPERM), "register".to_owned());
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        let source = std::error::Error::source(error.get_ref().unwrap()).unwrap();
+        let source: &io::Error = source.downcast_ref().unwrap();
+        assert_eq!(source.raw_os_error(), Some(libc::EPERM));
+    }
+}

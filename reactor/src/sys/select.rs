@@ -1,0 +1,404 @@
+//! select(2): on every system, up to `FD_SETSIZE` descriptors.
+//!
+//! Quirks, each with its consequence below:
+//! - `FD_SET` beyond `FD_SETSIZE` writes past the set: such a descriptor is refused before any
+//!   bit is touched.
+//! - One closed descriptor fails the whole call with EBADF, and the ready ones are not told: the
+//!   closed ones are looked for, reported as invalid once and taken out, and the others are
+//!   served in the same wait.
+//! - The sets are overwritten: each wait works on a copy.
+//! - There are three facts only. A hang-up is readable, an error readable and writable, and the
+//!   exceptional set means out-of-band data: so that is all that is reported.
+//! - A number that was closed and given to another file while registered is watched like its
+//!   predecessor: nothing in the call could tell them apart.
+//! - The order of the scan is ours: it begins where the last full batch ended.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::ptr;
+use std::time::Duration;
+
+use crate::{
+    Backend, Event, Events, Interest, Mode, Notifier, Readiness, Registration, Selector,
+    SystemCalls, Token,
+};
+
+use super::cvt::{cvt, waited};
+use super::fork::ForkGuard;
+use super::os::FdSetWord;
+use super::table::{Closed, Table, check_no_edge};
+use super::wait::{Wait, to_timespec};
+use super::wake::Alarm;
+
+/// The number of descriptors that a set has room for.
+const CAPACITY: usize = libc::FD_SETSIZE as usize;
+
+/// Waits with select(2).
+#[derive(Debug)]
+pub(super) struct SelectSelector {
+    table: Table<()>,
+    /// What the kernel is asked: armed entries and the alarm.
+    asked: Sets,
+    /// Invariant: above every bit in `asked`.
+    n_fds: usize,
+    /// Where the next scan begins.
+    cursor: usize,
+    closed: Closed,
+    alarm: Alarm,
+    fork: ForkGuard,
+    n_waits: u64,
+}
+
+impl SelectSelector {
+    pub(super) fn new() -> io::Result<SelectSelector> {
+        let alarm = Alarm::new()?;
+        let alarm_fd = alarm.fd();
+        check_range("open", alarm_fd)?;
+        let mut asked = Sets::default();
+        asked.insert(alarm_fd as usize, Interest::READABLE);
+        Ok(SelectSelector {
+            table: Table::new(),
+            asked,
+            n_fds: alarm_fd as usize + 1,
+            cursor: 0,
+            closed: Closed::default(),
+            alarm,
+            fork: ForkGuard::new(),
+            n_waits: 0,
+        })
+    }
+
+    /// Asks the kernel once: `Ok(None)` if a signal came, otherwise the sets and their bit count.
+    fn ask(&mut self, timeout: Option<Duration>) -> io::Result<Option<(Sets, usize)>> {
+        let mut found = self.asked.clone();
+        let timespec = timeout.map(to_timespec);
+        let timespec = timespec.as_ref().map_or(ptr::null(), ptr::from_ref);
+        self.n_waits += 1;
+        // SAFETY:
+        // 1. Each set is a local with the layout of `fd_set` (see `FdSet`), and `n_fds` is at
+        //    most FD_SETSIZE, since `check_range` let no larger number in.
+        // 2. `timespec` is null or points to a local that outlives the call.
+        // 3. A null mask leaves the signal mask alone.
+        let result = waited(unsafe {
+            libc::pselect(
+                self.n_fds as libc::c_int,
+                found.read.as_mut_ptr(),
+                found.write.as_mut_ptr(),
+                found.except.as_mut_ptr(),
+                timespec,
+                ptr::null(),
+            )
+        })?;
+        Ok(result.map(|n_bits| (found, n_bits)))
+    }
+
+    /// Turns bits into events, and reports whether there was a notification.
+    fn collect(&mut self, mut found: Sets, n_bits: usize, events: &mut Events) -> io::Result<bool> {
+        let mut n_left = n_bits;
+        let mut notified = false;
+        let alarm_fd = self.alarm.fd() as usize;
+        if n_left > 0 && found.read.contains(alarm_fd) {
+            found.read.remove(alarm_fd);
+            n_left -= 1;
+            notified = self.alarm.drain()?;
+        }
+        let begin = if self.cursor < self.n_fds { self.cursor } else { 0 };
+        for range in [begin..self.n_fds, 0..begin] {
+            let mut from = range.start;
+            while n_left > 0
+                && let Some(fd) = found.next(from, range.end)
+            {
+                if events.is_full() {
+                    self.cursor = fd;
+                    return Ok(notified);
+                }
+                let readiness = found.readiness(fd);
+                n_left -= readiness.1;
+                self.report(fd as RawFd, readiness.0, events);
+                from = fd + 1;
+            }
+        }
+        Ok(notified)
+    }
+
+    fn report(&mut self, fd: RawFd, readiness: Readiness, events: &mut Events) {
+        let Some(entry) = self.table.get_mut(fd) else { return };
+        events.push(Event { token: entry.token, readiness });
+        if entry.mode == Mode::OneShot {
+            entry.armed = false;
+            self.asked.remove(fd as usize);
+        }
+    }
+
+    /// Takes the descriptors out that made the call fail.
+    fn find_closed(&mut self) {
+        let armed = self.table.iter().filter(|(_, entry)| entry.armed);
+        let closed: Vec<RawFd> = armed.map(|(fd, _)| fd).filter(|&fd| !is_open(fd)).collect();
+        for fd in closed {
+            self.asked.remove(fd as usize);
+            self.closed.add(&mut self.table, fd);
+        }
+    }
+}
+
+impl Selector for SelectSelector {
+    fn backend(&self) -> Backend {
+        Backend::Select
+    }
+
+    fn supports(&self, mode: Mode) -> bool {
+        mode != Mode::Edge
+    }
+
+    fn register(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        token: Token,
+        interest: Interest,
+        mode: Mode,
+    ) -> io::Result<()> {
+        let fd = fd.as_raw_fd();
+        self.fork.check()?;
+        check_no_edge("register", "select", fd, mode)?;
+        check_range("register", fd)?;
+        self.table.check_new(fd, interest)?;
+        self.table.insert(fd, token, interest, mode, ());
+        self.asked.insert(fd as usize, interest);
+        self.n_fds = self.n_fds.max(fd as usize + 1);
+        Ok(())
+    }
+
+    fn modify(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        token: Token,
+        interest: Interest,
+        mode: Mode,
+    ) -> io::Result<()> {
+        let fd = fd.as_raw_fd();
+        self.fork.check()?;
+        check_no_edge("modify", "select", fd, mode)?;
+        let entry = self.table.to_modify(fd, interest)?;
+        (entry.token, entry.interest, entry.mode, entry.armed) = (token, interest, mode, true);
+        self.asked.remove(fd as usize);
+        self.asked.insert(fd as usize, interest);
+        self.n_fds = self.n_fds.max(fd as usize + 1);
+        Ok(())
+    }
+
+    fn unregister(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        let fd = fd.as_raw_fd();
+        self.fork.check()?;
+        self.table.remove(fd)?;
+        self.asked.remove(fd as usize);
+        Ok(())
+    }
+
+    fn select(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+        self.fork.check()?;
+        events.clear();
+        self.n_fds = self.asked.end(self.n_fds);
+        let mut wait = Wait::begin(timeout);
+        loop {
+            self.closed.report(&self.table, events);
+            if events.is_full() {
+                return Ok(());
+            }
+            if !events.is_empty() {
+                wait.only_look();
+            }
+            let (found, n_bits) = match self.ask(wait.slice()) {
+                Ok(Some(found)) => found,
+                Ok(None) => return Ok(()),
+                Err(error) if error.raw_os_error() == Some(libc::EBADF) => {
+                    self.find_closed();
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let notified = self.collect(found, n_bits, events)?;
+            if notified || !events.is_empty() || !wait.goes_on() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn notifier(&self) -> Notifier {
+        self.alarm.notifier()
+    }
+
+    fn get(&self, fd: BorrowedFd<'_>) -> Option<Registration> {
+        self.table.registration(fd.as_raw_fd())
+    }
+
+    fn registrations(&self) -> Vec<Registration> {
+        self.table.registrations()
+    }
+
+    fn system_calls(&self) -> SystemCalls {
+        SystemCalls { waits: self.n_waits, controls: 0 }
+    }
+}
+
+fn check_range(call: &str, fd: RawFd) -> io::Result<()> {
+    if fd as usize >= CAPACITY { Err(out_of_range(call, fd)) } else { Ok(()) }
+}
+
+#[cold]
+fn out_of_range(call: &str, fd: RawFd) -> io::Error {
+    let message = format!(
+        "{call}: fd {fd} is beyond select's limit (FD_SETSIZE, {CAPACITY}): use another backend"
+    );
+    io::Error::new(io::ErrorKind::InvalidInput, message)
+}
+
+fn is_open(fd: RawFd) -> bool {
+    // SAFETY: F_GETFD takes no pointers and changes nothing, whatever the number.
+    cvt(unsafe { libc::fcntl(fd, libc::F_GETFD) }).is_ok()
+}
+
+#[derive(Clone, Debug, Default)]
+struct Sets {
+    read: FdSet,
+    write: FdSet,
+    except: FdSet,
+}
+
+impl Sets {
+    fn insert(&mut self, fd: usize, interest: Interest) {
+        if interest.is_readable() {
+            self.read.insert(fd);
+        }
+        if interest.is_writable() {
+            self.write.insert(fd);
+        }
+        if interest.is_priority() {
+            self.except.insert(fd);
+        }
+    }
+
+    fn remove(&mut self, fd: usize) {
+        self.read.remove(fd);
+        self.write.remove(fd);
+        self.except.remove(fd);
+    }
+
+    fn word(&self, index: usize) -> FdSetWord {
+        self.read.0[index] | self.write.0[index] | self.except.0[index]
+    }
+
+    /// Finds the first descriptor in any set from `from` and before `end`.
+    fn next(&self, from: usize, end: usize) -> Option<usize> {
+        if from >= end {
+            return None;
+        }
+        let mut index = from / WORD_BITS;
+        let mut word = self.word(index) & (FdSetWord::MAX << (from % WORD_BITS));
+        while word == 0 {
+            index += 1;
+            if index * WORD_BITS >= end {
+                return None;
+            }
+            word = self.word(index);
+        }
+        let fd = index * WORD_BITS + word.trailing_zeros() as usize;
+        (fd < end).then_some(fd)
+    }
+
+    /// Returns the number after the largest descriptor, which is below `bound`.
+    fn end(&self, bound: usize) -> usize {
+        let words = (0..bound.div_ceil(WORD_BITS)).rev();
+        let last = words.map(|index| (index, self.word(index))).find(|(_, word)| *word != 0);
+        last.map_or(0, |(index, word)| (index + 1) * WORD_BITS - word.leading_zeros() as usize)
+    }
+
+    /// Returns what the sets say of `fd`, and how many of them do.
+    fn readiness(&self, fd: usize) -> (Readiness, usize) {
+        let facts = [
+            (&self.read, Readiness::READABLE),
+            (&self.write, Readiness::WRITABLE),
+            (&self.except, Readiness::PRIORITY),
+        ];
+        let mut readiness = Readiness::NONE;
+        let mut n_sets = 0;
+        for (_, fact) in facts.iter().filter(|(set, _)| set.contains(fd)) {
+            readiness |= *fact;
+            n_sets += 1;
+        }
+        (readiness, n_sets)
+    }
+}
+
+const WORD_BITS: usize = FdSetWord::BITS as usize;
+
+/// An `fd_set` whose words can be looked at.
+#[derive(Clone, Debug)]
+#[repr(C, align(8))]
+struct FdSet([FdSetWord; CAPACITY / WORD_BITS]);
+
+const _: () = assert!(
+    size_of::<FdSet>() == size_of::<libc::fd_set>()
+        && align_of::<FdSet>() >= align_of::<libc::fd_set>()
+);
+
+impl FdSet {
+    fn insert(&mut self, fd: usize) {
+        self.0[fd / WORD_BITS] |= 1 << (fd % WORD_BITS);
+    }
+
+    fn remove(&mut self, fd: usize) {
+        self.0[fd / WORD_BITS] &= !(1 << (fd % WORD_BITS));
+    }
+
+    fn contains(&self, fd: usize) -> bool {
+        self.0[fd / WORD_BITS] >> (fd % WORD_BITS) & 1 == 1
+    }
+
+    fn as_mut_ptr(&mut self) -> *mut libc::fd_set {
+        ptr::from_mut(self).cast()
+    }
+}
+
+impl Default for FdSet {
+    fn default() -> FdSet {
+        FdSet([0; CAPACITY / WORD_BITS])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_has_the_layout_of_the_system() {
+        for fd in [0, 1, 31, 32, 63, 64, 65, 1_000, CAPACITY - 1] {
+            let mut set = FdSet::default();
+            set.insert(fd);
+            // SAFETY: `set` has the size and alignment of an `fd_set`, and `fd` is within it.
+            assert!(unsafe { libc::FD_ISSET(fd as libc::c_int, set.as_mut_ptr()) });
+            set.remove(fd);
+            assert_eq!(set.0, FdSet::default().0);
+        }
+    }
+
+    #[test]
+    fn next_finds_every_member_in_order() {
+        let members = [0, 1, 63, 64, 127, 500, CAPACITY - 1];
+        let mut sets = Sets::default();
+        for fd in members {
+            sets.insert(fd, Interest::WRITABLE);
+        }
+        let mut found = Vec::new();
+        let mut from = 0;
+        while let Some(fd) = sets.next(from, CAPACITY) {
+            found.push(fd);
+            from = fd + 1;
+        }
+        assert_eq!(found, members);
+        assert_eq!(sets.next(2, 63), None);
+        assert_eq!(sets.end(CAPACITY), CAPACITY);
+        sets.remove(CAPACITY - 1);
+        assert_eq!(sets.end(CAPACITY), 501);
+        assert_eq!(Sets::default().end(CAPACITY), 0);
+    }
+}

@@ -1,0 +1,332 @@
+//! Signals as a descriptor that becomes readable.
+//!
+//! The handler does one thing: it writes to the [`WakeFd`] of each listener. Everything else
+//! happens where the descriptor is read. Listeners sit in a fixed array of atomics, so that the
+//! handler takes no lock and allocates nothing:
+//!
+//! ```text
+//!              listen                    drop (1)                  drop (2): nobody writes any more
+//!   free ──────────────────▶ listening ─────────────▶ leaving ──────────────────────────▶ free
+//!   signum 0                 signum n                 signum 0, n_writing > 0             fd closed
+//! ```
+//!
+//! A handler that found the slot in `listening` counts itself in `n_writing` and looks again
+//! before it writes; a listener that leaves waits until that count is zero, so no handler ever
+//! writes to a number that has gone to another file.
+
+use std::fmt;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::ptr;
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use libc::c_int;
+
+use super::cvt::cvt;
+use super::fork::{self, ForkGuard};
+use super::os;
+use super::wake::{self, WakeFd};
+
+/// Listens for one signal: its descriptor is readable when the signal has come.
+///
+/// Signals of one kind coalesce: that it came is known, how often is not. Any number of
+/// listeners hear the same signal, each by itself. While there is a listener, the signal's former
+/// disposition is suspended; it comes back when the last listener of that signal is dropped.
+///
+/// # Examples
+/// ```
+/// use std::os::fd::AsFd;
+/// use polyloop_reactor::{Events, Interest, Mode, SignalFd, Token, default_selector};
+///
+/// let window = SignalFd::listen(SignalFd::WINDOW_CHANGE)?;
+/// let mut selector = default_selector()?;
+/// selector.register(window.as_fd(), Token::from_raw(1), Interest::READABLE, Mode::Level)?;
+///
+/// let mut events = Events::with_capacity(8);
+/// selector.select(&mut events, Some(std::time::Duration::ZERO))?;
+/// assert!(events.is_empty());
+/// assert!(!window.take()?);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct SignalFd {
+    signum: c_int,
+    /// The position in [`SLOTS`].
+    slot: usize,
+    wake: WakeFd,
+    fork: ForkGuard,
+}
+
+impl SignalFd {
+    /// Ctrl-C: `SIGINT`.
+    pub const INTERRUPT: i32 = libc::SIGINT;
+    /// The polite request to end: `SIGTERM`.
+    pub const TERMINATE: i32 = libc::SIGTERM;
+    /// The terminal is gone; daemons read their configuration again: `SIGHUP`.
+    pub const HANG_UP: i32 = libc::SIGHUP;
+    /// Ctrl-\: `SIGQUIT`.
+    pub const QUIT: i32 = libc::SIGQUIT;
+    /// The first for the program's own use: `SIGUSR1`.
+    pub const USER1: i32 = libc::SIGUSR1;
+    /// The second for the program's own use: `SIGUSR2`.
+    pub const USER2: i32 = libc::SIGUSR2;
+    /// A child has ended or stopped: `SIGCHLD`.
+    pub const CHILD: i32 = libc::SIGCHLD;
+    /// A timer of the process has run out: `SIGALRM`.
+    pub const ALARM: i32 = libc::SIGALRM;
+    /// A write found no reader: `SIGPIPE`.
+    pub const PIPE: i32 = libc::SIGPIPE;
+    /// The terminal has another size: `SIGWINCH`.
+    pub const WINDOW_CHANGE: i32 = libc::SIGWINCH;
+    /// A descriptor is ready, for those who asked the kernel to say so: `SIGIO`.
+    pub const IO: i32 = libc::SIGIO;
+    /// The process goes on after a stop: `SIGCONT`.
+    pub const CONTINUE: i32 = libc::SIGCONT;
+
+    /// Begins to listen for the signal `signum`.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a number that is no signal, for `SIGKILL`
+    /// and `SIGSTOP`, which no process hears, and for those that report a fault of the program
+    /// itself (`SIGSEGV` and its like), from which a handler cannot return. An error when there
+    /// are too many listeners in the process, or no descriptor left.
+    pub fn listen(signum: i32) -> io::Result<SignalFd> {
+        check(signum)?;
+        let wake = WakeFd::new()?;
+        let fork = ForkGuard::new();
+        let mut dispositions = lock();
+        let slot = SLOTS.iter().position(Slot::is_free).ok_or_else(too_many)?;
+        SLOTS[slot].enter(signum, wake.writer_fd());
+        if let Err(error) = dispositions.acquire(signum) {
+            SLOTS[slot].leave();
+            SLOTS[slot].free();
+            return Err(error);
+        }
+        Ok(SignalFd { signum, slot, wake, fork })
+    }
+
+    /// Returns the signal's number.
+    pub fn signum(&self) -> i32 {
+        self.signum
+    }
+
+    /// Reports whether the signal has come since the last look, and makes the descriptor
+    /// unreadable until it comes again.
+    ///
+    /// # Errors
+    /// What the system says; an error in a forked child, which would take the parent's signal.
+    pub fn take(&self) -> io::Result<bool> {
+        self.fork.check()?;
+        self.wake.drain()
+    }
+}
+
+impl AsFd for SignalFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+}
+
+impl fmt::Debug for SignalFd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SignalFd").field("signum", &self.signum).finish_non_exhaustive()
+    }
+}
+
+impl Drop for SignalFd {
+    fn drop(&mut self) {
+        let mut dispositions = lock();
+        SLOTS[self.slot].leave();
+        dispositions.release(self.signum);
+        SLOTS[self.slot].free();
+    }
+}
+
+/// How many listeners a process can have at a time. The handler looks at all of them, which
+/// takes some tens of nanoseconds.
+const N_SLOTS: usize = 64;
+
+static SLOTS: [Slot; N_SLOTS] = [const { Slot::new() }; N_SLOTS];
+
+/// One listener, as the handler sees it.
+struct Slot {
+    /// The signal, 0 for none.
+    signum: AtomicI32,
+    /// Where to write.
+    fd: AtomicI32,
+    /// The fork generation of the process that listens.
+    born: AtomicU32,
+    /// How many handlers are between the first look at `signum` and the end of their write.
+    n_writing: AtomicU32,
+    /// Whether a `SignalFd` has the slot. Changed under the lock only.
+    taken: AtomicU32,
+}
+
+impl Slot {
+    const fn new() -> Slot {
+        Slot {
+            signum: AtomicI32::new(0),
+            fd: AtomicI32::new(-1),
+            born: AtomicU32::new(0),
+            n_writing: AtomicU32::new(0),
+            taken: AtomicU32::new(0),
+        }
+    }
+
+    fn is_free(&self) -> bool {
+        self.taken.load(Ordering::Relaxed) == 0
+    }
+
+    fn enter(&self, signum: c_int, fd: c_int) {
+        self.taken.store(1, Ordering::Relaxed);
+        self.fd.store(fd, Ordering::Relaxed);
+        self.born.store(fork::generation(), Ordering::Relaxed);
+        self.signum.store(signum, Ordering::SeqCst);
+    }
+
+    /// Makes handlers pass the slot by, and waits for those that are at it.
+    ///
+    /// It cannot wait for itself: a handler that interrupts this very thread is over before the
+    /// thread goes on. In a forked child there may be the count of a thread that was not forked
+    /// along, which nobody will ever take back, and whose write is the parent's.
+    fn leave(&self) {
+        self.signum.store(0, Ordering::SeqCst);
+        let is_ours = self.born.load(Ordering::Relaxed) == fork::generation();
+        while is_ours && self.n_writing.load(Ordering::SeqCst) > 0 {
+            std::thread::yield_now();
+        }
+    }
+
+    fn free(&self) {
+        if self.born.load(Ordering::Relaxed) != fork::generation() {
+            self.n_writing.store(0, Ordering::SeqCst);
+        }
+        self.taken.store(0, Ordering::Relaxed);
+    }
+
+    /// Writes, if the slot listens for `signum`. Async-signal-safe.
+    fn deliver(&self, signum: c_int) {
+        if self.signum.load(Ordering::SeqCst) != signum {
+            return;
+        }
+        self.n_writing.fetch_add(1, Ordering::SeqCst);
+        // Looked at again: only now is the listener kept from closing the descriptor.
+        let is_listening = self.signum.load(Ordering::SeqCst) == signum;
+        let is_ours = self.born.load(Ordering::Relaxed) == fork::generation();
+        if is_listening && is_ours {
+            // Nothing can be done about an error here, and none is left: a full pipe is no error,
+            // and the descriptor is open.
+            let _ = wake::raise(self.fd.load(Ordering::Relaxed));
+        }
+        self.n_writing.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+extern "C" fn handler(signum: c_int) {
+    // SAFETY: the C library gives the address of this thread's errno, on any thread.
+    let errno = unsafe { os::errno_location() };
+    // SAFETY: the address is valid for reads, and nobody else writes to this thread's errno.
+    let saved = unsafe { errno.read() };
+    for slot in &SLOTS {
+        slot.deliver(signum);
+    }
+    // SAFETY: as above, for writes. What was interrupted finds its errno as it left it.
+    unsafe { errno.write(saved) };
+}
+
+/// Keeps the former dispositions of the signals that are listened for.
+struct Dispositions {
+    list: Vec<Saved>,
+}
+
+struct Saved {
+    signum: c_int,
+    n_listeners: usize,
+    former: libc::sigaction,
+}
+
+static DISPOSITIONS: Mutex<Dispositions> = Mutex::new(Dispositions { list: Vec::new() });
+
+fn lock() -> MutexGuard<'static, Dispositions> {
+    // Nothing that panics leaves the list in disorder.
+    DISPOSITIONS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Dispositions {
+    /// Installs the handler for the first listener of a signal.
+    fn acquire(&mut self, signum: c_int) -> io::Result<()> {
+        if let Some(saved) = self.list.iter_mut().find(|saved| saved.signum == signum) {
+            saved.n_listeners += 1;
+            return Ok(());
+        }
+        let former = replace(signum, &ours())?;
+        self.list.push(Saved { signum, n_listeners: 1, former });
+        Ok(())
+    }
+
+    /// Puts the former disposition back when the last listener of a signal goes.
+    fn release(&mut self, signum: c_int) {
+        let Some(index) = self.list.iter().position(|saved| saved.signum == signum) else { return };
+        self.list[index].n_listeners -= 1;
+        if self.list[index].n_listeners > 0 {
+            return;
+        }
+        let saved = self.list.swap_remove(index);
+        // Not if somebody has put another handler in place of ours since: it is theirs now.
+        // No error can come: the same signal was accepted before.
+        if current(signum).is_ok_and(|now| now.sa_sigaction == ours().sa_sigaction) {
+            let _ = replace(signum, &saved.former);
+        }
+    }
+}
+
+/// Returns our disposition: interrupted calls are resumed, an alternate stack is used where there
+/// is one, and no other signal interrupts the handler.
+fn ours() -> libc::sigaction {
+    // SAFETY: a `sigaction` is plain integers and an optional function, for which zero is valid.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handler as extern "C" fn(c_int) as libc::sighandler_t;
+    action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
+    // SAFETY: the mask is valid for writes.
+    unsafe { libc::sigfillset(&mut action.sa_mask) };
+    action
+}
+
+fn replace(signum: c_int, action: &libc::sigaction) -> io::Result<libc::sigaction> {
+    let mut former = MaybeUninit::uninit();
+    // SAFETY: `action` is initialized and `former` valid for writes. Our handler is
+    // async-signal-safe; any other came from the system and goes back where it was.
+    cvt(unsafe { libc::sigaction(signum, action, former.as_mut_ptr()) })?;
+    // SAFETY: the call succeeded, so it has filled `former`.
+    Ok(unsafe { former.assume_init() })
+}
+
+fn current(signum: c_int) -> io::Result<libc::sigaction> {
+    let mut current = MaybeUninit::uninit();
+    // SAFETY: a null action changes nothing, and `current` is valid for writes.
+    cvt(unsafe { libc::sigaction(signum, ptr::null(), current.as_mut_ptr()) })?;
+    // SAFETY: the call succeeded, so it has filled `current`.
+    Ok(unsafe { current.assume_init() })
+}
+
+fn check(signum: c_int) -> io::Result<()> {
+    let reason = match signum {
+        libc::SIGKILL | libc::SIGSTOP => "no process can listen for it",
+        libc::SIGSEGV
+        | libc::SIGBUS
+        | libc::SIGFPE
+        | libc::SIGILL
+        | libc::SIGTRAP
+        | libc::SIGABRT
+        | libc::SIGSYS => "it reports a fault, from which a handler cannot return",
+        _ if current(signum).is_err() => "there is no such signal",
+        _ => return Ok(()),
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("listen: signal {signum}: {reason}")))
+}
+
+#[cold]
+fn too_many() -> io::Error {
+    io::Error::other(format!("listen: more than {N_SLOTS} signal listeners in one process"))
+}

@@ -1,0 +1,394 @@
+//! The loop on one screen: who runs next, and when to look at the world.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+use std::mem;
+use std::panic::Location;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use polyloop_reactor::{Collected, Reactor, Selector, Token};
+
+use crate::blocking::Pool;
+use crate::budget::OPERATIONS_PER_POLL;
+use crate::clock::Clock;
+use crate::mailbox::{self, Mail, Mailbox};
+use crate::metrics::Metrics;
+use crate::tasks::{LeftOver, MAIN_SLOT, Next, Tasks};
+use crate::timer_heap::{TimerHeap, TimerKey};
+use crate::waker::{id_of, waker_of};
+
+/// The polls between two looks at descriptors and timers while tasks stay ready.
+///
+/// A look costs some 300 ns (one system call and one reading of the clock), a poll from 8 ns on,
+/// so at 128 the looks take a few ns from each poll, and whoever waits for the world is served
+/// after 128 polls at the latest, or after the batch that was ready at the last look.
+const POLLS_PER_LOOK: u32 = 128;
+
+/// One loop: its tasks, timers and sources, and the turn that drives them.
+///
+/// Invariant: no foreign code (a future, a waker, a destructor) runs while one of the `RefCell`s
+/// is borrowed, so no borrow ever fails.
+pub(crate) struct EventLoop {
+    number: u16,
+    incarnation: u32,
+    mailbox: &'static Mailbox,
+    pub(crate) clock: Clock,
+    pub(crate) tasks: RefCell<Tasks>,
+    pub(crate) timers: RefCell<TimerHeap>,
+    pub(crate) reactor: RefCell<Reactor>,
+    pub(crate) pool: Pool,
+    /// The operations that the running task may still complete in this poll.
+    pub(crate) budget: Cell<u32>,
+    /// The task that runs; the main future's number between polls.
+    current_task: Cell<Token>,
+    polls_until_look: Cell<u32>,
+    n_polls: Cell<u64>,
+    /// Counted by whoever makes the calls, through [`count_io_call`](crate::count_io_call).
+    pub(crate) n_io_calls: Cell<u64>,
+    /// Set when the loop is coming down: what is spawned from then on is cancelled at once.
+    closing: Cell<bool>,
+    buffers: RefCell<Buffers>,
+}
+
+/// Lists that are filled and emptied in every turn, kept for their allocations.
+#[derive(Default)]
+struct Buffers {
+    collected: Collected,
+    wakes: Vec<Token>,
+    mail: Vec<Mail>,
+}
+
+/// Polls the future of `block_on`; true when it is done.
+pub(crate) type PollMain<'a> = dyn FnMut(&mut Context<'_>) -> bool + 'a;
+
+impl EventLoop {
+    /// Makes a loop on `selector`.
+    pub(crate) fn new(
+        selector: Box<dyn Selector>,
+        clock: Clock,
+        pool: Pool,
+    ) -> io::Result<EventLoop> {
+        let (mailbox, tenancy) = mailbox::open(&selector.notifier()).ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::OutOfMemory,
+                "1,024 loops are alive, the most there can be",
+            )
+        })?;
+        let reactor = Reactor::new(selector, tenancy.number, tenancy.first_generation);
+        Ok(EventLoop {
+            number: tenancy.number,
+            incarnation: tenancy.incarnation,
+            mailbox,
+            clock,
+            tasks: RefCell::new(Tasks::new(tenancy.number, tenancy.first_generation)),
+            timers: RefCell::default(),
+            reactor: RefCell::new(reactor),
+            pool,
+            budget: Cell::new(OPERATIONS_PER_POLL),
+            current_task: Cell::new(Token::new(tenancy.number, 0, MAIN_SLOT)),
+            polls_until_look: Cell::new(POLLS_PER_LOOK),
+            n_polls: Cell::new(0),
+            n_io_calls: Cell::new(0),
+            closing: Cell::new(false),
+            buffers: RefCell::default(),
+        })
+    }
+
+    /// Runs until `main` is done. The loop must be the thread's current one.
+    pub(crate) fn run_until(&self, main: &mut PollMain<'_>) -> io::Result<()> {
+        let id = self.tasks.borrow_mut().begin_main();
+        if self.poll_main(id, main) {
+            return Ok(());
+        }
+        while !self.run_once(main)? {}
+        Ok(())
+    }
+
+    /// Runs one turn. True when `main` is done.
+    fn run_once(&self, main: &mut PollMain<'_>) -> io::Result<bool> {
+        // 1. Letters from other threads.
+        if self.mailbox.has_mail() {
+            self.read_mail();
+        }
+
+        // 2. to 4. Descriptors and timers: sleep if nothing is ready, else look now and then.
+        let n_ready = self.tasks.borrow().n_ready();
+        if n_ready == 0 {
+            self.sleep()?;
+        } else if self.polls_until_look.get() == 0 {
+            self.look(Some(Duration::ZERO))?;
+        }
+
+        // 5. Tasks: those that are ready now. What they wake runs in the next turn.
+        let n_ready = self.tasks.borrow().n_ready();
+        let until_look = self.polls_until_look.get();
+        self.polls_until_look.set(until_look.saturating_sub(n_ready as u32));
+        self.run_batch(n_ready, main)
+    }
+
+    /// Polls the next `n_ready` tasks, first in first out. True when `main` is done.
+    fn run_batch(&self, n_ready: usize, main: &mut PollMain<'_>) -> io::Result<bool> {
+        self.n_polls.set(self.n_polls.get() + n_ready as u64);
+        let mut tasks = self.tasks.borrow_mut();
+        for _ in 0..n_ready {
+            match tasks.next() {
+                None => break,
+                Some(Next::Stale) => {}
+                Some(Next::Main(id)) => {
+                    drop(tasks);
+                    if self.poll_main(id, main) {
+                        return Ok(true);
+                    }
+                    tasks = self.tasks.borrow_mut();
+                }
+                Some(Next::Task(id, mut task)) => {
+                    drop(tasks);
+                    self.current_task.set(id);
+                    self.budget.set(OPERATIONS_PER_POLL);
+                    let waker = waker_of(id);
+                    let polled = task.as_mut().poll(&mut Context::from_waker(&waker));
+                    tasks = self.tasks.borrow_mut();
+                    let left_over = match polled {
+                        Poll::Pending => tasks.put_back(id, task),
+                        Poll::Ready(()) => tasks.finish(id, task),
+                    };
+                    if let Some(left_over) = left_over {
+                        drop(tasks);
+                        self.settle(id, left_over);
+                        tasks = self.tasks.borrow_mut();
+                    }
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    fn poll_main(&self, id: Token, main: &mut PollMain<'_>) -> bool {
+        self.current_task.set(id);
+        self.budget.set(OPERATIONS_PER_POLL);
+        let waker = waker_of(id);
+        main(&mut Context::from_waker(&waker))
+    }
+
+    /// Does what a poll or an abort has left to do, outside any borrow.
+    fn settle(&self, id: Token, left_over: LeftOver) {
+        match left_over {
+            LeftOver::Aborted(mut task) => {
+                task.as_mut().cancel();
+                let left_over = self.tasks.borrow_mut().finish(id, task);
+                if let Some(left_over) = left_over {
+                    self.settle(id, left_over);
+                }
+            }
+            LeftOver::Unwanted(mut task) => {
+                task.as_mut().clear();
+                let joiner = self.tasks.borrow_mut().free(id, Some(task));
+                drop(joiner);
+            }
+            LeftOver::Joiner(waker) => wake_foreign(waker),
+        }
+    }
+
+    /// Waits for the world, because nothing is ready.
+    fn sleep(&self) -> io::Result<()> {
+        let deadline_ns = self.timers.borrow_mut().next_deadline_ns();
+        if self.clock.is_virtual() && deadline_ns.is_some() {
+            return self.skip(deadline_ns);
+        }
+        let timeout = deadline_ns.map(|deadline_ns| {
+            Duration::from_nanos(deadline_ns.saturating_sub(self.clock.now_ns()))
+        });
+        if !self.mailbox.park() {
+            return Ok(());
+        }
+        let looked = self.look(timeout);
+        self.mailbox.unpark();
+        looked
+    }
+
+    /// Moves a virtual clock to the next deadline, unless a descriptor is ready before.
+    fn skip(&self, deadline_ns: Option<u64>) -> io::Result<()> {
+        self.look(Some(Duration::ZERO))?;
+        if self.tasks.borrow().n_ready() == 0
+            && !self.mailbox.has_mail()
+            && let Some(deadline_ns) = deadline_ns
+        {
+            self.clock.advance_to(deadline_ns);
+            self.fire_timers();
+        }
+        Ok(())
+    }
+
+    /// Asks the selector, and moves what is ready or due to the ready queue.
+    fn look(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.polls_until_look.set(POLLS_PER_LOOK);
+        // Letters have a flag of their own, so a loop without sources has nothing to look at.
+        if timeout != Some(Duration::ZERO) || self.reactor.borrow().n_sources() > 0 {
+            let mut buffers = self.buffers.borrow_mut();
+            let mut collected = mem::take(&mut buffers.collected);
+            drop(buffers);
+            let turned = self.reactor.borrow_mut().turn(timeout, &mut collected);
+            collected.wake_all();
+            self.buffers.borrow_mut().collected = collected;
+            turned?;
+        }
+        self.fire_timers();
+        Ok(())
+    }
+
+    /// Wakes those whose deadline has come.
+    fn fire_timers(&self) {
+        let mut timers = self.timers.borrow_mut();
+        if timers.next_deadline_ns().is_none() {
+            return;
+        }
+        // One reading for all: a timer that is re-armed with no delay waits for the next turn.
+        let now_ns = self.clock.now_ns();
+        while let Some(waker) = timers.pop_due(now_ns) {
+            match id_of(&waker) {
+                Some(id) if id.owner() == self.number => self.tasks.borrow_mut().wake(id),
+                _ => {
+                    drop(timers);
+                    wake_foreign(waker);
+                    timers = self.timers.borrow_mut();
+                }
+            }
+        }
+    }
+
+    /// Reads all letters that have come.
+    #[cold]
+    fn read_mail(&self) {
+        let mut buffers = self.buffers.borrow_mut();
+        let (mut wakes, mut mail) = (mem::take(&mut buffers.wakes), mem::take(&mut buffers.mail));
+        drop(buffers);
+        self.mailbox.take(&mut wakes, &mut mail);
+        let mut tasks = self.tasks.borrow_mut();
+        for id in wakes.drain(..) {
+            tasks.wake(id);
+        }
+        drop(tasks);
+        for letter in mail.drain(..) {
+            self.heed(letter);
+        }
+        let mut buffers = self.buffers.borrow_mut();
+        buffers.wakes = wakes;
+        buffers.mail = mail;
+    }
+
+    fn heed(&self, letter: Mail) {
+        match letter {
+            Mail::Abort(id) => self.abort(id),
+            Mail::Detach(id) => self.detach(id),
+            Mail::Release(token) => self.release(token),
+            Mail::CancelTimer(key) => self.cancel_timer(TimerKey::from_raw(key)),
+            Mail::Run(call) => call(),
+        }
+    }
+
+    pub(crate) fn number(&self) -> u16 {
+        self.number
+    }
+
+    pub(crate) fn incarnation(&self) -> u32 {
+        self.incarnation
+    }
+
+    pub(crate) fn metrics(&self) -> Metrics {
+        let reactor = self.reactor.borrow();
+        let calls = reactor.system_calls();
+        Metrics {
+            n_tasks: self.tasks.borrow().n_tasks(),
+            n_timers: self.timers.borrow().n_armed(),
+            n_sources: reactor.n_sources(),
+            n_polls: self.n_polls.get(),
+            n_waits: calls.waits,
+            n_control_calls: calls.controls,
+            n_io_calls: self.n_io_calls.get(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn wake(&self, id: Token) {
+        self.tasks.borrow_mut().wake(id);
+    }
+
+    #[inline]
+    pub(crate) fn spawn<F>(&self, future: F, spawned_at: &'static Location<'static>) -> Token
+    where
+        F: Future + 'static,
+    {
+        let parent = self.current_task.get();
+        let id = self.tasks.borrow_mut().insert(future, parent, spawned_at);
+        if self.closing.get() {
+            self.abort(id);
+        }
+        id
+    }
+
+    /// Drops a task's future, now or when its poll is over.
+    pub(crate) fn abort(&self, id: Token) {
+        let task = self.tasks.borrow_mut().abort(id);
+        if let Some(task) = task {
+            self.settle(id, LeftOver::Aborted(task));
+        }
+    }
+
+    /// Notes that nobody will take a task's output.
+    pub(crate) fn detach(&self, id: Token) {
+        let (task, joiner) = self.tasks.borrow_mut().detach(id);
+        drop(joiner);
+        if let Some(task) = task {
+            self.settle(id, LeftOver::Unwanted(task));
+        }
+    }
+
+    /// Stops watching a source.
+    pub(crate) fn release(&self, token: Token) {
+        let released = self.reactor.borrow_mut().release(token);
+        drop(released);
+    }
+
+    pub(crate) fn cancel_timer(&self, key: TimerKey) {
+        let waker = self.timers.borrow_mut().cancel(key);
+        drop(waker);
+    }
+
+    /// Cancels all tasks, first spawned first, and closes the mailbox.
+    ///
+    /// The loop must be the thread's current one, so that destructors reach it.
+    pub(crate) fn shut_down(&self) {
+        self.closing.set(true);
+        self.read_mail();
+        let mut next = self.tasks.borrow().find_unfinished(0);
+        while let Some(id) = next {
+            self.abort(id);
+            // A destructor may have spawned into an earlier slot, but such a task is over.
+            next = self.tasks.borrow().find_unfinished(id.slot());
+        }
+        let generation =
+            self.tasks.borrow().unused_generation().max(self.reactor.borrow().next_generation());
+        for letter in mailbox::close(self.number, generation) {
+            match letter {
+                // Too late to run; dropping it tells whoever waits that it was cancelled.
+                Mail::Run(call) => drop(call),
+                letter => self.heed(letter),
+            }
+        }
+    }
+}
+
+impl fmt::Debug for EventLoop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventLoop").field("number", &self.number).finish_non_exhaustive()
+    }
+}
+
+/// Wakes a waker of unknown make; a panic in it is its own affair and ends nothing here.
+fn wake_foreign(waker: Waker) {
+    let mut one = Collected::default();
+    one.push(waker);
+    one.wake_all();
+}

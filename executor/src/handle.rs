@@ -1,0 +1,83 @@
+//! A loop seen from other threads.
+
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use crate::mailbox::{self, Mail};
+use crate::packet::Packet;
+use crate::waker::current;
+use crate::{JoinError, JoinHandle};
+
+/// Reaches a loop from any thread: two numbers, free to copy and to keep.
+///
+/// It does not keep the loop alive. Waking a task from another thread needs no handle: every
+/// [`Waker`](std::task::Waker) does that.
+///
+/// # Examples
+/// ```
+/// # polyloop_executor::run(async {
+/// let handle = polyloop_executor::Handle::current().unwrap();
+/// let thread = std::thread::spawn(move || handle.spawn(async { 6 * 7 }));
+/// let task = polyloop_executor::spawn_blocking(|| thread.join().unwrap()).await.unwrap();
+/// assert_eq!(task.await.unwrap(), 42);
+/// # }).unwrap();
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Handle {
+    number: u16,
+    incarnation: u32,
+}
+
+impl Handle {
+    pub(crate) fn new(number: u16, incarnation: u32) -> Handle {
+        Handle { number, incarnation }
+    }
+
+    /// Returns the handle of the loop that runs on this thread, if one does.
+    pub fn current() -> Option<Handle> {
+        current(|event_loop| Handle::new(event_loop.number(), event_loop.incarnation()))
+    }
+
+    /// Starts a task on the loop, from whatever thread.
+    ///
+    /// The returned handle can be awaited anywhere. If the loop has ended, or ends before the
+    /// task does, its output is a [`JoinError`] that says cancelled.
+    ///
+    /// # References
+    /// Python's `asyncio.run_coroutine_threadsafe`.
+    #[track_caller]
+    pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let (packet, sender) = Packet::new();
+        let started = Arc::clone(&packet);
+        let spawned_at = Location::caller();
+        let start = move || {
+            current(|event_loop| {
+                let work = async move { sender.send(catch_panic(future).await) };
+                let task = event_loop.spawn(work, spawned_at);
+                event_loop.detach(task);
+                started.is_done_by(task);
+            });
+        };
+        // If the loop is gone the letter is dropped, and the sender in it says cancelled.
+        mailbox::send_to(self.number, self.incarnation, Mail::Run(Box::new(start)));
+        JoinHandle::of_packet(packet)
+    }
+}
+
+/// Awaits `future` and turns its panic into an error.
+async fn catch_panic<F: Future>(future: F) -> Result<F::Output, JoinError> {
+    let mut future = pin!(future);
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(Poll::Pending) => Poll::Pending,
+        Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+        Err(payload) => Poll::Ready(Err(JoinError::panicked(payload))),
+    })
+    .await
+}

@@ -1,0 +1,67 @@
+//! Who runs next, and when?
+//!
+//! A single-threaded executor with asyncio's two queues: *ready*, first in first out, and
+//! *scheduled*, a heap of deadlines. One turn of the loop ([`Runtime::block_on`] runs turns until
+//! its future is done):
+//!
+//! 1. Letters from other threads are read.
+//! 2. If nothing is ready, the timeout is chosen: the earliest deadline minus now, or none.
+//! 3. The reactor waits that long, or only looks, and whoever waits for what happened is woken.
+//! 4. Timers that are due are woken.
+//! 5. The tasks that were ready when this step began are polled.
+//!
+//! While tasks stay ready, steps 2 to 4 are left out for a bounded number of polls, so a task
+//! that yields costs no system call.
+//!
+//! Everything that a user or a waker holds is a number: tasks, timers and sources live in slabs
+//! of their loop. Wakers are not allocated or counted, and handles are `Send`.
+#![deny(unsafe_code)]
+
+mod event_loop;
+
+mod runtime;
+
+mod tasks;
+
+mod task;
+
+#[allow(unsafe_code)]
+mod waker;
+
+mod join;
+
+mod timer_heap;
+
+mod clock;
+
+pub mod time;
+
+mod yield_now;
+
+mod budget;
+
+mod mailbox;
+
+mod handle;
+
+mod packet;
+
+mod blocking;
+
+mod source;
+
+mod metrics;
+
+pub use blocking::spawn_blocking;
+pub use budget::poll_proceed;
+pub use clock::now;
+pub use handle::Handle;
+pub use join::{JoinError, JoinHandle};
+pub use metrics::{Metrics, metrics};
+pub use runtime::{Builder, Runtime, run, spawn};
+pub use source::{count_io_call, current_loop, release_source, with_reactor};
+pub use time::{
+    Elapsed, Interval, MissedTicks, Sleep, interval, interval_at, sleep, sleep_until, timeout,
+    timeout_at,
+};
+pub use yield_now::{YieldNow, yield_now};

@@ -1,0 +1,157 @@
+//! One result on its way from one thread to another.
+
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use polyloop_reactor::Token;
+
+use crate::JoinError;
+use crate::join;
+
+/// Carries the outcome of work that is done elsewhere: on a blocking thread, on another loop.
+///
+/// ```text
+///  [ Waiting ] ── set ──▶ [ Done ] ── poll_take ──▶ [ Taken ]
+/// ```
+pub(crate) struct Packet<T> {
+    state: Mutex<State<T>>,
+}
+
+struct State<T> {
+    outcome: Outcome<T>,
+    waker: Option<Waker>,
+    /// The task that does the work, once there is one.
+    task: Option<Token>,
+    aborted: bool,
+}
+
+enum Outcome<T> {
+    Waiting,
+    Done(Result<T, JoinError>),
+    Taken,
+}
+
+impl<T> Packet<T> {
+    /// Makes a packet and the one side that may fill it.
+    pub(crate) fn new() -> (Arc<Packet<T>>, Sender<T>) {
+        let state = State { outcome: Outcome::Waiting, waker: None, task: None, aborted: false };
+        let packet = Arc::new(Packet { state: Mutex::new(state) });
+        (Arc::clone(&packet), Sender { packet: Some(packet) })
+    }
+
+    /// Takes the outcome, or leaves the waker to be woken by it.
+    pub(crate) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Result<T, JoinError>> {
+        // Foreign wakers are cloned before the lock is taken and dropped after it is released.
+        let waker = cx.waker().clone();
+        let mut state = self.lock();
+        match mem::replace(&mut state.outcome, Outcome::Taken) {
+            Outcome::Done(outcome) => Poll::Ready(outcome),
+            Outcome::Waiting => {
+                state.outcome = Outcome::Waiting;
+                let replaced = state.waker.replace(waker);
+                drop(state);
+                drop(replaced);
+                Poll::Pending
+            }
+            Outcome::Taken => panic!("a join handle was polled after it was ready"),
+        }
+    }
+
+    /// Asks for the work to be dropped: before it begins, or between two polls.
+    pub(crate) fn abort(&self) {
+        let mut state = self.lock();
+        state.aborted = true;
+        let task = state.task;
+        drop(state);
+        if let Some(task) = task {
+            join::abort(task);
+        }
+    }
+
+    /// Notes which task does the work, so that an abort finds it, and passes on one that has
+    /// come already.
+    pub(crate) fn is_done_by(&self, task: Token) {
+        let mut state = self.lock();
+        state.task = Some(task);
+        let aborted = state.aborted;
+        drop(state);
+        if aborted {
+            join::abort(task);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        // Nothing panics while the lock is held.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, outcome: Result<T, JoinError>) {
+        let mut state = self.lock();
+        state.outcome = Outcome::Done(outcome);
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+/// Fills a packet, once. Dropped without having done so, it says that the work was cancelled.
+pub(crate) struct Sender<T> {
+    packet: Option<Arc<Packet<T>>>,
+}
+
+impl<T> Sender<T> {
+    /// Reports whether the work was asked to end before it began.
+    pub(crate) fn is_aborted(&self) -> bool {
+        self.packet.as_ref().is_none_or(|packet| packet.lock().aborted)
+    }
+
+    /// Does the work and fills the packet with its result or its panic.
+    pub(crate) fn run(self, work: impl FnOnce() -> T) {
+        let outcome = catch_unwind(AssertUnwindSafe(work));
+        self.send(outcome.map_err(JoinError::panicked));
+    }
+
+    pub(crate) fn send(mut self, outcome: Result<T, JoinError>) {
+        if let Some(packet) = self.packet.take() {
+            packet.set(outcome);
+        }
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        if let Some(packet) = self.packet.take() {
+            packet.set(Err(JoinError::cancelled()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take<T>(packet: &Packet<T>) -> Poll<Result<T, JoinError>> {
+        packet.poll_take(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn a_dropped_sender_means_cancelled() {
+        let (packet, sender) = Packet::<()>::new();
+        assert!(take(&packet).is_pending());
+        drop(sender);
+        let Poll::Ready(Err(error)) = take(&packet) else { panic!("still pending") };
+        assert!(error.is_cancelled());
+    }
+
+    #[test]
+    fn a_panic_crosses_over() {
+        let (packet, sender) = Packet::<()>::new();
+        sender.run(|| panic!("far away"));
+        let Poll::Ready(Err(error)) = take(&packet) else { panic!("still pending") };
+        assert_eq!(error.to_string(), "task panicked: far away");
+    }
+}

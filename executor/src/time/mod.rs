@@ -1,0 +1,11 @@
+//! Futures over the timer heap.
+
+mod sleep;
+
+mod timeout;
+
+mod interval;
+
+pub use interval::{Interval, MissedTicks, interval, interval_at};
+pub use sleep::{Sleep, sleep, sleep_until};
+pub use timeout::{Elapsed, timeout, timeout_at};

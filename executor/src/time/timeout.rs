@@ -1,0 +1,89 @@
+//! Bounding how long a future may take.
+
+use std::error::Error;
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use super::{Sleep, sleep, sleep_until};
+
+/// Awaits `future` for `duration` at most, from now on.
+///
+/// A future that is ready at its first poll is never late, even if `duration` is zero.
+///
+/// # Errors
+/// [`Elapsed`] if the time is over first; `future` is then dropped.
+///
+/// # Panics
+/// When polled outside a loop.
+///
+/// # Cancel safety
+/// That of `future`.
+///
+/// # References
+/// Python's `asyncio.timeout`.
+///
+/// # Examples
+/// ```
+/// use std::future::pending;
+/// use std::time::Duration;
+///
+/// # polyloop_executor::run(async {
+/// let late = polyloop_executor::timeout(Duration::from_millis(1), pending::<()>()).await;
+/// assert!(late.is_err());
+/// # }).unwrap();
+/// ```
+pub fn timeout<F: Future>(
+    duration: Duration,
+    future: F,
+) -> impl Future<Output = Result<F::Output, Elapsed>> {
+    before(sleep(duration), future)
+}
+
+/// Awaits `future` until `deadline` at most.
+///
+/// # Errors
+/// [`Elapsed`] if the deadline comes first; `future` is then dropped.
+///
+/// # Panics
+/// When polled outside a loop.
+///
+/// # Cancel safety
+/// That of `future`.
+pub fn timeout_at<F: Future>(
+    deadline: Instant,
+    future: F,
+) -> impl Future<Output = Result<F::Output, Elapsed>> {
+    before(sleep_until(deadline), future)
+}
+
+async fn before<F: Future>(sleep: Sleep, future: F) -> Result<F::Output, Elapsed> {
+    let mut sleep = pin!(sleep);
+    let mut future = pin!(future);
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Ok(output)),
+        Poll::Pending => sleep.as_mut().poll(cx).map(|()| Err(Elapsed(()))),
+    })
+    .await
+}
+
+/// Says that a future took longer than it was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Elapsed(());
+
+impl fmt::Display for Elapsed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("deadline has elapsed")
+    }
+}
+
+impl Error for Elapsed {}
+
+impl From<Elapsed> for io::Error {
+    fn from(elapsed: Elapsed) -> io::Error {
+        io::Error::new(io::ErrorKind::TimedOut, elapsed)
+    }
+}

@@ -1,0 +1,142 @@
+//! The executor's unsafe code: three things that the safe language has no words for.
+//!
+//! 1. The raw waker, which is a task's number and nothing else: cloning and dropping it do
+//!    nothing, nothing is allocated or counted, and a stale one finds another generation.
+//! 2. The way from a thread to the loop that runs on it, by a pointer that is only there while
+//!    [`within`] is on the stack.
+//! 3. The projection from a pinned task to the future inside it.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::ptr;
+
+use polyloop_reactor::Token;
+
+use crate::event_loop::EventLoop;
+use crate::mailbox;
+use crate::task::Stage;
+
+thread_local! {
+    /// The loop that runs on this thread, or null.
+    ///
+    /// Invariant: not null only within [`within`], which borrows the loop for as long.
+    static CURRENT: Cell<*const EventLoop> = const { Cell::new(ptr::null()) };
+}
+
+/// Calls `f` with `event_loop` as this thread's current loop.
+pub(crate) fn within<R>(event_loop: &EventLoop, f: impl FnOnce() -> R) -> R {
+    struct Restore(*const EventLoop);
+
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            CURRENT.set(self.0);
+        }
+    }
+
+    let _restore = Restore(CURRENT.replace(event_loop));
+    f()
+}
+
+/// Calls `f` with the loop that runs on this thread, if there is one.
+#[inline]
+pub(crate) fn current<R>(f: impl FnOnce(&EventLoop) -> R) -> Option<R> {
+    let event_loop = CURRENT.get();
+    // SAFETY: by the invariant of `CURRENT` the pointer is null, or `within` is further up this
+    // thread's stack and borrows the loop until it has restored the pointer. `f` cannot keep the
+    // reference, since its lifetime ends with this call.
+    let event_loop = unsafe { event_loop.as_ref() };
+    event_loop.map(f)
+}
+
+/// Wakes the task that `id` names, from whatever thread.
+#[inline]
+pub(crate) fn wake(id: Token) {
+    let here = current(|event_loop| {
+        let home = event_loop.number() == id.owner();
+        if home {
+            event_loop.wake(id);
+        }
+        home
+    });
+    if here != Some(true) {
+        mailbox::wake(id);
+    }
+}
+
+/// Lends the future of a pinned task, if it still has one.
+pub(crate) fn project<F: Future>(stage: Pin<&mut Stage<F>>) -> Option<Pin<&mut F>> {
+    // SAFETY: nothing is moved out of the reference: it is only matched on, below.
+    let stage = unsafe { stage.get_unchecked_mut() };
+    match stage {
+        // SAFETY: the future is pinned with its task: `Stage` has no `Drop` and is not `Unpin`
+        // unless `F` is, and no code moves a future out of it. It leaves only when `Pin::set`
+        // drops it in place.
+        Stage::Future(future) => Some(unsafe { Pin::new_unchecked(future) }),
+        Stage::Output(_) | Stage::Empty => None,
+    }
+}
+
+pub(crate) use imp::{id_of, waker_of};
+
+/// Wakers on targets whose pointers hold a packed number.
+#[cfg(target_pointer_width = "64")]
+mod imp {
+    use std::ptr;
+    use std::task::{RawWaker, RawWakerVTable, Waker};
+
+    use polyloop_reactor::Token;
+
+    static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake, drop);
+
+    fn clone(data: *const ()) -> RawWaker {
+        RawWaker::new(data, &VTABLE)
+    }
+
+    fn wake(data: *const ()) {
+        super::wake(Token::from_raw(data.addr() as u64));
+    }
+
+    fn drop(_data: *const ()) {}
+
+    /// Makes the waker of the task that `id` names.
+    #[inline]
+    pub(crate) fn waker_of(id: Token) -> Waker {
+        let data = ptr::without_provenance(id.raw() as usize);
+        // SAFETY: the functions of `VTABLE` keep the contract of `RawWakerVTable` for any data
+        // word: they never dereference it, own nothing, and may be called from any thread.
+        unsafe { Waker::from_raw(RawWaker::new(data, &VTABLE)) }
+    }
+
+    /// Returns the task that `waker` wakes, if the waker is one of ours.
+    #[inline]
+    pub(crate) fn id_of(waker: &Waker) -> Option<Token> {
+        ptr::eq(waker.vtable(), &VTABLE).then(|| Token::from_raw(waker.data().addr() as u64))
+    }
+}
+
+/// Wakers on targets with smaller pointers: the number lives in an allocation.
+#[cfg(not(target_pointer_width = "64"))]
+mod imp {
+    use std::sync::Arc;
+    use std::task::{Wake, Waker};
+
+    use polyloop_reactor::Token;
+
+    struct Allocated(Token);
+
+    impl Wake for Allocated {
+        fn wake(self: Arc<Self>) {
+            super::wake(self.0);
+        }
+    }
+
+    /// Makes the waker of the task that `id` names.
+    pub(crate) fn waker_of(id: Token) -> Waker {
+        Arc::new(Allocated(id)).into()
+    }
+
+    /// Says that no waker is recognised here: all are woken the general way.
+    pub(crate) fn id_of(_waker: &Waker) -> Option<Token> {
+        None
+    }
+}

@@ -1,0 +1,366 @@
+//! A selector, a slab of sources, and the wakers of whoever waits on them.
+//!
+//! A source is registered when an operation on it would block for the first time, and not
+//! before. How it is then watched depends on what the selector can do:
+//!
+//! - **Edges** (epoll, kqueue): registered once, both ways, and never modified. Readiness is
+//!   remembered in the source until an operation would block. Events are only collected in
+//!   [`turn`](Reactor::turn), on the thread that also performs the operations, so no edge falls
+//!   between an operation and the forgetting that follows it.
+//! - **Levels** (select, poll): interest follows the waiters. A direction is watched once
+//!   somebody waits for it, and dropped when it reports and nobody does: lazily, so a steady
+//!   exchange of messages changes nothing in the set.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use slab::Slab;
+
+use crate::source::{Source, WaiterKey};
+use crate::{
+    Backend, Direction, Events, Interest, Mode, Notifier, Readiness, Selector, SystemCalls, Token,
+};
+
+/// The number of events taken from the system in one turn.
+///
+/// Large enough that the wait is a small share of a batch, small enough that 1,024 tasks' work
+/// is not done on stale readiness. The system keeps the rest for the next turn.
+const EVENTS_PER_TURN: usize = 1_024;
+
+/// Owns something with a descriptor that a reactor can watch.
+///
+/// The reactor shares the ownership for as long as the descriptor is registered.
+pub trait Watched: AsFd + Send + Sync {
+    /// Reports whether `token` is the registration that this object used last.
+    ///
+    /// One that was used on another loop since, and that nobody waits for here, is dropped when
+    /// it reports.
+    fn is_home(&self, token: Token) -> bool;
+}
+
+/// Watches descriptors, remembers what they are ready for, and wakes those who wait.
+///
+/// It belongs to one loop, which calls [`turn`](Reactor::turn); [`notifier`](Reactor::notifier)
+/// is the one part for other threads. No method wakes, clones or drops a waker, or drops what it
+/// watches: that is foreign code, and the loop runs it when its borrow of the reactor has ended.
+pub struct Reactor {
+    selector: Box<dyn Selector>,
+    mode: Mode,
+    owner: u16,
+    next_generation: u32,
+    sources: Slab<Source>,
+    events: Events,
+}
+
+impl Reactor {
+    /// Puts a reactor on top of `selector`.
+    ///
+    /// Its tokens carry `owner`, the number of the loop, and generations from `first_generation`
+    /// on: a loop that reuses a number begins where the last one ended.
+    pub fn new(selector: Box<dyn Selector>, owner: u16, first_generation: u32) -> Reactor {
+        let mode = if selector.supports(Mode::Edge) { Mode::Edge } else { Mode::Level };
+        Reactor {
+            selector,
+            mode,
+            owner,
+            next_generation: first_generation,
+            sources: Slab::new(),
+            events: Events::with_capacity(EVENTS_PER_TURN),
+        }
+    }
+
+    /// Returns the selector's backend.
+    pub fn backend(&self) -> Backend {
+        self.selector.backend()
+    }
+
+    /// Returns a handle that ends a turn from another thread.
+    pub fn notifier(&self) -> Notifier {
+        self.selector.notifier()
+    }
+
+    /// Lends the selector's own descriptor, where it has one.
+    pub fn pollable_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.selector.pollable_fd()
+    }
+
+    /// Counts the selector's system calls.
+    pub fn system_calls(&self) -> SystemCalls {
+        self.selector.system_calls()
+    }
+
+    /// Returns the generation that the next source will have.
+    pub fn next_generation(&self) -> u32 {
+        self.next_generation
+    }
+
+    /// Returns the number of registered sources.
+    pub fn n_sources(&self) -> usize {
+        self.sources.len()
+    }
+
+    /// Begins to watch `io`. Both directions count as ready until an operation would block.
+    ///
+    /// # Errors
+    /// What the selector says: `AlreadyExists` if the descriptor is registered under another
+    /// object, `EPERM` for a regular file under epoll.
+    pub fn register(&mut self, io: Arc<dyn Watched>) -> io::Result<Token> {
+        let slot = self.sources.vacant_key();
+        if slot > Token::MAX_SLOT as usize {
+            return Err(io::Error::new(
+                io::ErrorKind::OutOfMemory,
+                "a loop watches 16,777,216 descriptors at most",
+            ));
+        }
+        let token = Token::new(self.owner, self.next_generation, slot as u32);
+        let mut source = Source::new(token, io);
+        if self.mode == Mode::Edge {
+            source.armed = Interest::READABLE | Interest::WRITABLE;
+            self.selector.register(source.io.as_fd(), token, source.armed, Mode::Edge)?;
+        }
+        self.next_generation = self.next_generation.wrapping_add(1);
+        self.sources.insert(source);
+        Ok(token)
+    }
+
+    /// Stops watching a source, and hands it out to be dropped outside the borrow.
+    ///
+    /// Whoever still waits on it should be woken, to find out: [`Released::wake_into`].
+    pub fn release(&mut self, token: Token) -> Option<Released> {
+        self.source(token)?;
+        let source = self.sources.remove(token.slot() as usize);
+        if !source.armed.is_empty() {
+            // The selector can only say that it does not know the descriptor any more, which is
+            // what was wanted.
+            let _ = self.selector.unregister(source.io.as_fd());
+        }
+        Some(Released(source))
+    }
+
+    /// Reports whether `token` is registered here.
+    pub fn contains(&self, token: Token) -> bool {
+        self.source(token).is_some()
+    }
+
+    /// Reports whether an operation in `direction` is worth trying.
+    ///
+    /// An unknown token is worth trying: the operation then says what is wrong.
+    pub fn is_ready(&self, token: Token, direction: Direction) -> bool {
+        self.source(token).is_none_or(|source| source.is_ready(direction))
+    }
+
+    /// Notes that an operation in `direction` would have blocked.
+    pub fn clear_ready(&mut self, token: Token, direction: Direction) {
+        if let Some(source) = self.source_mut(token) {
+            source.set_ready(direction, false);
+        }
+    }
+
+    /// Notes that an operation on a byte stream moved less than it was asked to.
+    ///
+    /// That proves that the next one would block, so it need not be tried, unless a hang-up was
+    /// seen (the end of the stream is then waiting behind the data), or the backend is kqueue,
+    /// where data and end arrive under one edge.
+    pub fn note_short(&mut self, token: Token, direction: Direction) {
+        let proves = self.mode == Mode::Level || self.backend() == Backend::Epoll;
+        if let Some(source) = self.source_mut(token)
+            && proves
+            && !source.hung_up
+        {
+            source.set_ready(direction, false);
+        }
+    }
+
+    /// Leaves `waker` to be woken when `direction` is ready.
+    ///
+    /// `key` names the place of an earlier call by the same waiter, whose waker is replaced and
+    /// returned, to be dropped outside the borrow.
+    ///
+    /// # Errors
+    /// What the selector says when interest has to be added; the waker is then not kept.
+    pub fn wait(
+        &mut self,
+        token: Token,
+        direction: Direction,
+        key: Option<WaiterKey>,
+        waker: Waker,
+    ) -> io::Result<(WaiterKey, Option<Waker>)> {
+        self.arm(token, direction)?;
+        let source = self.source_mut(token).ok_or_else(unknown_source)?;
+        Ok(source.waiters_mut(direction).put(key, waker))
+    }
+
+    /// Takes back a waiter that is no longer interested.
+    pub fn forget(&mut self, token: Token, direction: Direction, key: WaiterKey) -> Option<Waker> {
+        self.source_mut(token)?.waiters_mut(direction).remove(key)
+    }
+
+    /// Waits up to `timeout` for a source to be ready, and collects whoever waits on it.
+    ///
+    /// `None` waits for ever, zero only looks. The caller ends its borrow of the reactor and then
+    /// calls [`Collected::wake_all`].
+    ///
+    /// # Errors
+    /// Whatever the selector reports. A signal ends the turn without an event and without an
+    /// error.
+    pub fn turn(&mut self, timeout: Option<Duration>, collected: &mut Collected) -> io::Result<()> {
+        self.selector.select(&mut self.events, timeout)?;
+        for event in &self.events {
+            let slot = event.token.slot() as usize;
+            let Some(source) = self.sources.get_mut(slot) else { continue };
+            if source.token != event.token {
+                continue;
+            }
+            let had_waiters = source.has_waiters();
+            if event.readiness.without(Readiness::READABLE | Readiness::WRITABLE) != Readiness::NONE
+            {
+                source.hung_up = true;
+            }
+            if event.readiness.is_invalid() {
+                // The selector has already put it out of its set.
+                source.armed = Interest::NONE;
+            }
+            let mut unwanted = Interest::NONE;
+            for direction in Direction::BOTH {
+                if !direction.is_woken_by(event.readiness) {
+                    continue;
+                }
+                source.set_ready(direction, true);
+                if source.waiters(direction).is_empty() {
+                    unwanted |= direction.interest();
+                } else {
+                    source.waiters_mut(direction).take_into(&mut collected.wakers);
+                }
+            }
+            if !had_waiters && !source.io.is_home(source.token) {
+                collected.leaving.push(source.token);
+            } else if self.mode == Mode::Level {
+                let kept = source.armed.without(unwanted);
+                if kept != source.armed {
+                    set_interest(&mut *self.selector, source, kept)?;
+                }
+            }
+        }
+        for token in collected.leaving.drain(..) {
+            let slot = token.slot() as usize;
+            let source = self.sources.remove(slot);
+            // As in `release`.
+            let _ = self.selector.unregister(source.io.as_fd());
+            collected.released.push(Released(source));
+        }
+        Ok(())
+    }
+
+    /// Makes sure that the selector watches `direction`.
+    fn arm(&mut self, token: Token, direction: Direction) -> io::Result<()> {
+        if self.mode == Mode::Edge {
+            return Ok(());
+        }
+        let slot = token.slot() as usize;
+        let known = self.sources.get_mut(slot).filter(|source| source.token == token);
+        let source = known.ok_or_else(unknown_source)?;
+        let wanted = source.armed | direction.interest();
+        if wanted == source.armed {
+            return Ok(());
+        }
+        set_interest(&mut *self.selector, source, wanted)
+    }
+
+    fn source(&self, token: Token) -> Option<&Source> {
+        self.sources.get(token.slot() as usize).filter(|source| source.token == token)
+    }
+
+    fn source_mut(&mut self, token: Token) -> Option<&mut Source> {
+        self.sources.get_mut(token.slot() as usize).filter(|source| source.token == token)
+    }
+}
+
+impl fmt::Debug for Reactor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reactor")
+            .field("backend", &self.backend())
+            .field("mode", &self.mode)
+            .field("n_sources", &self.sources.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Brings a level-triggered source's place in the set in line with what is wanted.
+fn set_interest(
+    selector: &mut dyn Selector,
+    source: &mut Source,
+    wanted: Interest,
+) -> io::Result<()> {
+    let fd = source.io.as_fd();
+    match (source.armed.is_empty(), wanted.is_empty()) {
+        (true, true) => {}
+        (true, false) => selector.register(fd, source.token, wanted, Mode::Level)?,
+        (false, false) => selector.modify(fd, source.token, wanted, Mode::Level)?,
+        (false, true) => selector.unregister(fd)?,
+    }
+    source.armed = wanted;
+    Ok(())
+}
+
+fn unknown_source() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "the source is not registered with this reactor")
+}
+
+/// Holds a source that is no longer watched, until it can be dropped.
+#[derive(Debug)]
+#[must_use = "drop it when no borrow of the reactor is alive"]
+pub struct Released(Source);
+
+impl Released {
+    /// Adds those who still wait on it to `collected`.
+    pub fn wake_into(&mut self, collected: &mut Collected) {
+        for direction in Direction::BOTH {
+            self.0.waiters_mut(direction).take_into(&mut collected.wakers);
+        }
+    }
+}
+
+/// Gathers in one turn what may only be done after it: wakers to wake, sources to drop.
+///
+/// It is kept from turn to turn, so that gathering allocates nothing in the long run.
+#[derive(Debug, Default)]
+pub struct Collected {
+    wakers: Vec<Waker>,
+    leaving: Vec<Token>,
+    released: Vec<Released>,
+}
+
+impl Collected {
+    /// Adds one more to be woken.
+    pub fn push(&mut self, waker: Waker) {
+        self.wakers.push(waker);
+    }
+
+    /// Wakes those who wait, in the order of the events, and drops what was released.
+    ///
+    /// A waker or a destructor that panics is told of by the panic hook and keeps nobody else
+    /// from being woken.
+    pub fn wake_all(&mut self) {
+        self.wakers.reverse();
+        while !self.wakers.is_empty() {
+            // Ignored as the doc comment says; the one who panicked is no longer in the list.
+            let _ = catch_unwind(AssertUnwindSafe(|| {
+                while let Some(waker) = self.wakers.pop() {
+                    waker.wake();
+                }
+            }));
+        }
+        while !self.released.is_empty() {
+            let _ = catch_unwind(AssertUnwindSafe(|| {
+                while let Some(released) = self.released.pop() {
+                    drop(released);
+                }
+            }));
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! An async runtime over select, poll, epoll and kqueue.

@@ -1,0 +1,58 @@
+//! Which file descriptors are ready?
+//!
+//! A [`Selector`] is one mechanism of the operating system for asking that (select, poll, epoll,
+//! kqueue) behind one contract. All that the system has are compiled in, and a [`Backend`] is
+//! chosen at run time. The [`Reactor`] puts a slab of sources on top of any of them: it remembers
+//! readiness and keeps the wakers of whoever waits.
+//!
+//! The reactor does not know that tasks or timers exist; it is given a timeout.
+//!
+//! # Examples
+//! A selector by itself, as in Python's `selectors`:
+//! ```
+//! use std::io::Write;
+//! use std::os::fd::AsFd;
+//! use std::os::unix::net::UnixStream;
+//! use polyloop_reactor::{Events, Interest, Mode, Token, default_selector};
+//!
+//! let (reader, mut writer) = UnixStream::pair()?;
+//! let mut selector = default_selector()?;
+//! selector.register(reader.as_fd(), Token::from_raw(7), Interest::READABLE, Mode::Level)?;
+//!
+//! writer.write_all(b"hello")?;
+//! let mut events = Events::with_capacity(64);
+//! selector.select(&mut events, None)?;
+//! let event = events.iter().next().unwrap();
+//! assert_eq!(event.token, Token::from_raw(7));
+//! assert!(event.readiness.is_readable());
+//! # Ok::<(), std::io::Error>(())
+//! ```
+#![deny(unsafe_code)]
+
+mod selector;
+
+mod interest;
+
+mod event;
+
+mod token;
+
+mod notifier;
+
+mod source;
+
+mod reactor;
+
+mod sys;
+
+pub use event::{Event, Events, Readiness};
+pub use interest::{Interest, Mode};
+pub use notifier::Notifier;
+pub use reactor::{Collected, Reactor, Released, Watched};
+pub use selector::{
+    Backend, Registration, Selector, SystemCalls, UnknownBackend, default_selector,
+};
+pub use source::{Direction, WaiterKey};
+pub use sys::signal::SignalFd;
+pub use sys::wake::WakeFd;
+pub use token::Token;

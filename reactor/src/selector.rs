@@ -1,0 +1,287 @@
+//! The contract of a selector, and the names of those that exist.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::os::fd::{BorrowedFd, RawFd};
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::{Events, Interest, Mode, Notifier, Token, sys};
+
+/// Waits until some of many descriptors are ready: one operating-system mechanism, one contract.
+///
+/// The contract, which the conformance suite checks line by line:
+///
+/// - **Book-keeping.** Registering a descriptor twice is [`AlreadyExists`]; modifying or
+///   unregistering one that is not registered is [`NotFound`]; an empty interest is
+///   [`InvalidInput`]; a mode that [`supports`](Selector::supports) denies is [`Unsupported`].
+///   A call that fails leaves no trace.
+/// - **Reports** are masked by the interest, except that error, hang-up, read-closed and invalid
+///   are told whenever the system tells them. A descriptor is reported at most once in a wait.
+///   A report never carries the token of an earlier registration.
+/// - **Waiting.** No timeout waits for ever, zero only looks. A wait never ends early without an
+///   event, save for a signal or a [`Notifier`]: then it is `Ok` with no events. No timer unit
+///   rounds down, and no [`Duration`] overflows. No descriptors at all is fine.
+/// - **Closing a registered descriptor** is a mistake that costs nobody else: it is reported as
+///   invalid or not at all, other descriptors are served, and nothing spins. `unregister` with
+///   its number then succeeds.
+/// - **Fork.** In a child process every call on the parent's selector is an error.
+///
+/// # Implementation notes
+/// Implement it to bring a selector of your own; [`Notifier::from_fn`] and [`WakeFd`] are the
+/// parts of its notifier.
+///
+/// # References
+/// CPython's `selectors.BaseSelector`.
+///
+/// [`AlreadyExists`]: io::ErrorKind::AlreadyExists
+/// [`NotFound`]: io::ErrorKind::NotFound
+/// [`InvalidInput`]: io::ErrorKind::InvalidInput
+/// [`Unsupported`]: io::ErrorKind::Unsupported
+/// [`WakeFd`]: crate::WakeFd
+pub trait Selector: Send + fmt::Debug {
+    /// Names the mechanism.
+    fn backend(&self) -> Backend;
+
+    /// Reports whether descriptors can be registered in `mode`.
+    fn supports(&self, mode: Mode) -> bool;
+
+    /// Begins to watch `fd`, and to report it with `token`.
+    ///
+    /// # Errors
+    /// See the contract above; besides, what the system says: epoll refuses regular files with
+    /// `EPERM`, select refuses a descriptor at or above `FD_SETSIZE`.
+    fn register(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        token: Token,
+        interest: Interest,
+        mode: Mode,
+    ) -> io::Result<()>;
+
+    /// Replaces token, interest and mode of a registered `fd`, and re-arms a one-shot.
+    ///
+    /// # Errors
+    /// See the contract above.
+    fn modify(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        token: Token,
+        interest: Interest,
+        mode: Mode,
+    ) -> io::Result<()>;
+
+    /// Stops watching `fd`.
+    ///
+    /// # Errors
+    /// See the contract above.
+    fn unregister(&mut self, fd: BorrowedFd<'_>) -> io::Result<()>;
+
+    /// Waits up to `timeout` and replaces `events` by what happened.
+    ///
+    /// # Errors
+    /// What the system says, but never `EINTR`.
+    fn select(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()>;
+
+    /// Returns a handle that ends a wait from another thread.
+    fn notifier(&self) -> Notifier;
+
+    /// Returns what `fd` is registered for. Python's `get_key`.
+    fn get(&self, fd: BorrowedFd<'_>) -> Option<Registration>;
+
+    /// Lists what is registered, in no particular order. Python's `get_map`.
+    fn registrations(&self) -> Vec<Registration>;
+
+    /// Lends the selector's own descriptor, readable when an event is waiting, so that one loop
+    /// can watch another. Select and poll have none.
+    fn pollable_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// Counts the system calls made so far, apart from creating and closing the selector.
+    fn system_calls(&self) -> SystemCalls {
+        SystemCalls::default()
+    }
+}
+
+/// Describes one registered descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// The descriptor's number.
+    pub fd: RawFd,
+    /// The token it is reported with.
+    pub token: Token,
+    /// What it is watched for.
+    pub interest: Interest,
+    /// How often it is reported.
+    pub mode: Mode,
+}
+
+/// Counts a selector's system calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SystemCalls {
+    /// Waits: `select`, `poll`, `epoll_wait`, `kevent` with room for events.
+    pub waits: u64,
+    /// Changes to the set that cost a call of their own: `epoll_ctl`.
+    pub controls: u64,
+}
+
+/// Names a mechanism for waiting.
+///
+/// # Examples
+/// ```
+/// use polyloop_reactor::Backend;
+///
+/// let backend: Backend = "poll".parse().unwrap();
+/// assert_eq!(backend.to_string(), "poll");
+/// assert!(backend.is_available());
+/// assert_eq!(
+///     "pole".parse::<Backend>().unwrap_err().to_string(),
+///     "unknown backend \"pole\" (one of: select, poll, epoll, kqueue)"
+/// );
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Backend {
+    /// select(2): everywhere, up to `FD_SETSIZE` descriptors.
+    Select,
+    /// poll(2): everywhere, any number, each wait looks at all.
+    Poll,
+    /// epoll(7): Linux.
+    Epoll,
+    /// kqueue(2): macOS and the BSDs.
+    Kqueue,
+    /// A selector from outside this crate, by its name.
+    Custom(&'static str),
+}
+
+impl Backend {
+    /// The environment variable that chooses a backend: `POLYLOOP_BACKEND`.
+    pub const ENV: &'static str = "POLYLOOP_BACKEND";
+
+    const ALL: [Backend; 4] = [Backend::Select, Backend::Poll, Backend::Epoll, Backend::Kqueue];
+
+    /// Lists the backends of this system, the best one first.
+    pub fn available() -> &'static [Backend] {
+        sys::AVAILABLE
+    }
+
+    /// Reports whether this system has the backend.
+    pub fn is_available(self) -> bool {
+        Backend::available().contains(&self)
+    }
+
+    /// Returns the name, as it is parsed and displayed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Backend::Select => "select",
+            Backend::Poll => "poll",
+            Backend::Epoll => "epoll",
+            Backend::Kqueue => "kqueue",
+            Backend::Custom(name) => name,
+        }
+    }
+
+    /// Makes a selector of this backend.
+    ///
+    /// # Errors
+    /// [`Unsupported`](io::ErrorKind::Unsupported) where the system lacks it; otherwise what the
+    /// system says, such as having no descriptor left.
+    pub fn open(self) -> io::Result<Box<dyn Selector>> {
+        sys::open(self)
+    }
+
+    /// Reads the choice from [`POLYLOOP_BACKEND`](Backend::ENV); unset or empty is no choice.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) with the name and the legal names.
+    pub fn from_env() -> io::Result<Option<Backend>> {
+        match std::env::var(Backend::ENV) {
+            Ok(name) if name.is_empty() => Ok(None),
+            Ok(name) => name.parse().map(Some).map_err(|unknown: UnknownBackend| {
+                io::Error::new(io::ErrorKind::InvalidInput, format!("{}: {unknown}", Backend::ENV))
+            }),
+            Err(std::env::VarError::NotPresent) => Ok(None),
+            Err(error) => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{}: {error}", Backend::ENV),
+            )),
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Backend {
+    type Err = UnknownBackend;
+
+    fn from_str(name: &str) -> Result<Backend, UnknownBackend> {
+        let known = Backend::ALL.into_iter().find(|backend| backend.name() == name);
+        known.ok_or_else(|| UnknownBackend { name: name.to_owned() })
+    }
+}
+
+/// Says that a name is no backend's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownBackend {
+    name: String,
+}
+
+impl fmt::Display for UnknownBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = Backend::ALL.map(Backend::name).join(", ");
+        write!(f, "unknown backend {:?} (one of: {known})", self.name)
+    }
+}
+
+impl Error for UnknownBackend {}
+
+/// Makes the selector that [`POLYLOOP_BACKEND`](Backend::ENV) names, or else the best that works.
+///
+/// # Errors
+/// A named backend that is unknown or does not work is an error, never replaced by another.
+/// Without a name, the error of the last one tried.
+pub fn default_selector() -> io::Result<Box<dyn Selector>> {
+    if let Some(backend) = Backend::from_env()? {
+        return backend.open();
+    }
+    let mut result = Err(io::Error::from(io::ErrorKind::Unsupported));
+    for backend in Backend::available() {
+        result = backend.open();
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_parses_to_its_backend() {
+        for backend in Backend::ALL {
+            assert_eq!(backend.name().parse(), Ok(backend));
+        }
+    }
+
+    #[test]
+    fn select_and_poll_are_everywhere() {
+        assert!(Backend::Select.is_available() && Backend::Poll.is_available());
+    }
+
+    #[test]
+    fn a_backend_of_another_system_is_unsupported() {
+        for backend in Backend::ALL.into_iter().filter(|backend| !backend.is_available()) {
+            let error = backend.open().unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+            assert!(error.to_string().contains(backend.name()), "{error}");
+        }
+    }
+}

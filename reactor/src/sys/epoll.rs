@@ -132,7 +132,7 @@ impl EpollSelector {
             let entry = self.table.get_mut(fd).filter(|entry| entry.generation == generation);
             let Some(entry) = entry else {
                 if generation == ALARM {
-                    notified |= self.alarm.acknowledge();
+                    notified |= self.alarm.notifier.acknowledge();
                 } else {
                     self.n_ghost_hits += 1;
                 }
@@ -237,7 +237,7 @@ impl Selector for EpollSelector {
     ) -> io::Result<()> {
         let fd = fd.as_raw_fd();
         self.fork.check()?;
-        let entry = self.table.to_modify(fd, interest)?;
+        let entry = self.table.find_to_modify(fd, interest)?;
         // An edge is asked for again, so that the present state is reported; for the others the
         // kernel need not know of a new token.
         let is_same = entry.armed && entry.interest == interest && entry.mode == mode;
@@ -249,7 +249,7 @@ impl Selector for EpollSelector {
             }
             result.map_err(|error| refused(fd, error))?;
         }
-        let entry = self.table.to_modify(fd, interest)?;
+        let entry = self.table.find_to_modify(fd, interest)?;
         (entry.token, entry.interest, entry.mode, entry.armed) = (token, interest, mode, true);
         Ok(())
     }
@@ -291,7 +291,7 @@ impl Selector for EpollSelector {
     }
 
     fn notifier(&self) -> Notifier {
-        self.alarm.notifier()
+        self.alarm.notifier.clone()
     }
 
     fn get(&self, fd: BorrowedFd<'_>) -> Option<Registration> {

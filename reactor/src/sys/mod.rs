@@ -16,6 +16,18 @@ use crate::{Backend, Selector};
 
 mod cvt;
 
+#[cfg_attr(
+    all(
+        not(test),
+        any(
+            target_os = "freebsd",
+            target_os = "dragonfly",
+            target_os = "netbsd",
+            target_os = "openbsd"
+        )
+    ),
+    expect(dead_code, reason = "only epoll and macOS wait in milliseconds")
+)]
 mod wait;
 
 mod table;
@@ -44,7 +56,16 @@ mod epoll;
 mod kqueue;
 
 #[cfg(not(target_vendor = "apple"))]
-mod newer;
+mod ppoll;
+
+#[cfg(any(
+    all(test, any(target_os = "linux", target_os = "android")),
+    target_os = "freebsd",
+    target_os = "dragonfly",
+    target_os = "netbsd",
+    target_os = "openbsd",
+))]
+mod pipe2;
 
 #[cfg(all(target_os = "linux", feature = "libkqueue"))]
 #[path = "os/libkqueue.rs"]

@@ -153,7 +153,7 @@ impl Selector for PollSelector {
         let fd = fd.as_raw_fd();
         self.fork.check()?;
         check_no_edge("modify", "poll", fd, mode)?;
-        let entry = self.table.to_modify(fd, interest)?;
+        let entry = self.table.find_to_modify(fd, interest)?;
         (entry.token, entry.interest, entry.mode, entry.armed) = (token, interest, mode, true);
         self.fds[entry.place as usize] = Item::new(fd, interest);
         Ok(())
@@ -187,7 +187,7 @@ impl Selector for PollSelector {
     }
 
     fn notifier(&self) -> Notifier {
-        self.alarm.notifier()
+        self.alarm.notifier.clone()
     }
 
     fn get(&self, fd: BorrowedFd<'_>) -> Option<Registration> {

@@ -30,8 +30,8 @@ use super::table::{Closed, Table, check_no_edge};
 use super::wait::{Wait, to_timespec};
 use super::wake::Alarm;
 
-/// The number of descriptors that a set has room for.
-const CAPACITY: usize = libc::FD_SETSIZE as usize;
+/// The number of descriptors that a set has room for: FD_SETSIZE, whose type differs.
+const CAPACITY: usize = size_of::<libc::fd_set>() * 8;
 
 /// Waits with select(2).
 #[derive(Debug)]
@@ -178,7 +178,7 @@ impl Selector for SelectSelector {
         let fd = fd.as_raw_fd();
         self.fork.check()?;
         check_no_edge("modify", "select", fd, mode)?;
-        let entry = self.table.to_modify(fd, interest)?;
+        let entry = self.table.find_to_modify(fd, interest)?;
         (entry.token, entry.interest, entry.mode, entry.armed) = (token, interest, mode, true);
         self.asked.remove(fd as usize);
         self.asked.insert(fd as usize, interest);
@@ -224,7 +224,7 @@ impl Selector for SelectSelector {
     }
 
     fn notifier(&self) -> Notifier {
-        self.alarm.notifier()
+        self.alarm.notifier.clone()
     }
 
     fn get(&self, fd: BorrowedFd<'_>) -> Option<Registration> {

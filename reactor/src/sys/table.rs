@@ -90,7 +90,11 @@ impl<P> Table<P> {
     ///
     /// # Errors
     /// An empty interest, or a descriptor that is not registered.
-    pub(super) fn to_modify(&mut self, fd: RawFd, interest: Interest) -> io::Result<&mut Entry<P>> {
+    pub(super) fn find_to_modify(
+        &mut self,
+        fd: RawFd,
+        interest: Interest,
+    ) -> io::Result<&mut Entry<P>> {
         check_interest("modify", fd, interest)?;
         self.get_mut(fd).ok_or_else(|| not_registered("modify", fd))
     }
@@ -222,7 +226,7 @@ mod tests {
         assert_eq!(error.to_string(), "register: fd 5 is already registered");
         let error = table.check_new(6, Interest::NONE).unwrap_err();
         assert_eq!(error.to_string(), "register: fd 6: the interest is empty");
-        let error = table.to_modify(6, Interest::READABLE).unwrap_err();
+        let error = table.find_to_modify(6, Interest::READABLE).unwrap_err();
         assert_eq!(error.to_string(), "modify: fd 6 is not registered");
         let error = table.remove(6).unwrap_err();
         assert_eq!(error.to_string(), "unregister: fd 6 is not registered");

@@ -130,11 +130,7 @@ mod tests {
         ];
         for (timeout, seconds, nanoseconds) in table {
             let timespec = to_timespec(timeout);
-            assert_eq!(
-                (timespec.tv_sec as i64, timespec.tv_nsec as i64),
-                (seconds, nanoseconds),
-                "{timeout:?}"
-            );
+            assert_eq!((timespec.tv_sec, timespec.tv_nsec), (seconds, nanoseconds), "{timeout:?}");
         }
     }
 

@@ -62,10 +62,9 @@ impl WakeFd {
         let mut raised = false;
         loop {
             let fd = self.reader.as_raw_fd();
-            // SAFETY: `buffer` is valid for writes of its own length, and `fd` is open: it is owned.
-            let result = retry(|| {
-                cvt_size(unsafe { libc::read(fd, buffer.as_mut_ptr().cast(), buffer.len()) })
-            });
+            let (pointer, length) = (buffer.as_mut_ptr().cast(), buffer.len());
+            // SAFETY: `buffer` is valid for writes of its length, and `fd` is open: it is owned.
+            let result = retry(|| cvt_size(unsafe { libc::read(fd, pointer, length) }));
             match result {
                 Ok(n_bytes) => {
                     raised = true;
@@ -102,7 +101,7 @@ impl AsFd for WakeFd {
 #[derive(Debug)]
 pub(super) struct Alarm {
     wake: Arc<WakeFd>,
-    notifier: Notifier,
+    pub(super) notifier: Notifier,
 }
 
 impl Alarm {
@@ -117,19 +116,12 @@ impl Alarm {
         self.wake.reader.as_raw_fd()
     }
 
-    pub(super) fn notifier(&self) -> Notifier {
-        self.notifier.clone()
-    }
-
-    /// Forgets the notification; reports whether there was one. For level-triggered sets.
+    /// Forgets the notification; reports whether there was one.
+    ///
+    /// A set that is watched by edges need not read the descriptor.
     pub(super) fn drain(&self) -> io::Result<bool> {
         self.wake.drain()?;
         Ok(self.notifier.acknowledge())
-    }
-
-    /// The same for edge-triggered sets, where what is in the descriptor need not be read.
-    pub(super) fn acknowledge(&self) -> bool {
-        self.notifier.acknowledge()
     }
 }
 

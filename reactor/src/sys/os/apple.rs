@@ -9,6 +9,15 @@ pub(super) use libc::__error as errno_location;
 use super::cvt::{cvt, waited};
 use super::wait::to_ms;
 
+/// The type of a kevent's filter.
+pub(super) type Filter = i16;
+
+/// The type of a kevent's flags.
+pub(super) type Flags = u16;
+
+/// The filter and its flag for out-of-band data, where there is one.
+pub(super) const OUT_OF_BAND: Option<(Filter, u32)> = Some((libc::EVFILT_EXCEPT, libc::NOTE_OOB));
+
 /// The unit that an `fd_set` is made of.
 pub(super) type FdSetWord = u32;
 

@@ -11,8 +11,8 @@ pub(super) use libc::__errno as errno_location;
 pub(super) use libc::__errno_location as errno_location;
 
 #[cfg(test)]
-pub(super) use super::newer::pipe;
-pub(super) use super::newer::poll;
+pub(super) use super::pipe2::pipe;
+pub(super) use super::ppoll::poll;
 
 /// The unit that an `fd_set` is made of.
 pub(super) type FdSetWord = libc::c_ulong;

@@ -5,7 +5,17 @@ use std::os::fd::OwnedFd;
 
 pub(super) use libc::__errno as errno_location;
 
-pub(super) use super::newer::{pipe, poll};
+pub(super) use super::pipe2::pipe;
+pub(super) use super::ppoll::poll;
+
+/// The type of a kevent's filter.
+pub(super) type Filter = u32;
+
+/// The type of a kevent's flags.
+pub(super) type Flags = u32;
+
+/// The filter and its flag for out-of-band data, where there is one.
+pub(super) const OUT_OF_BAND: Option<(Filter, u32)> = None;
 
 /// The unit that an `fd_set` is made of.
 pub(super) type FdSetWord = u32;

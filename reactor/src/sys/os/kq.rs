@@ -1,0 +1,53 @@
+//! kqueue as macOS and the BSDs have it.
+
+use std::ffi::c_int;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::ptr;
+use std::time::Duration;
+
+pub(super) use libc::{
+    EV_ADD, EV_CLEAR, EV_DELETE, EV_EOF, EV_ERROR, EV_ONESHOT, EV_RECEIPT, EVFILT_READ,
+    EVFILT_USER, EVFILT_WRITE, NOTE_TRIGGER, kevent as Kevent,
+};
+
+pub(super) use super::os::{Filter, Flags, OUT_OF_BAND};
+
+use super::cvt::{cvt, waited};
+use super::wait::to_timespec;
+
+/// Makes a kqueue, close-on-exec.
+pub(super) fn open() -> io::Result<OwnedFd> {
+    // SAFETY: the call takes no arguments.
+    let fd = cvt(unsafe { libc::kqueue() })?;
+    // SAFETY: the call succeeded, so the number is an open descriptor that nobody else owns.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: the call takes no pointers, and `fd` is open: it is owned.
+    cvt(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    Ok(fd)
+}
+
+/// Hands over changes and waits; `None` if a signal ended the wait.
+pub(super) fn kevent(
+    kqueue: &OwnedFd,
+    changes: &[Kevent],
+    events: &mut [Kevent],
+    timeout: Option<Duration>,
+) -> io::Result<Option<usize>> {
+    let timespec = timeout.map(to_timespec);
+    let timespec = timespec.as_ref().map_or(ptr::null(), ptr::from_ref);
+    let (n_changes, n_events) = (changes.len() as c_int, events.len() as c_int);
+    // SAFETY: `changes` and `events` are valid for reads and writes of their own lengths, and
+    // `timespec` is null or points to a local that outlives the call. The user data is a number
+    // that nobody follows as a pointer.
+    waited(unsafe {
+        libc::kevent(
+            kqueue.as_raw_fd(),
+            changes.as_ptr(),
+            n_changes as _,
+            events.as_mut_ptr(),
+            n_events as _,
+            timespec,
+        )
+    })
+}

@@ -1,0 +1,18 @@
+//! pipe2(2), which every system here has but macOS. Linux needs it for tests only.
+
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
+
+use super::cvt::cvt;
+
+/// Makes a pipe: its read end and its write end, close-on-exec and non-blocking.
+pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut fds = [-1; 2];
+    // SAFETY: `fds` is valid for writes of two integers.
+    cvt(unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) })?;
+    // SAFETY: the call succeeded, so the number is an open descriptor that nobody else owns.
+    let reader = unsafe { OwnedFd::from_raw_fd(fds[0]) };
+    // SAFETY: as above, for the other end.
+    let writer = unsafe { OwnedFd::from_raw_fd(fds[1]) };
+    Ok((reader, writer))
+}

@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 use crate::waker::current;
 
+/// The end of the clock, 584 years after the loop began: nobody waits that long.
+pub(crate) const NEVER_NS: u64 = u64::MAX;
+
 /// Tells the time in nanoseconds since the loop began.
 ///
 /// A clock is monotonic: [`Instant`] is, and a virtual clock only moves on.
@@ -48,7 +51,7 @@ impl Clock {
         let since = instant.saturating_duration_since(self.epoch);
         match since.as_secs().checked_mul(1_000_000_000) {
             Some(ns) => ns.saturating_add(u64::from(since.subsec_nanos())),
-            None => u64::MAX,
+            None => NEVER_NS,
         }
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::mem;
 use std::panic::Location;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use polyloop_reactor::{Collected, Reactor, Selector, Token};
@@ -15,6 +15,7 @@ use crate::budget::OPERATIONS_PER_POLL;
 use crate::clock::Clock;
 use crate::mailbox::{self, Mail, Mailbox};
 use crate::metrics::Metrics;
+use crate::task::quietly;
 use crate::tasks::{LeftOver, MAIN_SLOT, Next, Tasks};
 use crate::timer_heap::{TimerHeap, TimerKey};
 use crate::waker::{id_of, waker_of};
@@ -22,8 +23,8 @@ use crate::waker::{id_of, waker_of};
 /// The polls between two looks at descriptors and timers while tasks stay ready.
 ///
 /// A look costs some 300 ns (one system call and one reading of the clock), a poll from 8 ns on,
-/// so at 128 the looks take a few ns from each poll, and whoever waits for the world is served
-/// after 128 polls at the latest, or after the batch that was ready at the last look.
+/// so at 128 the looks take a few ns from each poll. What happens in the world is seen after 128
+/// polls at the latest, and whoever waited for it runs after the tasks that are ready by then.
 const POLLS_PER_LOOK: u32 = 128;
 
 /// One loop: its tasks, timers and sources, and the turn that drives them.
@@ -121,10 +122,11 @@ impl EventLoop {
             self.look(Some(Duration::ZERO))?;
         }
 
-        // 5. Tasks: those that are ready now. What they wake runs in the next turn.
-        let n_ready = self.tasks.borrow().n_ready();
+        // 5. Tasks: those that are ready now, as far as the next look. What they wake runs in the
+        // next turn.
         let until_look = self.polls_until_look.get();
-        self.polls_until_look.set(until_look.saturating_sub(n_ready as u32));
+        let n_ready = self.tasks.borrow().n_ready().min(until_look as usize);
+        self.polls_until_look.set(until_look - n_ready as u32);
         self.run_batch(n_ready, main)
     }
 
@@ -187,7 +189,7 @@ impl EventLoop {
                 let joiner = self.tasks.borrow_mut().free(id, Some(task));
                 drop(joiner);
             }
-            LeftOver::Joiner(waker) => wake_foreign(waker),
+            LeftOver::Joiner(waker) => quietly(|| waker.wake()),
         }
     }
 
@@ -251,7 +253,7 @@ impl EventLoop {
                 Some(id) if id.owner() == self.number => self.tasks.borrow_mut().wake(id),
                 _ => {
                     drop(timers);
-                    wake_foreign(waker);
+                    quietly(|| waker.wake());
                     timers = self.timers.borrow_mut();
                 }
             }
@@ -368,15 +370,31 @@ impl EventLoop {
             // A destructor may have spawned into an earlier slot, but such a task is over.
             next = self.tasks.borrow().find_unfinished(id.slot());
         }
-        let generation =
-            self.tasks.borrow().unused_generation().max(self.reactor.borrow().next_generation());
+        self.strip();
+        let generation = self.reactor.borrow().next_generation();
+        let generation = self.tasks.borrow().unused_generation(generation);
         for letter in mailbox::close(self.number, generation) {
             match letter {
                 // Too late to run; dropping it tells whoever waits that it was cancelled.
-                Mail::Run(call) => drop(call),
+                Mail::Run(call) => quietly(|| drop(call)),
                 letter => self.heed(letter),
             }
         }
+    }
+
+    /// Drops the outputs that nobody took and the wakers that nobody woke, one by one: they are
+    /// foreign, and may panic or reach for the loop.
+    fn strip(&self) {
+        for index in 0.. {
+            let stripped = self.tasks.borrow_mut().strip(index);
+            let Some((task, joiner)) = stripped else { break };
+            if let Some(mut task) = task {
+                task.as_mut().clear();
+            }
+            quietly(|| drop(joiner));
+        }
+        let timers = mem::take(&mut *self.timers.borrow_mut());
+        quietly(|| drop(timers));
     }
 }
 
@@ -384,11 +402,4 @@ impl fmt::Debug for EventLoop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EventLoop").field("number", &self.number).finish_non_exhaustive()
     }
-}
-
-/// Wakes a waker of unknown make; a panic in it is its own affair and ends nothing here.
-fn wake_foreign(waker: Waker) {
-    let mut one = Collected::default();
-    one.push(waker);
-    one.wake_all();
 }

@@ -4,10 +4,11 @@ use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, ready};
 
 use crate::mailbox::{self, Mail};
 use crate::packet::Packet;
+use crate::task::quietly;
 use crate::waker::current;
 use crate::{JoinError, JoinHandle};
 
@@ -73,11 +74,21 @@ impl Handle {
 
 /// Awaits `future` and turns its panic into an error.
 async fn catch_panic<F: Future>(future: F) -> Result<F::Output, JoinError> {
-    let mut future = pin!(future);
-    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-        Ok(Poll::Pending) => Poll::Pending,
-        Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
-        Err(payload) => Poll::Ready(Err(JoinError::panicked(payload))),
+    let mut future = pin!(Some(future));
+    poll_fn(|cx| {
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            let unfinished = future.as_mut().as_pin_mut().expect("it is not polled again");
+            let output = ready!(unfinished.poll(cx));
+            future.set(None);
+            Poll::Ready(output)
+        }));
+        match polled {
+            Ok(polled) => polled.map(Ok),
+            Err(payload) => {
+                quietly(|| future.set(None));
+                Poll::Ready(Err(JoinError::panicked(payload)))
+            }
+        }
     })
     .await
 }

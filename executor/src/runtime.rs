@@ -116,18 +116,19 @@ impl Runtime {
     /// If `future` does.
     pub fn block_on<F: Future>(&self, future: F) -> io::Result<F::Output> {
         check_not_nested("block_on")?;
-        let mut future = pin!(future);
-        let mut output = None;
         within(&self.event_loop, || {
+            // Pinned in here, so that its destructors reach the loop as well.
+            let mut future = pin!(future);
+            let mut output = None;
             self.event_loop.run_until(&mut |cx| match future.as_mut().poll(cx) {
                 Poll::Pending => false,
                 Poll::Ready(value) => {
                     output = Some(value);
                     true
                 }
-            })
-        })?;
-        Ok(output.expect("the loop runs until the future is done"))
+            })?;
+            Ok(output.expect("the loop runs until the future is done"))
+        })
     }
 
     /// Starts a task, which runs while [`block_on`](Runtime::block_on) does.

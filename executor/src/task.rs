@@ -17,6 +17,7 @@
 
 use std::any::Any;
 use std::cell::Cell;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -87,9 +88,7 @@ where
     }
 
     fn clear(mut self: Pin<&mut Self>) {
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.set(Stage::Empty))) {
-            drop_quietly(payload);
-        }
+        quietly(|| self.set(Stage::Empty));
     }
 
     fn take_output(self: Pin<&mut Self>, into: &mut dyn Any) {
@@ -127,20 +126,18 @@ impl<F: Future> Stage<F> {
     fn finish(mut self: Pin<&mut Self>, error: JoinError) {
         let outcome = Stage::Output(Cell::new(Some(Err(error))));
         // `set` writes the outcome even if dropping the future panics.
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.set(outcome))) {
-            drop_quietly(payload);
-        }
+        quietly(|| self.set(outcome));
     }
 }
 
-/// Drops the payload of a panic that has no one to go to, the panic hook having told of it.
-///
-/// The payload is foreign as well, and its destructor may panic in turn.
-pub(crate) fn drop_quietly(payload: Box<dyn Any + Send>) {
+/// Runs foreign code whose panic has no one to go to; the panic hook has told of it.
+pub(crate) fn quietly(foreign: impl FnOnce()) {
+    let Err(payload) = catch_unwind(AssertUnwindSafe(foreign)) else { return };
+    // The payload is foreign as well, and its destructor may panic in turn.
     if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         // A payload whose destructor panics with a payload whose destructor panics is not
         // followed further.
-        std::mem::forget(again);
+        mem::forget(again);
     }
 }
 

@@ -138,13 +138,19 @@ impl Tasks {
         self.ready.len()
     }
 
-    /// Returns a generation that no task of this loop has had.
-    pub(crate) fn unused_generation(&self) -> u32 {
-        let newest = self.slots.iter().map(|slot| slot.id.generation()).max();
-        newest.unwrap_or(self.first_generation).wrapping_add(1)
+    /// Returns a generation that no task of this loop has had, and that is not before `other`.
+    ///
+    /// Generations wrap, so they are compared by their distance from the loop's first.
+    pub(crate) fn unused_generation(&self, other: u32) -> u32 {
+        let distance = |generation: u32| {
+            generation.wrapping_sub(self.first_generation) & Token::MAX_GENERATION
+        };
+        let used = self.slots.iter().map(|slot| distance(slot.id.generation())).max();
+        let unused = used.map_or(0, |used| used + 1).max(distance(other));
+        self.first_generation.wrapping_add(unused) & Token::MAX_GENERATION
     }
 
-    /// Gives the main future a new number and queues it.
+    /// Gives the main future a new number.
     pub(crate) fn begin_main(&mut self) -> Token {
         let slot = &mut self.slots[MAIN_SLOT as usize];
         slot.id = slot.id.next_tenant();
@@ -335,6 +341,13 @@ impl Tasks {
         unfinished.next().map(|slot| slot.id)
     }
 
+    /// Takes what the slot at `index` still holds, to be dropped outside the borrow; none if there
+    /// is no such slot.
+    pub(crate) fn strip(&mut self, index: usize) -> Option<(Option<TaskBox>, Option<Waker>)> {
+        let slot = self.slots.get_mut(index)?;
+        Some((slot.task.take(), slot.joiner.take()))
+    }
+
     /// Finds a free slot or makes one.
     fn claim_slot(&mut self) -> u32 {
         if let Some(index) = self.free.pop() {
@@ -456,6 +469,16 @@ mod tests {
         assert_eq!(last.generation(), Token::MAX_GENERATION);
         let first = insert(&mut tasks);
         assert_eq!(first, Token::new(3, 0, last.slot()));
+    }
+
+    #[test]
+    fn the_next_loop_begins_after_a_generation_that_wrapped() {
+        let mut tasks = tasks();
+        assert_eq!(tasks.unused_generation(Token::MAX_GENERATION), 0);
+        insert(&mut tasks);
+        run_detached(&mut tasks);
+        assert_eq!(tasks.unused_generation(Token::MAX_GENERATION), 1);
+        assert_eq!(tasks.unused_generation(5), 5);
     }
 
     #[test]

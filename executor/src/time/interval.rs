@@ -5,6 +5,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use futures_core::Stream;
+
 use super::{Sleep, sleep_until};
 use crate::clock::now;
 
@@ -116,6 +118,14 @@ impl Interval {
                 came.checked_add(self.period - into_period)
             }
         }
+    }
+}
+
+impl Stream for Interval {
+    type Item = Instant;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Instant>> {
+        self.poll_tick(cx).map(Some)
     }
 }
 

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use crate::clock::now;
+use crate::clock::{NEVER_NS, now};
 use crate::mailbox::{self, Mail};
 use crate::timer_heap::TimerKey;
 use crate::waker::current;
@@ -114,7 +114,11 @@ impl Future for Sleep {
                 }
                 return (Poll::Pending, timers.set_waker(timer.key, waker), None);
             }
-            let key = timers.arm(event_loop.clock.ns_of(deadline), waker);
+            let deadline_ns = event_loop.clock.ns_of(deadline);
+            if deadline_ns == NEVER_NS {
+                return (Poll::Pending, Some(waker), None);
+            }
+            let key = timers.arm(deadline_ns, waker);
             (Poll::Pending, None, Some(Timer { key, number, incarnation }))
         });
         let (poll, unused, armed) = polled.expect("a sleep was polled outside a loop");

@@ -1,1 +1,47 @@
-//! An async runtime over select, poll, epoll and kqueue.
+//! An async runtime over select, poll, epoll and kqueue, small enough to read in an afternoon.
+//!
+//! One loop for each thread runs tasks, timers and sockets. Which mechanism of the operating
+//! system it waits with is a value, chosen when the program runs.
+//!
+//! # Examples
+//! ```
+//! use std::time::Duration;
+//!
+//! async fn say(after: Duration, what: &'static str) -> &'static str {
+//!     polyloop::sleep(after).await;
+//!     what
+//! }
+//!
+//! fn main() -> std::io::Result<()> {
+//!     polyloop::run(async {
+//!         let world = polyloop::spawn(say(Duration::from_millis(2), "world"));
+//!         let hello = say(Duration::from_millis(1), "hello").await;
+//!         assert_eq!((hello, world.await.unwrap()), ("hello", "world"));
+//!     })
+//! }
+//! ```
+//!
+//! # Where things are
+//! - [`run`], [`Runtime`], [`Builder`]: make a loop and run it.
+//! - [`spawn`], [`JoinHandle`], [`Handle`], [`spawn_blocking`]: tasks, from here and elsewhere.
+//! - [`sleep`], [`timeout`], [`interval`] and the rest of [`time`].
+//! - [`net`]: sockets that await. [`signal`]: signals as futures.
+//! - [`reactor`]: the selectors, usable by themselves. [`executor`]: everything above, and the
+//!   seams for those who write I/O types.
+#![forbid(unsafe_code)]
+
+pub use polyloop_executor as executor;
+pub use polyloop_net as net;
+pub use polyloop_reactor as reactor;
+
+pub use polyloop_executor::{
+    Builder, Elapsed, Handle, Interval, JoinError, JoinHandle, Metrics, MissedTicks, Runtime,
+    Sleep, YieldNow, interval, interval_at, metrics, now, run, sleep, sleep_until, spawn,
+    spawn_blocking, time, timeout, timeout_at, yield_now,
+};
+pub use polyloop_net::signal;
+pub use polyloop_reactor::Backend;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

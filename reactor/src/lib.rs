@@ -54,5 +54,6 @@ pub use selector::{
 };
 pub use source::{Direction, WaiterKey};
 pub use sys::signal::SignalFd;
+pub use sys::socket::connect_goes_on;
 pub use sys::wake::WakeFd;
 pub use token::Token;

@@ -38,6 +38,8 @@ pub(crate) mod wake;
 
 pub(crate) mod signal;
 
+pub(crate) mod socket;
+
 mod select;
 
 mod poll;

@@ -1,0 +1,369 @@
+//! The one place that pairs "try, would block, wait, try again".
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use polyloop_executor::{count_io_call, current_loop, poll_proceed, release_source, with_reactor};
+use polyloop_reactor::{Direction, Token, WaiterKey, Watched};
+use socket2::SockRef;
+
+/// Makes any pollable descriptor awaitable: a socket, a pipe, an eventfd, a terminal.
+///
+/// It owns what it watches, and closes it only after it was unregistered. The descriptor is
+/// registered when an operation on it would block for the first time, and not before.
+///
+/// Where it is registered follows from where it is used. Used on a second loop, it registers
+/// there too; the first loop lets go of it as soon as it reports there and nobody waits. So a
+/// socket can be moved from loop to loop, and one listener can serve several.
+///
+/// # Examples
+/// ```
+/// use std::io::{Read, Write};
+/// use std::os::unix::net::UnixStream;
+/// use polyloop_net::{AsyncFd, Direction};
+///
+/// # polyloop_executor::run(async {
+/// let (reader, mut writer) = UnixStream::pair()?;
+/// let reader = AsyncFd::new(reader)?;
+/// std::thread::spawn(move || writer.write_all(b"hello"));
+///
+/// let mut buf = [0; 16];
+/// let n = reader.async_io(Direction::Read, |mut socket: &UnixStream| socket.read(&mut buf)).await?;
+/// assert_eq!(&buf[..n], b"hello");
+/// # Ok::<(), std::io::Error>(())
+/// # }).unwrap().unwrap();
+/// ```
+pub struct AsyncFd<T: AsFd + Send + Sync + 'static> {
+    shared: Arc<Shared<T>>,
+}
+
+/// What the loops that watch the descriptor own together with the user.
+struct Shared<T> {
+    io: T,
+    /// The registration that was used last, or [`NOWHERE`].
+    home: AtomicU64,
+    /// Registrations with other loops, which may have been let go of since.
+    abroad: Mutex<Vec<Token>>,
+}
+
+/// The home of a descriptor that was never registered.
+const NOWHERE: Token = Token::from_raw(u64::MAX);
+
+impl<T> Shared<T> {
+    fn home(&self) -> Token {
+        // Relaxed: it is a hint. A token means something only to the loop that made it, and
+        // that loop wrote it.
+        Token::from_raw(self.home.load(Ordering::Relaxed))
+    }
+
+    fn abroad(&self) -> MutexGuard<'_, Vec<Token>> {
+        // Nothing panics while the lock is held.
+        self.abroad.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes `token` the home, and keeps the old one in mind.
+    fn move_home(&self, token: Token) {
+        let mut abroad = self.abroad();
+        let old = Token::from_raw(self.home.swap(token.raw(), Ordering::Relaxed));
+        abroad.retain(|other| other.owner() != token.owner());
+        if old != NOWHERE && old.owner() != token.owner() {
+            abroad.push(old);
+        }
+    }
+}
+
+impl<T: AsFd> AsFd for Shared<T> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.io.as_fd()
+    }
+}
+
+impl<T: AsFd + Send + Sync> Watched for Shared<T> {
+    fn is_home(&self, token: Token) -> bool {
+        self.home() == token
+    }
+}
+
+impl<T: AsFd + Send + Sync + 'static> AsyncFd<T> {
+    /// Takes a descriptor and makes it non-blocking.
+    ///
+    /// # Errors
+    /// What the system says. The standard streams (descriptors 0 to 2) are refused: their mode
+    /// is shared with other programs, such as the shell. Open the terminal anew instead.
+    pub fn new(io: T) -> io::Result<AsyncFd<T>> {
+        if io.as_fd().as_raw_fd() <= 2 {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a standard stream cannot be made non-blocking: it shares its mode with other programs",
+            ));
+        }
+        SockRef::from(&io).set_nonblocking(true)?;
+        Ok(AsyncFd::from_nonblocking(io))
+    }
+
+    /// Takes a descriptor that is non-blocking already.
+    ///
+    /// One that is not would block the loop.
+    pub fn from_nonblocking(io: T) -> AsyncFd<T> {
+        let home = AtomicU64::new(NOWHERE.raw());
+        AsyncFd { shared: Arc::new(Shared { io, home, abroad: Mutex::default() }) }
+    }
+
+    /// Lends what is watched.
+    pub fn get_ref(&self) -> &T {
+        &self.shared.io
+    }
+
+    /// Gives back what was watched.
+    ///
+    /// # Errors
+    /// The object itself, if another loop is about to let go of it: that takes until its next
+    /// turn.
+    pub fn into_inner(self) -> Result<T, AsyncFd<T>> {
+        self.release();
+        let shared = Arc::clone(&self.shared);
+        drop(self);
+        Arc::try_unwrap(shared).map(|shared| shared.io).map_err(|shared| AsyncFd { shared })
+    }
+
+    /// Performs `operation` as soon as it would not block.
+    ///
+    /// `operation` is tried at once unless it is known that it would block, and again whenever
+    /// the descriptor is ready, until it returns something else than
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock). Interrupted ones are repeated.
+    ///
+    /// # Errors
+    /// What `operation` returns; outside a loop; what the selector says of the descriptor, such
+    /// as `EPERM` for a regular file under epoll.
+    ///
+    /// # Cancel safety
+    /// `operation` is not called again once the future is dropped, and the call that succeeds is
+    /// the last one, so nothing is lost.
+    pub fn async_io<R, F>(
+        &self,
+        direction: Direction,
+        operation: F,
+    ) -> impl Future<Output = io::Result<R>>
+    where
+        F: FnMut(&T) -> io::Result<R>,
+    {
+        Io { waiter: Waiter::new(self, direction), operation }
+    }
+
+    /// Waits until an operation in `direction` is worth trying.
+    ///
+    /// It may still find nothing: then [`try_io`](AsyncFd::try_io) notes that, and the next wait
+    /// is a real one.
+    ///
+    /// # Errors
+    /// As for [`async_io`](AsyncFd::async_io).
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub fn ready(&self, direction: Direction) -> impl Future<Output = io::Result<()>> {
+        let mut waiter = Waiter::new(self, direction);
+        poll_fn(move |cx| waiter.poll_ready(cx))
+    }
+
+    /// Performs `operation` now.
+    ///
+    /// # Errors
+    /// What `operation` returns, [`WouldBlock`](io::ErrorKind::WouldBlock) among it.
+    pub fn try_io<R>(
+        &self,
+        direction: Direction,
+        mut operation: impl FnMut(&T) -> io::Result<R>,
+    ) -> io::Result<R> {
+        loop {
+            count_io_call();
+            match operation(&self.shared.io) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let home = self.shared.home();
+                    // Outside a loop there is no readiness to forget.
+                    let _ = with_reactor(|reactor| reactor.clear_ready(home, direction));
+                    return Err(error);
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Notes that a read or write of a byte stream moved less than it was asked to, so that the
+    /// next one need not be tried before the descriptor is ready again.
+    pub(crate) fn note_short(&self, direction: Direction) {
+        let home = self.shared.home();
+        // Outside a loop there is no readiness to forget.
+        let _ = with_reactor(|reactor| reactor.note_short(home, direction));
+    }
+
+    /// Returns the registration with the running loop, if there is one.
+    fn find_home(&self) -> io::Result<Option<Token>> {
+        let home = self.shared.home();
+        let here = current_loop();
+        if here == Some(home.owner()) && with_reactor(|reactor| reactor.contains(home))? {
+            return Ok(Some(home));
+        }
+        if home == NOWHERE {
+            return Ok(None);
+        }
+        let known = self.shared.abroad().iter().copied().find(|t| Some(t.owner()) == here);
+        let Some(token) = known else { return Ok(None) };
+        let alive = with_reactor(|reactor| reactor.contains(token))?;
+        if alive {
+            self.shared.move_home(token);
+        }
+        Ok(alive.then_some(token))
+    }
+
+    /// Registers with the running loop.
+    fn register(&self) -> io::Result<Token> {
+        let io: Arc<dyn Watched> = Arc::clone(&self.shared) as Arc<dyn Watched>;
+        let token = with_reactor(|reactor| reactor.register(io))??;
+        self.shared.move_home(token);
+        Ok(token)
+    }
+
+    /// Lets go of every loop.
+    fn release(&self) {
+        let home = self.shared.home();
+        if home == NOWHERE {
+            return;
+        }
+        self.shared.home.store(NOWHERE.raw(), Ordering::Relaxed);
+        let abroad = mem::take(&mut *self.shared.abroad());
+        for token in abroad.into_iter().chain([home]) {
+            release_source(token);
+        }
+    }
+}
+
+impl<T: AsFd + Send + Sync + 'static> Drop for AsyncFd<T> {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+impl<T: AsFd + Send + Sync + 'static> AsFd for AsyncFd<T> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.shared.io.as_fd()
+    }
+}
+
+impl<T: AsFd + Send + Sync + fmt::Debug + 'static> fmt::Debug for AsyncFd<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("AsyncFd").field(&self.shared.io).finish()
+    }
+}
+
+/// One who waits for a direction of a descriptor, and is taken off the list when dropped.
+#[derive(Debug)]
+pub(crate) struct Waiter<'a, T: AsFd + Send + Sync + 'static> {
+    fd: &'a AsyncFd<T>,
+    direction: Direction,
+    /// The place on the list, and of which registration.
+    place: Option<(Token, WaiterKey)>,
+}
+
+impl<'a, T: AsFd + Send + Sync + 'static> Waiter<'a, T> {
+    pub(crate) fn new(fd: &'a AsyncFd<T>, direction: Direction) -> Waiter<'a, T> {
+        Waiter { fd, direction, place: None }
+    }
+
+    /// Polls for an operation: see [`AsyncFd::async_io`].
+    pub(crate) fn poll_io<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        operation: impl FnMut(&T) -> io::Result<R>,
+    ) -> Poll<io::Result<R>> {
+        ready!(poll_proceed(cx));
+        let (fd, direction) = (self.fd, self.direction);
+        let home = fd.find_home()?;
+        if let Some(home) = home
+            && !with_reactor(|reactor| reactor.is_ready(home, direction))?
+        {
+            return self.poll_wait(home, cx);
+        }
+        match fd.try_io(direction, operation) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            result => return Poll::Ready(result),
+        }
+        let home = match home {
+            Some(home) => home,
+            None => {
+                let home = fd.register()?;
+                with_reactor(|reactor| reactor.clear_ready(home, direction))?;
+                home
+            }
+        };
+        self.poll_wait(home, cx)
+    }
+
+    /// Polls for readiness: see [`AsyncFd::ready`].
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(poll_proceed(cx));
+        let home = match self.fd.find_home()? {
+            Some(home) => home,
+            None => self.fd.register()?,
+        };
+        if with_reactor(|reactor| reactor.is_ready(home, self.direction))? {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_wait(home, cx)
+    }
+
+    /// Leaves the task's waker with the reactor.
+    fn poll_wait<R>(&mut self, token: Token, cx: &mut Context<'_>) -> Poll<io::Result<R>> {
+        // Cloned before the reactor is borrowed, and the old one dropped after: both may be
+        // foreign.
+        let waker = cx.waker().clone();
+        let key = self.place.filter(|(t, _)| *t == token).map(|(_, key)| key);
+        let waiting = with_reactor(|reactor| reactor.wait(token, self.direction, key, waker));
+        let (key, replaced) = waiting.flatten()?;
+        drop(replaced);
+        self.place = Some((token, key));
+        Poll::Pending
+    }
+}
+
+impl<T: AsFd + Send + Sync + 'static> Drop for Waiter<'_, T> {
+    fn drop(&mut self) {
+        let Some((token, key)) = self.place else { return };
+        if current_loop() != Some(token.owner()) {
+            // Dropped elsewhere: the waker stays until the descriptor reports, and is then woken
+            // for nothing.
+            return;
+        }
+        let forgotten = with_reactor(|reactor| reactor.forget(token, self.direction, key));
+        drop(forgotten);
+    }
+}
+
+/// Future of [`AsyncFd::async_io`].
+struct Io<'a, T: AsFd + Send + Sync + 'static, F> {
+    waiter: Waiter<'a, T>,
+    operation: F,
+}
+
+// The operation is only ever called, never pinned.
+impl<T: AsFd + Send + Sync + 'static, F> Unpin for Io<'_, T, F> {}
+
+impl<T, F, R> Future for Io<'_, T, F>
+where
+    T: AsFd + Send + Sync + 'static,
+    F: FnMut(&T) -> io::Result<R>,
+{
+    type Output = io::Result<R>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<R>> {
+        let Io { waiter, operation } = &mut *self;
+        waiter.poll_io(cx, operation)
+    }
+}

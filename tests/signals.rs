@@ -1,0 +1,99 @@
+//! Signals as futures. Each test has a process of its own, since signals are the process's.
+#![cfg(unix)]
+
+mod common;
+
+use std::process::Command;
+use std::time::Duration;
+
+use polyloop::{Backend, signal};
+
+use common::{is_alone, process, role, run_on};
+
+backends!(
+    one_signal_wakes_every_listener,
+    a_signal_between_the_call_and_the_first_poll_counts,
+    the_two_signals_are_told_apart,
+    after_the_last_listener_the_old_disposition_is_back,
+    listeners_on_two_loops_both_hear,
+);
+
+fn kill(signal: &str) {
+    let pid = std::process::id().to_string();
+    let status = Command::new("kill").args([signal, &pid]).status().unwrap();
+    assert!(status.success());
+}
+
+fn one_signal_wakes_every_listener(backend: Backend) {
+    if !is_alone(&format!("{backend}::one_signal_wakes_every_listener")) {
+        return;
+    }
+    run_on(backend, async {
+        let tasks: Vec<_> = (0..10).map(|_| polyloop::spawn(signal::ctrl_c())).collect();
+        polyloop::yield_now().await;
+        kill("-INT");
+        for task in tasks {
+            task.await.unwrap().unwrap();
+        }
+    });
+}
+
+fn a_signal_between_the_call_and_the_first_poll_counts(backend: Backend) {
+    if !is_alone(&format!("{backend}::a_signal_between_the_call_and_the_first_poll_counts")) {
+        return;
+    }
+    run_on(backend, async {
+        let listener = signal::terminate();
+        kill("-TERM");
+        listener.await.unwrap();
+    });
+}
+
+fn the_two_signals_are_told_apart(backend: Backend) {
+    if !is_alone(&format!("{backend}::the_two_signals_are_told_apart")) {
+        return;
+    }
+    run_on(backend, async {
+        let mut interrupt = std::pin::pin!(signal::ctrl_c());
+        let terminate = signal::terminate();
+        kill("-TERM");
+        terminate.await.unwrap();
+        let early = polyloop::timeout(Duration::from_millis(20), interrupt.as_mut()).await;
+        assert!(early.is_err());
+        kill("-INT");
+        interrupt.await.unwrap();
+    });
+}
+
+fn after_the_last_listener_the_old_disposition_is_back(backend: Backend) {
+    let name = format!("{backend}::after_the_last_listener_the_old_disposition_is_back");
+    if role().is_none() {
+        // The second Ctrl-C must kill: nobody listens any more.
+        use std::os::unix::process::ExitStatusExt;
+        let status = process(&name, "alone").status().unwrap();
+        assert_eq!(status.signal(), Some(2), "{status}");
+        return;
+    }
+    run_on(backend, async {
+        let (one, other) = (signal::ctrl_c(), signal::ctrl_c());
+        kill("-INT");
+        one.await.unwrap();
+        other.await.unwrap();
+    });
+    kill("-INT");
+    std::thread::sleep(common::PATIENCE);
+}
+
+fn listeners_on_two_loops_both_hear(backend: Backend) {
+    if !is_alone(&format!("{backend}::listeners_on_two_loops_both_hear")) {
+        return;
+    }
+    let elsewhere = signal::ctrl_c();
+    let thread = std::thread::spawn(move || run_on(backend, elsewhere));
+    run_on(backend, async {
+        let here = signal::ctrl_c();
+        kill("-INT");
+        here.await.unwrap();
+    });
+    thread.join().unwrap().unwrap();
+}

@@ -1,0 +1,519 @@
+#!/usr/bin/env python3
+"""Starts the examples and uses them as people and their clients would.
+
+usage: check_examples.py DIRECTORY    (the one that holds echo_server and echo_client)
+
+Ends with a line `N passed, N failed`, and with status 1 if something failed.
+"""
+
+import contextlib
+import os
+import random
+import re
+import resource
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import traceback
+
+FOLDER = sys.argv[1]
+SERVER = os.path.join(FOLDER, "echo_server")
+CLIENT = os.path.join(FOLDER, "echo_client")
+BACKENDS = ["select", "poll", "epoll" if sys.platform == "linux" else "kqueue"]
+HAS_PROC = os.path.isdir("/proc/self/fd")
+MIB = 1024 * 1024
+
+# Everything here happens on one machine: what takes longer than this hangs.
+PATIENCE = 20
+
+
+class Failure(Exception):
+    """Says what did not hold."""
+
+
+def check(condition, message):
+    if not condition:
+        raise Failure(message)
+
+
+class Server:
+    """A running echo_server, killed at the end of a `with` block if it still runs."""
+
+    def __init__(self, *arguments, environment=None, max_fds=None):
+        def limit():
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max_fds, max_fds))
+
+        self.process = subprocess.Popen(
+            [SERVER, "--addr", "127.0.0.1:0", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(environment or {})},
+            preexec_fn=limit if max_fds else None,
+        )
+        ready, _, _ = select.select([self.process.stdout], [], [], PATIENCE)
+        check(ready, "the server says nothing")
+        line = self.process.stdout.readline()
+        match = re.fullmatch(r"listening on (127\.0\.0\.1):(\d+) \((\w+)\)\n", line)
+        check(match, f"unexpected first line: {line!r}; {self.process.poll()=}")
+        self.addr = (match[1], int(match[2]))
+        self.backend = match[3]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+
+    def connect(self):
+        stream = socket.create_connection(self.addr, timeout=PATIENCE)
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return stream
+
+    def stop(self, signum=signal.SIGTERM):
+        """Sends a signal and returns stdout, stderr and how long the end took."""
+        started = time.monotonic()
+        self.process.send_signal(signum)
+        out, err = self.process.communicate(timeout=PATIENCE)
+        took = time.monotonic() - started
+        check(self.process.returncode == 0, f"exit status {self.process.returncode}: {err}")
+        check(re.search(r"^served \d+ connections, \d+ messages, \d+ bytes$", out, re.M), out)
+        return out, err, took
+
+    def resident_bytes(self):
+        with open(f"/proc/{self.process.pid}/status") as status:
+            kib = re.search(r"^VmRSS:\s+(\d+) kB$", status.read(), re.M)[1]
+        return int(kib) * 1024
+
+    def cpu_seconds(self):
+        with open(f"/proc/{self.process.pid}/stat") as stat:
+            fields = stat.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def n_fds(self):
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+
+def run(*command, environment=None, data=None):
+    return subprocess.run(
+        command,
+        input=data if data is not None else "",
+        capture_output=True,
+        text=True,
+        timeout=3 * PATIENCE,
+        env={**os.environ, **(environment or {})},
+    )
+
+
+def run_client(server, *arguments):
+    host, port = server.addr
+    return run(CLIENT, "--addr", f"{host}:{port}", *arguments)
+
+
+def receive_exactly(stream, n):
+    received = bytearray()
+    while len(received) < n:
+        chunk = stream.recv(min(n - len(received), 65536))
+        check(chunk, f"closed after {len(received)} of {n} bytes")
+        received += chunk
+    return bytes(received)
+
+
+def receive_to_end(stream):
+    received = bytearray()
+    while chunk := stream.recv(65536):
+        received += chunk
+    return bytes(received)
+
+
+def round_trip(stream, message):
+    stream.sendall(message)
+    received = receive_exactly(stream, len(message))
+    check(received == message, f"{message!r} came back as {received!r}")
+
+
+def exchange(stream, data):
+    """Sends all of `data`, half-closes, and returns all that comes back."""
+
+    def send():
+        stream.sendall(data)
+        stream.shutdown(socket.SHUT_WR)
+
+    sender = threading.Thread(target=send, daemon=True)
+    sender.start()
+    received = receive_to_end(stream)
+    sender.join(PATIENCE)
+    return received
+
+
+def fill(stream, data):
+    """Sends from `data` without reading until nothing has moved for a while."""
+    stream.setblocking(False)
+    n_sent = 0
+    while n_sent < len(data):
+        if not select.select([], [stream], [], 0.3)[1]:
+            break
+        with contextlib.suppress(BlockingIOError):
+            n_sent += stream.send(data[n_sent : n_sent + 65536])
+    stream.settimeout(PATIENCE)
+    return n_sent
+
+
+# Each of these runs once for every backend.
+
+
+def serves_nc_a_script_and_the_load_generator_at_once(backend):
+    with Server("--backend", backend) as server:
+        check(server.backend == backend, f"runs on {server.backend}")
+        host, port = server.addr
+        load = subprocess.Popen(
+            [CLIENT, "--addr", f"{host}:{port}", "--connections", "50", "--seconds", "2"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        text = "".join(f"line {n}\n" for n in range(10_000))
+        nc = run("nc", "-N", host, str(port), data=text)
+        check(nc.stdout == text, "nc did not get its lines back")
+        data = random.randbytes(MIB)
+        with server.connect() as stream:
+            check(exchange(stream, data) == data, "1 MiB did not come back as it was")
+        out, _ = load.communicate(timeout=PATIENCE)
+        check(load.returncode == 0, out)
+        check("every byte verified" in out and "p99.9" in out, out)
+        server.stop(signal.SIGINT)
+
+
+def sends_back_what_came_before_a_half_close(backend):
+    data = random.randbytes(8 * MIB)
+    with Server("--backend", backend) as server, server.connect() as stream:
+        check(exchange(stream, data) == data, "8 MiB did not come back as they were")
+        server.stop()
+
+
+def survives_resets(backend):
+    with Server("--backend", backend, "--stats") as server:
+        linger = struct.pack("ii", 1, 0)
+        for _ in range(100):
+            stream = server.connect()
+            round_trip(stream, b"hello")
+            stream.sendall(bytes(1000))
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            stream.close()
+        with server.connect() as stream:
+            round_trip(stream, b"still there?")
+        out, _, took = server.stop()
+        check(took < 1, f"a reset connection was waited for: {took} s")
+        check(re.search(r"^connections +101$", out, re.M), out)
+
+
+def waits_for_slow_readers_in_bounded_memory(backend):
+    # More than the buffers of all sockets on the way may grow to.
+    data = random.randbytes(128 * MIB)
+    with Server("--backend", backend) as server, contextlib.ExitStack() as streams:
+        slow = [streams.enter_context(server.connect()) for _ in range(10)]
+        for stream in slow:
+            round_trip(stream, b"hello")
+        before = server.resident_bytes() if HAS_PROC else 0
+        n_sent = [fill(stream, data) for stream in slow]
+        check(max(n_sent) < len(data), f"a client that does not read could send {n_sent} bytes")
+        if HAS_PROC:
+            grown = server.resident_bytes() - before
+            check(grown < 2 * MIB, f"10 slow readers cost {grown} bytes")
+            cpu = server.cpu_seconds()
+            time.sleep(1)
+            cpu = server.cpu_seconds() - cpu
+            check(cpu < 0.1, f"{cpu} s of CPU time in a second of waiting")
+        with server.connect() as stream:
+            round_trip(stream, b"somebody else")
+        slow[0].shutdown(socket.SHUT_WR)
+        check(receive_to_end(slow[0]) == data[: n_sent[0]], "some of what was sent is missing")
+        streams.close()
+        server.stop()
+
+
+def outlives_a_full_table_of_descriptors(backend):
+    with Server("--backend", backend, max_fds=40) as server, contextlib.ExitStack() as streams:
+        clients = [streams.enter_context(server.connect()) for _ in range(80)]
+        for number, client in enumerate(clients):
+            client.sendall(b"client %03d" % number)
+        time.sleep(0.5)
+        answered = select.select(clients, [], [], 0)[0]
+        check(20 < len(answered) < 40, f"{len(answered)} of 80 served with 40 descriptors")
+        if HAS_PROC:
+            cpu = server.cpu_seconds()
+            time.sleep(2)
+            cpu = server.cpu_seconds() - cpu
+            check(cpu < 0.1, f"{cpu} s of CPU time in two seconds without descriptors")
+        # In the order in which they came: those who are served make room for the others.
+        for number, client in enumerate(clients):
+            check(receive_exactly(client, 10) == b"client %03d" % number, f"client {number}")
+            client.close()
+        with server.connect() as stream:
+            round_trip(stream, b"recovered")
+        _, err, took = server.stop()
+        check(1 <= err.count("cannot accept for now") <= 10, f"stderr: {err}")
+        check(took < 1, f"{took} s to stop")
+
+
+def leaks_no_descriptor(backend):
+    with Server("--backend", backend) as server:
+        with server.connect() as stream:
+            round_trip(stream, b"warm-up")
+        time.sleep(0.1)
+        before = server.n_fds() if HAS_PROC else 0
+        for _ in range(1000):
+            with server.connect() as stream:
+                round_trip(stream, b"hello")
+        time.sleep(0.1)
+        if HAS_PROC:
+            check(server.n_fds() == before, f"{before} descriptors became {server.n_fds()}")
+        server.stop()
+
+
+def lets_open_connections_finish(backend):
+    with Server("--backend", backend) as server:
+        stream = server.connect()
+        round_trip(stream, b"before")
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        round_trip(stream, b"after the signal")
+        try:
+            server.connect().close()
+            raise Failure("a connection was accepted after the signal")
+        except ConnectionError:
+            pass
+        stream.close()
+        started = time.monotonic()
+        out, err = server.process.communicate(timeout=PATIENCE)
+        took = time.monotonic() - started
+        check(server.process.returncode == 0, err)
+        check(took < 1, f"it went on for {took} s after the last connection")
+        check("served 1 connections, 2 messages, 22 bytes" in out, out)
+
+
+def cuts_off_idle_connections_after_two_seconds(backend):
+    with Server("--backend", backend) as server, server.connect() as stream:
+        round_trip(stream, b"hello")
+        out, _, took = server.stop(signal.SIGINT)
+        check(1.9 < took < 3, f"it took {took} s")
+        check("cut off 1 connections" in out, out)
+
+
+def a_second_interrupt_ends_it_at_once(backend):
+    with Server("--backend", backend) as server, server.connect() as stream:
+        round_trip(stream, b"hello")
+        server.process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        server.process.send_signal(signal.SIGINT)
+        started = time.monotonic()
+        server.process.communicate(timeout=PATIENCE)
+        took = time.monotonic() - started
+        check(took < 1, f"it went on for {took} s")
+        check(server.process.returncode == -signal.SIGINT, f"{server.process.returncode}")
+
+
+def needs_three_system_calls_for_a_message(backend):
+    with Server("--backend", backend, "--stats") as server:
+        with server.connect() as stream:
+            for number in range(2000):
+                round_trip(stream, b"message %05d" % number)
+        out, _, _ = server.stop()
+        calls = float(re.search(r"^system calls per message +([\d.]+)$", out, re.M)[1])
+        control = int(re.search(r"^control calls +(\d+)$", out, re.M)[1])
+        # A wait, a read and a write; with one client at a time no wait is shared.
+        check(2.9 < calls < 3.1, out)
+        check(control < 20, out)
+        for line in ["connections", "messages", "bytes", "selector waits"]:
+            check(re.search(rf"^{line} +\d+$", out, re.M), f"no {line} in {out}")
+
+
+def is_loaded_by_a_client_on_the_same_backend(backend):
+    cases = [
+        ["--connections", "200", "--size", "64", "--in-flight", "4"],
+        ["--connections", "4", "--size", "1000000", "--in-flight", "8"],
+        ["--connections", "7", "--size", "1", "--in-flight", "100"],
+    ]
+    with Server("--backend", backend) as server:
+        for case in cases:
+            client = run_client(server, "--backend", backend, "--seconds", "1", *case)
+            check(client.returncode == 0, f"{case}: {client.stdout}{client.stderr}")
+            check(f"({backend}), every byte verified" in client.stdout, client.stdout)
+            rate = re.search(r"^(\d+) messages/s", client.stdout, re.M)
+            check(rate and int(rate[1]) > 0, client.stdout)
+            check(client.stderr == "", f"chatter without a terminal: {client.stderr}")
+        _, _, took = server.stop()
+        check(took < 1, f"the clients left connections open: {took} s")
+
+
+# These run once.
+
+
+def mistakes_in_the_command_are_answered_with_the_usage():
+    foreign = "kqueue" if sys.platform == "linux" else "epoll"
+    for program in [SERVER, CLIENT]:
+        for mistake in [["--no-such-flag"], ["--backend", "pole"], ["--backend", foreign]]:
+            ended = run(program, *mistake)
+            check(ended.returncode == 2, f"{mistake}: exit status {ended.returncode}")
+            check("Usage:" in ended.stderr and ended.stdout == "", f"{mistake}: {ended}")
+    unknown = run(SERVER, "--backend", "pole")
+    check('unknown backend "pole" (one of: select, poll, epoll, kqueue)' in unknown.stderr, unknown)
+
+
+def the_environment_chooses_a_backend():
+    for backend in BACKENDS:
+        with Server(environment={"POLYLOOP_BACKEND": backend}) as server:
+            check(server.backend == backend, f"{backend}: runs on {server.backend}")
+            server.stop()
+    with Server("--backend", "poll", environment={"POLYLOOP_BACKEND": "select"}) as server:
+        check(server.backend == "poll", "the flag does not win")
+        server.stop()
+    with Server(environment={"POLYLOOP_BACKEND": ""}) as server:
+        check(server.backend == BACKENDS[-1], f"the default is {server.backend}")
+        server.stop()
+
+
+def an_unknown_backend_in_the_environment_is_an_error():
+    for program in [SERVER, CLIENT]:
+        ended = run(program, environment={"POLYLOOP_BACKEND": "pole"})
+        check(ended.returncode == 2, f"exit status {ended.returncode}")
+        check('POLYLOOP_BACKEND: unknown backend "pole"' in ended.stderr, ended.stderr)
+
+
+def an_address_in_use_is_named():
+    with Server() as server:
+        addr = "%s:%d" % server.addr
+        ended = run(SERVER, "--addr", addr)
+        check(ended.returncode == 1, f"exit status {ended.returncode}")
+        check(ended.stderr.count("\n") == 1 and addr in ended.stderr, ended.stderr)
+        check(ended.stdout == "", ended.stdout)
+        server.stop()
+
+
+def the_port_of_a_stopped_server_is_free_at_once():
+    with Server() as server:
+        addr = server.addr
+        stream = server.connect()
+        round_trip(stream, b"hello")
+        server.stop()
+    with socket.create_server(addr):
+        pass
+    ended = subprocess.Popen([SERVER, "--addr", "%s:%d" % addr], stdout=subprocess.PIPE, text=True)
+    check("listening on" in ended.stdout.readline(), "the port is not free")
+    ended.send_signal(signal.SIGTERM)
+    ended.communicate(timeout=PATIENCE)
+    stream.close()
+
+
+def a_client_says_who_refused():
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        addr = "%s:%d" % unused.getsockname()
+    ended = run(CLIENT, "--addr", addr)
+    check(ended.returncode == 1, f"exit status {ended.returncode}")
+    check(ended.stderr.count("\n") == 1, ended.stderr)
+    check(addr in ended.stderr and "refused" in ended.stderr, ended.stderr)
+
+
+def with_false_server(answer, *arguments):
+    """Runs the client against a server that handles its one connection with `answer`."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve():
+            stream, _ = listener.accept()
+            with stream, contextlib.suppress(ConnectionError):
+                answer(stream)
+
+        threading.Thread(target=serve, daemon=True).start()
+        addr = "%s:%d" % listener.getsockname()
+        return run(CLIENT, "--addr", addr, "--connections", "1", "--seconds", "1", *arguments)
+
+
+def a_client_notices_a_wrong_byte():
+    def flip_one(stream):
+        n_seen = 0
+        while chunk := bytearray(stream.recv(65536)):
+            if n_seen <= 10_000 < n_seen + len(chunk):
+                chunk[10_000 - n_seen] ^= 1
+            n_seen += len(chunk)
+            stream.sendall(chunk)
+
+    ended = with_false_server(flip_one)
+    check(ended.returncode == 1, f"exit status {ended.returncode}: {ended.stdout}")
+    check("connection 1: byte 10000 came back as" in ended.stderr, ended.stderr)
+
+
+def a_client_notices_bytes_that_are_missing_or_too_many():
+    def swallow(stream):
+        stream.sendall(stream.recv(64)[:10])
+
+    ended = with_false_server(swallow)
+    check(ended.returncode == 1 and "closed by the server after 10 of 64" in ended.stderr, ended)
+
+    def invent(stream):
+        stream.sendall(stream.recv(64) + b"!")
+        stream.recv(64)
+
+    ended = with_false_server(invent)
+    check(ended.returncode == 1 and "came back" in ended.stderr, ended)
+
+
+def every(test, *arguments):
+    name = "::".join([*arguments, test.__name__])
+    started = time.monotonic()
+    try:
+        test(*arguments)
+    except (Failure, AssertionError) as failure:
+        print(f"test {name} ... FAILED\n  {failure}", flush=True)
+    except Exception:
+        print(f"test {name} ... FAILED\n{traceback.format_exc()}", flush=True)
+    else:
+        print(f"test {name} ... ok ({time.monotonic() - started:.1f} s)", flush=True)
+        return True
+    return False
+
+
+def main():
+    results = [
+        every(test, backend)
+        for backend in BACKENDS
+        for test in [
+            serves_nc_a_script_and_the_load_generator_at_once,
+            sends_back_what_came_before_a_half_close,
+            survives_resets,
+            waits_for_slow_readers_in_bounded_memory,
+            outlives_a_full_table_of_descriptors,
+            leaks_no_descriptor,
+            lets_open_connections_finish,
+            cuts_off_idle_connections_after_two_seconds,
+            a_second_interrupt_ends_it_at_once,
+            needs_three_system_calls_for_a_message,
+            is_loaded_by_a_client_on_the_same_backend,
+        ]
+    ]
+    results += [
+        every(test)
+        for test in [
+            mistakes_in_the_command_are_answered_with_the_usage,
+            the_environment_chooses_a_backend,
+            an_unknown_backend_in_the_environment_is_an_error,
+            an_address_in_use_is_named,
+            the_port_of_a_stopped_server_is_free_at_once,
+            a_client_says_who_refused,
+            a_client_notices_a_wrong_byte,
+            a_client_notices_bytes_that_are_missing_or_too_many,
+        ]
+    ]
+    n_failed = results.count(False)
+    print(f"{len(results) - n_failed} passed, {n_failed} failed")
+    sys.exit(1 if n_failed else 0)
+
+
+main()

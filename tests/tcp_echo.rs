@@ -331,6 +331,9 @@ fn steady_messages_cost_one_read_and_one_write(backend: Backend) {
             counts.send(listener.local_addr().unwrap()).unwrap();
             let (stream, _) = listener.accept().await.unwrap();
             let mut buf = [0; 4_096];
+            // Found to block before the client begins, or a quick client might put that off.
+            assert!(polyloop::timeout(Duration::ZERO, stream.read(&mut buf)).await.is_err());
+            stream.write_all(b"!").await.unwrap();
             let mut before = polyloop::metrics();
             for message in 0..N_MESSAGES + 10 {
                 if message == 10 {
@@ -351,6 +354,7 @@ fn steady_messages_cost_one_read_and_one_write(backend: Backend) {
     run_on(backend, async move {
         let client = TcpStream::connect(addr).await.unwrap();
         client.set_nodelay(true).unwrap();
+        client.read_exact(&mut [0]).await.unwrap();
         let mut buf = [0; 64];
         for _ in 0..N_MESSAGES + 10 {
             client.write_all(&buf.clone()).await.unwrap();

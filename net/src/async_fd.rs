@@ -321,13 +321,11 @@ impl<'a, T: AsFd + Send + Sync + 'static> Waiter<'a, T> {
 
     /// Leaves the task's waker with the reactor.
     fn poll_wait<R>(&mut self, token: Token, cx: &mut Context<'_>) -> Poll<io::Result<R>> {
-        // Cloned before the reactor is borrowed, and the old one dropped after: both may be
+        // Cloned before the reactor is borrowed, and what is left of it dropped after: it may be
         // foreign.
-        let waker = cx.waker().clone();
+        let mut waker = Some(cx.waker().clone());
         let key = self.place.filter(|(t, _)| *t == token).map(|(_, key)| key);
-        let waiting = with_reactor(|reactor| reactor.wait(token, self.direction, key, waker));
-        let (key, replaced) = waiting.flatten()?;
-        drop(replaced);
+        let key = with_reactor(|reactor| reactor.wait(token, self.direction, key, &mut waker))??;
         self.place = Some((token, key));
         Poll::Pending
     }

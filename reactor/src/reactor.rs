@@ -178,18 +178,18 @@ impl Reactor {
 
     /// Leaves `waker` to be woken when `direction` is ready.
     ///
-    /// `key` names the place of an earlier call by the same waiter, whose waker is replaced and
-    /// returned, to be dropped outside the borrow.
+    /// `key` names the place of an earlier call by the same waiter. What is left in `waker` is to
+    /// be dropped outside the borrow: the waker that was replaced, or after an error the new one.
     ///
     /// # Errors
-    /// What the selector says when interest has to be added; the waker is then not kept.
+    /// What the selector says when interest has to be added.
     pub fn wait(
         &mut self,
         token: Token,
         direction: Direction,
         key: Option<WaiterKey>,
-        waker: Waker,
-    ) -> io::Result<(WaiterKey, Option<Waker>)> {
+        waker: &mut Option<Waker>,
+    ) -> io::Result<WaiterKey> {
         self.arm(token, direction)?;
         let source = self.source_mut(token).ok_or_else(unknown_source)?;
         Ok(source.waiters_mut(direction).put(key, waker))

@@ -120,25 +120,22 @@ impl Waiters {
         usize::from(self.first.is_some()) + self.rest.len()
     }
 
-    /// Puts `waker` in the place that `key` names, or at the end under a new key.
-    ///
-    /// Returns the key and the waker that was replaced, to be dropped outside any borrow.
-    pub(crate) fn put(
-        &mut self,
-        key: Option<WaiterKey>,
-        waker: Waker,
-    ) -> (WaiterKey, Option<Waker>) {
+    /// Puts `waker` in the place that `key` names, or at the end under a new key, and leaves what
+    /// it replaces in its stead.
+    pub(crate) fn put(&mut self, key: Option<WaiterKey>, waker: &mut Option<Waker>) -> WaiterKey {
+        let Some(new) = waker.take() else { unreachable!("a waiter brings a waker") };
         let known = self.first.iter_mut().chain(&mut self.rest).find(|(k, _)| Some(*k) == key);
         if let Some((key, place)) = known {
-            return (*key, Some(mem::replace(place, waker)));
+            *waker = Some(mem::replace(place, new));
+            return *key;
         }
         let key = WaiterKey(self.next_key);
         self.next_key = self.next_key.wrapping_add(1);
         match self.first {
-            None => self.first = Some((key, waker)),
-            Some(_) => self.rest.push((key, waker)),
+            None => self.first = Some((key, new)),
+            Some(_) => self.rest.push((key, new)),
         }
-        (key, None)
+        key
     }
 
     /// Takes back the waiter that `key` names, if it is still there.
@@ -163,7 +160,7 @@ mod tests {
     use super::*;
 
     fn put(waiters: &mut Waiters) -> WaiterKey {
-        waiters.put(None, Waker::noop().clone()).0
+        waiters.put(None, &mut Some(Waker::noop().clone()))
     }
 
     #[test]
@@ -181,10 +178,12 @@ mod tests {
     fn a_known_key_replaces_and_an_unknown_one_joins_the_end() {
         let mut waiters = Waiters::default();
         let key = put(&mut waiters);
-        assert_eq!(waiters.put(Some(key), Waker::noop().clone()).0, key);
+        let mut waker = Some(Waker::noop().clone());
+        assert_eq!(waiters.put(Some(key), &mut waker), key);
+        assert!(waker.take().is_some(), "the old one is handed out");
         assert_eq!(waiters.len(), 1);
         waiters.take_into(&mut Vec::new());
-        assert_ne!(waiters.put(Some(key), Waker::noop().clone()).0, key);
+        assert_ne!(waiters.put(Some(key), &mut Some(Waker::noop().clone())), key);
         assert_eq!(waiters.len(), 1);
     }
 

@@ -12,6 +12,7 @@ import random
 import re
 import resource
 import select
+import shutil
 import signal
 import socket
 import struct
@@ -24,6 +25,8 @@ import traceback
 FOLDER = sys.argv[1]
 SERVER = os.path.join(FOLDER, "echo_server")
 CLIENT = os.path.join(FOLDER, "echo_client")
+# Debian has two; the other one has no -N.
+NC = shutil.which("nc.openbsd") or "nc"
 BACKENDS = ["select", "poll", "epoll" if sys.platform == "linux" else "kqueue"]
 HAS_PROC = os.path.isdir("/proc/self/fd")
 MIB = 1024 * 1024
@@ -181,7 +184,7 @@ def serves_nc_a_script_and_the_load_generator_at_once(backend):
             text=True,
         )
         text = "".join(f"line {n}\n" for n in range(10_000))
-        nc = run("nc", "-N", host, str(port), data=text)
+        nc = run(NC, "-N", host, str(port), data=text)
         check(nc.stdout == text, "nc did not get its lines back")
         data = random.randbytes(MIB)
         with server.connect() as stream:

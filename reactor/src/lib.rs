@@ -45,6 +45,9 @@ mod reactor;
 
 mod sys;
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
+
 pub use event::{Event, Events, Readiness};
 pub use interest::{Interest, Mode};
 pub use notifier::Notifier;

@@ -328,6 +328,9 @@ impl Selector for KqueueSelector {
     }
 
     fn pollable_fd(&self) -> Option<BorrowedFd<'_>> {
+        if !kq::IS_POLLABLE {
+            return None;
+        }
         if !self.is_exposed.replace(true) && !self.changes.0.is_empty() {
             // What is queued takes effect in the turn that this brings about. If it fails, the
             // turn comes with the next event.

@@ -40,6 +40,9 @@ pub(crate) mod signal;
 
 pub(crate) mod socket;
 
+#[cfg(feature = "conformance")]
+pub(crate) mod testing;
+
 mod select;
 
 mod poll;

@@ -16,6 +16,9 @@ pub(super) use super::os::{Filter, Flags, OUT_OF_BAND};
 use super::cvt::{cvt, waited};
 use super::wait::to_timespec;
 
+/// Whether a kqueue can be watched by another selector.
+pub(super) const IS_POLLABLE: bool = true;
+
 /// Makes a kqueue, close-on-exec.
 pub(super) fn open() -> io::Result<OwnedFd> {
     // SAFETY: the call takes no arguments.

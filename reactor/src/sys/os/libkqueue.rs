@@ -2,8 +2,13 @@
 //!
 //! For tests of the file that serves macOS and the BSDs. Its differences from the real thing, as
 //! far as they show here:
-//! - It stands on epoll, so a descriptor that is closed while a duplicate lives goes on being
-//!   reported, and regular files are emulated.
+//! - It stands on epoll: a descriptor that is closed while a duplicate lives goes on being
+//!   reported, and nothing can silence it. The real thing removes its filters.
+//! - What it gives for a kqueue's descriptor is one end of a pipe, never readable: it cannot be
+//!   watched by another selector.
+//! - It fetches the pending error of a socket (`SO_ERROR`) to report it, so the next operation on
+//!   the socket no longer fails with it.
+//! - One call gives 512 events at most.
 //! - Adding a filter that is there already fails unless it is edge-triggered: filters are always
 //!   deleted before they are added again, which is right on every system.
 
@@ -35,6 +40,9 @@ pub(super) const NOTE_TRIGGER: u32 = 0x0100_0000;
 
 /// The filter and its flag for out-of-band data, where there is one.
 pub(super) const OUT_OF_BAND: Option<(Filter, u32)> = None;
+
+/// Whether a kqueue can be watched by another selector.
+pub(super) const IS_POLLABLE: bool = false;
 
 /// The library's `struct kevent`.
 #[derive(Clone, Copy, Debug)]

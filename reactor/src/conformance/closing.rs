@@ -1,0 +1,319 @@
+//! Descriptors that are closed while they are registered: a mistake that costs nobody else.
+//!
+//! These tests need to know who has which descriptor number, so they run alone.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use super::{A, B, Open, QUIET, READ, Scene, WRITE, is_emulated, pair, readiness_of};
+use crate::sys::testing::{duplicate_from, is_open, number};
+use crate::{Backend, Mode, Readiness, Token};
+
+/// The tests that run alone.
+pub(super) const ALONE: &[&str] = &[
+    "a_closed_descriptor_is_told_once_or_not_at_all",
+    "a_closed_one_shot_is_told_once_or_not_at_all",
+    "a_closed_descriptor_with_a_duplicate_does_not_spin",
+    "a_ghost_does_not_spin",
+    "a_ghost_is_not_taken_for_the_next_owner_of_its_number",
+    "many_ghosts_hide_no_event",
+    "unregistering_spares_the_next_owner_of_the_number",
+    "the_same_file_can_come_back_under_the_same_number",
+    "modifying_a_number_that_has_another_file_watches_the_new_one",
+    "several_closed_descriptors_are_told_a_few_at_a_time",
+    "a_descriptor_beyond_the_limit_of_select_is_refused",
+    "more_than_1024_descriptors_are_watched",
+    "a_selector_closes_what_it_opened",
+];
+
+/// A number above those that a test hands out otherwise.
+const HIGH: RawFd = 600;
+
+/// Registers `fd` under the token A, and closes it.
+#[track_caller]
+fn register_and_close(scene: &mut Scene, fd: OwnedFd, mode: Mode) -> RawFd {
+    scene.register(&fd, A, READ, mode);
+    scene.look();
+    fd.as_raw_fd()
+}
+
+/// Waits often, and checks that `A` is told as invalid once at most, and soon not at all.
+#[track_caller]
+fn expect_silence_of_a(scene: &mut Scene) {
+    let mut n_invalid = 0;
+    // Some backends take a number of reports on trust before they look.
+    for _ in 0..1_000 {
+        let told = readiness_of(&scene.look(), A);
+        n_invalid += usize::from(told.is_some_and(Readiness::is_invalid));
+    }
+    assert!(n_invalid <= 1, "told {n_invalid} times");
+    for _ in 0..100 {
+        assert_eq!(readiness_of(&scene.look(), A), None);
+    }
+}
+
+pub(super) fn a_closed_descriptor_is_told_once_or_not_at_all(open: Open<'_>) {
+    let mut scene = Scene::new(open);
+    let (one, _other) = pair();
+    let (third, mut fourth) = pair();
+    scene.register(&third, B, READ, Mode::Level);
+    let closed = register_and_close(&mut scene, one.into(), Mode::Level);
+    // The others are served in the same wait.
+    fourth.write_all(b"x").unwrap();
+    let events = scene.wait();
+    assert_eq!(readiness_of(&events, B), Some(Readiness::READABLE));
+    assert!(readiness_of(&events, A).is_none_or(|told| told == Readiness::INVALID));
+    scene.unregister(&third);
+    expect_silence_of_a(&mut scene);
+    scene.expect_quiet();
+    scene.unregister(number(closed));
+    assert_eq!(scene.selector.registrations(), []);
+}
+
+pub(super) fn a_closed_one_shot_is_told_once_or_not_at_all(open: Open<'_>) {
+    let mut scene = Scene::new(open);
+    let (one, _other) = pair();
+    let closed = register_and_close(&mut scene, one.into(), Mode::OneShot);
+    expect_silence_of_a(&mut scene);
+    scene.expect_quiet();
+    scene.unregister(number(closed));
+}
+
+pub(super) fn several_closed_descriptors_are_told_a_few_at_a_time(open: Open<'_>) {
+    const N_CLOSED: u64 = 5;
+    let mut scene = Scene::with_room(open, 2);
+    let pairs: Vec<_> = (0..N_CLOSED).map(|_| pair()).collect();
+    let (third, _fourth) = pair();
+    scene.register(&third, B, WRITE, Mode::Level);
+    for ((end, _), index) in pairs.iter().zip(100..) {
+        scene.register(end, Token::from_raw(index), READ, Mode::Level);
+    }
+    let numbers: Vec<RawFd> = pairs.iter().map(|(end, _)| end.as_raw_fd()).collect();
+    drop(pairs);
+    let mut invalid = Vec::new();
+    let mut n_b = 0;
+    for _ in 0..50 {
+        for event in scene.wait() {
+            if event.token == B {
+                n_b += 1;
+            } else {
+                assert_eq!(event.readiness, Readiness::INVALID);
+                invalid.push(event.token);
+            }
+        }
+    }
+    invalid.sort_unstable();
+    let n_invalid = invalid.len() as u64;
+    invalid.dedup();
+    assert!(n_invalid == invalid.len() as u64, "one was told twice");
+    assert!(n_invalid == 0 || n_invalid == N_CLOSED, "{n_invalid} of {N_CLOSED} were told");
+    assert!(n_b >= 40, "the open one was served {n_b} times");
+    for fd in numbers {
+        scene.unregister(number(fd));
+    }
+    scene.expect(B, Readiness::WRITABLE);
+}
+
+pub(super) fn a_closed_descriptor_with_a_duplicate_does_not_spin(open: Open<'_>) {
+    if is_emulated(open().unwrap().backend()) {
+        return;
+    }
+    let mut scene = Scene::new(open);
+    let (one, mut other) = pair();
+    let (third, _fourth) = pair();
+    scene.register(&third, B, WRITE, Mode::Level);
+    let _duplicate = duplicate_from(one.as_fd(), HIGH).unwrap();
+    other.write_all(b"x").unwrap();
+    let closed = register_and_close(&mut scene, one.into(), Mode::Level);
+    expect_silence_of_a(&mut scene);
+    scene.expect(B, Readiness::WRITABLE);
+    scene.unregister(&third);
+    scene.expect_quiet();
+    scene.unregister(number(closed));
+    scene.expect_quiet();
+}
+
+pub(super) fn a_ghost_does_not_spin(open: Open<'_>) {
+    if is_emulated(open().unwrap().backend()) {
+        return;
+    }
+    // As before, but the program unregisters after closing: nobody is left to be told.
+    for mode in [Mode::Level, Mode::Edge] {
+        let mut scene = Scene::new(open);
+        if !scene.selector.supports(mode) {
+            continue;
+        }
+        let (one, mut other) = pair();
+        let _duplicate = duplicate_from(one.as_fd(), HIGH).unwrap();
+        let closed = register_and_close(&mut scene, one.into(), mode);
+        scene.unregister(number(closed));
+        other.write_all(b"x").unwrap();
+        let before = scene.selector.system_calls().waits;
+        for _ in 0..5 {
+            scene.expect_quiet();
+        }
+        let n_waits = scene.selector.system_calls().waits - before;
+        assert!(n_waits < 200, "{n_waits} waits in the kernel");
+    }
+}
+
+pub(super) fn a_ghost_is_not_taken_for_the_next_owner_of_its_number(open: Open<'_>) {
+    let mut scene = Scene::new(open);
+    let (one, mut other) = pair();
+    let (third, mut fourth) = pair();
+    let _duplicate = duplicate_from(one.as_fd(), HIGH).unwrap();
+    let closed = register_and_close(&mut scene, one.into(), Mode::Level);
+    scene.unregister(number(closed));
+    let heir = duplicate_from(third.as_fd(), closed).unwrap();
+    assert_eq!(heir.as_raw_fd(), closed, "somebody else took the number");
+    scene.register(&heir, B, READ, Mode::Level);
+    other.write_all(b"for the dead").unwrap();
+    for _ in 0..300 {
+        assert_eq!(scene.look(), [], "the heir was told of the ghost's data");
+    }
+    scene.expect_quiet();
+    fourth.write_all(b"x").unwrap();
+    scene.expect(B, Readiness::READABLE);
+}
+
+pub(super) fn many_ghosts_hide_no_event(open: Open<'_>) {
+    if is_emulated(open().unwrap().backend()) {
+        return;
+    }
+    const N_GHOSTS: u64 = 40;
+    // Less room than ghosts, so that a batch can be full of them.
+    let mut scene = Scene::with_room(open, 4);
+    let mut kept = Vec::new();
+    for index in 0..N_GHOSTS {
+        let (one, mut other) = pair();
+        kept.push(duplicate_from(one.as_fd(), HIGH).unwrap());
+        other.write_all(b"x").unwrap();
+        scene.register(&one, Token::from_raw(index), READ, Mode::Level);
+        let closed = one.as_raw_fd();
+        drop(one);
+        scene.unregister(number(closed));
+        kept.push(other.into());
+    }
+    let (third, _fourth) = pair();
+    scene.register(&third, B, WRITE, Mode::OneShot);
+    assert_eq!(readiness_of(&scene.look(), B), Some(Readiness::WRITABLE));
+    scene.expect_quiet();
+}
+
+pub(super) fn unregistering_spares_the_next_owner_of_the_number(open: Open<'_>) {
+    let mut scene = Scene::new(open);
+    let mut elsewhere = Scene::new(open);
+    let (one, _other) = pair();
+    let (third, mut fourth) = pair();
+    let closed = register_and_close(&mut scene, one.into(), Mode::Level);
+    let heir = duplicate_from(third.as_fd(), closed).unwrap();
+    assert_eq!(heir.as_raw_fd(), closed, "somebody else took the number");
+    elsewhere.register(&heir, A, READ, Mode::Level);
+    scene.unregister(&heir);
+    assert_eq!(scene.selector.registrations(), []);
+    scene.register(&heir, B, READ, Mode::Level);
+    fourth.write_all(b"x").unwrap();
+    scene.expect(B, Readiness::READABLE);
+    elsewhere.expect(A, Readiness::READABLE);
+}
+
+pub(super) fn the_same_file_can_come_back_under_the_same_number(open: Open<'_>) {
+    let mut scene = Scene::new(open);
+    let (one, mut other) = pair();
+    let duplicate = duplicate_from(one.as_fd(), HIGH).unwrap();
+    let closed = register_and_close(&mut scene, one.into(), Mode::Level);
+    scene.unregister(number(closed));
+    let back = duplicate_from(duplicate.as_fd(), closed).unwrap();
+    assert_eq!(back.as_raw_fd(), closed, "somebody else took the number");
+    scene.register(&back, B, READ, Mode::Level);
+    other.write_all(b"x").unwrap();
+    scene.expect(B, Readiness::READABLE);
+    scene.unregister(&back);
+    scene.expect_quiet();
+}
+
+pub(super) fn modifying_a_number_that_has_another_file_watches_the_new_one(open: Open<'_>) {
+    let mut scene = Scene::new(open);
+    let (one, _other) = pair();
+    let (third, _fourth) = pair();
+    let closed = register_and_close(&mut scene, one.into(), Mode::Level);
+    let heir = duplicate_from(third.as_fd(), closed).unwrap();
+    assert_eq!(heir.as_raw_fd(), closed, "somebody else took the number");
+    scene.modify(&heir, B, WRITE, Mode::Level);
+    scene.expect(B, Readiness::WRITABLE);
+}
+
+pub(super) fn a_descriptor_beyond_the_limit_of_select_is_refused(open: Open<'_>) {
+    let mut scene = Scene::new(open);
+    let is_limited = scene.selector.backend() == Backend::Select;
+    let (one, _other) = pair();
+    for least in [1_023, 1_024, 1_025, 1_500, 9_000] {
+        let Ok(high) = duplicate_from(one.as_fd(), least) else { return };
+        assert_eq!(high.as_raw_fd(), least, "somebody else took the number");
+        let result = scene.selector.register(high.as_fd(), A, WRITE, Mode::Level);
+        if is_limited && least >= 1_024 {
+            let error = result.unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+            let message = error.to_string();
+            assert!(message.contains("FD_SETSIZE") && message.contains(&least.to_string()));
+            assert_eq!(scene.selector.registrations(), []);
+            assert_eq!(scene.look(), []);
+        } else {
+            result.unwrap();
+            scene.expect(A, Readiness::WRITABLE);
+            scene.unregister(&high);
+        }
+    }
+}
+
+pub(super) fn more_than_1024_descriptors_are_watched(open: Open<'_>) {
+    const N_PAIRS: usize = 1_500;
+    let mut scene = Scene::with_room(open, N_PAIRS);
+    if scene.selector.backend() == Backend::Select {
+        return;
+    }
+    let mut pairs = Vec::new();
+    for _ in 0..N_PAIRS {
+        // A small limit on open files is no fault of the selector's.
+        let Ok(pair) = std::os::unix::net::UnixStream::pair() else { return };
+        pairs.push(pair);
+    }
+    for (index, (end, _)) in pairs.iter().enumerate() {
+        scene.register(end, Token::from_raw(index as u64), READ, Mode::Level);
+    }
+    assert_eq!(scene.look(), []);
+    for (_, other) in &mut pairs {
+        other.write_all(b"x").unwrap();
+    }
+    // In one wait or in several: that is the system's choice.
+    let mut tokens = BTreeSet::new();
+    for _ in 0..N_PAIRS {
+        tokens.extend(scene.wait().iter().map(|event| event.token.raw()));
+        if tokens.len() == N_PAIRS {
+            break;
+        }
+    }
+    assert!(tokens.into_iter().eq(0..N_PAIRS as u64));
+}
+
+pub(super) fn a_selector_closes_what_it_opened(open: Open<'_>) {
+    let n_open = || (0..2_000).filter(|&fd| is_open(fd)).count();
+    // A library may open something of its own the first time, and close in the background.
+    drop(Scene::new(open));
+    std::thread::sleep(QUIET);
+    let before = n_open();
+    for _ in 0..500 {
+        let mut scene = Scene::new(open);
+        let notifier = scene.selector.notifier();
+        scene.select(Some(Duration::ZERO));
+        drop(scene);
+        drop(notifier);
+    }
+    let deadline = std::time::Instant::now() + super::PATIENCE;
+    while n_open() > before && std::time::Instant::now() < deadline {
+        std::thread::sleep(QUIET);
+    }
+    assert_eq!(n_open(), before);
+}

@@ -1,0 +1,258 @@
+//! What the states of a descriptor look like: a golden table, one test for each row.
+//!
+//! | state | interest | poll and epoll on Linux |
+//! |---|---|---|
+//! | pipe, read end, writer gone, empty | read | hang-up |
+//! | pipe, read end, writer gone, data left | read | readable, hang-up |
+//! | pipe, write end, reader gone | write | writable, error |
+//! | TCP socket, not connected | both | writable, hang-up |
+//! | TCP, connection refused | both | readable, writable, error, hang-up, read-closed |
+//! | TCP, peer sends no more, or has closed | both | readable, writable, read-closed |
+//! | TCP, peer has reset | both | readable, writable, error, hang-up, read-closed |
+//! | TCP, read side shut down by ourselves | both | readable, writable, read-closed |
+//! | TCP, both sides shut down by ourselves | both | readable, writable, hang-up, read-closed |
+//! | Unix stream, peer has closed | both | readable, writable, hang-up, read-closed |
+//! | UDP, port unreachable | read | error |
+//! | listener, a client waits | read | readable |
+//! | listener, the client has reset | read | readable |
+//! | regular file, directory, the null device (poll and select only) | both | readable, writable |
+//!
+//! The others differ, and this is all they may differ in:
+//! - select(2) knows three facts: it reports the same, with hang-up as readable, and error as
+//!   readable and writable.
+//! - kqueue tells the end of a stream as read-closed with readable, also where poll says hang-up;
+//!   it does not report sockets that were never connected; an error arrives with the filter that
+//!   was asked for.
+//! - On other systems than Linux poll has no read-closed, and tells fewer hang-ups.
+//!
+//! So where the table does not apply, what is checked is that those who should try again would be
+//! woken: that is the promise on every system.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, SockRef, Socket, Type};
+
+use super::{
+    A, BOTH, Open, PATIENCE, READ, Scene, WRITE, is_emulated, pair, readiness_of, tcp_pair,
+};
+use crate::{Backend, Interest, Mode, Readiness};
+
+const R: Readiness = Readiness::READABLE;
+const W: Readiness = Readiness::WRITABLE;
+const ERROR: Readiness = Readiness::ERROR;
+const HANG_UP: Readiness = Readiness::HANG_UP;
+const CLOSED: Readiness = Readiness::READ_CLOSED;
+
+/// Checks a row of the table.
+#[track_caller]
+fn check(open: Open<'_>, fd: impl AsFd, interest: Interest, row: Readiness) {
+    let mut scene = Scene::new(open);
+    scene.register(&fd, A, interest, Mode::Level);
+    let backend = scene.selector.backend();
+    if !cfg!(target_os = "linux")
+        || !matches!(backend, Backend::Select | Backend::Poll | Backend::Epoll)
+    {
+        return expect_wakes(&mut scene, interest, row);
+    }
+    let row = if backend == Backend::Select { as_select(interest, row) } else { row };
+    scene.expect(A, row);
+}
+
+/// Returns what select makes of a row.
+fn as_select(interest: Interest, row: Readiness) -> Readiness {
+    let mut told = Readiness::NONE;
+    if interest.is_readable() && row.intersects(R | ERROR | HANG_UP) {
+        told |= R;
+    }
+    if interest.is_writable() && row.intersects(W | ERROR) {
+        told |= W;
+    }
+    told
+}
+
+/// Waits until everyone is told who should try again.
+#[track_caller]
+fn expect_wakes(scene: &mut Scene, interest: Interest, row: Readiness) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let told = readiness_of(&scene.look(), A).unwrap_or(Readiness::NONE);
+        let reader = told.wakes_reader() || !interest.is_readable() || !row.wakes_reader();
+        let writer = told.wakes_writer() || !interest.is_writable() || !row.wakes_writer();
+        if reader && writer {
+            return;
+        }
+        assert!(Instant::now() < deadline, "told {told:?}, not {row:?}");
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+pub(super) fn an_empty_pipe_without_writer_hangs_up(open: Open<'_>) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(writer);
+    check(open, reader, READ, HANG_UP);
+}
+
+pub(super) fn a_pipe_without_writer_gives_its_data_first(open: Open<'_>) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(b"x").unwrap();
+    drop(writer);
+    check(open, reader, READ, R | HANG_UP);
+}
+
+pub(super) fn a_pipe_without_reader_is_an_error_to_its_writer(open: Open<'_>) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    check(open, writer, WRITE, W | ERROR);
+}
+
+pub(super) fn a_socket_that_was_never_connected_hangs_up(open: Open<'_>) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    // Not reported by every kqueue.
+    if open().unwrap().backend() != Backend::Kqueue {
+        check(open, socket, BOTH, W | HANG_UP);
+    }
+}
+
+pub(super) fn a_refused_connection_is_an_error_in_both_directions(open: Open<'_>) {
+    let nobody = {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap()
+    };
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    // In progress or refused at once: either way the state below is what comes of it.
+    let _ = socket.connect(&nobody.into());
+    check(open, socket, BOTH, R | W | ERROR | HANG_UP | CLOSED);
+}
+
+pub(super) fn a_peer_that_sends_no_more_closes_the_read_side(open: Open<'_>) {
+    let (one, other) = tcp_pair();
+    other.shutdown(Shutdown::Write).unwrap();
+    check(open, one, BOTH, R | W | CLOSED);
+}
+
+pub(super) fn a_peer_that_closed_looks_like_one_that_sends_no_more(open: Open<'_>) {
+    let (one, other) = tcp_pair();
+    drop(other);
+    check(open, one, BOTH, R | W | CLOSED);
+}
+
+pub(super) fn the_end_of_a_stream_does_not_hide_its_data(open: Open<'_>) {
+    let (mut one, mut other) = tcp_pair();
+    other.write_all(b"last words").unwrap();
+    drop(other);
+    check(open, &one, READ, R | CLOSED);
+    let mut words = String::new();
+    one.read_to_string(&mut words).unwrap();
+    assert_eq!(words, "last words");
+    check(open, &one, READ, R | CLOSED);
+}
+
+pub(super) fn a_writer_alone_is_not_told_of_the_read_side(open: Open<'_>) {
+    let (one, other) = tcp_pair();
+    other.shutdown(Shutdown::Write).unwrap();
+    check(open, one, WRITE, W);
+}
+
+pub(super) fn a_reset_is_an_error_in_both_directions(open: Open<'_>) {
+    let (one, other) = tcp_pair();
+    reset(other);
+    check(open, one, BOTH, R | W | ERROR | HANG_UP | CLOSED);
+}
+
+pub(super) fn an_error_does_not_hide_behind_data(open: Open<'_>) {
+    let (one, mut other) = tcp_pair();
+    other.write_all(b"x").unwrap();
+    reset(other);
+    check(open, one, BOTH, R | W | ERROR | HANG_UP | CLOSED);
+}
+
+pub(super) fn our_own_shutdown_of_reading_is_reported(open: Open<'_>) {
+    let (one, _other) = tcp_pair();
+    one.shutdown(Shutdown::Read).unwrap();
+    check(open, one, BOTH, R | W | CLOSED);
+}
+
+pub(super) fn our_own_shutdown_of_writing_is_no_hang_up(open: Open<'_>) {
+    let (one, _other) = tcp_pair();
+    one.shutdown(Shutdown::Write).unwrap();
+    check(open, one, BOTH, W);
+}
+
+pub(super) fn our_own_shutdown_of_both_is_a_hang_up(open: Open<'_>) {
+    let (one, _other) = tcp_pair();
+    one.shutdown(Shutdown::Both).unwrap();
+    check(open, one, BOTH, R | W | HANG_UP | CLOSED);
+}
+
+pub(super) fn a_closed_unix_stream_hangs_up(open: Open<'_>) {
+    let (one, other) = pair();
+    drop(other);
+    check(open, one, BOTH, R | W | HANG_UP | CLOSED);
+}
+
+pub(super) fn an_unreachable_port_wakes_a_reader_without_data(open: Open<'_>) {
+    let nobody = {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.local_addr().unwrap()
+    };
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(nobody).unwrap();
+    socket.send(b"anybody?").unwrap();
+    check(open, &socket, READ, ERROR);
+    if is_emulated(open().unwrap().backend()) {
+        return;
+    }
+    socket.set_nonblocking(true).unwrap();
+    let error = socket.recv(&mut [0; 8]).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+    let error = socket.recv(&mut [0; 8]).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+}
+
+pub(super) fn a_waiting_client_makes_the_listener_readable(open: Open<'_>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    check(open, listener, READ, R);
+}
+
+pub(super) fn a_client_that_reset_does_not_silence_the_listener(open: Open<'_>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    reset(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+    let _second = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    check(open, listener, READ, R);
+}
+
+pub(super) fn files_directories_and_the_null_device_agree(open: Open<'_>) {
+    let backend = open().unwrap().backend();
+    for path in ["/bin/sh", "/", "/dev/null"] {
+        let file = File::open(path).unwrap();
+        match backend {
+            Backend::Epoll => {
+                let mut scene = Scene::new(open);
+                let result = scene.selector.register(file.as_fd(), A, READ, Mode::Level);
+                assert_eq!(result.unwrap_err().kind(), std::io::ErrorKind::PermissionDenied);
+            }
+            // Differs from system to system and from kind to kind.
+            Backend::Kqueue => {}
+            _ => check(open, file, BOTH, R | W),
+        }
+    }
+}
+
+pub(super) fn a_terminal_can_be_watched(open: Open<'_>) {
+    // The controlling end of a new terminal, where the system gives one out.
+    let Ok(terminal) = File::options().read(true).write(true).open("/dev/ptmx") else { return };
+    if open().unwrap().backend() != Backend::Kqueue {
+        check(open, terminal, WRITE, W);
+    }
+}
+
+/// Closes a connection with a reset.
+fn reset(stream: TcpStream) {
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+}

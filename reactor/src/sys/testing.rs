@@ -1,0 +1,119 @@
+//! What tests of a selector do that safe code cannot: descriptors by number, forks, signals at an
+//! interval, limits.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use libc::c_int;
+
+use super::cvt::{cvt, retry};
+
+/// Lends a number as if it were open.
+///
+/// Only for telling a selector about a descriptor that was closed: to a selector it is a number.
+pub(crate) fn number(fd: RawFd) -> BorrowedFd<'static> {
+    // SAFETY: the number is handed to selectors only, which promise to take a closed one for an
+    // error and not for a reason to do harm. Nobody owns it by this.
+    unsafe { BorrowedFd::borrow_raw(fd) }
+}
+
+/// Duplicates a descriptor to the first free number from `least` on.
+pub(crate) fn duplicate_from(fd: BorrowedFd<'_>, least: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes no pointers, and `fd` is open while it is borrowed.
+    let fd = cvt(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, least) })?;
+    // SAFETY: the call succeeded, so the number is an open descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Reports whether the number is open.
+pub(crate) fn is_open(fd: RawFd) -> bool {
+    descriptor_flags(fd).is_ok()
+}
+
+/// Reports whether a program that is started would inherit the descriptor.
+pub(crate) fn is_inherited(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    descriptor_flags(fd.as_raw_fd()).map(|flags| flags & libc::FD_CLOEXEC == 0)
+}
+
+fn descriptor_flags(fd: RawFd) -> io::Result<c_int> {
+    // SAFETY: F_GETFD takes no pointers and changes nothing, whatever the number.
+    cvt(unsafe { libc::fcntl(fd, libc::F_GETFD) })
+}
+
+/// Runs `child` in a forked child, and returns its exit code: 0 if it returned true, 1 if not or
+/// if it panicked.
+///
+/// The child has one thread, this one. It must not touch what another thread may have locked.
+pub fn in_forked_child(child: impl FnOnce() -> bool) -> io::Result<i32> {
+    // SAFETY: the child is a copy of this thread; the caller answers for what it does there.
+    let pid = cvt(unsafe { libc::fork() })?;
+    if pid == 0 {
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child));
+        let code = if matches!(outcome, Ok(true)) { 0 } else { 1 };
+        // SAFETY: ends the child without the parent's exit handlers; nothing runs after it.
+        unsafe { libc::_exit(code) };
+    }
+    let mut status = 0;
+    // SAFETY: `status` is valid for writes, and `pid` is our child, waited for once.
+    retry(|| cvt(unsafe { libc::waitpid(pid, &mut status, 0) }))?;
+    Ok(if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { -1 })
+}
+
+/// Sends a signal to this process.
+pub fn raise(signum: i32) -> io::Result<()> {
+    // SAFETY: the calls take no pointers.
+    let pid = unsafe { libc::getpid() };
+    // SAFETY: as above; what the signal does is its disposition's business.
+    cvt(unsafe { libc::kill(pid, signum) })?;
+    Ok(())
+}
+
+/// Sends `SIGALRM` to this process every `interval`; zero stops.
+pub fn alarm_every(interval: Duration) -> io::Result<()> {
+    let tick =
+        libc::timeval { tv_sec: interval.as_secs() as _, tv_usec: interval.subsec_micros() as _ };
+    let timer = libc::itimerval { it_interval: tick, it_value: tick };
+    // SAFETY: `timer` is a local that outlives the call; the former setting is not asked for.
+    cvt(unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut()) })?;
+    Ok(())
+}
+
+/// Returns the address of the function or the default that a signal is handled by.
+pub fn disposition(signum: i32) -> io::Result<usize> {
+    // SAFETY: a `sigaction` is plain integers and an optional function, for which zero is valid.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: a null action changes nothing, and `action` is valid for writes.
+    cvt(unsafe { libc::sigaction(signum, std::ptr::null(), &mut action) })?;
+    Ok(action.sa_sigaction)
+}
+
+/// Makes a signal ignored.
+pub fn ignore(signum: i32) -> io::Result<()> {
+    // SAFETY: ignoring a signal installs no code.
+    if unsafe { libc::signal(signum, libc::SIG_IGN) } == libc::SIG_ERR {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Returns how many descriptors this process may have open.
+pub fn descriptor_limit() -> io::Result<u64> {
+    limit().map(|limit| limit.rlim_cur as _)
+}
+
+/// Sets how many descriptors this process may have open, up to what the system allows it.
+pub fn set_descriptor_limit(n_descriptors: u64) -> io::Result<()> {
+    let mut limit = limit()?;
+    limit.rlim_cur = n_descriptors as _;
+    // SAFETY: `limit` is a local that outlives the call.
+    cvt(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) })?;
+    Ok(())
+}
+
+fn limit() -> io::Result<libc::rlimit> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is valid for writes.
+    cvt(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) })?;
+    Ok(limit)
+}

@@ -183,6 +183,9 @@ impl Reactor {
     ///
     /// # Errors
     /// What the selector says when interest has to be added.
+    ///
+    /// # Panics
+    /// If `waker` is none.
     pub fn wait(
         &mut self,
         token: Token,

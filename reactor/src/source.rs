@@ -123,7 +123,7 @@ impl Waiters {
     /// Puts `waker` in the place that `key` names, or at the end under a new key, and leaves what
     /// it replaces in its stead.
     pub(crate) fn put(&mut self, key: Option<WaiterKey>, waker: &mut Option<Waker>) -> WaiterKey {
-        let Some(new) = waker.take() else { unreachable!("a waiter brings a waker") };
+        let new = waker.take().expect("a waiter brings a waker");
         let known = self.first.iter_mut().chain(&mut self.rest).find(|(k, _)| Some(*k) == key);
         if let Some((key, place)) = known {
             *waker = Some(mem::replace(place, new));

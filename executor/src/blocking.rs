@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::JoinHandle;
 use crate::packet::{Packet, Sender};
+use crate::task::quietly;
 use crate::waker::current;
 
 /// The most blocking threads of a loop, unless the builder says otherwise.
@@ -154,8 +155,9 @@ impl Shared {
         loop {
             if let Some(job) = state.queue.pop_front() {
                 drop(state);
-                // Catches the panics of the work itself.
-                job();
+                // The work's panic goes to its handle; this is for an output that nobody takes and
+                // whose destructor panics.
+                quietly(job);
                 state = self.lock();
                 continue;
             }
@@ -191,7 +193,9 @@ impl Drop for Pool {
         state.closed = true;
         let queue = std::mem::take(&mut state.queue);
         drop(state);
-        drop(queue);
+        for job in queue {
+            quietly(|| drop(job));
+        }
         self.shared.work.notify_all();
         let deadline = Instant::now().checked_add(self.grace);
         let mut state = self.shared.lock();

@@ -15,6 +15,7 @@ use crate::budget::OPERATIONS_PER_POLL;
 use crate::clock::Clock;
 use crate::mailbox::{self, Mail, Mailbox};
 use crate::metrics::Metrics;
+use crate::shrink::trim;
 use crate::task::quietly;
 use crate::tasks::{LeftOver, MAIN_SLOT, Next, Tasks};
 use crate::timer_heap::{TimerHeap, TimerKey};
@@ -267,6 +268,7 @@ impl EventLoop {
         let (mut wakes, mut mail) = (mem::take(&mut buffers.wakes), mem::take(&mut buffers.mail));
         drop(buffers);
         self.mailbox.take(&mut wakes, &mut mail);
+        let (n_wakes, n_mail) = (wakes.len(), mail.len());
         let mut tasks = self.tasks.borrow_mut();
         for id in wakes.drain(..) {
             tasks.wake(id);
@@ -275,6 +277,8 @@ impl EventLoop {
         for letter in mail.drain(..) {
             self.heed(letter);
         }
+        trim(&mut wakes, n_wakes);
+        trim(&mut mail, n_mail);
         let mut buffers = self.buffers.borrow_mut();
         buffers.wakes = wakes;
         buffers.mail = mail;

@@ -40,6 +40,8 @@ mod yield_now;
 
 mod budget;
 
+mod shrink;
+
 mod mailbox;
 
 mod handle;

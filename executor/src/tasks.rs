@@ -11,6 +11,7 @@ use std::task::Waker;
 
 use polyloop_reactor::Token;
 
+use crate::shrink::Shrink;
 use crate::task::{TaskBox, new_task};
 use crate::waker::id_of;
 
@@ -32,8 +33,11 @@ pub(crate) struct Tasks {
     free: Vec<u32>,
     ready: VecDeque<u32>,
     owner: u16,
-    /// The generation of a slot that is used for the first time.
+    /// The generation with which the loop began.
+    base_generation: u32,
+    /// The generation of a new slot: past those of the slots that were cut off.
     first_generation: u32,
+    shrink: Shrink,
     /// The bytes of all boxes in free slots.
     spare_bytes: usize,
 }
@@ -121,7 +125,9 @@ impl Tasks {
             free: Vec::new(),
             ready: VecDeque::new(),
             owner,
+            base_generation: first_generation,
             first_generation,
+            shrink: Shrink::default(),
             spare_bytes: 0,
         };
         let slot = tasks.claim_slot();
@@ -142,12 +148,15 @@ impl Tasks {
     ///
     /// Generations wrap, so they are compared by their distance from the loop's first.
     pub(crate) fn unused_generation(&self, other: u32) -> u32 {
-        let distance = |generation: u32| {
-            generation.wrapping_sub(self.first_generation) & Token::MAX_GENERATION
-        };
-        let used = self.slots.iter().map(|slot| distance(slot.id.generation())).max();
-        let unused = used.map_or(0, |used| used + 1).max(distance(other));
-        self.first_generation.wrapping_add(unused) & Token::MAX_GENERATION
+        let used = self.slots.iter().map(|slot| self.age(slot.id.generation())).max();
+        let unused = used.map_or(0, |used| used + 1);
+        let unused = unused.max(self.age(self.first_generation)).max(self.age(other));
+        self.base_generation.wrapping_add(unused) & Token::MAX_GENERATION
+    }
+
+    /// Returns by how many generations `generation` comes after the loop's first.
+    fn age(&self, generation: u32) -> u32 {
+        generation.wrapping_sub(self.base_generation) & Token::MAX_GENERATION
     }
 
     /// Gives the main future a new number.
@@ -277,8 +286,30 @@ impl Tasks {
             self.spare_bytes += if keep { bytes } else { 0 };
             keep
         });
+        let joiner = slot.joiner.take();
         self.free.push(id.slot());
-        slot.joiner.take()
+        if self.shrink.is_due(self.slots.len(), self.n_tasks()) {
+            self.cut();
+        }
+        joiner
+    }
+
+    /// Gives back the memory of the free slots at the end.
+    #[cold]
+    fn cut(&mut self) {
+        let is_free = |slot: &Slot| slot.flags.0 == 0 && slot.id.slot() != MAIN_SLOT;
+        let Some(len) = Shrink::cut(&self.slots, is_free) else { return };
+        for slot in &self.slots[len..] {
+            if self.age(slot.id.generation()) > self.age(self.first_generation) {
+                self.first_generation = slot.id.generation();
+            }
+            self.spare_bytes -= slot.task.as_ref().map_or(0, |spare| size_of_val(&**spare));
+        }
+        self.slots.truncate(len);
+        self.free.retain(|index| (*index as usize) < len);
+        self.slots.shrink_to(2 * len);
+        self.free.shrink_to(2 * len);
+        self.ready.shrink_to(2 * self.ready.len());
     }
 
     /// Moves the output of a finished task to `into`, or leaves `waker` to be woken by it.

@@ -12,6 +12,8 @@
 use std::mem;
 use std::task::Waker;
 
+use crate::shrink::{Shrink, trim};
+
 /// Names one armed timer: its sequence number and slot. Never reused but after 2⁴⁰ timers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct TimerKey(u64);
@@ -63,6 +65,7 @@ pub(crate) struct TimerHeap {
     slots: Vec<Slot>,
     free: Vec<u32>,
     next_sequence: u64,
+    shrink: Shrink,
 }
 
 impl TimerHeap {
@@ -142,7 +145,20 @@ impl TimerHeap {
         slot.key = None;
         let waker = slot.waker.take();
         self.free.push(key.slot() as u32);
+        if self.shrink.is_due(self.slots.len(), self.n_armed()) {
+            self.cut();
+        }
         waker
+    }
+
+    /// Gives back the memory of the free slots at the end.
+    #[cold]
+    fn cut(&mut self) {
+        let Some(len) = Shrink::cut(&self.slots, |slot| slot.key.is_none()) else { return };
+        self.slots.truncate(len);
+        self.free.retain(|index| (*index as usize) < len);
+        self.slots.shrink_to(2 * len);
+        self.free.shrink_to(2 * len);
     }
 
     /// Removes the head of the heap.
@@ -157,7 +173,11 @@ impl TimerHeap {
     /// Drops the dead entries. O(n), after at least n / 2 cancellations.
     fn rebuild(&mut self) {
         let slots = &self.slots;
-        self.heap.retain(|entry| slots[entry.key.slot()].key == Some(entry.key));
+        self.heap.retain(|entry| {
+            slots.get(entry.key.slot()).is_some_and(|slot| slot.key == Some(entry.key))
+        });
+        let len = self.heap.len();
+        trim(&mut self.heap, len);
         for index in (0..self.heap.len().div_ceil(ARITY)).rev() {
             self.sift_down(index);
         }

@@ -1,0 +1,137 @@
+//! Aim: what a loop holds depends on what is alive, not on what there ever was.
+//!
+//! The tests of this file measure the process, so they are one test.
+
+mod util;
+
+use std::alloc::System;
+use std::future::{pending, poll_fn};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Poll, Waker};
+use std::thread;
+use std::time::Duration;
+
+use polyloop_executor::{Runtime, metrics, run, sleep, spawn, yield_now};
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// Returns the bytes that are allocated at present.
+fn bytes() -> usize {
+    let stats = ALLOCATOR.stats();
+    stats.bytes_allocated - stats.bytes_deallocated
+}
+
+/// Runs `step` a million times, and asserts that the second half allocates nothing that stays.
+async fn assert_flat(what: &str, mut step: impl AsyncFnMut(usize)) {
+    for i in 0..100_000 {
+        step(i).await;
+    }
+    let before = bytes();
+    for i in 100_000..1_000_000 {
+        step(i).await;
+    }
+    let growth = bytes().saturating_sub(before);
+    assert!(growth < 4_096, "{what}: {growth} bytes more");
+}
+
+#[test]
+fn a_million_of_anything_leaves_nothing_behind() {
+    run(async {
+        assert_flat("spawn and join", async |_| spawn(async {}).await.unwrap()).await;
+        assert_flat("spawn and detach", async |_| {
+            drop(spawn(async {}));
+            yield_now().await;
+        })
+        .await;
+        assert_flat("spawn and abort", async |_| {
+            let task = spawn(pending::<()>());
+            task.abort();
+            task.await.unwrap_err();
+        })
+        .await;
+        assert_flat("timers that are cancelled", async |i| {
+            let mut nap = sleep(Duration::from_millis(1_000 - i as u64 % 1_000));
+            poll_fn(|cx| {
+                assert!(std::pin::Pin::new(&mut nap).poll(cx).is_pending());
+                Poll::Ready(())
+            })
+            .await;
+        })
+        .await;
+        assert_flat("yields", async |_| yield_now().await).await;
+        assert_eq!((metrics().n_tasks, metrics().n_timers), (0, 0));
+    })
+    .unwrap();
+
+    util::run_virtual(assert_flat("timers that fire", async |i| {
+        sleep(Duration::from_nanos(i as u64 % 1_000)).await;
+    }));
+
+    remote_wakes_leave_nothing_behind();
+    ten_tasks_after_a_million_hold_little();
+    ten_thousand_loops_leave_nothing_behind();
+}
+
+fn remote_wakes_leave_nothing_behind() {
+    run(async {
+        let stop = Arc::new(AtomicBool::new(false));
+        let waker: Waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+        let far = {
+            let stop = Arc::clone(&stop);
+            thread::spawn(move || {
+                let mut n_wakes = 0_u64;
+                while !stop.load(Ordering::Relaxed) || n_wakes < 1_000_000 {
+                    waker.wake_by_ref();
+                    n_wakes += 1;
+                }
+            })
+        };
+        let before = bytes();
+        assert_flat("wakes from another thread", async |_| yield_now().await).await;
+        stop.store(true, Ordering::Relaxed);
+        far.join().unwrap();
+        yield_now().await;
+        let growth = bytes().saturating_sub(before);
+        assert!(growth < 64 * 1_024, "{growth} bytes more");
+    })
+    .unwrap();
+}
+
+fn ten_tasks_after_a_million_hold_little() {
+    run(async {
+        let ten: Vec<_> = (0..10).map(|_| spawn(pending::<()>())).collect();
+        yield_now().await;
+        let before = bytes();
+        let million: Vec<_> =
+            (0..1_000_000).map(|_| spawn(sleep(Duration::from_secs(9)))).collect();
+        yield_now().await;
+        let most = bytes() - before;
+        drop(million.into_iter().map(|task| task.abort()).collect::<Vec<_>>());
+        // Memory is given back as the loop goes on.
+        for _ in 0..2_000 {
+            spawn(sleep(Duration::ZERO)).await.unwrap();
+        }
+        let left = bytes().saturating_sub(before);
+        assert!(left < most / 50, "{left} of {most} bytes stay");
+        ten.into_iter().for_each(|task| task.abort());
+    })
+    .unwrap();
+}
+
+fn ten_thousand_loops_leave_nothing_behind() {
+    let make_and_drop = || {
+        let runtime = Runtime::new().unwrap();
+        drop(runtime.spawn(sleep(Duration::from_secs(1))));
+        runtime.block_on(yield_now()).unwrap();
+    };
+    make_and_drop();
+    let before = bytes();
+    for _ in 0..10_000 {
+        make_and_drop();
+    }
+    let growth = bytes().saturating_sub(before);
+    assert!(growth < 4_096, "{growth} bytes more");
+}

@@ -1,0 +1,200 @@
+//! What several test files need.
+#![allow(dead_code, reason = "not every file uses all of it")]
+#![allow(unreachable_pub, reason = "a module of a test has no other reader")]
+
+use std::cell::RefCell;
+use std::fmt;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::process;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
+use std::time::Duration;
+
+use polyloop_executor::{Builder, Runtime};
+use polyloop_reactor::{Backend, Events, Interest, Mode, Notifier, Registration, Selector, Token};
+
+/// Makes a loop whose clock jumps to the next deadline.
+pub fn virtual_runtime() -> Runtime {
+    Builder::new().virtual_time(true).build().unwrap()
+}
+
+/// Runs `future` on such a loop.
+pub fn run_virtual<F: Future>(future: F) -> F::Output {
+    virtual_runtime().block_on(future).unwrap()
+}
+
+/// What happened, in order.
+#[derive(Clone, Default)]
+pub struct Trace(Rc<RefCell<Vec<String>>>);
+
+impl Trace {
+    pub fn push(&self, what: impl fmt::Display) {
+        self.0.borrow_mut().push(what.to_string());
+    }
+
+    #[track_caller]
+    pub fn assert(&self, expected: &[&str]) {
+        assert_eq!(*self.0.borrow(), expected);
+    }
+
+    /// Returns a value whose destructor notes `what`.
+    pub fn on_drop(&self, what: &'static str) -> OnDrop<impl FnMut() + use<>> {
+        let trace = self.clone();
+        OnDrop(move || trace.push(what))
+    }
+}
+
+/// Calls a function when it is dropped.
+pub struct OnDrop<F: FnMut()>(pub F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+/// A waker that is not polyloop's: it counts, and ends a wait.
+#[derive(Default)]
+pub struct ForeignWaker {
+    n_wakes: AtomicUsize,
+    woken: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl ForeignWaker {
+    pub fn new() -> (Arc<ForeignWaker>, Waker) {
+        let foreign = Arc::new(ForeignWaker::default());
+        (Arc::clone(&foreign), Waker::from(foreign))
+    }
+
+    pub fn n_wakes(&self) -> usize {
+        self.n_wakes.load(Ordering::SeqCst)
+    }
+
+    fn wait(&self) {
+        let mut woken = self.woken.lock().unwrap();
+        while !*woken {
+            woken = self.changed.wait(woken).unwrap();
+        }
+        *woken = false;
+    }
+}
+
+impl Wake for ForeignWaker {
+    fn wake(self: Arc<Self>) {
+        self.n_wakes.fetch_add(1, Ordering::SeqCst);
+        *self.woken.lock().unwrap() = true;
+        self.changed.notify_all();
+    }
+}
+
+/// The smallest executor there is: one future on one thread, under a foreign waker.
+pub fn block_on_elsewhere<F: Future>(future: F) -> F::Output {
+    let (foreign, waker) = ForeignWaker::new();
+    let mut future = std::pin::pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => foreign.wait(),
+        }
+    }
+}
+
+/// Ends the process if `f` takes longer than `limit`: a lost wake-up shows as a hang.
+pub fn with_watchdog<R>(limit: Duration, f: impl FnOnce() -> R) -> R {
+    let (done, is_done) = mpsc::channel::<()>();
+    let dog = thread::spawn(move || {
+        if is_done.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
+            eprintln!("nothing has happened for {limit:?}: a wake-up was lost");
+            process::abort();
+        }
+    });
+    let result = f();
+    drop(done);
+    dog.join().unwrap();
+    result
+}
+
+/// A selector without descriptors: it only waits for its notifier.
+#[derive(Debug)]
+pub struct Blind {
+    shared: Arc<(Mutex<bool>, Condvar)>,
+    notifier: Notifier,
+}
+
+impl Default for Blind {
+    fn default() -> Blind {
+        let shared: Arc<(Mutex<bool>, Condvar)> = Arc::default();
+        let theirs = Arc::clone(&shared);
+        let notifier = Notifier::from_fn(move || {
+            *theirs.0.lock().unwrap() = true;
+            theirs.1.notify_all();
+            Ok(())
+        });
+        Blind { shared, notifier }
+    }
+}
+
+impl Selector for Blind {
+    fn backend(&self) -> Backend {
+        Backend::Custom("blind")
+    }
+
+    fn supports(&self, mode: Mode) -> bool {
+        mode == Mode::Level
+    }
+
+    fn register(
+        &mut self,
+        _fd: BorrowedFd<'_>,
+        _token: Token,
+        _interest: Interest,
+        _mode: Mode,
+    ) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn modify(
+        &mut self,
+        _fd: BorrowedFd<'_>,
+        _token: Token,
+        _interest: Interest,
+        _mode: Mode,
+    ) -> io::Result<()> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn unregister(&mut self, _fd: BorrowedFd<'_>) -> io::Result<()> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn select(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+        events.clear();
+        let (notified, changed) = &*self.shared;
+        let mut notified = notified.lock().unwrap();
+        let limit = timeout.unwrap_or(Duration::MAX).min(Duration::from_secs(86_400));
+        if !*notified {
+            notified = changed.wait_timeout_while(notified, limit, |n| !*n).unwrap().0;
+        }
+        *notified = false;
+        drop(notified);
+        self.notifier.acknowledge();
+        Ok(())
+    }
+
+    fn notifier(&self) -> Notifier {
+        self.notifier.clone()
+    }
+
+    fn get(&self, _fd: BorrowedFd<'_>) -> Option<Registration> {
+        None
+    }
+
+    fn registrations(&self) -> Vec<Registration> {
+        Vec::new()
+    }
+}

@@ -39,6 +39,8 @@ mod token;
 
 mod notifier;
 
+mod keyed;
+
 mod source;
 
 mod reactor;
@@ -50,6 +52,7 @@ pub mod conformance;
 
 pub use event::{Event, Events, Readiness};
 pub use interest::{Interest, Mode};
+pub use keyed::{Key, KeyedSelector, Keys, Ready};
 pub use notifier::Notifier;
 pub use reactor::{Collected, Reactor, Released, Watched};
 pub use selector::{

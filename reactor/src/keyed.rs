@@ -1,0 +1,513 @@
+//! A selector whose registrations carry data of the user's own: Python's `selectors`, in Rust.
+
+use std::fmt;
+use std::io;
+use std::iter::FusedIterator;
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::slice;
+use std::time::Duration;
+
+use slab::Slab;
+
+use crate::{
+    Backend, Event, Events, Interest, Mode, Notifier, Readiness, Selector, SystemCalls, Token,
+    default_selector,
+};
+
+/// Attaches data of any type to each descriptor that a selector watches.
+///
+/// It wraps any [`Selector`], with the habits of Python's `selectors`: what is registered can be
+/// looked up by its descriptor and iterated over, and a wait gives pairs of a [`Key`] and what it
+/// is ready for. The data may be a callback, a state, a number, or the socket itself
+/// ([`register_owned`](KeyedSelector::register_owned)).
+///
+/// # Examples
+/// Callbacks as data:
+/// ```
+/// use std::io::{self, Read, Write};
+/// use std::os::unix::net::UnixStream;
+/// use polyloop_reactor::{Interest, KeyedSelector, Mode};
+///
+/// type Callback = fn(&UnixStream) -> io::Result<String>;
+///
+/// fn greet(mut stream: &UnixStream) -> io::Result<String> {
+///     let mut buffer = [0; 64];
+///     let n_bytes = stream.read(&mut buffer)?;
+///     Ok(format!("got {}", String::from_utf8_lossy(&buffer[..n_bytes])))
+/// }
+///
+/// let (reader, mut writer) = UnixStream::pair()?;
+/// let mut selector: KeyedSelector<Callback> = KeyedSelector::new()?;
+/// selector.register(&reader, Interest::READABLE, Mode::Level, greet)?;
+///
+/// writer.write_all(b"hello")?;
+/// for (key, readiness) in selector.select(None)? {
+///     assert!(readiness.is_readable());
+///     assert_eq!((key.data())(&reader)?, "got hello");
+/// }
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct KeyedSelector<D> {
+    selector: Box<dyn Selector>,
+    /// Invariant: one key for each registration of the selector, at the slot of its token.
+    keys: Slab<Key<D>>,
+    next_generation: u32,
+    events: Events,
+}
+
+/// How many events a wait gives at most, if nothing else is asked for. The rest comes with the
+/// next one.
+const ROOM: usize = 256;
+
+impl<D> KeyedSelector<D> {
+    /// Wraps the selector that `POLYLOOP_BACKEND` names, or else the best that works.
+    ///
+    /// # Errors
+    /// See [`default_selector`].
+    pub fn new() -> io::Result<KeyedSelector<D>> {
+        Ok(KeyedSelector::with(default_selector()?, ROOM))
+    }
+
+    /// Wraps a new selector of `backend`.
+    ///
+    /// # Errors
+    /// See [`Backend::open`].
+    pub fn open(backend: Backend) -> io::Result<KeyedSelector<D>> {
+        Ok(KeyedSelector::with(backend.open()?, ROOM))
+    }
+
+    /// Wraps `selector`, which has nothing registered yet, and takes up to `n_events` events from
+    /// it in one wait.
+    ///
+    /// # Panics
+    /// If `n_events` is zero.
+    pub fn with(selector: Box<dyn Selector>, n_events: usize) -> KeyedSelector<D> {
+        debug_assert!(selector.registrations().is_empty(), "registered without a key");
+        let events = Events::with_capacity(n_events);
+        KeyedSelector { selector, keys: Slab::new(), next_generation: 0, events }
+    }
+
+    /// Begins to watch `fd`, and attaches `data` to it. The token names the registration.
+    ///
+    /// Unregister it before it is closed. If the data is what owns the descriptor, see
+    /// [`register_owned`](KeyedSelector::register_owned).
+    ///
+    /// # Errors
+    /// See [`Selector::register`]. The data is dropped then.
+    pub fn register(
+        &mut self,
+        fd: impl AsFd,
+        interest: Interest,
+        mode: Mode,
+        data: D,
+    ) -> io::Result<Token> {
+        let fd = fd.as_fd();
+        let token = self.next_token()?;
+        self.selector.register(fd, token, interest, mode)?;
+        Ok(self.insert(Key { fd: fd.as_raw_fd(), token, interest, mode, data }))
+    }
+
+    /// Replaces interest and mode of a registered `fd`, and arms a one-shot again.
+    ///
+    /// # Errors
+    /// See [`Selector::modify`].
+    pub fn modify(&mut self, fd: impl AsFd, interest: Interest, mode: Mode) -> io::Result<()> {
+        let fd = fd.as_fd();
+        let slot = self.slot_of(fd)?;
+        let key = &mut self.keys[slot];
+        self.selector.modify(fd, key.token, interest, mode)?;
+        (key.interest, key.mode) = (interest, mode);
+        Ok(())
+    }
+
+    /// Replaces the data of a registered `fd`, without a system call, and returns the former one.
+    ///
+    /// # Errors
+    /// [`NotFound`](io::ErrorKind::NotFound) if it is not registered.
+    pub fn replace(&mut self, fd: impl AsFd, data: D) -> io::Result<D> {
+        let slot = self.slot_of(fd.as_fd())?;
+        Ok(mem::replace(&mut self.keys[slot].data, data))
+    }
+
+    /// Stops watching `fd`, and returns its data.
+    ///
+    /// # Errors
+    /// See [`Selector::unregister`].
+    pub fn unregister(&mut self, fd: impl AsFd) -> io::Result<D> {
+        let fd = fd.as_fd();
+        let slot = self.slot_of(fd)?;
+        self.selector.unregister(fd)?;
+        Ok(self.keys.remove(slot).data)
+    }
+
+    /// Returns the key of `fd`, if it is registered.
+    pub fn get(&self, fd: impl AsFd) -> Option<&Key<D>> {
+        let token = self.selector.get(fd.as_fd())?.token;
+        self.key(token)
+    }
+
+    /// Returns the key that `token` names, if that registration still exists.
+    ///
+    /// What one event leads to may end the registration of another in the same batch, and give
+    /// its descriptor's number to a new one: the token tells them apart.
+    pub fn key(&self, token: Token) -> Option<&Key<D>> {
+        self.keys.get(token.slot() as usize).filter(|key| key.token == token)
+    }
+
+    /// Returns the key that `token` names, to change its data.
+    pub fn key_mut(&mut self, token: Token) -> Option<&mut Key<D>> {
+        self.keys.get_mut(token.slot() as usize).filter(|key| key.token == token)
+    }
+
+    /// Iterates over what is registered, in no particular order.
+    pub fn iter(&self) -> Keys<'_, D> {
+        Keys { keys: self.keys.iter() }
+    }
+
+    /// Returns the number of registered descriptors.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Reports whether nothing is registered.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Waits up to `timeout` and gives the keys of those that are ready, each with what for.
+    ///
+    /// `None` waits for ever, zero only looks. There are none if a signal or a [`Notifier`] ended
+    /// the wait.
+    ///
+    /// # Errors
+    /// See [`Selector::select`].
+    pub fn select(&mut self, timeout: Option<Duration>) -> io::Result<Ready<'_, D>> {
+        self.selector.select(&mut self.events, timeout)?;
+        Ok(Ready { events: self.events.iter(), keys: &self.keys })
+    }
+
+    /// Returns a handle that ends a wait from another thread.
+    pub fn notifier(&self) -> Notifier {
+        self.selector.notifier()
+    }
+
+    /// Names the mechanism.
+    pub fn backend(&self) -> Backend {
+        self.selector.backend()
+    }
+
+    /// Lends the selector's own descriptor, where it has one.
+    pub fn pollable_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.selector.pollable_fd()
+    }
+
+    /// Counts the system calls made so far.
+    pub fn system_calls(&self) -> SystemCalls {
+        self.selector.system_calls()
+    }
+
+    /// Closes the selector, and returns what was registered.
+    pub fn close(self) -> Vec<Key<D>> {
+        self.keys.into_iter().map(|(_, key)| key).collect()
+    }
+
+    fn next_token(&self) -> io::Result<Token> {
+        let slot = self.keys.vacant_key();
+        if slot > Token::MAX_SLOT as usize {
+            return Err(io::Error::new(
+                io::ErrorKind::OutOfMemory,
+                "register: a selector watches 16,777,216 descriptors at most",
+            ));
+        }
+        Ok(Token::new(0, self.next_generation, slot as u32))
+    }
+
+    /// Keeps a key that was registered under the token of [`next_token`](Self::next_token).
+    fn insert(&mut self, key: Key<D>) -> Token {
+        let token = key.token;
+        self.next_generation = self.next_generation.wrapping_add(1);
+        self.keys.insert(key);
+        token
+    }
+
+    fn slot_of(&self, fd: BorrowedFd<'_>) -> io::Result<usize> {
+        let key = self.get(fd).ok_or_else(|| {
+            let message = format!("fd {} is not registered", fd.as_raw_fd());
+            io::Error::new(io::ErrorKind::NotFound, message)
+        })?;
+        Ok(key.token.slot() as usize)
+    }
+}
+
+/// For data that owns the descriptor it belongs to.
+impl<D: AsFd> KeyedSelector<D> {
+    /// Begins to watch the descriptor that `data` owns. The token names the registration.
+    ///
+    /// # Errors
+    /// See [`Selector::register`]. The data is dropped then, and with it the descriptor.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::os::unix::net::UnixStream;
+    /// use polyloop_reactor::{Interest, KeyedSelector, Mode};
+    ///
+    /// let (one, other) = UnixStream::pair()?;
+    /// let mut selector = KeyedSelector::new()?;
+    /// let token = selector.register_owned(one, Interest::WRITABLE, Mode::Level)?;
+    ///
+    /// let (key, _) = selector.select(None)?.next().unwrap();
+    /// assert_eq!(key.token(), token);
+    /// let one: UnixStream = selector.unregister_owned(token)?;
+    /// # drop((one, other));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn register_owned(&mut self, data: D, interest: Interest, mode: Mode) -> io::Result<Token> {
+        let token = self.next_token()?;
+        self.selector.register(data.as_fd(), token, interest, mode)?;
+        let fd = data.as_fd().as_raw_fd();
+        Ok(self.insert(Key { fd, token, interest, mode, data }))
+    }
+
+    /// Replaces interest and mode of the registration that `token` names.
+    ///
+    /// # Errors
+    /// [`NotFound`](io::ErrorKind::NotFound) if it has ended; see [`Selector::modify`].
+    pub fn modify_owned(&mut self, token: Token, interest: Interest, mode: Mode) -> io::Result<()> {
+        let key = find(&mut self.keys, token)?;
+        self.selector.modify(key.data.as_fd(), token, interest, mode)?;
+        (key.interest, key.mode) = (interest, mode);
+        Ok(())
+    }
+
+    /// Stops watching what `token` names, and returns the data.
+    ///
+    /// # Errors
+    /// [`NotFound`](io::ErrorKind::NotFound) if the registration has ended; see
+    /// [`Selector::unregister`].
+    pub fn unregister_owned(&mut self, token: Token) -> io::Result<D> {
+        let key = find(&mut self.keys, token)?;
+        self.selector.unregister(key.data.as_fd())?;
+        Ok(self.keys.remove(token.slot() as usize).data)
+    }
+}
+
+fn find<D>(keys: &mut Slab<Key<D>>, token: Token) -> io::Result<&mut Key<D>> {
+    let key = keys.get_mut(token.slot() as usize).filter(|key| key.token == token);
+    key.ok_or_else(|| {
+        io::Error::new(io::ErrorKind::NotFound, format!("{token:?} is not registered"))
+    })
+}
+
+impl<D> fmt::Debug for KeyedSelector<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyedSelector")
+            .field("selector", &self.selector)
+            .field("n_keys", &self.keys.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a, D> IntoIterator for &'a KeyedSelector<D> {
+    type Item = &'a Key<D>;
+    type IntoIter = Keys<'a, D>;
+
+    fn into_iter(self) -> Keys<'a, D> {
+        self.iter()
+    }
+}
+
+/// One registered descriptor and the data attached to it.
+#[derive(Clone, Debug)]
+pub struct Key<D> {
+    fd: RawFd,
+    token: Token,
+    interest: Interest,
+    mode: Mode,
+    data: D,
+}
+
+impl<D> Key<D> {
+    /// Returns the descriptor's number.
+    pub fn fd(&self) -> RawFd {
+        self.fd
+    }
+
+    /// Returns what names this registration, and no later one of the same number.
+    pub fn token(&self) -> Token {
+        self.token
+    }
+
+    /// Returns what the descriptor is watched for.
+    pub fn interest(&self) -> Interest {
+        self.interest
+    }
+
+    /// Returns how often it is reported.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Lends the data.
+    pub fn data(&self) -> &D {
+        &self.data
+    }
+
+    /// Lends the data to be changed.
+    pub fn data_mut(&mut self) -> &mut D {
+        &mut self.data
+    }
+
+    /// Returns the data.
+    pub fn into_data(self) -> D {
+        self.data
+    }
+}
+
+/// Iterates over the keys of a [`KeyedSelector`].
+#[derive(Clone, Debug)]
+pub struct Keys<'a, D> {
+    keys: slab::Iter<'a, Key<D>>,
+}
+
+impl<'a, D> Iterator for Keys<'a, D> {
+    type Item = &'a Key<D>;
+
+    fn next(&mut self) -> Option<&'a Key<D>> {
+        self.keys.next().map(|(_, key)| key)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.keys.size_hint()
+    }
+}
+
+impl<D> ExactSizeIterator for Keys<'_, D> {}
+
+impl<D> FusedIterator for Keys<'_, D> {}
+
+/// Iterates over what one wait of a [`KeyedSelector`] found ready.
+#[derive(Clone, Debug)]
+pub struct Ready<'a, D> {
+    events: slice::Iter<'a, Event>,
+    keys: &'a Slab<Key<D>>,
+}
+
+impl<'a, D> Iterator for Ready<'a, D> {
+    type Item = (&'a Key<D>, Readiness);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        // A selector never reports a token of an earlier registration; one from outside this
+        // crate that does is not believed.
+        self.events.by_ref().find_map(|event| {
+            let key = self.keys.get(event.token.slot() as usize)?;
+            (key.token == event.token).then_some((key, event.readiness))
+        })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (0, Some(self.events.len()))
+    }
+}
+
+impl<D> FusedIterator for Ready<'_, D> {}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    const LOOK: Option<Duration> = Some(Duration::ZERO);
+
+    fn pair() -> (UnixStream, UnixStream) {
+        UnixStream::pair().unwrap()
+    }
+
+    /// Runs a test over every backend of the system.
+    fn with_each<D>(test: impl Fn(KeyedSelector<D>)) {
+        for backend in Backend::available() {
+            test(KeyedSelector::open(*backend).unwrap());
+        }
+    }
+
+    #[test]
+    fn data_of_any_type_comes_back_with_the_event() {
+        with_each(|mut selector: KeyedSelector<String>| {
+            let (one, _other) = pair();
+            let data = "one".to_owned();
+            selector.register(&one, Interest::WRITABLE, Mode::Level, data).unwrap();
+            let ready: Vec<_> = selector.select(LOOK).unwrap().collect();
+            assert_eq!(ready.len(), 1);
+            assert_eq!((ready[0].0.data().as_str(), ready[0].1), ("one", Readiness::WRITABLE));
+            assert_eq!(selector.get(&one).unwrap().fd(), one.as_raw_fd());
+            assert_eq!(selector.unregister(&one).unwrap(), "one");
+            assert!(selector.is_empty() && selector.get(&one).is_none());
+        });
+    }
+
+    #[test]
+    fn replacing_data_costs_no_system_call() {
+        with_each(|mut selector: KeyedSelector<u32>| {
+            let (one, _other) = pair();
+            selector.register(&one, Interest::WRITABLE, Mode::Level, 1).unwrap();
+            let before = selector.system_calls();
+            assert_eq!(selector.replace(&one, 2).unwrap(), 1);
+            assert_eq!(selector.system_calls(), before);
+            assert_eq!(*selector.select(LOOK).unwrap().next().unwrap().0.data(), 2);
+        });
+    }
+
+    #[test]
+    fn a_failed_call_leaves_no_key() {
+        with_each(|mut selector: KeyedSelector<u32>| {
+            let (one, _other) = pair();
+            let error = selector.register(&one, Interest::NONE, Mode::Level, 1).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+            assert_eq!(
+                selector.modify(&one, Interest::READABLE, Mode::Level).unwrap_err().kind(),
+                io::ErrorKind::NotFound
+            );
+            assert_eq!(selector.replace(&one, 1).unwrap_err().kind(), io::ErrorKind::NotFound);
+            assert_eq!(selector.unregister(&one).unwrap_err().kind(), io::ErrorKind::NotFound);
+            selector.register(&one, Interest::READABLE, Mode::Level, 1).unwrap();
+            let error = selector.register(&one, Interest::READABLE, Mode::Level, 2).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+            assert_eq!(selector.iter().map(|key| *key.data()).collect::<Vec<_>>(), [1]);
+        });
+    }
+
+    #[test]
+    fn modify_changes_the_key() {
+        with_each(|mut selector: KeyedSelector<()>| {
+            let (one, _other) = pair();
+            selector.register(&one, Interest::READABLE, Mode::Level, ()).unwrap();
+            assert!(selector.select(LOOK).unwrap().next().is_none());
+            selector.modify(&one, Interest::WRITABLE, Mode::OneShot).unwrap();
+            let key = selector.get(&one).unwrap();
+            assert_eq!((key.interest(), key.mode()), (Interest::WRITABLE, Mode::OneShot));
+            assert!(selector.select(LOOK).unwrap().next().is_some());
+        });
+    }
+
+    #[test]
+    fn the_next_owner_of_a_slot_has_another_token() {
+        with_each(|mut selector: KeyedSelector<UnixStream>| {
+            let (one, other) = pair();
+            let first = selector.register_owned(one, Interest::WRITABLE, Mode::Level).unwrap();
+            let one = selector.unregister_owned(first).unwrap();
+            let second = selector.register_owned(other, Interest::WRITABLE, Mode::Level).unwrap();
+            assert!(selector.key(first).is_none());
+            let error = selector.modify_owned(first, Interest::READABLE, Mode::Level).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::NotFound);
+            assert_eq!(
+                selector.unregister_owned(first).unwrap_err().kind(),
+                io::ErrorKind::NotFound
+            );
+            selector.modify_owned(second, Interest::READABLE, Mode::Level).unwrap();
+            assert!(selector.select(LOOK).unwrap().next().is_none());
+            drop(one);
+            assert_eq!(selector.close().len(), 1);
+        });
+    }
+}

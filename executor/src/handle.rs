@@ -73,7 +73,7 @@ impl Handle {
 }
 
 /// Awaits `future` and turns its panic into an error.
-async fn catch_panic<F: Future>(future: F) -> Result<F::Output, JoinError> {
+pub(crate) async fn catch_panic<F: Future>(future: F) -> Result<F::Output, JoinError> {
     let mut future = pin!(Some(future));
     poll_fn(|cx| {
         let polled = catch_unwind(AssertUnwindSafe(|| {

@@ -38,6 +38,8 @@ pub mod time;
 
 mod yield_now;
 
+mod many;
+
 mod budget;
 
 mod shrink;
@@ -59,6 +61,10 @@ pub use budget::poll_proceed;
 pub use clock::now;
 pub use handle::Handle;
 pub use join::{JoinError, JoinHandle};
+pub use many::{
+    AsCompleted, CancellationToken, Either, Failure, FairRace, FirstFailure, GroupError, JoinSet,
+    TaskGroup, Until, Waited, as_completed, gather, race, scope, try_gather, wait,
+};
 pub use metrics::{Metrics, metrics};
 pub use runtime::{Builder, Runtime, run, spawn};
 pub use source::{count_io_call, current_loop, release_source, with_reactor};

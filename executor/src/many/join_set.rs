@@ -1,0 +1,193 @@
+//! A set of tasks whose outputs are taken in the order in which they come.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+
+use crate::budget::poll_proceed;
+use crate::handle::catch_panic;
+use crate::{JoinError, JoinHandle, spawn};
+
+/// Holds tasks and hands out their outputs as they come. Dropping it ends those that are left.
+///
+/// Tasks are numbered in the order in which they were spawned, from zero.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use polyloop_executor::{JoinSet, sleep};
+///
+/// # polyloop_executor::run(async {
+/// let mut set = JoinSet::new();
+/// for ms in [3, 1, 2] {
+///     set.spawn(async move {
+///         sleep(Duration::from_millis(ms)).await;
+///         ms
+///     });
+/// }
+/// let mut order = Vec::new();
+/// while let Some((_, ms)) = set.join_next().await {
+///     order.push(ms.unwrap());
+/// }
+/// assert_eq!(order, [1, 2, 3]);
+/// # }).unwrap();
+/// ```
+pub struct JoinSet<T> {
+    arrivals: Rc<Arrivals<T>>,
+    /// Those that have not been handed out, by number.
+    tasks: BTreeMap<usize, JoinHandle<()>>,
+    n_spawned: usize,
+}
+
+/// Where the tasks leave their outputs.
+struct Arrivals<T> {
+    queue: RefCell<VecDeque<(usize, Result<T, JoinError>)>>,
+    /// Whoever waits for the next one.
+    waker: Cell<Option<Waker>>,
+}
+
+impl<T> Arrivals<T> {
+    fn push(&self, number: usize, outcome: Result<T, JoinError>) {
+        self.queue.borrow_mut().push_back((number, outcome));
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// Announces the end of one task, whichever way it ends.
+struct Announce<T> {
+    number: usize,
+    arrivals: Rc<Arrivals<T>>,
+    outcome: Option<Result<T, JoinError>>,
+}
+
+impl<T> Announce<T> {
+    fn end_with(mut self, outcome: Result<T, JoinError>) {
+        self.outcome = Some(outcome);
+    }
+}
+
+impl<T> Drop for Announce<T> {
+    fn drop(&mut self) {
+        let outcome = self.outcome.take().unwrap_or_else(|| Err(JoinError::cancelled()));
+        self.arrivals.push(self.number, outcome);
+    }
+}
+
+impl<T: 'static> JoinSet<T> {
+    /// Makes an empty set.
+    pub fn new() -> JoinSet<T> {
+        let arrivals = Arrivals { queue: RefCell::default(), waker: Cell::default() };
+        JoinSet { arrivals: Rc::new(arrivals), tasks: BTreeMap::new(), n_spawned: 0 }
+    }
+
+    /// Starts a task in the set and returns its number.
+    ///
+    /// # Panics
+    /// Outside a loop, as [`spawn`](crate::spawn).
+    #[track_caller]
+    pub fn spawn<F>(&mut self, future: F) -> usize
+    where
+        F: Future<Output = T> + 'static,
+    {
+        let number = self.n_spawned;
+        self.n_spawned += 1;
+        let arrivals = Rc::clone(&self.arrivals);
+        let announce = Announce { number, arrivals, outcome: None };
+        let work = async move { announce.end_with(catch_panic(future).await) };
+        self.tasks.insert(number, spawn(work));
+        number
+    }
+
+    /// Waits for the next output, and returns it with the number of its task; none if the set is
+    /// empty.
+    ///
+    /// # Errors
+    /// The output is a [`JoinError`] if that task panicked or was aborted.
+    ///
+    /// # Cancel safety
+    /// No output is lost.
+    pub async fn join_next(&mut self) -> Option<(usize, Result<T, JoinError>)> {
+        poll_fn(|cx| self.poll_join_next(cx)).await
+    }
+
+    /// Polls for the next output: see [`join_next`](JoinSet::join_next).
+    pub fn poll_join_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<(usize, Result<T, JoinError>)>> {
+        ready!(poll_proceed(cx));
+        if let Some(arrival) = self.try_join_next() {
+            return Poll::Ready(Some(arrival));
+        }
+        if self.tasks.is_empty() {
+            return Poll::Ready(None);
+        }
+        let replaced = self.arrivals.waker.replace(Some(cx.waker().clone()));
+        drop(replaced);
+        Poll::Pending
+    }
+
+    /// Returns the next output if there is one already.
+    pub fn try_join_next(&mut self) -> Option<(usize, Result<T, JoinError>)> {
+        let arrival = self.arrivals.queue.borrow_mut().pop_front()?;
+        self.tasks.remove(&arrival.0);
+        Some(arrival)
+    }
+}
+
+impl<T> JoinSet<T> {
+    /// Returns the number of tasks whose output was not handed out.
+    pub fn len(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Reports whether all outputs were handed out.
+    pub fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
+    /// Ends one task, if it is still in the set; its output then says that it was cancelled.
+    pub fn abort(&self, number: usize) {
+        if let Some(task) = self.tasks.get(&number) {
+            task.abort();
+        }
+    }
+
+    /// Ends all tasks, first spawned first. Their outputs can still be taken.
+    pub fn abort_all(&self) {
+        for task in self.tasks.values() {
+            task.abort();
+        }
+    }
+
+    /// Lets all tasks go on by themselves. Their outputs are dropped.
+    pub fn detach_all(&mut self) {
+        self.tasks.clear();
+        // Later arrivals go nowhere; those that are here already are dropped outside the borrow.
+        let arrived = self.arrivals.queue.take();
+        drop(arrived);
+    }
+}
+
+impl<T> Drop for JoinSet<T> {
+    fn drop(&mut self) {
+        self.abort_all();
+    }
+}
+
+impl<T: 'static> Default for JoinSet<T> {
+    fn default() -> JoinSet<T> {
+        JoinSet::new()
+    }
+}
+
+impl<T> fmt::Debug for JoinSet<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinSet").field("len", &self.len()).finish_non_exhaustive()
+    }
+}

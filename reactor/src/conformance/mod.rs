@@ -28,6 +28,7 @@ use crate::{Backend, Event, Events, Interest, Mode, Readiness, Selector, Token};
 
 use self::{books::*, closing::*, reports::*, states::*, waits::*};
 
+#[doc(hidden)]
 pub use crate::sys::testing::{
     alarm_every, descriptor_limit, disposition, ignore, in_forked_child, raise,
     set_descriptor_limit,

@@ -1,0 +1,99 @@
+//! A forked child can do its parent's selector no harm, and can make one of its own.
+//!
+//! A file of its own with a single test: a child has one thread, so as few others as possible
+//! should be doing something when it is made.
+
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use polyloop_reactor::conformance::{in_forked_child, raise};
+use polyloop_reactor::{
+    Backend, Events, Interest, Mode, Notifier, Readiness, Selector, SignalFd, Token,
+};
+
+const LOOK: Option<Duration> = Some(Duration::ZERO);
+
+const A: Token = Token::from_raw(1);
+
+/// Tries everything, and reports whether all of it was refused with the reason.
+fn is_all_refused(
+    selector: &mut dyn Selector,
+    registered: &UnixStream,
+    other: &UnixStream,
+    notifier: &Notifier,
+) -> bool {
+    let results = [
+        selector.register(other.as_fd(), A, Interest::READABLE, Mode::Level),
+        selector.modify(registered.as_fd(), A, Interest::WRITABLE, Mode::OneShot),
+        selector.unregister(registered.as_fd()),
+        selector.select(&mut Events::with_capacity(8), LOOK),
+        notifier.notify(),
+    ];
+    results
+        .into_iter()
+        .all(|result| result.is_err_and(|error| error.to_string().contains("forked child")))
+}
+
+/// Makes a selector and uses it.
+fn works_in_child(backend: Backend) -> bool {
+    let (one, mut other) = UnixStream::pair().unwrap();
+    let mut selector = backend.open().unwrap();
+    let mut events = Events::with_capacity(8);
+    selector.register(one.as_fd(), A, Interest::READABLE, Mode::Level).unwrap();
+    other.write_all(b"x").unwrap();
+    selector.select(&mut events, None).unwrap();
+    let is_told = events.iter().any(|event| event.readiness == Readiness::READABLE);
+    selector.notifier().notify().unwrap();
+    selector.unregister(one.as_fd()).unwrap();
+    selector.select(&mut events, None).unwrap();
+    is_told && events.is_empty()
+}
+
+#[test]
+fn a_child_is_refused_what_is_its_parents_and_can_make_its_own() {
+    for backend in Backend::available() {
+        let mut selector = backend.open().unwrap();
+        let notifier = selector.notifier();
+        let mut events = Events::with_capacity(8);
+        let (one, mut other) = UnixStream::pair().unwrap();
+        selector.register(one.as_fd(), A, Interest::READABLE, Mode::Level).unwrap();
+
+        let child = || is_all_refused(&mut *selector, &one, &other, &notifier);
+        assert_eq!(in_forked_child(child).unwrap(), 0, "{backend}: the child got through");
+        // Dropping it in the child is no harm either.
+        let mut moved = Some(selector);
+        let child = || {
+            drop(moved.take());
+            true
+        };
+        assert_eq!(in_forked_child(child).unwrap(), 0, "{backend}");
+        let mut selector = moved.take().unwrap();
+
+        selector.select(&mut events, LOOK).unwrap();
+        assert!(events.is_empty(), "{backend}: the child woke its parent");
+        other.write_all(b"x").unwrap();
+        selector.select(&mut events, None).unwrap();
+        assert_eq!(events.len(), 1, "{backend}: the child changed its parent's set");
+
+        let child = || works_in_child(*backend);
+        assert_eq!(in_forked_child(child).unwrap(), 0, "{backend}: a new selector fails");
+    }
+
+    // A signal that is sent to the child is not the parent's.
+    let signal = SignalFd::listen(SignalFd::USER1).unwrap();
+    let child = || {
+        raise(SignalFd::USER1).unwrap();
+        let inherited = signal.take().is_err();
+        let own = SignalFd::listen(SignalFd::USER1).unwrap();
+        raise(SignalFd::USER1).unwrap();
+        inherited && own.take().unwrap()
+    };
+    assert_eq!(in_forked_child(child).unwrap(), 0, "signals in the child");
+    assert!(!signal.take().unwrap(), "the child's signal woke its parent");
+    raise(SignalFd::USER1).unwrap();
+    while !signal.take().unwrap() {
+        std::thread::yield_now();
+    }
+}

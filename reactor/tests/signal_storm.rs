@@ -1,0 +1,108 @@
+//! Waits under a storm of signals: none fails, none ends early, nothing is lost.
+//!
+//! A file of its own, since the storm hits the whole process, and without the harness, since it
+//! hits the main thread of it.
+
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use polyloop_reactor::conformance::alarm_every;
+use polyloop_reactor::{Backend, Events, Interest, Mode, Selector, SignalFd, Token};
+
+/// Waits until an event or a deadline comes, as a loop does: a signal ends one wait with nothing.
+fn wait_until(selector: &mut dyn Selector, events: &mut Events, deadline: Instant) -> u32 {
+    let mut n_waits = 0;
+    loop {
+        let rest = deadline.saturating_duration_since(Instant::now());
+        let begin = Instant::now();
+        selector.select(events, Some(rest)).expect("a signal is no error");
+        n_waits += 1;
+        if !events.is_empty() || Instant::now() >= deadline {
+            return n_waits;
+        }
+        // Ended by a signal. If not, it would have been early.
+        assert!(begin.elapsed() < rest);
+    }
+}
+
+/// A storm, until it is dropped.
+struct Storm;
+
+impl Storm {
+    fn begin() -> Storm {
+        alarm_every(Duration::from_micros(100)).unwrap();
+        Storm
+    }
+}
+
+impl Drop for Storm {
+    fn drop(&mut self) {
+        alarm_every(Duration::ZERO).unwrap();
+    }
+}
+
+fn a_signal_every_100_us_neither_fails_nor_lengthens_a_wait(backend: Backend) {
+    let mut selector = backend.open().unwrap();
+    let mut events = Events::with_capacity(8);
+    let (one, mut other) = UnixStream::pair().unwrap();
+    selector.register(one.as_fd(), Token::from_raw(1), Interest::READABLE, Mode::Level).unwrap();
+
+    let begin = Instant::now();
+    let timeout = Duration::from_millis(300);
+    let n_waits = wait_until(&mut *selector, &mut events, begin + timeout);
+    assert!(events.is_empty());
+    assert!(begin.elapsed() >= timeout, "early");
+    assert!(begin.elapsed() < 10 * timeout, "{:?}", begin.elapsed());
+    assert!(n_waits > 100, "the storm did not reach the wait: {n_waits} waits");
+
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            thread::sleep(Duration::from_millis(20));
+            other.write_all(b"x").unwrap();
+        });
+        wait_until(&mut *selector, &mut events, Instant::now() + Duration::from_secs(10));
+    });
+    assert_eq!(events.len(), 1, "the event was lost");
+}
+
+fn notifications_in_a_storm_leave_the_notifier_working(backend: Backend) {
+    let mut selector = backend.open().unwrap();
+    let mut events = Events::with_capacity(8);
+    let notifier = selector.notifier();
+    let storm = Storm::begin();
+    thread::scope(|scope| {
+        let notifying = scope.spawn(|| {
+            for _ in 0..500 {
+                notifier.notify().unwrap();
+                thread::sleep(Duration::from_micros(20));
+            }
+        });
+        while !notifying.is_finished() {
+            selector.select(&mut events, Some(Duration::from_millis(1))).unwrap();
+            assert!(events.is_empty());
+        }
+    });
+    drop(storm);
+    for _ in 0..3 {
+        notifier.notify().unwrap();
+        selector.select(&mut events, None).unwrap();
+    }
+    let begin = Instant::now();
+    selector.select(&mut events, Some(Duration::from_millis(20))).unwrap();
+    assert!(begin.elapsed() >= Duration::from_millis(20), "a notification was heard twice");
+}
+
+fn main() {
+    let alarms = SignalFd::listen(SignalFd::ALARM).unwrap();
+    for &backend in Backend::available() {
+        let storm = Storm::begin();
+        a_signal_every_100_us_neither_fails_nor_lengthens_a_wait(backend);
+        drop(storm);
+        notifications_in_a_storm_leave_the_notifier_working(backend);
+        println!("{backend} weathers a storm of signals");
+    }
+    assert!(alarms.take().unwrap());
+}

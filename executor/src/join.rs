@@ -114,22 +114,22 @@ impl<T: 'static> Future for JoinHandle<T> {
 }
 
 fn poll_task<T: 'static>(id: Token, cx: &Context<'_>) -> Poll<Result<T, JoinError>> {
-    // Cloned before the borrow: a foreign waker may do anything.
-    let waker = cx.waker().clone();
+    // Cloned before the borrow, and what is left of it dropped after: a foreign waker may do
+    // anything.
+    let mut waker = Some(cx.waker().clone());
     let mut output: Option<Result<T, JoinError>> = None;
     let join = current(|event_loop| {
         let home = event_loop.number() == id.owner();
-        home.then(|| event_loop.tasks.borrow_mut().join(id, &mut output as &mut dyn Any, waker))
+        home.then(|| {
+            event_loop.tasks.borrow_mut().join(id, &mut output as &mut dyn Any, &mut waker)
+        })
     });
     match join.flatten() {
         None => panic!(
             "a join handle from `spawn` was awaited where its loop does not run; \
              `Handle::spawn` gives one that can be awaited anywhere"
         ),
-        Some(Join::Waiting(replaced)) => {
-            drop(replaced);
-            Poll::Pending
-        }
+        Some(Join::Waiting) => Poll::Pending,
         Some(Join::Done | Join::Gone) => {
             Poll::Ready(output.unwrap_or_else(|| Err(JoinError::cancelled())))
         }

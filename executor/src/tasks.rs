@@ -6,6 +6,7 @@
 
 use std::any::Any;
 use std::collections::VecDeque;
+use std::mem;
 use std::panic::Location;
 use std::task::Waker;
 
@@ -112,8 +113,8 @@ pub(crate) enum LeftOver {
 pub(crate) enum Join {
     /// The output has been moved to where the handle asked for it.
     Done,
-    /// The waker was left; the old one is to be dropped outside the borrow.
-    Waiting(Option<Waker>),
+    /// The waker was left.
+    Waiting,
     /// There is no such task any more.
     Gone,
 }
@@ -313,13 +314,21 @@ impl Tasks {
     }
 
     /// Moves the output of a finished task to `into`, or leaves `waker` to be woken by it.
+    ///
+    /// What is in `waker` afterwards is to be dropped outside the borrow.
     #[inline]
-    pub(crate) fn join(&mut self, id: Token, into: &mut dyn Any, waker: Waker) -> Join {
+    pub(crate) fn join(
+        &mut self,
+        id: Token,
+        into: &mut dyn Any,
+        waker: &mut Option<Waker>,
+    ) -> Join {
         let Some(slot) = self.slots.get_mut(id.slot() as usize).filter(|slot| slot.id == id) else {
             return Join::Gone;
         };
         if !slot.flags.has(Flags::FINISHED) {
-            return Join::Waiting(slot.joiner.replace(waker));
+            mem::swap(&mut slot.joiner, waker);
+            return Join::Waiting;
         }
         let mut task = slot.task.take();
         if let Some(task) = &mut task {
@@ -561,11 +570,11 @@ mod tests {
         assert!(task.as_mut().poll(&mut cx).is_ready());
         assert!(tasks.finish(id, task).is_none());
         let mut output: Option<Result<(), JoinError>> = None;
-        let join = tasks.join(id, &mut output, Waker::noop().clone());
+        let join = tasks.join(id, &mut output, &mut Some(Waker::noop().clone()));
         assert!(matches!(join, Join::Done));
         assert!(output.unwrap().is_ok());
         let mut output: Option<Result<(), JoinError>> = None;
-        let join = tasks.join(id, &mut output, Waker::noop().clone());
+        let join = tasks.join(id, &mut output, &mut Some(Waker::noop().clone()));
         assert!(matches!(join, Join::Gone));
     }
 }

@@ -26,6 +26,7 @@
 //! - [`spawn`], [`JoinHandle`], [`Handle`], [`spawn_blocking`]: tasks, from here and elsewhere.
 //! - [`gather`], [`wait`], [`as_completed`], [`race`], [`JoinSet`]: many at once. [`scope`]: children
 //!   that end before their parent does. [`CancellationToken`]: asking them to.
+//! - [`call_soon`], [`call_later`], [`call_at`]: plain functions for the loop to call.
 //! - [`sleep`], [`timeout`], [`interval`] and the rest of [`time`].
 //! - [`net`]: sockets that await. [`signal`]: signals as futures.
 //! - [`reactor`]: the selectors, usable by themselves. [`executor`]: everything above, and the
@@ -37,11 +38,11 @@ pub use polyloop_net as net;
 pub use polyloop_reactor as reactor;
 
 pub use polyloop_executor::{
-    AsCompleted, Builder, CancellationToken, Either, Elapsed, Failure, FairRace, FirstFailure,
-    GroupError, Handle, Interval, JoinError, JoinHandle, JoinSet, Metrics, MissedTicks, Runtime,
-    Sleep, TaskGroup, Until, Waited, YieldNow, as_completed, gather, interval, interval_at,
-    metrics, now, race, run, scope, sleep, sleep_until, spawn, spawn_blocking, time, timeout,
-    timeout_at, try_gather, wait, yield_now,
+    AsCompleted, Builder, CallHandle, CancellationToken, Either, Elapsed, Failure, FairRace,
+    FirstFailure, GroupError, Handle, Interval, JoinError, JoinHandle, JoinSet, Metrics,
+    MissedTicks, Runtime, Sleep, TaskGroup, Until, Waited, YieldNow, as_completed, call_at,
+    call_later, call_soon, gather, interval, interval_at, metrics, now, race, run, scope, sleep,
+    sleep_until, spawn, spawn_blocking, time, timeout, timeout_at, try_gather, wait, yield_now,
 };
 pub use polyloop_net::signal;
 pub use polyloop_reactor::Backend;

@@ -40,6 +40,8 @@ mod yield_now;
 
 mod many;
 
+mod callback;
+
 mod budget;
 
 mod shrink;
@@ -58,6 +60,7 @@ mod metrics;
 
 pub use blocking::spawn_blocking;
 pub use budget::poll_proceed;
+pub use callback::{CallHandle, call_at, call_later, call_soon};
 pub use clock::now;
 pub use handle::Handle;
 pub use join::{JoinError, JoinHandle};

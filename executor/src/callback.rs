@@ -1,0 +1,143 @@
+//! Plain functions that the loop is to call: soon, later, at a given time.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use crate::{Handle, JoinHandle, now, sleep_until, spawn};
+
+/// Calls `f` in the loop's next turn, after what is ready already.
+///
+/// A panic in it is told of by the panic hook and ends nothing else.
+///
+/// # Panics
+/// Outside a loop; there is [`Handle::call_soon`] for other threads.
+///
+/// # References
+/// Python's `loop.call_soon`.
+///
+/// # Examples
+/// ```
+/// use std::{cell::Cell, rc::Rc};
+///
+/// # polyloop_executor::run(async {
+/// let called = Rc::new(Cell::new(false));
+/// let seen = called.clone();
+/// polyloop_executor::call_soon(move || seen.set(true));
+/// polyloop_executor::yield_now().await;
+/// assert!(called.get());
+/// # }).unwrap();
+/// ```
+#[track_caller]
+pub fn call_soon(f: impl FnOnce() + 'static) -> CallHandle {
+    CallHandle::new(spawn(async move { f() }), None)
+}
+
+/// Calls `f` after `delay`, from now on; never, if that is later than the clock can tell.
+///
+/// # Panics
+/// Outside a loop.
+///
+/// # References
+/// Python's `loop.call_later`.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+///
+/// # polyloop_executor::run(async {
+/// let call = polyloop_executor::call_later(Duration::from_secs(3_600), || panic!("too late"));
+/// call.cancel();
+/// assert!(call.is_cancelled());
+/// # }).unwrap();
+/// ```
+#[track_caller]
+pub fn call_later(delay: Duration, f: impl FnOnce() + 'static) -> CallHandle {
+    let sleep = crate::sleep(delay);
+    let deadline = sleep.deadline();
+    let call = async move {
+        sleep.await;
+        f();
+    };
+    CallHandle::new(spawn(call), deadline)
+}
+
+/// Calls `f` at `deadline`, or in the next turn if that is past.
+///
+/// Calls for the same time are made in the order in which they were asked for.
+///
+/// # Panics
+/// Outside a loop.
+///
+/// # References
+/// Python's `loop.call_at`.
+#[track_caller]
+pub fn call_at(deadline: Instant, f: impl FnOnce() + 'static) -> CallHandle {
+    let call = async move {
+        sleep_until(deadline).await;
+        f();
+    };
+    CallHandle::new(spawn(call), Some(deadline))
+}
+
+impl Handle {
+    /// Calls `f` on the loop's thread, in its next turn. If the loop has ended, `f` is dropped.
+    ///
+    /// # References
+    /// Python's `loop.call_soon_threadsafe`.
+    #[track_caller]
+    pub fn call_soon(&self, f: impl FnOnce() + Send + 'static) -> CallHandle {
+        CallHandle::new(self.spawn(async move { f() }), None)
+    }
+
+    /// Calls `f` on the loop's thread after `delay`, counted from this call.
+    #[track_caller]
+    pub fn call_later(&self, delay: Duration, f: impl FnOnce() + Send + 'static) -> CallHandle {
+        match now().checked_add(delay) {
+            Some(deadline) => self.call_at(deadline, f),
+            None => CallHandle::new(self.spawn(std::future::pending()), None),
+        }
+    }
+
+    /// Calls `f` on the loop's thread at `deadline`.
+    #[track_caller]
+    pub fn call_at(&self, deadline: Instant, f: impl FnOnce() + Send + 'static) -> CallHandle {
+        let call = async move {
+            sleep_until(deadline).await;
+            f();
+        };
+        CallHandle::new(self.spawn(call), Some(deadline))
+    }
+}
+
+/// Takes a call back. Dropping the handle does not: the call is still made.
+///
+/// # References
+/// Python's `asyncio.Handle` and `asyncio.TimerHandle`.
+#[derive(Debug)]
+pub struct CallHandle {
+    task: JoinHandle<()>,
+    deadline: Option<Instant>,
+    cancelled: Cell<bool>,
+}
+
+impl CallHandle {
+    fn new(task: JoinHandle<()>, deadline: Option<Instant>) -> CallHandle {
+        CallHandle { task, deadline, cancelled: Cell::new(false) }
+    }
+
+    /// Takes the call back, if it was not made yet.
+    pub fn cancel(&self) {
+        self.cancelled.set(true);
+        self.task.abort();
+    }
+
+    /// Reports whether [`cancel`](CallHandle::cancel) was called, in time or not.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.get()
+    }
+
+    /// Returns when the call is due; none if it is as soon as possible, or never.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+}

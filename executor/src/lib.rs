@@ -48,9 +48,13 @@ mod shrink;
 
 mod mailbox;
 
+mod sync;
+
 mod handle;
 
 mod packet;
+
+pub mod channel;
 
 mod blocking;
 

@@ -298,7 +298,7 @@ fn a_sleep_moves_from_loop_to_loop() {
     }
     let home = Runtime::new().unwrap();
     let start = std::time::Instant::now();
-    let mut nap = home.block_on(async { sleep(Duration::from_millis(20)) }).unwrap();
+    let mut nap = sleep(Duration::from_millis(20));
     assert!(!home.block_on(poll(&mut nap)).unwrap());
     let nap = thread::spawn(move || {
         let away = Runtime::new().unwrap();

@@ -1,0 +1,150 @@
+//! The side that receives.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures_core::Stream;
+
+use super::error::TryRecvError;
+use super::state::{Shared, Take, Threads};
+use crate::budget::poll_proceed;
+
+/// Emptied batches above this length give their memory back.
+const KEPT_LEN: usize = 1_024;
+
+/// Receives from a channel of either kind. Dropping it closes the channel.
+pub struct Receiver<T, S: Shared<T> = Threads<T>> {
+    shared: S,
+    /// Messages that were taken out of the shared queue all at once, under one lock.
+    ///
+    /// Invariant: empty if the channel has a bound, which counts what is in the shared queue.
+    batch: VecDeque<T>,
+    swaps: bool,
+}
+
+impl<T, S: Shared<T>> Receiver<T, S> {
+    pub(super) fn new(shared: S) -> Receiver<T, S> {
+        // Where a lock costs nothing there is nothing to save.
+        let swaps = S::IS_LOCKED && shared.with(|state| !state.is_bounded());
+        Receiver { shared, batch: VecDeque::new(), swaps }
+    }
+
+    /// Waits for the next message. None when the channel is closed and empty: all senders are
+    /// gone, or [`close`](Receiver::close) was called.
+    ///
+    /// # Cancel safety
+    /// No message is lost: one that was not returned comes in the next call.
+    pub async fn recv(&mut self) -> Option<T> {
+        poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// Polls for the next message, as [`recv`](Receiver::recv) does.
+    #[inline]
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        ready!(poll_proceed(cx));
+        if let Some(message) = self.batch.pop_front() {
+            return Poll::Ready(Some(message));
+        }
+        // A foreign waker is cloned before the lock is taken, and dropped after it is released.
+        let mut waker = Some(cx.waker().clone());
+        let (batch, swaps) = (&mut self.batch, self.swaps);
+        let taken = self.shared.with(|state| {
+            let taken = state.take();
+            match taken {
+                Take::Empty => waker = waker.take().and_then(|waker| state.set_receiver(waker)),
+                Take::Message(..) if swaps => state.swap(batch),
+                Take::Message(..) | Take::Closed => {}
+            }
+            taken
+        });
+        drop(waker);
+        match taken {
+            Take::Message(message, sender) => {
+                if let Some(sender) = sender {
+                    sender.wake();
+                }
+                self.trim();
+                Poll::Ready(Some(message))
+            }
+            Take::Empty => Poll::Pending,
+            Take::Closed => Poll::Ready(None),
+        }
+    }
+
+    /// Takes the next message if there is one.
+    ///
+    /// # Errors
+    /// If there is none at present, or there will be none any more.
+    pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
+        if let Some(message) = self.batch.pop_front() {
+            return Ok(message);
+        }
+        match self.shared.with(|state| state.take()) {
+            Take::Message(message, sender) => {
+                if let Some(sender) = sender {
+                    sender.wake();
+                }
+                Ok(message)
+            }
+            Take::Empty => Err(TryRecvError::Empty),
+            Take::Closed => Err(TryRecvError::Closed),
+        }
+    }
+
+    /// Refuses further messages. Those that were sent, or have a permit, can still be received.
+    pub fn close(&mut self) {
+        for sender in self.shared.with(|state| state.close()) {
+            sender.wake();
+        }
+    }
+
+    /// Reports whether further messages are refused.
+    pub fn is_closed(&self) -> bool {
+        self.shared.with(|state| state.is_closed())
+    }
+
+    /// Returns the number of messages that wait to be received.
+    pub fn len(&self) -> usize {
+        self.batch.len() + self.shared.with(|state| state.len())
+    }
+
+    /// Reports whether no message waits to be received.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Gives back the room of a flood that is over.
+    #[inline]
+    fn trim(&mut self) {
+        if self.batch.capacity() > KEPT_LEN && self.batch.is_empty() {
+            self.batch = VecDeque::new();
+        }
+    }
+}
+
+impl<T, S: Shared<T>> Drop for Receiver<T, S> {
+    fn drop(&mut self) {
+        self.close();
+        let unread = self.shared.with(|state| state.empty());
+        drop(unread);
+    }
+}
+
+impl<T, S: Shared<T>> Unpin for Receiver<T, S> {}
+
+impl<T, S: Shared<T>> Stream for Receiver<T, S> {
+    type Item = T;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        self.poll_recv(cx)
+    }
+}
+
+impl<T, S: Shared<T>> fmt::Debug for Receiver<T, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").field("len", &self.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,111 @@
+//! The load: many connections, driven by one raw selector.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use polyloop::reactor::{Events, Interest, Mode, Selector, Token, default_selector};
+
+/// What the clients do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    pub(crate) n_connections: usize,
+    pub(crate) n_bytes: usize,
+    /// Messages that a connection sends before it waits for the first echo.
+    pub(crate) n_in_flight: usize,
+}
+
+struct Client {
+    stream: TcpStream,
+    /// Bytes of the present batch that have come back.
+    n_back: usize,
+}
+
+/// Connections that are ready to talk.
+pub(crate) struct Clients {
+    clients: Vec<Client>,
+    selector: Box<dyn Selector>,
+    load: Load,
+}
+
+impl Clients {
+    /// Connects all clients.
+    pub(crate) fn connect(addr: SocketAddr, load: Load) -> io::Result<Clients> {
+        let mut selector = default_selector()?;
+        let mut clients = Vec::new();
+        for index in 0..load.n_connections {
+            let stream = TcpStream::connect(addr)?;
+            set_reno(&socket2::SockRef::from(&stream));
+            stream.set_nodelay(true)?;
+            stream.set_nonblocking(true)?;
+            let token = Token::from_raw(index as u64);
+            selector.register(stream.as_fd(), token, Interest::READABLE, Mode::Level)?;
+            clients.push(Client { stream, n_back: 0 });
+        }
+        Ok(Clients { clients, selector, load })
+    }
+
+    /// Talks for `duration`, to the end of every batch; returns the number of messages.
+    pub(crate) fn talk(&mut self, duration: Duration) -> io::Result<u64> {
+        let batch = vec![7; self.load.n_bytes * self.load.n_in_flight];
+        let mut buffer = vec![0; 64 * 1024];
+        let mut events = Events::with_capacity(1_024);
+        let deadline = Instant::now() + duration;
+        let mut n_batches = 0;
+        let mut n_talking = self.clients.len();
+        for client in &mut self.clients {
+            send(&mut client.stream, &batch)?;
+        }
+        while n_talking > 0 {
+            self.selector.select(&mut events, Some(Duration::from_secs(10)))?;
+            if events.is_empty() {
+                return Err(io::Error::other("the server has stopped answering"));
+            }
+            let is_over = Instant::now() >= deadline;
+            for event in &events {
+                let client = &mut self.clients[event.token.raw() as usize];
+                match client.stream.read(&mut buffer) {
+                    Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    Ok(n) => client.n_back += n,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error),
+                }
+                if client.n_back < batch.len() {
+                    continue;
+                }
+                client.n_back = 0;
+                n_batches += 1;
+                if is_over {
+                    n_talking -= 1;
+                } else {
+                    send(&mut client.stream, &batch)?;
+                }
+            }
+        }
+        Ok(n_batches * self.load.n_in_flight as u64)
+    }
+}
+
+/// Writes a batch message by message; the buffers of the system hold one.
+fn send(stream: &mut TcpStream, batch: &[u8]) -> io::Result<()> {
+    let mut rest = batch;
+    while !rest.is_empty() {
+        match stream.write(rest) {
+            Ok(n) => rest = &rest[n..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Sets the congestion control that does not distort a loopback.
+pub(crate) fn set_reno(socket: &socket2::Socket) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = socket.set_tcp_congestion(b"reno") {
+        eprintln!("echo: measuring with the system's congestion control: {error}");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = socket;
+}

@@ -50,6 +50,12 @@ mod sys;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
+/// What sockets and pipes need of the system beyond the standard library.
+pub mod socket {
+    pub use crate::sys::net::*;
+    pub use crate::sys::socket::*;
+}
+
 pub use event::{Event, Events, Readiness};
 pub use interest::{Interest, Mode};
 pub use keyed::{Key, KeyedSelector, Keys, Ready};

@@ -40,6 +40,8 @@ pub(crate) mod signal;
 
 pub(crate) mod socket;
 
+pub(crate) mod net;
+
 #[cfg(feature = "conformance")]
 pub(crate) mod testing;
 

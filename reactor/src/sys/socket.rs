@@ -1,6 +1,36 @@
-//! What the standard library has no stable word for, about sockets.
+//! What the standard library has no stable word for, about sockets and pipes.
 
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use libc::c_int;
+
+use super::cvt::cvt;
+
+/// The flags with which a connection is accepted: non-blocking and close-on-exec from its first
+/// moment on, and in one system call.
+///
+/// # Platform
+/// macOS has no accept4(2): there both are set afterwards.
+///
+/// # References
+/// [accept4(2)](https://man7.org/linux/man-pages/man2/accept.2.html).
+#[cfg(not(target_vendor = "apple"))]
+pub const ACCEPT_FLAGS: c_int = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+
+/// The flag of a send that makes a closed peer an error and not a `SIGPIPE`.
+///
+/// # Platform
+/// On macOS it is a property of the socket (`SO_NOSIGPIPE`), and the flag is empty.
+#[cfg(not(target_vendor = "apple"))]
+pub const NO_SIGNAL: c_int = libc::MSG_NOSIGNAL;
+
+/// The flag of a send that makes a closed peer an error and not a `SIGPIPE`.
+#[cfg(target_vendor = "apple")]
+pub const NO_SIGNAL: c_int = 0;
+
+/// The flag with which a FIFO is opened so that neither the opening nor anything after it blocks.
+pub const OPEN_NONBLOCK: c_int = libc::O_NONBLOCK;
 
 /// Reports whether a non-blocking `connect` goes on in the background.
 ///
@@ -15,13 +45,247 @@ pub fn connect_goes_on(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::EINTR))
 }
 
+/// Says what a failed `accept` means for the listener. See [`accept_failure`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AcceptFailure {
+    /// One connection has failed before it was its turn. Try the next one at once.
+    Connection,
+    /// Something has run out: descriptors, or memory. The connection is still waiting. Try again
+    /// after a while, or when something was closed.
+    Exhausted,
+    /// The listener itself is broken, and trying again would not help.
+    Listener,
+}
+
+/// Tells the errors of `accept` apart.
+///
+/// # Platform
+/// On Linux an error that is pending on the new connection is returned by `accept` itself:
+/// network and protocol errors are therefore of that one connection.
+///
+/// # References
+/// [accept(2)](https://man7.org/linux/man-pages/man2/accept.2.html), section "Error handling".
+pub fn accept_failure(error: &io::Error) -> AcceptFailure {
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+            AcceptFailure::Exhausted
+        }
+        Some(
+            libc::ECONNABORTED
+            | libc::ECONNRESET
+            | libc::EPROTO
+            | libc::EINTR
+            | libc::EAGAIN
+            // A firewall's rule forbids this one.
+            | libc::EPERM
+            | libc::ENETDOWN
+            | libc::ENETUNREACH
+            | libc::EHOSTDOWN
+            | libc::EHOSTUNREACH
+            | libc::ENOPROTOOPT
+            | libc::ETIMEDOUT,
+        ) => AcceptFailure::Connection,
+        _ => AcceptFailure::Listener,
+    }
+}
+
+/// Reports whether an error says that descriptors or memory have run out, for this process or
+/// for the system.
+pub fn is_exhaustion(error: &io::Error) -> bool {
+    accept_failure(error) == AcceptFailure::Exhausted
+}
+
+/// Reports whether the system has no room for a datagram at present, though the socket counts as
+/// writable.
+///
+/// # Platform
+/// The BSDs say so of Unix datagrams when the receiver's queue is full; Linux blocks instead.
+pub fn is_out_of_buffers(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ENOBUFS)
+}
+
+/// Reports whether a selector can tell when `fd` is ready: files and directories on a disk count
+/// as ready always, and reading them blocks all the same.
+///
+/// # Errors
+/// What the system says.
+///
+/// # References
+/// [fstat(2)](https://man7.org/linux/man-pages/man2/stat.2.html).
+pub fn is_pollable(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: `stat` has room for one `stat`, and `fd` is open while it is borrowed.
+    cvt(unsafe { libc::fstat(fd.as_raw_fd(), stat.as_mut_ptr()) })?;
+    // SAFETY: the call succeeded, so it has filled the structure.
+    let stat = unsafe { stat.assume_init() };
+    Ok(!matches!(stat.st_mode & libc::S_IFMT, libc::S_IFREG | libc::S_IFDIR | libc::S_IFBLK))
+}
+
+/// Names the process at the other end of a Unix socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Credentials {
+    /// Its effective user.
+    pub uid: u32,
+    /// Its effective group.
+    pub gid: u32,
+    /// Its number, where the system tells.
+    pub pid: Option<i32>,
+}
+
+/// Asks who was at the other end of a Unix socket when it was connected, or when the pair was
+/// made.
+///
+/// # Errors
+/// What the system says: a socket without a peer has no credentials.
+///
+/// # References
+/// `SO_PEERCRED` in [unix(7)](https://man7.org/linux/man-pages/man7/unix.7.html).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub fn peer_credentials(fd: BorrowedFd<'_>) -> io::Result<Credentials> {
+    let mut ucred = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut size = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: `ucred` has room for `size` bytes, and any bytes make a `ucred`.
+    cvt(unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut ucred).cast(),
+            &mut size,
+        )
+    })?;
+    if ucred.pid == 0 {
+        // Linux answers for a socket that was never connected as well, with nobody.
+        return Err(io::ErrorKind::NotConnected.into());
+    }
+    Ok(Credentials { uid: ucred.uid, gid: ucred.gid, pid: Some(ucred.pid) })
+}
+
+/// Asks who was at the other end of a Unix socket when it was connected.
+///
+/// # Errors
+/// What the system says: a socket without a peer has no credentials.
+///
+/// # References
+/// [getpeereid(3)](https://man.freebsd.org/cgi/man.cgi?query=getpeereid).
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub fn peer_credentials(fd: BorrowedFd<'_>) -> io::Result<Credentials> {
+    let (mut uid, mut gid) = (0, 0);
+    // SAFETY: both are valid for a write.
+    cvt(unsafe { libc::getpeereid(fd.as_raw_fd(), &mut uid, &mut gid) })?;
+    Ok(Credentials { uid, gid, pid: None })
+}
+
+/// Lets a listener take data with a connection request, from clients that were here before; up
+/// to `queue` of such connections may be half open. Zero turns it off.
+///
+/// # Errors
+/// `Unsupported` where the system lacks it; what the system says.
+///
+/// # References
+/// `TCP_FASTOPEN` in [tcp(7)](https://man7.org/linux/man-pages/man7/tcp.7.html), RFC 7413.
+pub fn set_fast_open(fd: BorrowedFd<'_>, queue: c_int) -> io::Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    return set_tcp_option(fd, libc::TCP_FASTOPEN, queue);
+    #[cfg(target_vendor = "apple")]
+    return set_tcp_option(fd, libc::TCP_FASTOPEN, c_int::from(queue != 0));
+    #[allow(unreachable_code, reason = "where the option is known, it was tried above")]
+    no_fast_open(fd, queue)
+}
+
+/// Sends the first data with the connection request, to servers that allowed it before.
+///
+/// # Errors
+/// `Unsupported` where the system lacks it; what the system says.
+///
+/// # References
+/// `TCP_FASTOPEN_CONNECT` in [tcp(7)](https://man7.org/linux/man-pages/man7/tcp.7.html).
+pub fn set_fast_open_connect(fd: BorrowedFd<'_>, fast_open: bool) -> io::Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    return set_tcp_option(fd, libc::TCP_FASTOPEN_CONNECT, c_int::from(fast_open));
+    #[allow(unreachable_code, reason = "where the option is known, it was tried above")]
+    no_fast_open(fd, c_int::from(fast_open))
+}
+
+fn no_fast_open(_: BorrowedFd<'_>, value: c_int) -> io::Result<()> {
+    if value == 0 {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::Unsupported, "TCP fast open is not available here"))
+}
+
+#[allow(dead_code, reason = "not every system has an option that is set with it")]
+fn set_tcp_option(fd: BorrowedFd<'_>, option: c_int, value: c_int) -> io::Result<()> {
+    // SAFETY: `value` is valid for a read of the size that is given with it.
+    cvt(unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            option,
+            (&raw const value).cast(),
+            size_of::<c_int>() as libc::socklen_t,
+        )
+    })
+    .map(drop)
+}
+
+/// Moves up to `max_bytes` from one descriptor to another inside the kernel. One of them has to
+/// be a pipe.
+///
+/// # Errors
+/// `WouldBlock` if nothing can be moved now; `InvalidInput` for descriptors that cannot do it;
+/// what the system says.
+///
+/// # Platform
+/// Linux.
+///
+/// # References
+/// [splice(2)](https://man7.org/linux/man-pages/man2/splice.2.html).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub fn splice(from: BorrowedFd<'_>, to: BorrowedFd<'_>, max_bytes: usize) -> io::Result<usize> {
+    let none = std::ptr::null_mut();
+    let flags = libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK;
+    // SAFETY: both descriptors are open, and without offsets no memory of ours is touched.
+    let moved =
+        unsafe { libc::splice(from.as_raw_fd(), none, to.as_raw_fd(), none, max_bytes, flags) };
+    super::cvt::cvt_size(moved)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
 
     #[test]
     fn a_refusal_is_final() {
         assert!(connect_goes_on(&io::Error::from_raw_os_error(libc::EINPROGRESS)));
         assert!(!connect_goes_on(&io::Error::from_raw_os_error(libc::ECONNREFUSED)));
+    }
+
+    #[test]
+    fn each_failure_of_accept_is_of_one_class() {
+        let of = |errno| accept_failure(&io::Error::from_raw_os_error(errno));
+        for errno in [libc::ECONNABORTED, libc::EPROTO, libc::EPERM, libc::EHOSTUNREACH] {
+            assert_eq!(of(errno), AcceptFailure::Connection, "{errno}");
+        }
+        for errno in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM] {
+            assert_eq!(of(errno), AcceptFailure::Exhausted, "{errno}");
+        }
+        for errno in [libc::EBADF, libc::EINVAL, libc::ENOTSOCK, libc::EOPNOTSUPP] {
+            assert_eq!(of(errno), AcceptFailure::Listener, "{errno}");
+        }
+        let own = io::Error::other("not of the system");
+        assert_eq!(accept_failure(&own), AcceptFailure::Listener);
+    }
+
+    #[test]
+    fn files_and_directories_are_not_pollable_and_pipes_are() {
+        let file = std::fs::File::open("Cargo.toml").unwrap();
+        let directory = std::fs::File::open(".").unwrap();
+        let (reader, _writer) = io::pipe().unwrap();
+        assert!(!is_pollable(file.as_fd()).unwrap());
+        assert!(!is_pollable(directory.as_fd()).unwrap());
+        assert!(is_pollable(reader.as_fd()).unwrap());
     }
 }

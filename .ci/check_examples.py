@@ -366,7 +366,8 @@ def mistakes_in_the_command_are_answered_with_the_usage():
         for mistake in [["--no-such-flag"], ["--backend", "pole"], ["--backend", foreign]]:
             ended = run(program, *mistake)
             check(ended.returncode == 2, f"{mistake}: exit status {ended.returncode}")
-            check("Usage:" in ended.stderr and ended.stdout == "", f"{mistake}: {ended}")
+            usage = f"Usage: {os.path.basename(program)} [OPTIONS]"
+            check(usage in ended.stderr and ended.stdout == "", f"{mistake}: {ended}")
     unknown = run(SERVER, "--backend", "pole")
     check('unknown backend "pole" (one of: select, poll, epoll, kqueue)' in unknown.stderr, unknown)
 

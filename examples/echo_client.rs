@@ -10,9 +10,9 @@
 //! brought its last one. A server that stalls also stalls the sending (a *closed* loop), so the
 //! latencies say what these clients saw, not what clients that arrive by themselves would see.
 //!
-//! On a machine whose TCP congestion control is bbr, which paces even the loopback, measure with
-//! `--congestion reno`. It is set for what the client sends; what the server sends is the system's
-//! choice.
+//! Some machines use the congestion control bbr, which paces even the loopback and makes the figures
+//! its own. `--congestion reno` changes that for what the client sends; what the server sends goes by
+//! the system's setting (`sysctl net.ipv4.tcp_congestion_control`, also in a network namespace).
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -47,6 +47,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Loads an echo server and verifies every byte that comes back.
 #[derive(Parser)]
+#[command(name = "echo_client")]
 struct Arguments {
     /// Where the server listens.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7000")]

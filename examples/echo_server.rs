@@ -48,6 +48,7 @@ const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Sends back whatever it receives.
 #[derive(Parser)]
+#[command(name = "echo_server")]
 struct Arguments {
     /// Where to listen; port 0 takes a free one.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7000")]

@@ -47,7 +47,7 @@ pub(crate) struct EventLoop {
     current_task: Cell<Token>,
     polls_until_look: Cell<u32>,
     n_polls: Cell<u64>,
-    /// Counted by whoever makes the calls, through [`count_io_call`](crate::count_io_call).
+    /// Counted by whoever makes the calls, through [`note_io`](crate::note_io).
     pub(crate) n_io_calls: Cell<u64>,
     /// Set when the loop is coming down: what is spawned from then on is cancelled at once.
     closing: Cell<bool>,
@@ -233,6 +233,16 @@ impl EventLoop {
             let mut collected = mem::take(&mut buffers.collected);
             drop(buffers);
             let turned = self.reactor.borrow_mut().turn(timeout, &mut collected);
+            // Our own are queued without a detour; the rest may be foreign.
+            let mut tasks = self.tasks.borrow_mut();
+            collected.retain_wakers(|waker| match id_of(waker) {
+                Some(id) if id.owner() == self.number => {
+                    tasks.wake(id);
+                    false
+                }
+                _ => true,
+            });
+            drop(tasks);
             collected.wake_all();
             self.buffers.borrow_mut().collected = collected;
             turned?;

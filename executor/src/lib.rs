@@ -74,7 +74,7 @@ pub use many::{
 };
 pub use metrics::{Metrics, metrics};
 pub use runtime::{Builder, Runtime, run, spawn};
-pub use source::{count_io_call, current_loop, release_source, with_reactor};
+pub use source::{Tried, current_loop, note_io, poll_source, release_source, with_reactor};
 pub use time::{
     Elapsed, Interval, MissedTicks, Sleep, interval, interval_at, sleep, sleep_until, timeout,
     timeout_at,

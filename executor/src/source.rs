@@ -1,10 +1,12 @@
 //! The seam for those who write I/O types: the running loop's reactor.
 
 use std::io;
+use std::task::{Context, Poll, ready};
 
-use polyloop_reactor::{Reactor, Token};
+use polyloop_reactor::{Direction, Reactor, Token, WaiterKey};
 
 use crate::mailbox::{self, Mail};
+use crate::poll_proceed;
 use crate::waker::current;
 
 /// Calls `f` with the reactor of the loop that runs on this thread.
@@ -13,10 +15,67 @@ use crate::waker::current;
 ///
 /// # Errors
 /// Outside a loop.
+#[inline]
 pub fn with_reactor<R>(f: impl FnOnce(&mut Reactor) -> R) -> io::Result<R> {
-    current(|event_loop| f(&mut event_loop.reactor.borrow_mut())).ok_or_else(|| {
-        io::Error::other("no polyloop loop runs on this thread: use `polyloop::run` or `block_on`")
-    })
+    current(|event_loop| f(&mut event_loop.reactor.borrow_mut())).ok_or_else(no_loop)
+}
+
+#[cold]
+fn no_loop() -> io::Error {
+    io::Error::other("no polyloop loop runs on this thread: use `polyloop::run` or `block_on`")
+}
+
+/// Polls until an operation in `direction` is worth trying: the beginning of every I/O future.
+///
+/// True if the source is registered with the running loop and was not found to block; false if it
+/// is not registered here, so that nothing is known of it. Takes one operation from the task's
+/// budget. While it is pending, `key` names the place of the task's waker, to be handed to
+/// [`Reactor::forget`] if the future is dropped; once it is ready, there is nothing to forget.
+///
+/// # Errors
+/// Outside a loop; what the selector says when interest has to be added.
+#[inline]
+pub fn poll_source(
+    token: Token,
+    direction: Direction,
+    key: &mut Option<WaiterKey>,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<bool>> {
+    ready!(poll_proceed(cx));
+    match with_reactor(|reactor| reactor.readiness(token, direction))? {
+        Some(false) => {}
+        Some(true) => {
+            *key = None;
+            return Poll::Ready(Ok(true));
+        }
+        None => return Poll::Ready(Ok(false)),
+    }
+    // Cloned before the reactor is borrowed, and what is left of it dropped after: it may be
+    // foreign.
+    let mut waker = Some(cx.waker().clone());
+    *key = Some(with_reactor(|reactor| reactor.wait(token, direction, *key, &mut waker))??);
+    Poll::Pending
+}
+
+/// Says what an operation came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tried {
+    /// It succeeded, or failed for good.
+    Done,
+    /// It would have blocked.
+    WouldBlock,
+}
+
+/// Counts an operation that was tried, for [`Metrics::n_io_calls`](crate::Metrics), and forgets
+/// the readiness of a source that turned out to block. Outside a loop it does nothing.
+#[inline]
+pub fn note_io(token: Token, direction: Direction, tried: Tried) {
+    current(|event_loop| {
+        event_loop.n_io_calls.set(event_loop.n_io_calls.get() + 1);
+        if tried == Tried::WouldBlock {
+            event_loop.reactor.borrow_mut().clear_ready(token, direction);
+        }
+    });
 }
 
 /// Returns the number of the loop that runs on this thread, which is the owner of its tokens.
@@ -39,10 +98,4 @@ pub fn release_source(token: Token) {
     if here != Some(true) {
         mailbox::send(token.owner(), Mail::Release(token));
     }
-}
-
-/// Counts a system call that moved data, for [`Metrics::n_io_calls`](crate::Metrics).
-#[inline]
-pub fn count_io_call() {
-    current(|event_loop| event_loop.n_io_calls.set(event_loop.n_io_calls.get() + 1));
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use polyloop_executor::{count_io_call, current_loop, poll_proceed, release_source, with_reactor};
+use polyloop_executor::{Tried, current_loop, note_io, poll_source, release_source, with_reactor};
 use polyloop_reactor::{Direction, Token, WaiterKey, Watched};
 use socket2::SockRef;
 
@@ -181,17 +181,14 @@ impl<T: AsFd + Send + Sync + 'static> AsyncFd<T> {
         direction: Direction,
         mut operation: impl FnMut(&T) -> io::Result<R>,
     ) -> io::Result<R> {
+        let home = self.shared.home();
         loop {
-            count_io_call();
-            match operation(&self.shared.io) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let home = self.shared.home();
-                    // Outside a loop there is no readiness to forget.
-                    let _ = with_reactor(|reactor| reactor.clear_ready(home, direction));
-                    return Err(error);
-                }
-                result => return result,
+            let result = operation(&self.shared.io);
+            let kind = result.as_ref().err().map(io::Error::kind);
+            let blocks = kind == Some(io::ErrorKind::WouldBlock);
+            note_io(home, direction, if blocks { Tried::WouldBlock } else { Tried::Done });
+            if kind != Some(io::ErrorKind::Interrupted) {
+                return result;
             }
         }
     }
@@ -204,23 +201,20 @@ impl<T: AsFd + Send + Sync + 'static> AsyncFd<T> {
         let _ = with_reactor(|reactor| reactor.note_short(home, direction));
     }
 
-    /// Returns the registration with the running loop, if there is one.
-    fn find_home(&self) -> io::Result<Option<Token>> {
-        let home = self.shared.home();
+    /// Looks for an earlier registration with the running loop, and makes it the home.
+    #[cold]
+    fn come_home(&self) -> io::Result<bool> {
+        if self.shared.home() == NOWHERE {
+            return Ok(false);
+        }
         let here = current_loop();
-        if here == Some(home.owner()) && with_reactor(|reactor| reactor.contains(home))? {
-            return Ok(Some(home));
-        }
-        if home == NOWHERE {
-            return Ok(None);
-        }
         let known = self.shared.abroad().iter().copied().find(|t| Some(t.owner()) == here);
-        let Some(token) = known else { return Ok(None) };
-        let alive = with_reactor(|reactor| reactor.contains(token))?;
-        if alive {
+        let Some(token) = known else { return Ok(false) };
+        let is_registered = with_reactor(|reactor| reactor.contains(token))?;
+        if is_registered {
             self.shared.move_home(token);
         }
-        Ok(alive.then_some(token))
+        Ok(is_registered)
     }
 
     /// Registers with the running loop.
@@ -281,53 +275,43 @@ impl<'a, T: AsFd + Send + Sync + 'static> Waiter<'a, T> {
     pub(crate) fn poll_io<R>(
         &mut self,
         cx: &mut Context<'_>,
-        operation: impl FnMut(&T) -> io::Result<R>,
+        mut operation: impl FnMut(&T) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
-        ready!(poll_proceed(cx));
-        let (fd, direction) = (self.fd, self.direction);
-        let home = fd.find_home()?;
-        if let Some(home) = home
-            && !with_reactor(|reactor| reactor.is_ready(home, direction))?
-        {
-            return self.poll_wait(home, cx);
-        }
-        match fd.try_io(direction, operation) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            result => return Poll::Ready(result),
-        }
-        let home = match home {
-            Some(home) => home,
-            None => {
-                let home = fd.register()?;
-                with_reactor(|reactor| reactor.clear_ready(home, direction))?;
-                home
+        loop {
+            let is_registered = ready!(self.poll_home(cx))?;
+            match self.fd.try_io(self.direction, &mut operation) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
             }
-        };
-        self.poll_wait(home, cx)
+            if !is_registered {
+                let home = self.fd.register()?;
+                with_reactor(|reactor| reactor.clear_ready(home, self.direction))?;
+            }
+            // Now it is known to block, so the next round waits.
+        }
     }
 
     /// Polls for readiness: see [`AsyncFd::ready`].
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(poll_proceed(cx));
-        let home = match self.fd.find_home()? {
-            Some(home) => home,
-            None => self.fd.register()?,
-        };
-        if with_reactor(|reactor| reactor.is_ready(home, self.direction))? {
-            return Poll::Ready(Ok(()));
+        if !ready!(self.poll_home(cx))? {
+            self.fd.register()?;
         }
-        self.poll_wait(home, cx)
+        Poll::Ready(Ok(()))
     }
 
-    /// Leaves the task's waker with the reactor.
-    fn poll_wait<R>(&mut self, token: Token, cx: &mut Context<'_>) -> Poll<io::Result<R>> {
-        // Cloned before the reactor is borrowed, and what is left of it dropped after: it may be
-        // foreign.
-        let mut waker = Some(cx.waker().clone());
-        let key = self.place.filter(|(t, _)| *t == token).map(|(_, key)| key);
-        let key = with_reactor(|reactor| reactor.wait(token, self.direction, key, &mut waker))??;
-        self.place = Some((token, key));
-        Poll::Pending
+    /// Polls until an operation is worth trying; false if the running loop does not know the
+    /// descriptor.
+    fn poll_home(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        loop {
+            let home = self.fd.shared.home();
+            let mut key = self.place.filter(|(token, _)| *token == home).map(|(_, key)| key);
+            let polled = poll_source(home, self.direction, &mut key, cx);
+            self.place = key.map(|key| (home, key));
+            let is_registered = ready!(polled)?;
+            if is_registered || !self.fd.come_home()? {
+                return Poll::Ready(Ok(is_registered));
+            }
+        }
     }
 }
 

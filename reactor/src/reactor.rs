@@ -147,11 +147,13 @@ impl Reactor {
         self.source(token).is_some()
     }
 
-    /// Reports whether an operation in `direction` is worth trying.
+    /// Reports whether an operation in `direction` is worth trying; none if `token` is not
+    /// registered here.
     ///
-    /// An unknown token is worth trying: the operation then says what is wrong.
-    pub fn is_ready(&self, token: Token, direction: Direction) -> bool {
-        self.source(token).is_none_or(|source| source.is_ready(direction))
+    /// While it is, nobody waits for that direction.
+    #[inline]
+    pub fn readiness(&self, token: Token, direction: Direction) -> Option<bool> {
+        self.source(token).map(|source| source.is_ready(direction))
     }
 
     /// Notes that an operation in `direction` would have blocked.
@@ -339,9 +341,11 @@ pub struct Collected {
 }
 
 impl Collected {
-    /// Adds one more to be woken.
-    pub fn push(&mut self, waker: Waker) {
-        self.wakers.push(waker);
+    /// Leaves only those to be woken for which `keep` says so, in their order.
+    ///
+    /// A loop takes its own tasks out, which it wakes in a simpler way.
+    pub fn retain_wakers(&mut self, keep: impl FnMut(&Waker) -> bool) {
+        self.wakers.retain(keep);
     }
 
     /// Wakes those who wait, in the order of the events, and drops what was released.

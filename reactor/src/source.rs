@@ -54,6 +54,9 @@ pub(crate) struct Source {
 /// One direction of a source.
 struct Side {
     /// Remembered until an operation would block. It starts set: nobody has tried yet.
+    ///
+    /// Invariant: while it is set there are no waiters; whoever would wait tries instead, and
+    /// setting it wakes those that are there.
     ready: bool,
     waiters: Waiters,
 }
@@ -150,8 +153,12 @@ impl Waiters {
 
     /// Moves all waiters to `wakers`.
     pub(crate) fn take_into(&mut self, wakers: &mut Vec<Waker>) {
-        wakers.extend(self.first.take().map(|(_, waker)| waker));
-        wakers.extend(self.rest.drain(..).map(|(_, waker)| waker));
+        if let Some((_, waker)) = self.first.take() {
+            wakers.push(waker);
+        }
+        if !self.rest.is_empty() {
+            wakers.extend(self.rest.drain(..).map(|(_, waker)| waker));
+        }
     }
 }
 

@@ -469,6 +469,14 @@ def a_client_notices_bytes_that_are_missing_or_too_many():
     check(ended.returncode == 1 and "came back" in ended.stderr, ended)
 
 
+def all_other_examples_run_to_their_end():
+    sources = os.path.join(os.path.dirname(__file__), "..", "examples")
+    names = [name.removesuffix(".rs") for name in os.listdir(sources) if name.endswith(".rs")]
+    for name in sorted(set(names) - {"echo_server", "echo_client"}):
+        ended = run(os.path.join(FOLDER, name))
+        check(ended.returncode == 0, f"{name}: exit status {ended.returncode}: {ended.stderr}")
+
+
 def every(test, *arguments):
     name = "::".join([*arguments, test.__name__])
     started = time.monotonic()
@@ -513,6 +521,7 @@ def main():
             a_client_says_who_refused,
             a_client_notices_a_wrong_byte,
             a_client_notices_bytes_that_are_missing_or_too_many,
+            all_other_examples_run_to_their_end,
         ]
     ]
     n_failed = results.count(False)

@@ -17,23 +17,20 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt::Display;
-use std::future::poll_fn;
 use std::io::ErrorKind::{
     InvalidData, InvalidInput, TimedOut, UnexpectedEof, Unsupported, WouldBlock,
 };
 use std::io::{self, IsTerminal, Write};
 use std::net::Shutdown;
-use std::pin::pin;
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use clap::error::ErrorKind::ValueValidation;
 use clap::{CommandFactory, Parser};
 use hdrhistogram::Histogram;
 use polyloop::net::TcpStream;
-use polyloop::{Backend, Runtime};
+use polyloop::{Backend, Either, Runtime};
 
 /// The most that one system call reads or writes.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -267,9 +264,11 @@ impl Client {
             let wants_to_send = self.n_sent < self.may_send_up_to();
             let deadline = self.run.ends + PATIENCE;
             let ready = async {
-                match wants_to_send {
-                    true => either(self.stream.readable(), self.stream.writable()).await,
-                    false => self.stream.readable().await,
+                if !wants_to_send {
+                    return self.stream.readable().await;
+                }
+                match polyloop::race(self.stream.readable(), self.stream.writable()).await {
+                    Either::Left(ready) | Either::Right(ready) => ready,
                 }
             };
             let waited = polyloop::timeout_at(deadline, ready).await;
@@ -373,16 +372,6 @@ async fn show_progress(run: Rc<Run>, started: Instant) {
         );
         n_before = n_messages;
     }
-}
-
-/// Waits for the first of two futures, and drops the other.
-async fn either<T>(a: impl Future<Output = T>, b: impl Future<Output = T>) -> T {
-    let (mut a, mut b) = (pin!(a), pin!(b));
-    poll_fn(|cx| match a.as_mut().poll(cx) {
-        Poll::Pending => b.as_mut().poll(cx),
-        ready => ready,
-    })
-    .await
 }
 
 /// Says what an error belongs to.

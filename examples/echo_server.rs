@@ -22,7 +22,6 @@ use std::io::ErrorKind::{
     BrokenPipe, ConnectionReset, InvalidInput, TimedOut, Unsupported, WouldBlock,
 };
 use std::io::{self, Write};
-use std::pin::pin;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
@@ -32,7 +31,7 @@ use clap::error::ErrorKind::ValueValidation;
 use clap::{CommandFactory, Parser};
 use polyloop::net::{TcpListener, TcpStream};
 use polyloop::signal::{ctrl_c, terminate};
-use polyloop::{Backend, Runtime};
+use polyloop::{Backend, Either, Runtime};
 
 /// How long open connections may go on after the signal to stop.
 const GRACE: Duration = Duration::from_secs(2);
@@ -104,7 +103,8 @@ async fn serve(arguments: &Arguments, backend: Backend) -> io::Result<()> {
 
     let server = Rc::new(Server::default());
     let accepting = polyloop::spawn(accept(listener, Rc::clone(&server)));
-    either(ctrl_c, terminate).await?;
+    let (Either::Left(signal) | Either::Right(signal)) = polyloop::race(ctrl_c, terminate).await;
+    signal?;
     // Nobody listens for signals any more, so a second Ctrl-C ends the program at once.
     // The listener goes with the task that owns it.
     accepting.abort();
@@ -263,14 +263,4 @@ impl Drop for Open<'_> {
             waker.wake();
         }
     }
-}
-
-/// Waits for the first of two futures, and drops the other.
-async fn either<T>(a: impl Future<Output = T>, b: impl Future<Output = T>) -> T {
-    let (mut a, mut b) = (pin!(a), pin!(b));
-    poll_fn(|cx| match a.as_mut().poll(cx) {
-        Poll::Pending => b.as_mut().poll(cx),
-        ready => ready,
-    })
-    .await
 }

@@ -1,0 +1,56 @@
+//! Measures every backend against a bare loop, and writes `docs/backends.md` and its plots.
+//!
+//! ```text
+//! cargo run --release -p polyloop-yardstick -- DIRECTORY [--quick] [--redraw]
+//! ```
+//!
+//! `DIRECTORY` is `docs`. The figures go to `backends.tsv` there, and everything else is made
+//! from that file: `--redraw` does only the second half. `--quick` takes a tenth of the time, to
+//! see that it works.
+
+mod measure;
+
+mod page;
+
+mod plot;
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let (flags, directories): (Vec<String>, Vec<String>) =
+        std::env::args().skip(1).partition(|argument| argument.starts_with("--"));
+    let is_known = |flag: &String| ["--quick", "--redraw"].contains(&flag.as_str());
+    let [directory] = &directories[..] else { return usage() };
+    if !flags.iter().all(is_known) {
+        return usage();
+    }
+    let has = |name: &str| flags.iter().any(|flag| flag == name);
+    match run(Path::new(directory), has("--quick"), has("--redraw")) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("polyloop-yardstick: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn usage() -> ExitCode {
+    eprintln!("usage: polyloop-yardstick DIRECTORY [--quick] [--redraw]");
+    ExitCode::from(2)
+}
+
+fn run(directory: &Path, is_quick: bool, only_redraw: bool) -> io::Result<()> {
+    let file = directory.join("backends.tsv");
+    if !only_redraw {
+        let results = measure::all(is_quick)?;
+        fs::write(&file, results.to_tsv())?;
+    }
+    let results = measure::Results::from_tsv(&fs::read_to_string(&file)?)?;
+    for plot in plot::all(&results) {
+        fs::write(directory.join(plot.file_name), plot.svg)?;
+    }
+    page::rewrite(&directory.join("backends.md"), &results)
+}

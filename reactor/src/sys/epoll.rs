@@ -380,7 +380,8 @@ fn is_errno(result: &io::Result<()>, errno: c_int) -> bool {
 
 /// Reports whether an error means that the number no longer has the file that was registered.
 fn is_gone(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EBADF | libc::ENOENT))
+    // EPERM: the other file is one that epoll cannot watch.
+    matches!(error.raw_os_error(), Some(libc::EBADF | libc::ENOENT | libc::EPERM))
 }
 
 #[cold]

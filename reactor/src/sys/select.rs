@@ -75,16 +75,16 @@ impl SelectSelector {
         let timespec = timespec.as_ref().map_or(ptr::null(), ptr::from_ref);
         self.n_waits += 1;
         // SAFETY:
-        // 1. Each set is a local with the layout of `fd_set` (see `FdSet`), and `n_fds` is at
-        //    most FD_SETSIZE, since `check_range` let no larger number in.
+        // 1. Each set is null, or a local with the layout of `fd_set` (see `FdSet`), and `n_fds`
+        //    is at most FD_SETSIZE, since `check_range` let no larger number in.
         // 2. `timespec` is null or points to a local that outlives the call.
         // 3. A null mask leaves the signal mask alone.
         let result = waited(unsafe {
             libc::pselect(
                 self.n_fds as libc::c_int,
                 found.read.as_mut_ptr(),
-                found.write.as_mut_ptr(),
-                found.except.as_mut_ptr(),
+                found.write.as_mut_ptr_unless_empty(),
+                found.except.as_mut_ptr_unless_empty(),
                 timespec,
                 ptr::null(),
             )
@@ -356,6 +356,11 @@ impl FdSet {
 
     fn as_mut_ptr(&mut self) -> *mut libc::fd_set {
         ptr::from_mut(self).cast()
+    }
+
+    /// A set that the kernel need not look through is none.
+    fn as_mut_ptr_unless_empty(&mut self) -> *mut libc::fd_set {
+        if self.0 == [0; _] { ptr::null_mut() } else { self.as_mut_ptr() }
     }
 }
 

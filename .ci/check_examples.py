@@ -48,8 +48,11 @@ class Server:
     """A running echo_server, killed at the end of a `with` block if it still runs."""
 
     def __init__(self, *arguments, environment=None, max_fds=None):
-        def limit():
-            resource.setrlimit(resource.RLIMIT_NOFILE, (max_fds, max_fds))
+        def prepare():
+            # What was started in the background inherits that it ignores Ctrl-C.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            if max_fds:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (max_fds, max_fds))
 
         self.process = subprocess.Popen(
             [SERVER, "--addr", "127.0.0.1:0", *arguments],
@@ -58,7 +61,7 @@ class Server:
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, **(environment or {})},
-            preexec_fn=limit if max_fds else None,
+            preexec_fn=prepare,
         )
         ready, _, _ = select.select([self.process.stdout], [], [], PATIENCE)
         check(ready, "the server says nothing")

@@ -5,7 +5,7 @@
 use std::io::{ErrorKind, Read};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -14,7 +14,13 @@ use polyloop_reactor::{Events, Interest, Mode, SignalFd, Token, WakeFd, default_
 
 static TURN: Mutex<()> = Mutex::new(());
 
+/// Listens for as long as the process lives. The last signal of a test may reach another thread
+/// when the test's own listeners are gone, and without any it would end the process.
+static LISTENER: LazyLock<SignalFd> =
+    LazyLock::new(|| SignalFd::listen(SignalFd::USER1).expect("there is room for a listener"));
+
 fn take_turn() -> MutexGuard<'static, ()> {
+    LazyLock::force(&LISTENER);
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -115,8 +121,6 @@ fn a_signal_that_is_pending_when_its_listener_goes_is_no_harm() {
 #[test]
 fn no_handler_writes_to_the_next_owner_of_a_descriptor() {
     let _turn = take_turn();
-    // Keeps the handler installed, so that the storm kills nobody.
-    let _stays = SignalFd::listen(SignalFd::USER1).unwrap();
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         for _ in 0..2 {

@@ -1,0 +1,345 @@
+//! One small task under the five models of input and output, in one table.
+//!
+//! ```text
+//! cargo run --release --example five_io_models -- [--backend NAME] [--requests N] [--pause-us N]
+//! ```
+//!
+//! The task: a server has four datagram sockets and sends back whatever comes. A client asks one
+//! of them after another, one request at a time, with a pause in between, as most servers mostly
+//! wait. The client is the same each time; how the server waits for four sockets at once is what
+//! the models differ in:
+//!
+//! 1. *Blocking*: a thread for each socket, which sleeps in its own call.
+//! 2. *Non-blocking*: one thread asks all sockets in turn, again and again.
+//! 3. *Multiplexing*: one thread waits for all of them with a selector, then reads who is ready.
+//! 4. *Signal-driven*: the kernel sends SIGIO when something comes; one thread waits for that.
+//! 5. *Asynchronous*: one thread asks for datagrams beforehand and is told when they are in its
+//!    buffers, and each answer asks for the next one (io_uring).
+//!
+//! System calls are those that the server's own code makes to wait, receive and send. The time is
+//! processor time of the server's threads, the latency is what the client sees.
+
+use std::io::{self, ErrorKind::WouldBlock};
+use std::net::UdpSocket;
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use hdrhistogram::Histogram;
+use nix::sys::signal::{SigSet, Signal};
+use polyloop::Backend;
+use polyloop::reactor::{Interest, KeyedSelector, Mode, SystemCalls};
+#[cfg(target_os = "linux")]
+use polyloop_yardstick::ring::Ring;
+use polyloop_yardstick::{clock::thread_time, sigio};
+
+const N_SOCKETS: usize = 4;
+const MESSAGE_BYTES: usize = 64;
+
+/// How long the client waits for an answer. Nothing is lost on the loopback, so it is a fault.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Compares the five models of input and output.
+#[derive(Parser)]
+struct Arguments {
+    /// For multiplexing: select, poll, epoll or kqueue; without it the best that works.
+    #[arg(long, value_name = "NAME", value_parser = |name: &str| name.parse::<Backend>())]
+    backend: Option<Backend>,
+
+    /// How many requests each model serves.
+    #[arg(long, value_name = "N", default_value_t = 2_000)]
+    requests: u32,
+
+    /// How long the client rests between two requests, in microseconds.
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pause_us: u64,
+}
+
+fn main() -> ExitCode {
+    match compare(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("five_io_models: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn compare(arguments: &Arguments) -> io::Result<()> {
+    // Threads inherit what is blocked, and SIGIO must find no thread that it could end.
+    sigio_alone().thread_block()?;
+    let backend = arguments.backend;
+    let Arguments { requests, pause_us, .. } = arguments;
+    println!(
+        "{requests} requests of {MESSAGE_BYTES} bytes to {N_SOCKETS} sockets, one at a time, \
+         {pause_us} µs apart\n"
+    );
+    println!(
+        "{:<16}{:<21}{:>9}{:>13}{:>12}{:>12}{:>12}",
+        "model", "by", "calls", "per request", "CPU time", "p50", "p99"
+    );
+    type Serve = Box<dyn FnOnce(Vec<UdpSocket>) -> io::Result<Served> + Send>;
+    let models: [(&str, Serve); 5] = [
+        ("blocking", Box::new(block)),
+        ("non-blocking", Box::new(ask_all)),
+        ("multiplexing", Box::new(move |sockets| multiplex(sockets, backend))),
+        ("signal-driven", Box::new(wait_for_signals)),
+        ("asynchronous", Box::new(complete)),
+    ];
+    for (name, serve) in models {
+        let (served, latency) = run(arguments, serve)?;
+        let Served { by, n_calls, cpu } = match served {
+            Ok(served) => served,
+            Err(error) => {
+                println!("{name:<16}not here: {error}");
+                continue;
+            }
+        };
+        let per_request = n_calls as f64 / f64::from(*requests);
+        let micros = |quantile| latency.value_at_quantile(quantile) as f64 / 1_000.0;
+        println!(
+            "{name:<16}{by:<21}{n_calls:>9}{per_request:>13.2}{:>9.1} ms{:>9.1} µs{:>9.1} µs",
+            cpu.as_secs_f64() * 1_000.0,
+            micros(0.5),
+            micros(0.99)
+        );
+    }
+    Ok(())
+}
+
+/// What a server says of itself when it is done.
+struct Served {
+    /// What it waited with.
+    by: String,
+    n_calls: u64,
+    cpu: Duration,
+}
+
+/// Runs a server in a thread of its own and a client in this one.
+///
+/// The outer error is the client's, the inner one says that the server's model does not exist.
+fn run(
+    arguments: &Arguments,
+    serve: impl FnOnce(Vec<UdpSocket>) -> io::Result<Served> + Send,
+) -> io::Result<(io::Result<Served>, Histogram<u64>)> {
+    let (mut clients, mut servers) = (Vec::new(), Vec::new());
+    for _ in 0..N_SOCKETS {
+        let (client, server) = connected_pair()?;
+        client.set_read_timeout(Some(PATIENCE))?;
+        clients.push(client);
+        servers.push(server);
+    }
+    let (done, is_done) = mpsc::channel();
+    thread::scope(|scope| {
+        scope.spawn(move || done.send(serve(servers)).expect("the client waits for it"));
+        let mut latency = Histogram::new(3).expect("three digits are legal");
+        let asked = ask(&clients, arguments, &mut latency);
+        for client in &clients {
+            // A server that has ended does not care.
+            client.send(&[]).ok();
+        }
+        let served = is_done.recv().expect("the server sends before it ends");
+        if served.is_ok() { asked.map(|()| (served, latency)) } else { Ok((served, latency)) }
+    })
+}
+
+/// Asks one server after another, and notes how long each answer takes.
+fn ask(
+    clients: &[UdpSocket],
+    arguments: &Arguments,
+    latency: &mut Histogram<u64>,
+) -> io::Result<()> {
+    let pause = Duration::from_micros(arguments.pause_us);
+    for number in 0..arguments.requests {
+        let client = &clients[number as usize % clients.len()];
+        let mut request = [0; MESSAGE_BYTES];
+        request[..4].copy_from_slice(&number.to_be_bytes());
+        let mut answer = [0; MESSAGE_BYTES];
+        let began = Instant::now();
+        client.send(&request)?;
+        let n_bytes = client.recv(&mut answer)?;
+        let ns = began.elapsed().as_nanos() as u64;
+        latency.record(ns).expect("a histogram grows");
+        if answer[..n_bytes] != request {
+            return Err(io::Error::other(format!("request {number} was answered wrongly")));
+        }
+        thread::sleep(pause);
+    }
+    Ok(())
+}
+
+fn connected_pair() -> io::Result<(UdpSocket, UdpSocket)> {
+    let (one, other) = (UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?);
+    one.connect(other.local_addr()?)?;
+    other.connect(one.local_addr()?)?;
+    Ok((one, other))
+}
+
+/// Model 1: a thread for each socket. Two calls for a request, and as many threads as sockets.
+fn block(sockets: Vec<UdpSocket>) -> io::Result<Served> {
+    let by = format!("{} threads", sockets.len());
+    let threads = sockets.into_iter().map(|socket| {
+        thread::spawn(move || {
+            let mut server = Echo::new(socket);
+            while !server.has_ended {
+                server.answer_one()?;
+            }
+            Ok((server.n_calls, thread_time()))
+        })
+    });
+    let threads: Vec<_> = threads.collect();
+    let mut served = Served { by, n_calls: 0, cpu: Duration::ZERO };
+    for thread in threads {
+        let result: io::Result<(u64, Duration)> = thread.join().expect("no thread panics");
+        let (n_calls, cpu) = result?;
+        served.n_calls += n_calls;
+        served.cpu += cpu;
+    }
+    Ok(served)
+}
+
+/// Model 2: one thread that never sleeps: the shortest way, at the price of a whole processor.
+fn ask_all(sockets: Vec<UdpSocket>) -> io::Result<Served> {
+    let mut servers = non_blocking(sockets)?;
+    while servers.iter().any(|server| !server.has_ended) {
+        for server in servers.iter_mut().filter(|server| !server.has_ended) {
+            server.answer_one()?;
+        }
+    }
+    Ok(Served::by("a busy loop", total_calls(&servers)))
+}
+
+/// Model 3: one thread and a selector. Three calls for a request, or fewer if several come at once.
+fn multiplex(sockets: Vec<UdpSocket>, backend: Option<Backend>) -> io::Result<Served> {
+    let mut selector = match backend {
+        Some(backend) => KeyedSelector::open(backend)?,
+        None => KeyedSelector::new()?,
+    };
+    let mut servers = non_blocking(sockets)?;
+    for (index, server) in servers.iter().enumerate() {
+        selector.register(&server.socket, Interest::READABLE, Mode::Level, index)?;
+    }
+    while !selector.is_empty() {
+        let ready: Vec<usize> = selector.select(None)?.map(|(key, _)| *key.data()).collect();
+        for index in ready {
+            servers[index].answer_one()?;
+            if servers[index].has_ended {
+                selector.unregister(&servers[index].socket)?;
+            }
+        }
+    }
+    let SystemCalls { waits, controls } = selector.system_calls();
+    let by = selector.backend().to_string();
+    Ok(Served::by(&by, total_calls(&servers) + waits + controls))
+}
+
+/// Model 4: one thread that waits for a signal, which does not say whose it is, nor how many came: all
+/// sockets are asked until they have nothing more.
+fn wait_for_signals(sockets: Vec<UdpSocket>) -> io::Result<Served> {
+    let mut servers = non_blocking(sockets)?;
+    for server in &servers {
+        sigio::send_to_this_process(server.socket.as_fd())?;
+    }
+    let signals = sigio_alone();
+    let mut n_waits = 0;
+    // What came before the signals were asked for is found by the first pass.
+    loop {
+        for server in &mut servers {
+            while !server.has_ended && server.answer_one()? {}
+        }
+        if servers.iter().all(|server| server.has_ended) {
+            return Ok(Served::by("SIGIO, sigwait", total_calls(&servers) + n_waits));
+        }
+        n_waits += 1;
+        signals.wait()?;
+    }
+}
+
+/// Model 5: one thread and a completion ring: entering the kernel once sends the answer, asks for the
+/// next datagram and waits.
+#[cfg(target_os = "linux")]
+fn complete(sockets: Vec<UdpSocket>) -> io::Result<Served> {
+    let mut ring = Ring::new(sockets.len())
+        .map_err(|error| io::Error::new(error.kind(), format!("io_uring is refused: {error}")))?;
+    let mut n_open = sockets.len();
+    for socket in sockets {
+        let number = ring.add(socket, 2_048);
+        ring.receive(number);
+    }
+    let mut received = Vec::new();
+    while n_open > 0 {
+        ring.turn(&mut received)?;
+        for &(number, n_bytes) in &received {
+            match n_bytes {
+                0 => n_open -= 1,
+                _ => ring.answer(number, n_bytes),
+            }
+        }
+    }
+    Ok(Served::by("io_uring", ring.n_enters()))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn complete(_sockets: Vec<UdpSocket>) -> io::Result<Served> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "this system has no io_uring"))
+}
+
+impl Served {
+    /// Reports on a server that is this thread alone.
+    fn by(by: &str, n_calls: u64) -> Served {
+        Served { by: by.to_owned(), n_calls, cpu: thread_time() }
+    }
+}
+
+/// One socket of the server, and what was asked of the system for it.
+struct Echo {
+    socket: UdpSocket,
+    n_calls: u64,
+    /// Set by an empty datagram.
+    has_ended: bool,
+}
+
+impl Echo {
+    fn new(socket: UdpSocket) -> Echo {
+        Echo { socket, n_calls: 0, has_ended: false }
+    }
+
+    /// Receives a datagram and sends it back; `false` if there is none.
+    fn answer_one(&mut self) -> io::Result<bool> {
+        let mut buffer = [0; 2_048];
+        self.n_calls += 1;
+        let n_bytes = match self.socket.recv(&mut buffer) {
+            Ok(0) => {
+                self.has_ended = true;
+                return Ok(true);
+            }
+            Ok(n_bytes) => n_bytes,
+            Err(error) if error.kind() == WouldBlock => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        self.n_calls += 1;
+        self.socket.send(&buffer[..n_bytes])?;
+        Ok(true)
+    }
+}
+
+fn non_blocking(sockets: Vec<UdpSocket>) -> io::Result<Vec<Echo>> {
+    let servers = sockets.into_iter().map(|socket| {
+        socket.set_nonblocking(true)?;
+        Ok(Echo::new(socket))
+    });
+    servers.collect()
+}
+
+fn total_calls(servers: &[Echo]) -> u64 {
+    servers.iter().map(|server| server.n_calls).sum()
+}
+
+fn sigio_alone() -> SigSet {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGIO);
+    signals
+}

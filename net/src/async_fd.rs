@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use polyloop_executor::{Tried, current_loop, note_io, poll_source, release_source, with_reactor};
-use polyloop_reactor::{Direction, Token, WaiterKey, Watched};
+use polyloop_reactor::socket::is_pollable;
+use polyloop_reactor::{Backend, Direction, Token, WaiterKey, Watched};
 use socket2::SockRef;
 
 /// Makes any pollable descriptor awaitable: a socket, a pipe, an eventfd, a terminal.
@@ -95,8 +96,11 @@ impl<T: AsFd + Send + Sync + 'static> AsyncFd<T> {
     /// Takes a descriptor and makes it non-blocking.
     ///
     /// # Errors
-    /// What the system says. The standard streams (descriptors 0 to 2) are refused: their mode
-    /// is shared with other programs, such as the shell. Open the terminal anew instead.
+    /// What the system says. [`InvalidInput`](io::ErrorKind::InvalidInput) for two kinds:
+    /// - Files and directories on a disk: they count as ready always, and reading them blocks all
+    ///   the same. Read them with `spawn_blocking`.
+    /// - The standard streams (descriptors 0 to 2): their mode is shared with other programs, such
+    ///   as the shell. Open the terminal anew instead.
     pub fn new(io: T) -> io::Result<AsyncFd<T>> {
         if io.as_fd().as_raw_fd() <= 2 {
             return Err(io::Error::new(
@@ -104,6 +108,7 @@ impl<T: AsFd + Send + Sync + 'static> AsyncFd<T> {
                 "a standard stream cannot be made non-blocking: it shares its mode with other programs",
             ));
         }
+        check_pollable(io.as_fd())?;
         SockRef::from(&io).set_nonblocking(true)?;
         Ok(AsyncFd::from_nonblocking(io))
     }
@@ -140,8 +145,8 @@ impl<T: AsFd + Send + Sync + 'static> AsyncFd<T> {
     /// [`WouldBlock`](io::ErrorKind::WouldBlock). Interrupted ones are repeated.
     ///
     /// # Errors
-    /// What `operation` returns; outside a loop; what the selector says of the descriptor, such
-    /// as `EPERM` for a regular file under epoll.
+    /// What `operation` returns; outside a loop; what the selector says of the descriptor;
+    /// `InvalidInput` for a file on a disk.
     ///
     /// # Cancel safety
     /// `operation` is not called again once the future is dropped, and the call that succeeds is
@@ -219,8 +224,17 @@ impl<T: AsFd + Send + Sync + 'static> AsyncFd<T> {
 
     /// Registers with the running loop.
     fn register(&self) -> io::Result<Token> {
+        let backend = with_reactor(|reactor| reactor.backend())?;
+        if backend != Backend::Epoll {
+            // The others would take a file, and say for ever that it is ready.
+            check_pollable(self.as_fd())?;
+        }
         let io: Arc<dyn Watched> = Arc::clone(&self.shared) as Arc<dyn Watched>;
-        let token = with_reactor(|reactor| reactor.register(io))??;
+        let registered = with_reactor(|reactor| reactor.register(io))?;
+        let token = registered.map_err(|error| match check_pollable(self.as_fd()) {
+            Err(clearer) => clearer,
+            Ok(()) => error,
+        })?;
         self.shared.move_home(token);
         Ok(token)
     }
@@ -237,6 +251,26 @@ impl<T: AsFd + Send + Sync + 'static> AsyncFd<T> {
             release_source(token);
         }
     }
+}
+
+/// Refuses what only a thread of its own can wait for.
+fn check_pollable(fd: BorrowedFd<'_>) -> io::Result<()> {
+    if is_pollable(fd)? {
+        return Ok(());
+    }
+    Err(io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "a file on a disk is always ready and blocks all the same: use `spawn_blocking` to read or write it",
+    ))
+}
+
+/// Takes back what was watched. If another loop has not let go of it yet, what is returned is a
+/// second descriptor for the same thing.
+pub(crate) fn into_std<T: AsFd + Send + Sync + 'static>(
+    fd: AsyncFd<T>,
+    try_clone: impl FnOnce(&T) -> io::Result<T>,
+) -> io::Result<T> {
+    fd.into_inner().or_else(|fd| try_clone(fd.get_ref()))
 }
 
 impl<T: AsFd + Send + Sync + 'static> Drop for AsyncFd<T> {

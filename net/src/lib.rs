@@ -10,7 +10,15 @@
 
 mod async_fd;
 
+mod byte_stream;
+
+mod split;
+
 mod addr;
+
+mod lookup;
+
+mod accept;
 
 mod tcp;
 
@@ -18,8 +26,8 @@ pub mod signal;
 
 pub use addr::ToAddrs;
 pub use async_fd::AsyncFd;
+pub use lookup::lookup_host;
 pub use polyloop_reactor::Direction;
-pub use tcp::{
-    Incoming, OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, TcpListener, TcpStream,
-    WriteHalf,
-};
+pub use polyloop_reactor::socket::{AcceptFailure, accept_failure};
+pub use split::{Connection, OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};
+pub use tcp::{Incoming, Keepalive, TcpListener, TcpSocket, TcpStream};

@@ -8,16 +8,15 @@ use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 use polyloop_reactor::Direction;
-use socket2::{Domain, Protocol, Socket, Type};
 
-use super::TcpStream;
-use crate::AsyncFd;
-use crate::async_fd::Waiter;
+use super::{TcpSocket, TcpStream};
+use crate::async_fd::{Waiter, into_std};
+use crate::{AsyncFd, accept};
 
 /// The connections that the system keeps waiting to be accepted.
 ///
 /// The system cuts it down to its own limit (`net.core.somaxconn`, 4,096 on current Linux).
-const BACKLOG: i32 = 4_096;
+const BACKLOG: u32 = 4_096;
 
 /// Listens for connections.
 ///
@@ -71,13 +70,32 @@ impl TcpListener {
         Ok(TcpListener { fd: AsyncFd::new(listener)? })
     }
 
+    pub(super) fn from_nonblocking(listener: net::TcpListener) -> TcpListener {
+        TcpListener { fd: AsyncFd::from_nonblocking(listener) }
+    }
+
+    /// Gives the listener to the standard library, in blocking mode.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn into_std(self) -> io::Result<net::TcpListener> {
+        let listener = into_std(self.fd, net::TcpListener::try_clone)?;
+        listener.set_nonblocking(false)?;
+        Ok(listener)
+    }
+
+    pub(crate) fn waiter(&self) -> Waiter<'_, net::TcpListener> {
+        Waiter::new(&self.fd, Direction::Read)
+    }
+
     /// Waits for a connection and accepts it.
     ///
     /// # Errors
-    /// What the system says. Running out of descriptors (`EMFILE`, `ENFILE`) or memory leaves
-    /// the connection waiting and the listener working: wait for a moment, or until a connection
-    /// was closed, and call again. Connections that were aborted while they waited are passed
-    /// over.
+    /// What the system says; [`accept_failure`](crate::accept_failure) tells what to do about it.
+    /// Running out of descriptors (`EMFILE`, `ENFILE`) or memory leaves the connection waiting
+    /// and the listener working: wait for a moment, or until a connection was closed, and call
+    /// again. Connections that were aborted while they waited are passed over.
+    /// [`Server`](crate::Server) does all that.
     ///
     /// # Cancel safety
     /// No connection is accepted and lost.
@@ -85,8 +103,27 @@ impl TcpListener {
     /// # References
     /// [accept(2)](https://man7.org/linux/man-pages/man2/accept.2.html).
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let (stream, addr) = self.fd.async_io(Direction::Read, accept).await?;
-        Ok((TcpStream::from_nonblocking(stream), addr))
+        self.fd.async_io(Direction::Read, accept).await
+    }
+
+    /// Accepts a connection that is waiting already.
+    ///
+    /// # Errors
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if none is; as for
+    /// [`accept`](TcpListener::accept).
+    pub fn try_accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        self.fd.try_io(Direction::Read, accept)
+    }
+
+    /// Waits until a connection is there, or was a moment ago.
+    ///
+    /// # Errors
+    /// What the selector says.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.fd.ready(Direction::Read).await
     }
 
     /// Returns the connections as a stream, which never ends.
@@ -105,7 +142,7 @@ impl TcpListener {
     /// # }).unwrap().unwrap();
     /// ```
     pub fn incoming(&self) -> Incoming<'_> {
-        Incoming { waiter: Waiter::new(&self.fd, Direction::Read) }
+        Incoming { waiter: self.waiter() }
     }
 
     /// Returns the address that is listened on.
@@ -137,28 +174,17 @@ impl Stream for Incoming<'_> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let accepted = ready!(self.waiter.poll_io(cx, accept));
-        Poll::Ready(Some(accepted.map(|(stream, _)| TcpStream::from_nonblocking(stream))))
+        Poll::Ready(Some(accepted.map(|(stream, _)| stream)))
     }
 }
 
 fn bind_one(addr: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.bind(&addr.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    TcpSocket::for_addr(addr)?.reuse_address(true)?.bind(addr)?.listen(BACKLOG)
 }
 
-fn accept(listener: &net::TcpListener) -> io::Result<(net::TcpStream, SocketAddr)> {
-    loop {
-        match listener.accept() {
-            Ok((stream, addr)) => {
-                stream.set_nonblocking(true)?;
-                return Ok((stream, addr));
-            }
-            // The client gave up before it was its turn: nobody is there to be told.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            Err(error) => return Err(error),
-        }
-    }
+pub(crate) fn accept(listener: &net::TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (socket, addr) = accept::accept(listener)?;
+    let stream = TcpStream::from_nonblocking(socket.into());
+    let unknown = || io::Error::other("a TCP connection came from an address that is none");
+    Ok((stream, addr.as_socket().ok_or_else(unknown)?))
 }

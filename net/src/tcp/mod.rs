@@ -1,11 +1,13 @@
 //! TCP.
 
+mod socket;
+
+mod connect;
+
 mod listener;
 
 mod stream;
 
-mod split;
-
 pub use listener::{Incoming, TcpListener};
-pub use split::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};
+pub use socket::{Keepalive, TcpSocket};
 pub use stream::TcpStream;

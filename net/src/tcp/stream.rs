@@ -1,15 +1,20 @@
 //! A connection.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{self, Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
-use polyloop_reactor::{Direction, connect_goes_on};
-use socket2::{Domain, Protocol, Socket, Type};
+use polyloop_executor::timeout;
+use polyloop_reactor::Direction;
+use socket2::SockRef;
 
-use super::split::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
-use crate::AsyncFd;
-use crate::addr::{ToAddrs, resolve};
+use super::connect::connect_any;
+use crate::addr::ToAddrs;
+use crate::async_fd::into_std;
+use crate::byte_stream::{peeking, reading, writing};
+use crate::split::{self, OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
+use crate::{AsyncFd, lookup_host};
 
 /// A TCP connection.
 ///
@@ -42,26 +47,35 @@ pub struct TcpStream {
 impl TcpStream {
     /// Connects to the first of the addresses that answers.
     ///
-    /// A name in place of an address is looked up on the blocking pool.
+    /// A name in place of an address is looked up as in [`lookup_host`]. If it has several
+    /// addresses they are tried in turn, IPv6 and IPv4 alternating, with a head start of 250 ms
+    /// for each, and the first that answers is taken.
     ///
     /// # Errors
-    /// What the system says of the last address; of a name that cannot be looked up, which.
+    /// What the system says; if there were several addresses, of each of them. Of a name that
+    /// cannot be looked up, which. A client that was connected to itself, as may happen on
+    /// loopback to a port where nobody listens, is refused.
     ///
     /// # Cancel safety
     /// The connection is given up.
     ///
     /// # References
-    /// [connect(2)](https://man7.org/linux/man-pages/man2/connect.2.html).
+    /// [connect(2)](https://man7.org/linux/man-pages/man2/connect.2.html),
+    /// [RFC 8305](https://www.rfc-editor.org/rfc/rfc8305).
     pub async fn connect(addr: impl ToAddrs) -> io::Result<TcpStream> {
-        let nothing = io::Error::new(io::ErrorKind::InvalidInput, "no address to connect to");
-        let mut result = Err(nothing);
-        for addr in resolve(addr).await? {
-            result = connect_one(addr).await;
-            if result.is_ok() {
-                break;
-            }
-        }
-        result
+        connect_any(lookup_host(addr).await?).await
+    }
+
+    /// Connects as [`connect`](TcpStream::connect) does, within `limit` at most, the lookup
+    /// included.
+    ///
+    /// # Errors
+    /// [`TimedOut`](io::ErrorKind::TimedOut) when the time is over; as for `connect`.
+    ///
+    /// # Cancel safety
+    /// The connection is given up.
+    pub async fn connect_timeout(addr: impl ToAddrs, limit: Duration) -> io::Result<TcpStream> {
+        timeout(limit, TcpStream::connect(addr)).await?
     }
 
     /// Takes a connection of the standard library and makes it non-blocking.
@@ -72,132 +86,22 @@ impl TcpStream {
         Ok(TcpStream { fd: AsyncFd::new(stream)? })
     }
 
-    pub(super) fn from_nonblocking(stream: net::TcpStream) -> TcpStream {
-        TcpStream { fd: AsyncFd::from_nonblocking(stream) }
-    }
-
-    /// Reads what is there, up to the size of `buf`, waiting for the first byte.
-    ///
-    /// Returns the number of bytes; zero says that the peer will send no more (or that `buf` is
-    /// empty).
-    ///
-    /// # Errors
-    /// What the system says, such as [`ConnectionReset`](io::ErrorKind::ConnectionReset).
-    ///
-    /// # Cancel safety
-    /// No byte is lost.
-    pub async fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
-        let size = buf.len();
-        let read = self.fd.async_io(Direction::Read, |mut stream| stream.read(buf)).await?;
-        self.note_moved(Direction::Read, read, size);
-        Ok(read)
-    }
-
-    /// Reads until `buf` is full.
-    ///
-    /// # Errors
-    /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) if the peer ends before that; what the
-    /// system says.
-    ///
-    /// # Cancel safety
-    /// What was read stays in `buf`, but how much is not told: to be able to go on, loop over
-    /// [`read`](TcpStream::read).
-    pub async fn read_exact(&self, mut buf: &mut [u8]) -> io::Result<()> {
-        while !buf.is_empty() {
-            match self.read(buf).await? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                read => buf = &mut buf[read..],
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads like [`read`](TcpStream::read), but leaves the data to be read again.
+    /// Gives the connection to the standard library, in blocking mode.
     ///
     /// # Errors
     /// What the system says.
-    ///
-    /// # Cancel safety
-    /// No byte is lost.
-    pub async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.fd.async_io(Direction::Read, |stream| stream.peek(buf)).await
+    pub fn into_std(self) -> io::Result<net::TcpStream> {
+        let stream = into_std(self.fd, net::TcpStream::try_clone)?;
+        stream.set_nonblocking(false)?;
+        Ok(stream)
     }
 
-    /// Writes as much of `buf` as there is room for, waiting for the first byte's.
-    ///
-    /// # Errors
-    /// What the system says, such as [`BrokenPipe`](io::ErrorKind::BrokenPipe).
-    ///
-    /// # Cancel safety
-    /// Nothing was written if the future is dropped before it is ready.
-    pub async fn write(&self, buf: &[u8]) -> io::Result<usize> {
-        let written = self.fd.async_io(Direction::Write, |mut stream| stream.write(buf)).await?;
-        self.note_moved(Direction::Write, written, buf.len());
-        Ok(written)
+    pub(super) fn fd(&self) -> &AsyncFd<net::TcpStream> {
+        &self.fd
     }
 
-    /// Writes all of `buf`.
-    ///
-    /// # Errors
-    /// What the system says; how much was written before is not told.
-    ///
-    /// # Cancel safety
-    /// Part of `buf` may have been written, and how much is not told: to be able to go on, loop
-    /// over [`write`](TcpStream::write).
-    pub async fn write_all(&self, mut buf: &[u8]) -> io::Result<()> {
-        while !buf.is_empty() {
-            match self.write(buf).await? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
-                written => buf = &buf[written..],
-            }
-        }
-        Ok(())
-    }
-
-    /// Waits until a read is worth trying.
-    ///
-    /// With [`try_read`](TcpStream::try_read) a connection needs no buffer while nothing is there
-    /// to be read.
-    ///
-    /// # Errors
-    /// What the selector says.
-    ///
-    /// # Cancel safety
-    /// Nothing is lost.
-    pub async fn readable(&self) -> io::Result<()> {
-        self.fd.ready(Direction::Read).await
-    }
-
-    /// Waits until a write is worth trying.
-    ///
-    /// # Errors
-    /// What the selector says.
-    ///
-    /// # Cancel safety
-    /// Nothing is lost.
-    pub async fn writable(&self) -> io::Result<()> {
-        self.fd.ready(Direction::Write).await
-    }
-
-    /// Reads what is there now.
-    ///
-    /// # Errors
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if nothing is; what the system says.
-    pub fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
-        let size = buf.len();
-        let read = self.fd.try_io(Direction::Read, |mut stream| stream.read(buf))?;
-        self.note_moved(Direction::Read, read, size);
-        Ok(read)
-    }
-
-    /// Writes what there is room for now.
-    ///
-    /// # Errors
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if there is none; what the system says.
-    pub fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
-        let written = self.fd.try_io(Direction::Write, |mut stream| stream.write(buf))?;
-        self.note_moved(Direction::Write, written, buf.len());
-        Ok(written)
+    pub(crate) fn from_nonblocking(stream: net::TcpStream) -> TcpStream {
+        TcpStream { fd: AsyncFd::from_nonblocking(stream) }
     }
 
     /// Closes one direction or both, for all who share the connection.
@@ -237,6 +141,39 @@ impl TcpStream {
         self.fd.get_ref().nodelay()
     }
 
+    /// Lets closing wait up to `linger` for what is still to be sent. Zero throws it away and
+    /// resets the connection; none, the system's default, sends it in the background.
+    ///
+    /// Above zero, dropping the connection blocks the loop for as long.
+    ///
+    /// # Errors
+    /// What the system says.
+    ///
+    /// # References
+    /// `SO_LINGER` in [socket(7)](https://man7.org/linux/man-pages/man7/socket.7.html).
+    pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
+        SockRef::from(self).set_linger(linger)
+    }
+
+    /// Reports what closing does with what is still to be sent.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn linger(&self) -> io::Result<Option<Duration>> {
+        SockRef::from(self).linger()
+    }
+
+    /// Waits until an operation in `direction` is worth trying, as `readable` and `writable` do.
+    ///
+    /// # Errors
+    /// What the selector says.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn ready(&self, direction: Direction) -> io::Result<()> {
+        self.fd.ready(direction).await
+    }
+
     /// Returns this side's address.
     ///
     /// # Errors
@@ -263,22 +200,28 @@ impl TcpStream {
 
     /// Lends the two directions to two pieces of code.
     pub fn split(&self) -> (ReadHalf<'_>, WriteHalf<'_>) {
-        (ReadHalf::new(self), WriteHalf::new(self))
+        split::split(self)
     }
 
     /// Splits the connection into two directions that can go to two tasks, or to two loops.
     pub fn into_split(self) -> (OwnedReadHalf, OwnedWriteHalf) {
-        super::split::split(self)
+        split::into_split(self)
+    }
+}
+
+reading!(TcpStream);
+peeking!(TcpStream);
+writing!(TcpStream);
+
+impl split::sealed::Connection for TcpStream {
+    type Io = net::TcpStream;
+
+    fn fd(&self) -> &AsyncFd<net::TcpStream> {
+        &self.fd
     }
 
-    /// Notes how much of what was asked for was moved.
-    ///
-    /// Less than asked says that the next try would block. Zero is the end of the stream, which
-    /// can be read again and again.
-    fn note_moved(&self, direction: Direction, moved: usize, asked: usize) {
-        if moved > 0 && moved < asked {
-            self.fd.note_short(direction);
-        }
+    fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        TcpStream::shutdown(self, how)
     }
 }
 
@@ -286,29 +229,4 @@ impl AsFd for TcpStream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
-}
-
-async fn connect_one(addr: SocketAddr) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
-    let connecting = socket.connect(&addr.into());
-    let stream = TcpStream::from_nonblocking(socket.into());
-    match connecting {
-        Ok(()) => return Ok(stream),
-        Err(error) if connect_goes_on(&error) => {}
-        Err(error) => return Err(error),
-    }
-    // Writable means that it is decided, and the socket's error says how. A socket without error
-    // and without peer is still connecting.
-    let decided = |stream: &net::TcpStream| match stream.take_error()? {
-        Some(error) => Err(error),
-        None => match stream.peer_addr() {
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => {
-                Err(io::ErrorKind::WouldBlock.into())
-            }
-            result => result.map(drop),
-        },
-    };
-    stream.fd.async_io(Direction::Write, decided).await?;
-    Ok(stream)
 }

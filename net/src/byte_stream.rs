@@ -1,0 +1,436 @@
+//! What all byte streams have in common: one way of reading and one of writing.
+//!
+//! The methods of the streams and of their halves are written here once, by two macros, so that
+//! they do the same and promise the same everywhere.
+
+use std::io::{self, IoSlice, IoSliceMut, PipeReader, PipeWriter, Read, Write};
+use std::mem;
+use std::net;
+use std::os::fd::AsFd;
+use std::os::unix::net as unix;
+
+use polyloop_reactor::Direction;
+use polyloop_reactor::socket::NO_SIGNAL;
+use socket2::SockRef;
+
+use crate::AsyncFd;
+
+/// Something to read bytes from, without waiting.
+pub trait Receive: AsFd + Send + Sync + 'static {
+    /// Reads into one buffer.
+    fn receive(&self, buf: &mut [u8]) -> io::Result<usize>;
+
+    /// Reads into several buffers.
+    fn receive_vectored(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize>;
+}
+
+/// Something to write bytes to, without waiting.
+pub trait Transmit: AsFd + Send + Sync + 'static {
+    /// Writes from one buffer.
+    fn transmit(&self, buf: &[u8]) -> io::Result<usize>;
+
+    /// Writes from several buffers.
+    fn transmit_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize>;
+}
+
+/// Sockets never raise `SIGPIPE`, in whatever way they are written to.
+macro_rules! socket {
+    ($socket:ty) => {
+        impl Receive for $socket {
+            fn receive(&self, buf: &mut [u8]) -> io::Result<usize> {
+                (&*SockRef::from(self)).read(buf)
+            }
+
+            fn receive_vectored(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+                (&*SockRef::from(self)).read_vectored(bufs)
+            }
+        }
+
+        impl Transmit for $socket {
+            fn transmit(&self, buf: &[u8]) -> io::Result<usize> {
+                SockRef::from(self).send_with_flags(buf, NO_SIGNAL)
+            }
+
+            fn transmit_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+                SockRef::from(self).send_vectored_with_flags(bufs, NO_SIGNAL)
+            }
+        }
+    };
+}
+
+socket!(net::TcpStream);
+socket!(unix::UnixStream);
+
+impl Receive for PipeReader {
+    fn receive(&self, buf: &mut [u8]) -> io::Result<usize> {
+        let mut reader = self;
+        reader.read(buf)
+    }
+
+    fn receive_vectored(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let mut reader = self;
+        reader.read_vectored(bufs)
+    }
+}
+
+impl Transmit for PipeWriter {
+    fn transmit(&self, buf: &[u8]) -> io::Result<usize> {
+        let mut writer = self;
+        writer.write(buf)
+    }
+
+    fn transmit_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut writer = self;
+        writer.write_vectored(bufs)
+    }
+}
+
+/// Notes how much of what was asked for was moved.
+///
+/// Less than asked says that the next try would block. Zero is the end of the stream, which can
+/// be read again and again.
+fn note_moved<T: AsFd + Send + Sync>(
+    fd: &AsyncFd<T>,
+    direction: Direction,
+    moved: usize,
+    asked: usize,
+) {
+    if moved > 0 && moved < asked {
+        fd.note_short(direction);
+    }
+}
+
+pub(crate) async fn read<T: Receive>(fd: &AsyncFd<T>, buf: &mut [u8]) -> io::Result<usize> {
+    let size = buf.len();
+    let n_bytes = fd.async_io(Direction::Read, |io| io.receive(buf)).await?;
+    note_moved(fd, Direction::Read, n_bytes, size);
+    Ok(n_bytes)
+}
+
+pub(crate) async fn read_vectored<T: Receive>(
+    fd: &AsyncFd<T>,
+    bufs: &mut [IoSliceMut<'_>],
+) -> io::Result<usize> {
+    let size = bufs.iter().map(|buf| buf.len()).sum();
+    let n_bytes = fd.async_io(Direction::Read, |io| io.receive_vectored(bufs)).await?;
+    note_moved(fd, Direction::Read, n_bytes, size);
+    Ok(n_bytes)
+}
+
+pub(crate) async fn read_exact_buf<T: Receive>(
+    fd: &AsyncFd<T>,
+    buf: &mut &mut [u8],
+) -> io::Result<()> {
+    while !buf.is_empty() {
+        match read(fd, buf).await? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            n_bytes => *buf = &mut mem::take(buf)[n_bytes..],
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn try_read<T: Receive>(fd: &AsyncFd<T>, buf: &mut [u8]) -> io::Result<usize> {
+    let size = buf.len();
+    let n_bytes = fd.try_io(Direction::Read, |io| io.receive(buf))?;
+    note_moved(fd, Direction::Read, n_bytes, size);
+    Ok(n_bytes)
+}
+
+pub(crate) fn try_read_vectored<T: Receive>(
+    fd: &AsyncFd<T>,
+    bufs: &mut [IoSliceMut<'_>],
+) -> io::Result<usize> {
+    let size = bufs.iter().map(|buf| buf.len()).sum();
+    let n_bytes = fd.try_io(Direction::Read, |io| io.receive_vectored(bufs))?;
+    note_moved(fd, Direction::Read, n_bytes, size);
+    Ok(n_bytes)
+}
+
+pub(crate) async fn write<T: Transmit>(fd: &AsyncFd<T>, buf: &[u8]) -> io::Result<usize> {
+    let n_bytes = fd.async_io(Direction::Write, |io| io.transmit(buf)).await?;
+    note_moved(fd, Direction::Write, n_bytes, buf.len());
+    Ok(n_bytes)
+}
+
+pub(crate) async fn write_vectored<T: Transmit>(
+    fd: &AsyncFd<T>,
+    bufs: &[IoSlice<'_>],
+) -> io::Result<usize> {
+    let n_bytes = fd.async_io(Direction::Write, |io| io.transmit_vectored(bufs)).await?;
+    note_moved(fd, Direction::Write, n_bytes, bufs.iter().map(|buf| buf.len()).sum());
+    Ok(n_bytes)
+}
+
+pub(crate) async fn write_all_buf<T: Transmit>(fd: &AsyncFd<T>, buf: &mut &[u8]) -> io::Result<()> {
+    while !buf.is_empty() {
+        match write(fd, buf).await? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            n_bytes => *buf = &buf[n_bytes..],
+        }
+    }
+    Ok(())
+}
+
+pub(crate) async fn write_all_vectored<T: Transmit>(
+    fd: &AsyncFd<T>,
+    mut bufs: &mut [IoSlice<'_>],
+) -> io::Result<()> {
+    // Empty ones at the front count as written.
+    IoSlice::advance_slices(&mut bufs, 0);
+    while !bufs.is_empty() {
+        match write_vectored(fd, bufs).await? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            n_bytes => IoSlice::advance_slices(&mut bufs, n_bytes),
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn try_write<T: Transmit>(fd: &AsyncFd<T>, buf: &[u8]) -> io::Result<usize> {
+    let n_bytes = fd.try_io(Direction::Write, |io| io.transmit(buf))?;
+    note_moved(fd, Direction::Write, n_bytes, buf.len());
+    Ok(n_bytes)
+}
+
+pub(crate) fn try_write_vectored<T: Transmit>(
+    fd: &AsyncFd<T>,
+    bufs: &[IoSlice<'_>],
+) -> io::Result<usize> {
+    let n_bytes = fd.try_io(Direction::Write, |io| io.transmit_vectored(bufs))?;
+    note_moved(fd, Direction::Write, n_bytes, bufs.iter().map(|buf| buf.len()).sum());
+    Ok(n_bytes)
+}
+
+/// Gives a type the methods of a stream that can be read. It has a `fd()` to read from.
+macro_rules! reading {
+    ($stream:ty $(where $generic:ident: $bound:path)?) => {
+        impl $(<$generic: $bound>)? $stream {
+            /// Reads what is there, up to the size of `buf`, waiting for the first byte.
+            ///
+            /// Returns the number of bytes; zero says that no more will come (or that `buf` is
+            /// empty).
+            ///
+            /// # Errors
+            /// What the system says, such as
+            /// [`ConnectionReset`](std::io::ErrorKind::ConnectionReset).
+            ///
+            /// # Cancel safety
+            /// No byte is lost.
+            ///
+            /// # References
+            /// [read(2)](https://man7.org/linux/man-pages/man2/read.2.html).
+            pub async fn read(&self, buf: &mut [u8]) -> std::io::Result<usize> {
+                $crate::byte_stream::read(self.fd(), buf).await
+            }
+
+            /// Reads like `read`, into several buffers, one after another.
+            ///
+            /// # Errors
+            /// What the system says.
+            ///
+            /// # Cancel safety
+            /// No byte is lost.
+            ///
+            /// # References
+            /// [readv(2)](https://man7.org/linux/man-pages/man2/readv.2.html).
+            pub async fn read_vectored(
+                &self,
+                bufs: &mut [std::io::IoSliceMut<'_>],
+            ) -> std::io::Result<usize> {
+                $crate::byte_stream::read_vectored(self.fd(), bufs).await
+            }
+
+            /// Reads until `buf` is full.
+            ///
+            /// # Errors
+            /// [`UnexpectedEof`](std::io::ErrorKind::UnexpectedEof) if the stream ends before
+            /// that; what the system says.
+            ///
+            /// # Cancel safety
+            /// What was read stays in `buf`, but how much is not told. To be able to go on, use
+            /// `read_exact_buf`.
+            pub async fn read_exact(&self, mut buf: &mut [u8]) -> std::io::Result<()> {
+                self.read_exact_buf(&mut buf).await
+            }
+
+            /// Reads until `buf` is empty: it always is the part that has still to be filled.
+            ///
+            /// # Errors
+            /// [`UnexpectedEof`](std::io::ErrorKind::UnexpectedEof) if the stream ends before
+            /// that; what the system says.
+            ///
+            /// # Cancel safety
+            /// No byte is lost: `buf` says how far it came, and the same call goes on from there.
+            pub async fn read_exact_buf(&self, buf: &mut &mut [u8]) -> std::io::Result<()> {
+                $crate::byte_stream::read_exact_buf(self.fd(), buf).await
+            }
+
+            /// Waits until a read is worth trying.
+            ///
+            /// With `try_read` a stream needs no buffer while nothing is there to be read.
+            ///
+            /// # Errors
+            /// What the selector says.
+            ///
+            /// # Cancel safety
+            /// Nothing is lost.
+            pub async fn readable(&self) -> std::io::Result<()> {
+                self.fd().ready(polyloop_reactor::Direction::Read).await
+            }
+
+            /// Reads what is there now.
+            ///
+            /// # Errors
+            /// [`WouldBlock`](std::io::ErrorKind::WouldBlock) if nothing is; what the system
+            /// says.
+            pub fn try_read(&self, buf: &mut [u8]) -> std::io::Result<usize> {
+                $crate::byte_stream::try_read(self.fd(), buf)
+            }
+
+            /// Reads what is there now into several buffers.
+            ///
+            /// # Errors
+            /// [`WouldBlock`](std::io::ErrorKind::WouldBlock) if nothing is; what the system
+            /// says.
+            pub fn try_read_vectored(
+                &self,
+                bufs: &mut [std::io::IoSliceMut<'_>],
+            ) -> std::io::Result<usize> {
+                $crate::byte_stream::try_read_vectored(self.fd(), bufs)
+            }
+        }
+    };
+}
+
+/// Gives a type the methods of a stream that can be written. It has a `fd()` to write to.
+macro_rules! writing {
+    ($stream:ty $(where $generic:ident: $bound:path)?) => {
+        impl $(<$generic: $bound>)? $stream {
+            /// Writes as much of `buf` as there is room for, waiting for the first byte's.
+            ///
+            /// # Errors
+            /// What the system says, such as [`BrokenPipe`](std::io::ErrorKind::BrokenPipe).
+            ///
+            /// # Cancel safety
+            /// Nothing was written if the future is dropped before it is ready.
+            ///
+            /// # References
+            /// [send(2)](https://man7.org/linux/man-pages/man2/send.2.html).
+            pub async fn write(&self, buf: &[u8]) -> std::io::Result<usize> {
+                $crate::byte_stream::write(self.fd(), buf).await
+            }
+
+            /// Writes like `write`, from several buffers, one after another.
+            ///
+            /// # Errors
+            /// What the system says.
+            ///
+            /// # Cancel safety
+            /// Nothing was written if the future is dropped before it is ready.
+            ///
+            /// # References
+            /// [sendmsg(2)](https://man7.org/linux/man-pages/man2/sendmsg.2.html).
+            pub async fn write_vectored(
+                &self,
+                bufs: &[std::io::IoSlice<'_>],
+            ) -> std::io::Result<usize> {
+                $crate::byte_stream::write_vectored(self.fd(), bufs).await
+            }
+
+            /// Writes all of `buf`.
+            ///
+            /// # Errors
+            /// What the system says; how much was written before is not told.
+            ///
+            /// # Cancel safety
+            /// Part of `buf` may have been written, and how much is not told. To be able to go
+            /// on, use `write_all_buf`.
+            pub async fn write_all(&self, mut buf: &[u8]) -> std::io::Result<()> {
+                self.write_all_buf(&mut buf).await
+            }
+
+            /// Writes until `buf` is empty: it always is the part that has still to be written.
+            ///
+            /// # Errors
+            /// What the system says; `buf` then is what was not written.
+            ///
+            /// # Cancel safety
+            /// Nothing is lost or doubled: `buf` says how far it came, and the same call goes on
+            /// from there.
+            pub async fn write_all_buf(&self, buf: &mut &[u8]) -> std::io::Result<()> {
+                $crate::byte_stream::write_all_buf(self.fd(), buf).await
+            }
+
+            /// Writes all of several buffers, with as few calls as the system needs.
+            ///
+            /// # Errors
+            /// What the system says; how much was written before is not told.
+            ///
+            /// # Cancel safety
+            /// Part of the buffers may have been written, and how much is not told. To be able to
+            /// go on, loop over `write_vectored`.
+            pub async fn write_all_vectored(
+                &self,
+                bufs: &mut [std::io::IoSlice<'_>],
+            ) -> std::io::Result<()> {
+                $crate::byte_stream::write_all_vectored(self.fd(), bufs).await
+            }
+
+            /// Waits until a write is worth trying.
+            ///
+            /// # Errors
+            /// What the selector says.
+            ///
+            /// # Cancel safety
+            /// Nothing is lost.
+            pub async fn writable(&self) -> std::io::Result<()> {
+                self.fd().ready(polyloop_reactor::Direction::Write).await
+            }
+
+            /// Writes what there is room for now.
+            ///
+            /// # Errors
+            /// [`WouldBlock`](std::io::ErrorKind::WouldBlock) if there is none; what the system
+            /// says.
+            pub fn try_write(&self, buf: &[u8]) -> std::io::Result<usize> {
+                $crate::byte_stream::try_write(self.fd(), buf)
+            }
+
+            /// Writes what there is room for now, from several buffers.
+            ///
+            /// # Errors
+            /// [`WouldBlock`](std::io::ErrorKind::WouldBlock) if there is none; what the system
+            /// says.
+            pub fn try_write_vectored(
+                &self,
+                bufs: &[std::io::IoSlice<'_>],
+            ) -> std::io::Result<usize> {
+                $crate::byte_stream::try_write_vectored(self.fd(), bufs)
+            }
+        }
+    };
+}
+
+/// Gives a type the method of a socket that can be looked into.
+macro_rules! peeking {
+    ($stream:ty $(where $generic:ident: $bound:path)?) => {
+        impl $(<$generic: $bound>)? $stream {
+            /// Reads like `read`, but leaves the data to be read again.
+            ///
+            /// # Errors
+            /// What the system says.
+            ///
+            /// # Cancel safety
+            /// No byte is lost.
+            pub async fn peek(&self, buf: &mut [u8]) -> std::io::Result<usize> {
+                let peek = |io: &_| {
+                    polyloop_reactor::socket::peek(std::os::fd::AsFd::as_fd(io), buf)
+                };
+                self.fd().async_io(polyloop_reactor::Direction::Read, peek).await
+            }
+        }
+    };
+}
+
+pub(crate) use {peeking, reading, writing};

@@ -22,12 +22,15 @@ mod accept;
 
 mod tcp;
 
+mod udp;
+
 pub mod signal;
 
 pub use addr::ToAddrs;
 pub use async_fd::AsyncFd;
 pub use lookup::lookup_host;
 pub use polyloop_reactor::Direction;
-pub use polyloop_reactor::socket::{AcceptFailure, accept_failure};
+pub use polyloop_reactor::socket::{AcceptFailure, Received, accept_failure};
 pub use split::{Connection, OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};
 pub use tcp::{Incoming, Keepalive, TcpListener, TcpSocket, TcpStream};
+pub use udp::UdpSocket;

@@ -1,0 +1,409 @@
+//! Datagrams, through the facade, on every backend.
+
+mod common;
+
+use std::future::poll_fn;
+use std::io::{ErrorKind, IoSliceMut};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use polyloop::Backend;
+use polyloop::net::UdpSocket;
+
+use common::run_on;
+
+backends!(
+    a_datagram_arrives_with_its_sender,
+    a_waiting_receiver_is_woken,
+    an_empty_datagram_is_a_message_and_no_end,
+    the_largest_datagram_arrives_whole_and_a_larger_one_is_an_error,
+    a_cut_datagram_says_so,
+    peek_leaves_the_datagram,
+    a_connected_socket_hears_of_its_peer_only,
+    a_port_where_nobody_listens_is_told_once_and_the_socket_goes_on,
+    a_receiver_that_waits_is_woken_by_the_error,
+    an_unconnected_socket_does_not_mind_a_dead_port,
+    a_dropped_receive_has_taken_no_datagram,
+    many_datagrams_cross_in_few_calls,
+    a_batch_says_which_datagrams_were_cut,
+    an_address_in_use_is_an_error,
+    broadcast_has_to_be_allowed,
+    a_group_hears_what_is_sent_to_it,
+    options_are_what_they_were_set_to,
+    a_name_is_connected_to_and_nonsense_is_refused,
+    a_socket_comes_from_std_and_goes_back,
+    windows_of_datagrams_arrive_uncorrupted,
+);
+
+fn socket() -> UdpSocket {
+    UdpSocket::bind("127.0.0.1:0").unwrap()
+}
+
+async fn connected_pair() -> (UdpSocket, UdpSocket) {
+    let (one, other) = (socket(), socket());
+    one.connect(other.local_addr().unwrap()).await.unwrap();
+    other.connect(one.local_addr().unwrap()).await.unwrap();
+    (one, other)
+}
+
+/// An address where nobody listens.
+fn dead_port() -> SocketAddr {
+    socket().local_addr().unwrap()
+}
+
+async fn poll_once<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
+fn a_datagram_arrives_with_its_sender(backend: Backend) {
+    run_on(backend, async {
+        let (server, client) = (socket(), socket());
+        client.send_to(b"hello", server.local_addr().unwrap()).await.unwrap();
+        let mut buf = [0; 16];
+        let (n, from) = server.recv_from(&mut buf).await.unwrap();
+        assert_eq!((&buf[..n], from), (&b"hello"[..], client.local_addr().unwrap()));
+    });
+}
+
+fn a_waiting_receiver_is_woken(backend: Backend) {
+    run_on(backend, async {
+        let (one, other) = connected_pair().await;
+        let receiving = polyloop::spawn(async move {
+            let mut buf = [0; 4];
+            for i in 0..10 {
+                assert_eq!(other.recv(&mut buf).await.unwrap(), 1);
+                assert_eq!(buf[0], i);
+                other.send(&buf[..1]).await.unwrap();
+            }
+        });
+        for i in 0..10 {
+            polyloop::yield_now().await;
+            one.send(&[i]).await.unwrap();
+            let mut buf = [0; 4];
+            assert_eq!(one.recv(&mut buf).await.unwrap(), 1);
+        }
+        receiving.await.unwrap();
+    });
+}
+
+fn an_empty_datagram_is_a_message_and_no_end(backend: Backend) {
+    run_on(backend, async {
+        let (one, other) = connected_pair().await;
+        for bytes in [&b""[..], b"", b"after"] {
+            one.send(bytes).await.unwrap();
+        }
+        let mut buf = [0; 8];
+        for _ in 0..2 {
+            let received = other.receive(&mut buf).await.unwrap();
+            assert_eq!((received.n_bytes, received.is_truncated), (0, false));
+            assert_eq!(received.from, Some(one.local_addr().unwrap()));
+        }
+        assert_eq!(other.recv(&mut buf).await.unwrap(), 5);
+    });
+}
+
+fn the_largest_datagram_arrives_whole_and_a_larger_one_is_an_error(backend: Backend) {
+    run_on(backend, async {
+        let (one, other) = connected_pair().await;
+        let largest: Vec<u8> = (0..65_507_u32).map(|i| (i * 7) as u8).collect();
+        assert_eq!(one.send(&largest).await.unwrap(), largest.len());
+        let mut buf = vec![0; 65_536];
+        let received = other.receive(&mut buf).await.unwrap();
+        assert_eq!((received.n_bytes, received.is_truncated), (largest.len(), false));
+        assert!(buf[..received.n_bytes] == largest);
+
+        let error = one.send(&vec![0; 65_508]).await.unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE));
+        one.send(b"still fine").await.unwrap();
+        assert_eq!(other.recv(&mut buf).await.unwrap(), 10);
+    });
+}
+
+fn a_cut_datagram_says_so(backend: Backend) {
+    run_on(backend, async {
+        let (one, other) = connected_pair().await;
+        one.send(b"exact").await.unwrap();
+        one.send(b"longer").await.unwrap();
+        one.send(b"next").await.unwrap();
+        let mut buf = [0; 5];
+        assert!(!other.receive(&mut buf).await.unwrap().is_truncated);
+        let cut = other.receive(&mut buf).await.unwrap();
+        assert_eq!((cut.n_bytes, cut.is_truncated, &buf), (5, true, b"longe"));
+        // The rest is gone and not taken for a message.
+        assert_eq!(other.recv(&mut buf).await.unwrap(), 4);
+        // Into no buffer at all.
+        one.send(b"x").await.unwrap();
+        let cut = other.receive(&mut []).await.unwrap();
+        assert_eq!((cut.n_bytes, cut.is_truncated), (0, true));
+    });
+}
+
+fn peek_leaves_the_datagram(backend: Backend) {
+    run_on(backend, async {
+        let (one, other) = connected_pair().await;
+        one.send(b"abc").await.unwrap();
+        let mut buf = [0; 8];
+        for _ in 0..3 {
+            assert_eq!(other.peek(&mut buf).await.unwrap().n_bytes, 3);
+        }
+        assert!(other.peek(&mut buf[..2]).await.unwrap().is_truncated);
+        assert_eq!(other.recv(&mut buf).await.unwrap(), 3);
+        assert_eq!(other.try_receive(&mut buf).unwrap_err().kind(), ErrorKind::WouldBlock);
+    });
+}
+
+fn a_connected_socket_hears_of_its_peer_only(backend: Backend) {
+    run_on(backend, async {
+        let (one, other) = connected_pair().await;
+        let stranger = socket();
+        stranger.send_to(b"psst", other.local_addr().unwrap()).await.unwrap();
+        one.send(b"hello").await.unwrap();
+        let mut buf = [0; 8];
+        let (n, from) = other.recv_from(&mut buf).await.unwrap();
+        assert_eq!((&buf[..n], from), (&b"hello"[..], one.local_addr().unwrap()));
+        assert_eq!(other.peer_addr().unwrap(), one.local_addr().unwrap());
+        assert_eq!(stranger.peer_addr().unwrap_err().kind(), ErrorKind::NotConnected);
+    });
+}
+
+fn a_port_where_nobody_listens_is_told_once_and_the_socket_goes_on(backend: Backend) {
+    run_on(backend, async {
+        let one = socket();
+        let addr = dead_port();
+        one.connect(addr).await.unwrap();
+        one.send(b"anybody there?").await.unwrap();
+        let error = one.recv(&mut [0; 4]).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        // Now somebody is.
+        let other = UdpSocket::bind(addr).unwrap();
+        one.send(b"and now?").await.unwrap();
+        let mut buf = [0; 16];
+        let (n, from) = other.recv_from(&mut buf).await.unwrap();
+        assert_eq!(n, 8);
+        other.send_to(b"yes", from).await.unwrap();
+        assert_eq!(one.recv(&mut buf).await.unwrap(), 3);
+    });
+}
+
+fn a_receiver_that_waits_is_woken_by_the_error(backend: Backend) {
+    run_on(backend, async {
+        let one = std::rc::Rc::new(socket());
+        one.connect(dead_port()).await.unwrap();
+        let receiver = std::rc::Rc::clone(&one);
+        let receiving = polyloop::spawn(async move { receiver.recv(&mut [0; 4]).await });
+        polyloop::yield_now().await;
+        one.send(b"anybody there?").await.unwrap();
+        let error = receiving.await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    });
+}
+
+fn an_unconnected_socket_does_not_mind_a_dead_port(backend: Backend) {
+    run_on(backend, async {
+        let (one, other) = (socket(), socket());
+        let dead = dead_port();
+        for _ in 0..10 {
+            one.send_to(b"nobody", dead).await.unwrap();
+        }
+        other.send_to(b"somebody", one.local_addr().unwrap()).await.unwrap();
+        let mut buf = [0; 16];
+        assert_eq!(one.recv_from(&mut buf).await.unwrap(), (8, other.local_addr().unwrap()));
+    });
+}
+
+fn a_dropped_receive_has_taken_no_datagram(backend: Backend) {
+    run_on(backend, async {
+        let (one, other) = connected_pair().await;
+        let sending = polyloop::spawn(async move {
+            for i in 0..=255 {
+                one.send(&[i]).await.unwrap();
+                polyloop::yield_now().await;
+            }
+        });
+        let mut buf = [0; 4];
+        let mut next = 0;
+        // Every receive is dropped at its first pending poll, and begun anew.
+        while next < 256 {
+            if let Some(n) = poll_once(other.recv(&mut buf)).await {
+                assert_eq!((n.unwrap(), usize::from(buf[0])), (1, next));
+                next += 1;
+            }
+            polyloop::yield_now().await;
+        }
+        sending.await.unwrap();
+    });
+}
+
+fn many_datagrams_cross_in_few_calls(backend: Backend) {
+    run_on(backend, async {
+        let (one, other) = (socket(), socket());
+        let to = other.local_addr().unwrap();
+        let bytes: Vec<[u8; 2]> = (0..64).map(|i| [i, !i]).collect();
+        let mut messages: &[(&[u8], SocketAddr)] =
+            &bytes.iter().map(|bytes| (&bytes[..], to)).collect::<Vec<_>>();
+        let before = polyloop::metrics().n_io_calls;
+        while !messages.is_empty() {
+            let n_sent = one.send_many(messages).await.unwrap();
+            messages = &messages[n_sent..];
+        }
+        let mut received = Vec::new();
+        let mut space = [[0; 8]; 64];
+        while received.len() < 64 {
+            let rest = &mut space[received.len()..];
+            let mut bufs: Vec<_> = rest.iter_mut().map(|buf| IoSliceMut::new(buf)).collect();
+            other.receive_many(&mut bufs, &mut received).await.unwrap();
+        }
+        let n_calls = polyloop::metrics().n_io_calls - before;
+        assert!(n_calls <= 8, "{n_calls} tries for 64 datagrams each way");
+        for (i, one_received) in received.iter().enumerate() {
+            assert_eq!(one_received.from, Some(one.local_addr().unwrap()));
+            assert_eq!(space[i][..one_received.n_bytes], bytes[i]);
+        }
+        assert_eq!(one.send_many(&[]).await.unwrap(), 0);
+        assert_eq!(other.receive_many(&mut [], &mut received).await.unwrap(), 0);
+    });
+}
+
+fn a_batch_says_which_datagrams_were_cut(backend: Backend) {
+    run_on(backend, async {
+        let (one, other) = connected_pair().await;
+        for bytes in [&b"fits"[..], b"does not", b""] {
+            one.send(bytes).await.unwrap();
+        }
+        let mut space = [[0; 4]; 3];
+        let mut bufs: Vec<_> = space.iter_mut().map(|buf| IoSliceMut::new(buf)).collect();
+        let mut received = Vec::new();
+        assert_eq!(other.receive_many(&mut bufs, &mut received).await.unwrap(), 3);
+        let told: Vec<_> = received.iter().map(|one| (one.n_bytes, one.is_truncated)).collect();
+        assert_eq!(told, [(4, false), (4, true), (0, false)]);
+    });
+}
+
+fn an_address_in_use_is_an_error(backend: Backend) {
+    run_on(backend, async {
+        let one = socket();
+        let error = UdpSocket::bind(one.local_addr().unwrap()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AddrInUse);
+    });
+}
+
+fn broadcast_has_to_be_allowed(backend: Backend) {
+    run_on(backend, async {
+        let one = socket();
+        let everybody = SocketAddr::from((Ipv4Addr::BROADCAST, 9));
+        let error = one.send_to(b"hello", everybody).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+        assert!(!one.broadcast().unwrap());
+        one.set_broadcast(true).unwrap();
+        assert!(one.broadcast().unwrap());
+    });
+}
+
+fn a_group_hears_what_is_sent_to_it(backend: Backend) {
+    run_on(backend, async {
+        let group = Ipv4Addr::new(239, 255, 71, 7);
+        let listener = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        let sender = socket();
+        let error = listener.join_multicast_v4(Ipv4Addr::LOCALHOST, Ipv4Addr::LOCALHOST);
+        assert!(error.is_err(), "that is no group");
+        listener.join_multicast_v4(group, Ipv4Addr::LOCALHOST).unwrap();
+        sender.set_multicast_interface_v4(Ipv4Addr::LOCALHOST).unwrap();
+        sender.set_multicast_loop_v4(true).unwrap();
+        sender.set_multicast_ttl_v4(1).unwrap();
+        let to = SocketAddr::from((group, listener.local_addr().unwrap().port()));
+        match sender.send_to(b"all of you", to).await {
+            // Loopback alone, without a route for groups.
+            Err(error) if error.kind() == ErrorKind::NetworkUnreachable => return,
+            sent => assert_eq!(sent.unwrap(), 10),
+        }
+        let mut buf = [0; 16];
+        let (n, from) = listener.recv_from(&mut buf).await.unwrap();
+        assert_eq!((&buf[..n], from), (&b"all of you"[..], sender.local_addr().unwrap()));
+        listener.leave_multicast_v4(group, Ipv4Addr::LOCALHOST).unwrap();
+        assert!(listener.leave_multicast_v4(group, Ipv4Addr::LOCALHOST).is_err());
+    });
+}
+
+fn options_are_what_they_were_set_to(backend: Backend) {
+    run_on(backend, async {
+        let one = socket();
+        one.set_ttl(7).unwrap();
+        assert_eq!(one.ttl().unwrap(), 7);
+        assert!(one.take_error().unwrap().is_none());
+        // Only where there is IPv6.
+        if let Ok(v6) = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)) {
+            v6.set_multicast_loop_v6(true).unwrap();
+            assert!(v6.leave_multicast_v6("ff02::7107".parse().unwrap(), 0).is_err());
+        }
+    });
+}
+
+fn a_name_is_connected_to_and_nonsense_is_refused(backend: Backend) {
+    run_on(backend, async {
+        let (one, other) = (socket(), socket());
+        let port = other.local_addr().unwrap().port();
+        one.connect(("localhost", port)).await.unwrap();
+        assert_eq!(one.peer_addr().unwrap().port(), port);
+        let error = one.connect("no port").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    });
+}
+
+fn a_socket_comes_from_std_and_goes_back(backend: Backend) {
+    run_on(backend, async {
+        let (one, other) = connected_pair().await;
+        assert!(poll_once(other.readable()).await.is_some());
+        assert!(poll_once(other.recv(&mut [0])).await.is_none());
+        let other = other.into_std().unwrap();
+        one.send(b"x").await.unwrap();
+        // Blocking again, or this would be an error now and then.
+        other.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        assert_eq!(other.recv(&mut [0]).unwrap(), 1);
+        let other = UdpSocket::from_std(other).unwrap();
+        assert!(poll_once(other.recv(&mut [0])).await.is_none());
+        one.send(b"y").await.unwrap();
+        assert_eq!(other.recv(&mut [0]).await.unwrap(), 1);
+    });
+}
+
+fn windows_of_datagrams_arrive_uncorrupted(backend: Backend) {
+    run_on(backend, async {
+        const WINDOW: u32 = 64;
+        let (one, other) = connected_pair().await;
+        let echo = polyloop::spawn(async move {
+            let mut buf = [0; 512];
+            loop {
+                let n = other.recv(&mut buf).await.unwrap();
+                if n == 0 {
+                    break;
+                }
+                other.send(&buf[..n]).await.unwrap();
+            }
+        });
+        let mut buf = [0; 512];
+        for round in 0..50 {
+            for i in 0..WINDOW {
+                let n = round * WINDOW + i;
+                let bytes = [n.to_le_bytes(), (!n).to_le_bytes()].concat();
+                one.send(&bytes.repeat(1 + i as usize)).await.unwrap();
+            }
+            for i in 0..WINDOW {
+                let n = round * WINDOW + i;
+                let received = one.recv(&mut buf).await.unwrap();
+                assert_eq!(received, 8 * (1 + i as usize));
+                for part in buf[..received].chunks(8) {
+                    assert_eq!(part, [n.to_le_bytes(), (!n).to_le_bytes()].concat());
+                }
+            }
+        }
+        one.send(b"").await.unwrap();
+        echo.await.unwrap();
+    });
+}

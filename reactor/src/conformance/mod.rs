@@ -3,10 +3,11 @@
 //! [`selector_conformance!`](crate::selector_conformance) makes a module with a test for each
 //! promise. Behind the feature `conformance`.
 //!
-//! The tests are grouped as the contract is: [book-keeping](books), [waiting](waits),
-//! [reports](reports), what the states of a descriptor [look like](states), and descriptors that
-//! are [closed](closing) while they are registered. Those that count or reuse descriptor numbers
-//! run alone among the tests of the suite.
+//! The tests are grouped as the contract is: book-keeping, waiting, reports, what the [`states`]
+//! of a descriptor look like, and descriptors that are closed while they are registered. Those
+//! that count or reuse descriptor numbers run alone among the tests of the suite.
+//!
+//! The suite expects that no signal interrupts its waits.
 
 mod books;
 
@@ -14,7 +15,7 @@ mod closing;
 
 mod reports;
 
-mod states;
+pub mod states;
 
 mod waits;
 

@@ -223,7 +223,7 @@ impl Selector for EpollSelector {
         if is_errno(&result, libc::EEXIST) {
             result = self.control(libc::EPOLL_CTL_MOD, fd, mask, cookie);
         }
-        result.map_err(|error| refused(fd, error))?;
+        result.map_err(|error| refused("register", fd, error))?;
         self.table.insert(fd, token, interest, mode, 0);
         Ok(())
     }
@@ -247,7 +247,7 @@ impl Selector for EpollSelector {
             if is_errno(&result, libc::ENOENT) {
                 result = self.control(libc::EPOLL_CTL_ADD, fd, mask, cookie);
             }
-            result.map_err(|error| refused(fd, error))?;
+            result.map_err(|error| refused("modify", fd, error))?;
         }
         let entry = self.table.find_to_modify(fd, interest)?;
         (entry.token, entry.interest, entry.mode, entry.armed) = (token, interest, mode, true);
@@ -385,9 +385,9 @@ fn is_gone(error: &io::Error) -> bool {
 }
 
 #[cold]
-fn refused(fd: RawFd, error: io::Error) -> io::Error {
+fn refused(call: &str, fd: RawFd, error: io::Error) -> io::Error {
     if error.raw_os_error() == Some(libc::EPERM) {
-        let sentence = format!("register: fd {fd}: epoll cannot watch a regular file or directory");
+        let sentence = format!("{call}: fd {fd}: epoll cannot watch a regular file or directory");
         return explain(error, sentence);
     }
     error

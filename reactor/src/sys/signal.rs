@@ -33,7 +33,8 @@ use super::wake::{self, WakeFd};
 ///
 /// Signals of one kind coalesce: that it came is known, how often is not. Any number of
 /// listeners hear the same signal, each by itself. While there is a listener, the signal's former
-/// disposition is suspended; it comes back when the last listener of that signal is dropped.
+/// disposition is suspended; it comes back when the last listener of that signal is dropped. A
+/// signal that is still on its way then meets that disposition, which may be to end the process.
 ///
 /// # Examples
 /// ```

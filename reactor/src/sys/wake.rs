@@ -11,7 +11,7 @@ use super::os;
 
 /// Becomes readable when raised, from any thread or signal handler, and stays so until drained.
 ///
-/// Close-on-exec and non-blocking. The part that a selector's [`Notifier`](crate::Notifier) is
+/// Close-on-exec and non-blocking. The part that a selector's [`Notifier`] is
 /// built on.
 ///
 /// # Examples
@@ -165,6 +165,18 @@ mod tests {
         for _ in 0..100_000 {
             wake.raise().unwrap();
         }
+        assert!(wake.drain().unwrap());
+        assert!(!wake.drain().unwrap());
+    }
+
+    #[test]
+    fn a_counter_at_its_maximum_is_raised_already() {
+        let wake = WakeFd::new().unwrap();
+        let most = (u64::MAX - 1).to_ne_bytes();
+        // SAFETY: `most` is valid for reads of its own length, and the descriptor is open.
+        let result = unsafe { libc::write(wake.writer_fd(), most.as_ptr().cast(), most.len()) };
+        assert_eq!(cvt_size(result).unwrap(), most.len());
+        wake.raise().unwrap();
         assert!(wake.drain().unwrap());
         assert!(!wake.drain().unwrap());
     }

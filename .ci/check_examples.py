@@ -285,6 +285,28 @@ def leaks_no_descriptor(backend):
         server.stop()
 
 
+def holds_an_idle_connection_in_less_than_a_kilobyte(backend):
+    with Server("--backend", backend) as server, contextlib.ExitStack() as streams:
+
+        def connect():
+            stream = streams.enter_context(server.connect())
+            round_trip(stream, b"hello")
+
+        for _ in range(10):
+            connect()
+        before = server.resident_bytes() if HAS_PROC else 0
+        # Within select's limit.
+        n = 900
+        for _ in range(n):
+            connect()
+        if HAS_PROC:
+            each = (server.resident_bytes() - before) / n
+            print(f"  {each:.0f} bytes for each idle connection on {backend}")
+            check(each < 1024, f"{each} bytes for each idle connection")
+        streams.close()
+        server.stop()
+
+
 def lets_open_connections_finish(backend):
     with Server("--backend", backend) as server:
         stream = server.connect()
@@ -506,6 +528,7 @@ def main():
             waits_for_slow_readers_in_bounded_memory,
             outlives_a_full_table_of_descriptors,
             leaks_no_descriptor,
+            holds_an_idle_connection_in_less_than_a_kilobyte,
             lets_open_connections_finish,
             cuts_off_idle_connections_after_two_seconds,
             a_second_interrupt_ends_it_at_once,

@@ -226,10 +226,6 @@ impl Reactor {
             {
                 source.hung_up = true;
             }
-            if event.readiness.is_invalid() {
-                // The selector has already put it out of its set.
-                source.armed = Interest::NONE;
-            }
             let mut unwanted = Interest::NONE;
             for direction in Direction::BOTH {
                 if !direction.is_woken_by(event.readiness) {

@@ -65,6 +65,7 @@ macro_rules! backends {
         #[cfg(any(target_os = "linux", target_os = "android"))]
         $crate::backends!(@module epoll, Epoll, $($test),*);
         #[cfg(any(
+            feature = "libkqueue",
             target_vendor = "apple",
             target_os = "freebsd",
             target_os = "dragonfly",

@@ -275,7 +275,7 @@ impl Selector for KqueueSelector {
         self.fork.check()?;
         let entry = self.table.remove(fd)?;
         self.queue_delete(fd, entry.place.asked);
-        self.submit_if_exposed()
+        if kq::is_deletion_urgent(fd) { self.submit(0) } else { self.submit_if_exposed() }
     }
 
     fn select(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {

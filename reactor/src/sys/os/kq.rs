@@ -2,7 +2,7 @@
 
 use std::ffi::c_int;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::time::Duration;
 
@@ -28,6 +28,12 @@ pub(super) fn open() -> io::Result<OwnedFd> {
     // SAFETY: the call takes no pointers, and `fd` is open: it is owned.
     cvt(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) })?;
     Ok(fd)
+}
+
+/// Reports whether a deletion must be handed over before the caller closes the descriptor: it need
+/// not, the system forgets the filters of what is closed.
+pub(super) fn is_deletion_urgent(_fd: RawFd) -> bool {
+    false
 }
 
 /// Hands over changes and waits; `None` if a signal ended the wait.

@@ -9,12 +9,14 @@
 //! - It fetches the pending error of a socket (`SO_ERROR`) to report it, so the next operation on
 //!   the socket no longer fails with it.
 //! - One call gives 512 events at most.
+//! - Taking a filter out after its descriptor was closed leaves the library with a dangling pointer
+//!   while a duplicate lives: what `unregister` queues is handed over while it is still open.
 //! - Adding a filter that is there already fails unless it is edge-triggered: filters are always
 //!   deleted before they are added again, which is right on every system.
 
 use std::ffi::{c_int, c_short, c_uint, c_ushort, c_void};
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::time::Duration;
 
@@ -83,6 +85,13 @@ pub(super) fn open() -> io::Result<OwnedFd> {
     // SAFETY: the call takes no pointers, and `fd` is open: it is owned.
     cvt(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) })?;
     Ok(fd)
+}
+
+/// Reports whether a deletion must be handed over before the caller closes `fd`. If `fd` is closed
+/// already, it is better to wait: the number may come back with the same file.
+pub(super) fn is_deletion_urgent(fd: RawFd) -> bool {
+    // SAFETY: F_GETFD takes no pointers and changes nothing, whatever the number.
+    cvt(unsafe { libc::fcntl(fd, libc::F_GETFD) }).is_ok()
 }
 
 /// Hands over changes and waits; `None` if a signal ended the wait.

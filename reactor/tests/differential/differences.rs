@@ -1,0 +1,316 @@
+//! What may differ: `docs/differences.md` as code.
+//!
+//! Every row of its first table is a [`Difference`] here, and nothing else is tolerated. A row
+//! that no script ever meets is reported, so the table stays as short as it can be.
+
+use std::collections::BTreeSet;
+
+use polyloop_reactor::{Backend, Interest, Mode, Readiness};
+
+use crate::model::News;
+
+const R: Readiness = Readiness::READABLE;
+const W: Readiness = Readiness::WRITABLE;
+const PRIORITY: Readiness = Readiness::PRIORITY;
+const ERROR: Readiness = Readiness::ERROR;
+const HANG_UP: Readiness = Readiness::HANG_UP;
+const CLOSED: Readiness = Readiness::READ_CLOSED;
+const INVALID: Readiness = Readiness::INVALID;
+const EVERYTHING: Readiness =
+    R.union(W).union(PRIORITY).union(ERROR).union(HANG_UP).union(CLOSED).union(INVALID);
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Difference {
+    ThreeFacts,
+    NoEdges,
+    WhichError,
+    EdgeAgain,
+    TwoFilters,
+    RoomForFilters,
+    ErrorTaken,
+    NoPriority,
+    NoUrgency,
+    ClosedIsSilent,
+    Ghost,
+    NoClosing,
+}
+
+impl Difference {
+    pub(crate) const ALL: [Difference; 12] = [
+        Difference::ThreeFacts,
+        Difference::NoEdges,
+        Difference::WhichError,
+        Difference::EdgeAgain,
+        Difference::TwoFilters,
+        Difference::RoomForFilters,
+        Difference::ErrorTaken,
+        Difference::NoPriority,
+        Difference::NoUrgency,
+        Difference::ClosedIsSilent,
+        Difference::Ghost,
+        Difference::NoClosing,
+    ];
+
+    /// Returns its name in the table.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Difference::ThreeFacts => "three-facts",
+            Difference::NoEdges => "no-edges",
+            Difference::WhichError => "which-error",
+            Difference::EdgeAgain => "edge-again",
+            Difference::TwoFilters => "two-filters",
+            Difference::RoomForFilters => "room-for-filters",
+            Difference::ErrorTaken => "error-taken",
+            Difference::NoPriority => "no-priority",
+            Difference::NoUrgency => "no-urgency",
+            Difference::ClosedIsSilent => "closed-is-silent",
+            Difference::Ghost => "ghost",
+            Difference::NoClosing => "no-closing",
+        }
+    }
+
+    /// Reports whether it can be met on this system.
+    pub(crate) fn is_here(self) -> bool {
+        let has_edges = Backend::Epoll.is_available() || Backend::Kqueue.is_available();
+        let has_libkqueue = Backend::available().iter().any(|&backend| is_libkqueue(backend));
+        match self {
+            Difference::ThreeFacts | Difference::WhichError => true,
+            Difference::NoEdges | Difference::EdgeAgain => has_edges,
+            Difference::TwoFilters | Difference::RoomForFilters => Backend::Kqueue.is_available(),
+            Difference::ErrorTaken
+            | Difference::NoPriority
+            | Difference::NoUrgency
+            | Difference::NoClosing => has_libkqueue,
+            // Where one backend dies of it, nobody meets a closed descriptor.
+            Difference::ClosedIsSilent => !has_libkqueue,
+            Difference::Ghost => Backend::Epoll.is_available() && !has_libkqueue,
+        }
+    }
+}
+
+/// The differences that were met.
+pub(crate) type Met = BTreeSet<Difference>;
+
+/// What a report may be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Bounds {
+    /// A report tells at least this.
+    pub(crate) least: Readiness,
+    /// A report tells at most this; if it is nothing, there is no report.
+    pub(crate) most: Readiness,
+    /// There must be a report.
+    pub(crate) is_due: bool,
+}
+
+impl Bounds {
+    pub(crate) const SILENCE: Bounds = Bounds::at_most(Readiness::NONE);
+
+    const fn at_most(most: Readiness) -> Bounds {
+        Bounds { least: Readiness::NONE, most, is_due: false }
+    }
+
+    pub(crate) fn allow(self, told: Option<Readiness>) -> bool {
+        match told {
+            None => !self.is_due,
+            Some(told) => !told.is_empty() && told.contains(self.least) && self.most.contains(told),
+        }
+    }
+
+    fn or_silence(self) -> Bounds {
+        Bounds { is_due: false, ..self }
+    }
+}
+
+/// What a selector is asked about one descriptor, and what there is to tell.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Question {
+    pub(crate) backend: Backend,
+    pub(crate) interest: Interest,
+    /// What poll tells of the descriptor, asked for everything.
+    pub(crate) facts: Readiness,
+    /// Facts that may change at any moment.
+    pub(crate) in_motion: Readiness,
+}
+
+impl Question {
+    /// Returns what is told while the state lasts.
+    pub(crate) fn level(self, met: &mut Met) -> Bounds {
+        let least = self.translate(self.facts.without(self.in_motion)).0;
+        let most = self.translate(self.facts | self.in_motion).1;
+        let plain = masked(self.interest, self.facts);
+        match self.backend {
+            Backend::Select if most != plain => met.insert(Difference::ThreeFacts),
+            Backend::Kqueue if least != plain => met.insert(Difference::TwoFilters),
+            _ => false,
+        };
+        Bounds { least, most, is_due: !least.is_empty() }
+    }
+
+    /// Returns what is told of what is new, `None` if everything is.
+    pub(crate) fn edge(self, news: Option<(News, News)>, is_strict: bool, met: &mut Met) -> Bounds {
+        let level = self.level(met);
+        let (reader, writer, urgent, trouble, anything) = match news {
+            None => (true, true, true, true, true),
+            Some((old, new)) => (
+                new.data != old.data,
+                new.room != old.room,
+                new.urgent != old.urgent,
+                new.trouble != old.trouble,
+                new.any != old.any,
+            ),
+        };
+        let mut due = Readiness::NONE;
+        let mut say = |is_news, facts| due |= if is_news { facts } else { Readiness::NONE };
+        say(reader && self.interest.is_readable(), R | CLOSED | HANG_UP | ERROR);
+        say(writer && self.interest.is_writable(), W);
+        say(urgent && self.interest.is_priority(), PRIORITY);
+        say(trouble, HANG_UP | ERROR);
+        if level.least.intersects(due) {
+            // epoll tells the whole state, kqueue the filter that has news.
+            let least = match self.backend {
+                Backend::Kqueue => level.least.without(EVERYTHING.without(due)),
+                _ => level.least,
+            };
+            return Bounds { least, ..level };
+        }
+        if anything || !is_strict {
+            met.insert(Difference::EdgeAgain);
+            let least = match self.backend {
+                Backend::Kqueue => Readiness::NONE,
+                _ => level.least,
+            };
+            return Bounds { least, ..level }.or_silence();
+        }
+        Bounds::SILENCE
+    }
+
+    /// Returns the least and the most that the backend makes of `facts`.
+    fn translate(self, facts: Readiness) -> (Readiness, Readiness) {
+        let interest = self.interest;
+        let told = masked(interest, facts);
+        match self.backend {
+            Backend::Select => {
+                let mut told = Readiness::NONE;
+                if interest.is_readable() && facts.intersects(R | ERROR | HANG_UP) {
+                    told |= R;
+                }
+                if interest.is_writable() && facts.intersects(W | ERROR) {
+                    told |= W;
+                }
+                if interest.is_priority() && facts.is_priority() {
+                    told |= PRIORITY;
+                }
+                (told, told)
+            }
+            Backend::Kqueue => {
+                let ends = facts.without(R | W | PRIORITY);
+                let mut least = Readiness::NONE;
+                if interest.is_readable() && facts.intersects(R | ERROR | HANG_UP | CLOSED) {
+                    least |= R;
+                }
+                if interest.is_writable() && facts.intersects(W | ERROR | HANG_UP) {
+                    least |= W;
+                }
+                if least.is_empty() {
+                    return (least, least);
+                }
+                // The end of a stream and a hang-up are one flag, which each filter has.
+                let ends = if ends.is_empty() { ends } else { ends | CLOSED | HANG_UP | ERROR };
+                (least, least | ends)
+            }
+            _ => (told, told),
+        }
+    }
+}
+
+/// Returns what is told of `facts` to one who asked for `interest`, by the contract.
+fn masked(interest: Interest, facts: Readiness) -> Readiness {
+    let mut told = facts.without(R | W | PRIORITY | CLOSED);
+    let asked = [
+        (interest.is_readable(), R | CLOSED),
+        (interest.is_writable(), W),
+        (interest.is_priority(), PRIORITY),
+    ];
+    for (_, flags) in asked.iter().filter(|(is_asked, _)| *is_asked) {
+        told |= facts.without(EVERYTHING.without(*flags));
+    }
+    told
+}
+
+/// Returns what may be told of a descriptor that was closed while it was registered.
+pub(crate) fn after_closing(
+    backend: Backend,
+    has_duplicate: bool,
+    is_told: bool,
+    met: &mut Met,
+) -> Bounds {
+    met.insert(Difference::ClosedIsSilent);
+    let mut most = if is_told { Readiness::NONE } else { INVALID };
+    if has_duplicate && !is_told && has_ghosts(backend) {
+        met.insert(Difference::Ghost);
+        most = EVERYTHING;
+    }
+    Bounds::at_most(most)
+}
+
+/// Reports whether the backend goes on watching what was closed while a duplicate lives.
+pub(crate) fn has_ghosts(backend: Backend) -> bool {
+    backend == Backend::Epoll
+}
+
+/// Reports whether the backend is a library that follows dangling pointers when a descriptor is
+/// closed while it is registered.
+pub(crate) fn dies_of_closing(backend: Backend, met: &mut Met) -> bool {
+    is_libkqueue(backend) && {
+        met.insert(Difference::NoClosing);
+        true
+    }
+}
+
+/// Reports whether the backend is a library that takes out-of-band data for the end of the stream.
+pub(crate) fn misreads_urgency(backend: Backend, met: &mut Met) -> bool {
+    is_libkqueue(backend) && {
+        met.insert(Difference::NoUrgency);
+        true
+    }
+}
+
+fn is_libkqueue(backend: Backend) -> bool {
+    backend == Backend::Kqueue && cfg!(target_os = "linux")
+}
+
+/// Reports whether a registration in this way may be refused as unsupported.
+pub(crate) fn may_be_unsupported(
+    backend: Backend,
+    interest: Interest,
+    mode: Mode,
+    met: &mut Met,
+) -> bool {
+    let has_no_edges = mode == Mode::Edge && matches!(backend, Backend::Select | Backend::Poll);
+    let has_no_priority = interest.is_priority() && backend == Backend::Kqueue;
+    if has_no_edges {
+        met.insert(Difference::NoEdges);
+    }
+    if has_no_priority {
+        met.insert(Difference::NoPriority);
+    }
+    has_no_edges || has_no_priority
+}
+
+/// Returns the room that a wait for `n_descriptors` needs, if it is not to tell half of what one of
+/// them is ready for.
+pub(crate) fn room(backend: Backend, room: usize, n_descriptors: usize, met: &mut Met) -> usize {
+    match backend {
+        Backend::Kqueue => {
+            met.insert(Difference::RoomForFilters);
+            room.max(2 * n_descriptors + 1)
+        }
+        _ => room,
+    }
+}
+
+/// Reports whether a report of an error takes the error away.
+pub(crate) fn takes_errors(backend: Backend) -> bool {
+    is_libkqueue(backend)
+}

@@ -1,0 +1,126 @@
+//! One random script, all backends in lockstep: what one of them reports, the others do, too.
+//!
+//! `docs/differences.md` lists all that may differ. A script that fails is shortened as far as
+//! it goes, and printed. The environment chooses:
+//!
+//! - `POLYLOOP_DIFF_SEED`: the seed of the first script; each further one has the next.
+//! - `POLYLOOP_DIFF_STEPS`: how many steps in all.
+//! - `POLYLOOP_DIFF_SCRIPT`: a script to replay instead, with semicolons between the steps.
+#![cfg(unix)]
+
+mod script;
+
+mod model;
+
+mod world;
+
+mod differences;
+
+mod lockstep;
+
+mod shrink;
+
+use std::env;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::differences::{Difference, Met};
+use crate::lockstep::Failure;
+use crate::script::Step;
+
+const SEED: &str = "POLYLOOP_DIFF_SEED";
+const STEPS: &str = "POLYLOOP_DIFF_STEPS";
+const SCRIPT: &str = "POLYLOOP_DIFF_SCRIPT";
+
+/// The length of one script: long enough to fill the slots, short enough to shrink quickly.
+const STEPS_PER_SCRIPT: u64 = 500;
+
+const DEFAULT_STEPS: u64 = 25_000;
+
+/// How long the network may take to deliver.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The same while a script is shortened, which takes many runs.
+const HASTE: Duration = Duration::from_millis(50);
+
+/// Scripts care about descriptor numbers: one at a time in this process.
+static DESCRIPTORS: Mutex<()> = Mutex::new(());
+
+#[test]
+fn all_backends_report_the_same() {
+    if let Ok(text) = env::var(SCRIPT) {
+        let script = script::read(&text).expect("a script is a list of steps");
+        return run(&script, PATIENCE, &mut Met::new())
+            .unwrap_or_else(|failure| panic!("{}", failure.text));
+    }
+    let first_seed = number_from_env(SEED, 1);
+    let mut n_left = number_from_env(STEPS, DEFAULT_STEPS);
+    let is_default = n_left == DEFAULT_STEPS;
+    let mut met = Met::new();
+    for seed in first_seed.. {
+        if n_left == 0 {
+            break;
+        }
+        let n_steps = n_left.min(STEPS_PER_SCRIPT);
+        n_left -= n_steps;
+        let script = script::generate(seed, n_steps as usize);
+        if let Err(failure) = run(&script, PATIENCE, &mut met) {
+            report(seed, &script, failure);
+        }
+    }
+    let unmet: Vec<Difference> = Difference::ALL
+        .into_iter()
+        .filter(|difference| difference.is_here() && !met.contains(difference))
+        .collect();
+    assert!(!is_default || unmet.is_empty(), "the table has rows that nobody meets: {unmet:?}");
+}
+
+#[test]
+fn the_table_and_the_test_have_the_same_rows() {
+    let table = include_str!("../../../docs/differences.md");
+    // The rows of the first table begin with a name in code font.
+    let tables = table.split("\n## ").nth(1).expect("there is a first table");
+    let rows = tables.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    assert!(rows.eq(Difference::ALL.map(Difference::name)));
+}
+
+fn run(script: &[Step], patience: Duration, met: &mut Met) -> Result<(), Failure> {
+    let _alone = DESCRIPTORS.lock().unwrap_or_else(PoisonError::into_inner);
+    panic::catch_unwind(AssertUnwindSafe(|| lockstep::run(script, patience, met))).unwrap_or_else(
+        |panic| {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()));
+            let text = format!("panicked: {}", text.unwrap_or_default());
+            Err(Failure { index: script.len().saturating_sub(1), text })
+        },
+    )
+}
+
+/// Shortens a script that failed, and fails with what is left of it.
+fn report(seed: u64, script: &[Step], failure: Failure) -> ! {
+    eprintln!(
+        "seed {seed}, step {}: {}; looking for a shorter script",
+        failure.index, failure.text
+    );
+    let fails = |script: &[Step]| run(script, HASTE, &mut Met::new()).is_err();
+    let shortest = shrink::shrink(&script[..=failure.index], fails);
+    let text = match run(&shortest, HASTE, &mut Met::new()) {
+        Err(failure) => failure.text,
+        Ok(()) => format!("(not every time) {}", failure.text),
+    };
+    let steps = script::write(&shortest);
+    let line = steps.trim_end().replace('\n', "; ");
+    panic!(
+        "{text}\n\n{steps}\nReplay it with\n{SCRIPT}='{line}'\nor the whole script with\n\
+         {SEED}={seed} {STEPS}={}",
+        script.len()
+    );
+}
+
+fn number_from_env(name: &str, default: u64) -> u64 {
+    match env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}: {text:?} is no number")),
+        Err(_) => default,
+    }
+}

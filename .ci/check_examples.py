@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Starts the examples and uses them as people and their clients would.
 
-usage: check_examples.py DIRECTORY    (the one that holds echo_server and echo_client)
+usage: check_examples.py DIRECTORY    (the one that holds the compiled examples)
 
 Ends with a line `N passed, N failed`, and with status 1 if something failed.
 """
@@ -24,6 +24,8 @@ import traceback
 
 FOLDER = sys.argv[1]
 SERVER = os.path.join(FOLDER, "echo_server")
+# The same over a bare selector. It knows nothing of signals.
+RAW = os.path.join(FOLDER, "echo_raw")
 CLIENT = os.path.join(FOLDER, "echo_client")
 # Debian has two; the other one has no -N.
 NC = shutil.which("nc.openbsd") or "nc"
@@ -45,9 +47,9 @@ def check(condition, message):
 
 
 class Server:
-    """A running echo_server, killed at the end of a `with` block if it still runs."""
+    """A running echo server, killed at the end of a `with` block if it still runs."""
 
-    def __init__(self, *arguments, environment=None, max_fds=None):
+    def __init__(self, *arguments, program=SERVER, environment=None, max_fds=None):
         def prepare():
             # What was started in the background inherits that it ignores Ctrl-C.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -55,7 +57,7 @@ class Server:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (max_fds, max_fds))
 
         self.process = subprocess.Popen(
-            [SERVER, "--addr", "127.0.0.1:0", *arguments],
+            [program, "--addr", "127.0.0.1:0", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -90,6 +92,9 @@ class Server:
         self.process.send_signal(signum)
         out, err = self.process.communicate(timeout=PATIENCE)
         took = time.monotonic() - started
+        if self.process.args[0] == RAW:
+            check(self.process.returncode == -signum, f"it ended by itself: {err}")
+            return out, err, took
         check(self.process.returncode == 0, f"exit status {self.process.returncode}: {err}")
         check(re.search(r"^served \d+ connections, \d+ messages, \d+ bytes$", out, re.M), out)
         return out, err, took
@@ -176,8 +181,8 @@ def fill(stream, data):
 # Each of these runs once for every backend.
 
 
-def serves_nc_a_script_and_the_load_generator_at_once(backend):
-    with Server("--backend", backend) as server:
+def serves_nc_a_script_and_the_load_generator_at_once(backend, program=SERVER):
+    with Server("--backend", backend, program=program) as server:
         check(server.backend == backend, f"runs on {server.backend}")
         host, port = server.addr
         load = subprocess.Popen(
@@ -198,9 +203,9 @@ def serves_nc_a_script_and_the_load_generator_at_once(backend):
         server.stop(signal.SIGINT)
 
 
-def sends_back_what_came_before_a_half_close(backend):
+def sends_back_what_came_before_a_half_close(backend, program=SERVER):
     data = random.randbytes(8 * MIB)
-    with Server("--backend", backend) as server, server.connect() as stream:
+    with Server("--backend", backend, program=program) as server, server.connect() as stream:
         check(exchange(stream, data) == data, "8 MiB did not come back as they were")
         server.stop()
 
@@ -221,10 +226,10 @@ def survives_resets(backend):
         check(re.search(r"^connections +101$", out, re.M), out)
 
 
-def waits_for_slow_readers_in_bounded_memory(backend):
+def waits_for_slow_readers_in_bounded_memory(backend, program=SERVER):
     # More than the buffers of all sockets on the way may grow to.
     data = random.randbytes(128 * MIB)
-    with Server("--backend", backend) as server, contextlib.ExitStack() as streams:
+    with Server("--backend", backend, program=program) as server, contextlib.ExitStack() as streams:
         slow = [streams.enter_context(server.connect()) for _ in range(10)]
         for stream in slow:
             round_trip(stream, b"hello")
@@ -270,8 +275,8 @@ def outlives_a_full_table_of_descriptors(backend):
         check(took < 1, f"{took} s to stop")
 
 
-def leaks_no_descriptor(backend):
-    with Server("--backend", backend) as server:
+def leaks_no_descriptor(backend, program=SERVER):
+    with Server("--backend", backend, program=program) as server:
         with server.connect() as stream:
             round_trip(stream, b"warm-up")
         time.sleep(0.1)
@@ -497,13 +502,13 @@ def a_client_notices_bytes_that_are_missing_or_too_many():
 def all_other_examples_run_to_their_end():
     sources = os.path.join(os.path.dirname(__file__), "..", "examples")
     names = [name.removesuffix(".rs") for name in os.listdir(sources) if name.endswith(".rs")]
-    for name in sorted(set(names) - {"echo_server", "echo_client"}):
+    for name in sorted(set(names) - {"echo_server", "echo_client", "echo_raw"}):
         ended = run(os.path.join(FOLDER, name))
         check(ended.returncode == 0, f"{name}: exit status {ended.returncode}: {ended.stderr}")
 
 
 def every(test, *arguments):
-    name = "::".join([*arguments, test.__name__])
+    name = "::".join([*map(os.path.basename, arguments), test.__name__])
     started = time.monotonic()
     try:
         test(*arguments)
@@ -534,6 +539,16 @@ def main():
             a_second_interrupt_ends_it_at_once,
             needs_three_system_calls_for_a_message,
             is_loaded_by_a_client_on_the_same_backend,
+        ]
+    ]
+    results += [
+        every(test, backend, RAW)
+        for backend in BACKENDS
+        for test in [
+            serves_nc_a_script_and_the_load_generator_at_once,
+            sends_back_what_came_before_a_half_close,
+            waits_for_slow_readers_in_bounded_memory,
+            leaks_no_descriptor,
         ]
     ]
     results += [

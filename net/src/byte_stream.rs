@@ -17,6 +17,9 @@ use crate::AsyncFd;
 
 /// Something to read bytes from, without waiting.
 pub trait Receive: AsFd + Send + Sync + 'static {
+    /// Whether reading less than was asked for proves that nothing more is there.
+    const SHORT_IS_EMPTY: bool;
+
     /// Reads into one buffer.
     fn receive(&self, buf: &mut [u8]) -> io::Result<usize>;
 
@@ -35,8 +38,10 @@ pub trait Transmit: AsFd + Send + Sync + 'static {
 
 /// Sockets never raise `SIGPIPE`, in whatever way they are written to.
 macro_rules! socket {
-    ($socket:ty) => {
+    ($socket:ty, short_is_empty: $short_is_empty:literal) => {
         impl Receive for $socket {
+            const SHORT_IS_EMPTY: bool = $short_is_empty;
+
             fn receive(&self, buf: &mut [u8]) -> io::Result<usize> {
                 (&*SockRef::from(self)).read(buf)
             }
@@ -58,10 +63,13 @@ macro_rules! socket {
     };
 }
 
-socket!(net::TcpStream);
-socket!(unix::UnixStream);
+socket!(net::TcpStream, short_is_empty: true);
+// Linux ends a read where descriptors travel with the bytes, whatever comes after.
+socket!(unix::UnixStream, short_is_empty: false);
 
 impl Receive for PipeReader {
+    const SHORT_IS_EMPTY: bool = true;
+
     fn receive(&self, buf: &mut [u8]) -> io::Result<usize> {
         let mut reader = self;
         reader.read(buf)
@@ -103,7 +111,9 @@ fn note_moved<T: AsFd + Send + Sync>(
 pub(crate) async fn read<T: Receive>(fd: &AsyncFd<T>, buf: &mut [u8]) -> io::Result<usize> {
     let size = buf.len();
     let n_bytes = fd.async_io(Direction::Read, |io| io.receive(buf)).await?;
-    note_moved(fd, Direction::Read, n_bytes, size);
+    if T::SHORT_IS_EMPTY {
+        note_moved(fd, Direction::Read, n_bytes, size);
+    }
     Ok(n_bytes)
 }
 
@@ -113,7 +123,9 @@ pub(crate) async fn read_vectored<T: Receive>(
 ) -> io::Result<usize> {
     let size = bufs.iter().map(|buf| buf.len()).sum();
     let n_bytes = fd.async_io(Direction::Read, |io| io.receive_vectored(bufs)).await?;
-    note_moved(fd, Direction::Read, n_bytes, size);
+    if T::SHORT_IS_EMPTY {
+        note_moved(fd, Direction::Read, n_bytes, size);
+    }
     Ok(n_bytes)
 }
 
@@ -133,7 +145,9 @@ pub(crate) async fn read_exact_buf<T: Receive>(
 pub(crate) fn try_read<T: Receive>(fd: &AsyncFd<T>, buf: &mut [u8]) -> io::Result<usize> {
     let size = buf.len();
     let n_bytes = fd.try_io(Direction::Read, |io| io.receive(buf))?;
-    note_moved(fd, Direction::Read, n_bytes, size);
+    if T::SHORT_IS_EMPTY {
+        note_moved(fd, Direction::Read, n_bytes, size);
+    }
     Ok(n_bytes)
 }
 
@@ -143,7 +157,9 @@ pub(crate) fn try_read_vectored<T: Receive>(
 ) -> io::Result<usize> {
     let size = bufs.iter().map(|buf| buf.len()).sum();
     let n_bytes = fd.try_io(Direction::Read, |io| io.receive_vectored(bufs))?;
-    note_moved(fd, Direction::Read, n_bytes, size);
+    if T::SHORT_IS_EMPTY {
+        note_moved(fd, Direction::Read, n_bytes, size);
+    }
     Ok(n_bytes)
 }
 

@@ -24,13 +24,21 @@ mod tcp;
 
 mod udp;
 
+mod unix;
+
+mod pipe;
+
 pub mod signal;
 
 pub use addr::ToAddrs;
 pub use async_fd::AsyncFd;
 pub use lookup::lookup_host;
+pub use pipe::{PipeReader, PipeWriter, pipe};
 pub use polyloop_reactor::Direction;
-pub use polyloop_reactor::socket::{AcceptFailure, Received, accept_failure};
+pub use polyloop_reactor::socket::{
+    AcceptFailure, Credentials, Received, ReceivedFds, accept_failure,
+};
 pub use split::{Connection, OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};
 pub use tcp::{Incoming, Keepalive, TcpListener, TcpSocket, TcpStream};
 pub use udp::UdpSocket;
+pub use unix::{UnixDatagram, UnixListener, UnixStream};

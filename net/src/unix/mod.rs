@@ -1,0 +1,159 @@
+//! Sockets within one host, with paths for addresses.
+//!
+//! On Linux an address may also be an abstract name, which is in no directory and is gone with
+//! its socket: it is given as a path that begins with a NUL, as in `"\0name"`.
+
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::SocketAddr;
+use std::path::Path;
+
+use socket2::SockAddr;
+
+mod stream;
+
+mod listener;
+
+mod datagram;
+
+pub use datagram::UnixDatagram;
+pub use listener::UnixListener;
+pub use stream::UnixStream;
+
+/// Makes an address of a path, or on Linux of an abstract name.
+fn address(path: &Path) -> io::Result<SockAddr> {
+    let bytes = path.as_os_str().as_bytes();
+    let invalid = |message| Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    match bytes {
+        [] => return invalid("an empty path is no socket's address"),
+        [0, ..] if cfg!(any(target_os = "linux", target_os = "android")) => {}
+        [0, ..] => return invalid("abstract names need Linux"),
+        _ if bytes.contains(&0) => return invalid("a path has no NUL inside"),
+        _ => {}
+    }
+    SockAddr::unix(path)
+}
+
+/// Turns an address into the standard library's kind.
+fn to_std(addr: &SockAddr) -> io::Result<SocketAddr> {
+    if let Some(addr) = addr.as_unix() {
+        return Ok(addr);
+    }
+    #[cfg(target_os = "linux")]
+    if let Some(name) = addr.as_abstract_namespace() {
+        use std::os::linux::net::SocketAddrExt;
+
+        return SocketAddr::from_abstract_name(name);
+    }
+    // The address of a socket without a name.
+    SocketAddr::from_pathname("")
+}
+
+/// Gives a connected Unix socket the method that asks who is at the other end.
+macro_rules! credentials {
+    ($socket:ty) => {
+        impl $socket {
+            /// Asks who was at the other end when it was connected, or when the pair was made.
+            ///
+            /// # Errors
+            /// What the system says: a socket without a peer has no credentials.
+            ///
+            /// # Platform
+            /// The number of the process is told on Linux only.
+            ///
+            /// # References
+            /// `SO_PEERCRED` in [unix(7)](https://man7.org/linux/man-pages/man7/unix.7.html).
+            pub fn peer_credentials(
+                &self,
+            ) -> std::io::Result<polyloop_reactor::socket::Credentials> {
+                polyloop_reactor::socket::peer_credentials(std::os::fd::AsFd::as_fd(self))
+            }
+        }
+    };
+}
+
+/// Gives a Unix socket the methods that pass descriptors on.
+macro_rules! passing {
+    ($socket:ty) => {
+        impl $socket {
+            /// Sends bytes, and with the first of them copies of descriptors.
+            ///
+            /// Returns how many bytes were sent. The descriptors were sent if any byte was.
+            ///
+            /// # Errors
+            /// [`InvalidInput`](std::io::ErrorKind::InvalidInput) if there is no byte, or more
+            /// than 253 descriptors; what the system says.
+            ///
+            /// # Cancel safety
+            /// Nothing was sent if the future is dropped before it is ready.
+            ///
+            /// # References
+            /// `SCM_RIGHTS` in [unix(7)](https://man7.org/linux/man-pages/man7/unix.7.html).
+            pub async fn send_fds(
+                &self,
+                bytes: &[u8],
+                fds: &[std::os::fd::BorrowedFd<'_>],
+            ) -> std::io::Result<usize> {
+                let send = |socket: &_| {
+                    let socket = std::os::fd::AsFd::as_fd(socket);
+                    polyloop_reactor::socket::send_with_fds(socket, bytes, fds)
+                };
+                self.fd().async_io(polyloop_reactor::Direction::Write, send).await
+            }
+
+            /// Receives bytes, and the descriptors that come with them, up to `max_fds` or one
+            /// more.
+            ///
+            /// They are close-on-exec, and owned by the result from the first moment on. If there
+            /// were more than there is room for, the result says so, and the system has closed
+            /// the others. No byte and no descriptor is the end of a stream.
+            ///
+            /// # Errors
+            /// What the system says.
+            ///
+            /// # Cancel safety
+            /// No byte is lost, and no descriptor.
+            ///
+            /// # References
+            /// `SCM_RIGHTS` in [unix(7)](https://man7.org/linux/man-pages/man7/unix.7.html).
+            pub async fn receive_fds(
+                &self,
+                buf: &mut [u8],
+                max_fds: usize,
+            ) -> std::io::Result<polyloop_reactor::socket::ReceivedFds> {
+                let receive = |socket: &_| {
+                    let socket = std::os::fd::AsFd::as_fd(socket);
+                    polyloop_reactor::socket::receive_with_fds(socket, buf, max_fds)
+                };
+                self.fd().async_io(polyloop_reactor::Direction::Read, receive).await
+            }
+        }
+    };
+}
+
+use {credentials, passing};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_path_that_fits() {
+        assert!(address(Path::new(&"x".repeat(100))).is_ok());
+        for bad in ["", "a\0b", &"x".repeat(108), &"x".repeat(1_000)] {
+            let error = address(Path::new(bad)).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{bad:?}");
+        }
+        let named = to_std(&address(Path::new("some/path")).unwrap()).unwrap();
+        assert_eq!(named.as_pathname(), Some(Path::new("some/path")));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn an_abstract_name_may_have_any_bytes() {
+        use std::os::linux::net::SocketAddrExt;
+
+        let named = to_std(&address(Path::new("\0na\0me")).unwrap()).unwrap();
+        assert_eq!(named.as_abstract_name(), Some(&b"na\0me"[..]));
+    }
+}

@@ -49,6 +49,15 @@ pub(crate) fn is_alone(test: &str) -> bool {
     false
 }
 
+/// Reports whether `backend` is the library libkqueue rather than a system's own kqueue.
+///
+/// What it does differently, as far as these tests meet it: it takes the pending error from a
+/// socket, so that the next read finds the end of the stream instead; and where more than 256
+/// descriptors are ready at once, both ways, it loses edges.
+pub(crate) fn is_libkqueue(backend: Backend) -> bool {
+    backend == Backend::Kqueue && cfg!(target_os = "linux")
+}
+
 /// Counts the open descriptors of this process, where the system lists them.
 pub(crate) fn open_fds() -> Option<usize> {
     let list = std::fs::read_dir("/proc/self/fd").or_else(|_| std::fs::read_dir("/dev/fd")).ok()?;

@@ -208,9 +208,15 @@ impl Question {
                 let mut least = Readiness::NONE;
                 if interest.is_readable() && facts.intersects(R | ERROR | HANG_UP | CLOSED) {
                     least |= R;
+                    if facts.is_hang_up() {
+                        least |= CLOSED;
+                    }
                 }
                 if interest.is_writable() && facts.intersects(W | ERROR | HANG_UP) {
                     least |= W;
+                    if facts.is_hang_up() {
+                        least |= HANG_UP;
+                    }
                 }
                 if least.is_empty() {
                     return (least, least);

@@ -10,11 +10,17 @@
 
 mod script;
 
+mod author;
+
 mod model;
 
 mod world;
 
 mod differences;
+
+mod scout;
+
+mod participant;
 
 mod lockstep;
 
@@ -64,7 +70,7 @@ fn all_backends_report_the_same() {
         }
         let n_steps = n_left.min(STEPS_PER_SCRIPT);
         n_left -= n_steps;
-        let script = script::generate(seed, n_steps as usize);
+        let script = author::generate(seed, n_steps as usize);
         if let Err(failure) = run(&script, PATIENCE, &mut met) {
             report(seed, &script, failure);
         }

@@ -306,12 +306,15 @@ impl Model {
         };
     }
 
-    /// Takes note that a selector may have asked for the error, which takes it away.
-    pub(crate) fn maybe_took_error(&mut self, id: EndId) {
+    /// Takes note that a selector may have asked for the error, which takes it away; reports
+    /// whether there was one.
+    pub(crate) fn maybe_took_error(&mut self, id: EndId) -> bool {
         let end = &mut self.ends[id];
-        if end.error == Doubt::Yes {
+        let had_error = end.error == Doubt::Yes;
+        if had_error {
             end.error = Doubt::Maybe;
         }
+        had_error
     }
 
     pub(crate) fn urged(&mut self, id: EndId) {

@@ -80,7 +80,7 @@ fn plainer(step: Step) -> Vec<Step> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::script::generate;
+    use crate::author::generate;
 
     #[test]
     fn what_is_needed_stays_and_nothing_else() {

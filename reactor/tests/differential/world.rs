@@ -55,6 +55,15 @@ impl World {
         }
     }
 
+    /// Names a slot for a reader.
+    pub(crate) fn describe(&self, slot: usize) -> String {
+        match &self.slots[slot] {
+            Slot::Open { end, .. } => format!("slot {slot} ({:?})", self.model.kind(*end)),
+            Slot::Grave { .. } => format!("slot {slot} (closed)"),
+            Slot::Empty => format!("slot {slot} (empty)"),
+        }
+    }
+
     /// Makes a pair, the reading end first.
     pub(crate) fn open(&mut self, slot: usize, other: usize, kind: Kind) {
         let (one, two): (OwnedFd, OwnedFd) = match kind {

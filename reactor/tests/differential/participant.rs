@@ -1,0 +1,373 @@
+//! One selector among the others: what is registered with it, what it may tell, what it tells.
+
+use std::collections::HashMap;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::time::{Duration, Instant};
+
+use polyloop_reactor::{Backend, Events, Interest, Mode, Readiness, Registration, Selector, Token};
+
+use crate::differences::{self, Bounds, Difference, Met, Question};
+use crate::model::News;
+use crate::scout::Scout;
+use crate::script::N_SLOTS;
+use crate::world::{Slot, World};
+
+/// How long a wait may take that has to end by itself.
+const FOREVER: Duration = Duration::from_secs(10);
+
+/// One selector, and what must be in its books.
+pub(crate) struct Participant {
+    pub(crate) backend: Backend,
+    selector: Box<dyn Selector>,
+    pub(crate) book: HashMap<usize, Entry>,
+    notified: Notified,
+    /// How many closed descriptors may still be watched, and the set be made anew because of it.
+    pub(crate) n_ghosts: usize,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Notified {
+    No,
+    Maybe,
+    Yes,
+}
+
+impl Notified {
+    fn weaken(&mut self) {
+        if *self == Notified::Yes {
+            *self = Notified::Maybe;
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Call {
+    Register,
+    Modify,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    fd: RawFd,
+    token: Token,
+    interest: Interest,
+    mode: Mode,
+    /// A one-shot that fired is not.
+    is_armed: bool,
+    /// The news at the last wait, `None` if there was none since it was registered or modified.
+    seen: Option<News>,
+    /// It was closed, and that was reported.
+    is_told_invalid: bool,
+}
+
+impl Entry {
+    pub(crate) fn new(fd: RawFd, token: Token, interest: Interest, mode: Mode) -> Entry {
+        let (is_armed, seen, is_told_invalid) = (true, None, false);
+        Entry { fd, token, interest, mode, is_armed, seen, is_told_invalid }
+    }
+}
+
+impl Participant {
+    pub(crate) fn open(backend: Backend) -> io::Result<Participant> {
+        Ok(Participant {
+            backend,
+            selector: backend.open()?,
+            book: HashMap::new(),
+            notified: Notified::No,
+            n_ghosts: 0,
+        })
+    }
+
+    pub(crate) fn notify(&mut self) -> Result<(), String> {
+        let result = self.selector.notifier().notify();
+        result.map_err(|error| format!("{}: notify: {error}", self.backend))?;
+        self.notified = Notified::Yes;
+        Ok(())
+    }
+
+    /// Registers or modifies, and compares the result and the books.
+    pub(crate) fn enter(
+        &mut self,
+        call: Call,
+        slot: usize,
+        file: impl AsFd,
+        entry: Entry,
+        met: &mut Met,
+    ) -> Result<(), String> {
+        let Entry { token, interest, mode, .. } = entry;
+        let is_known = self.book.contains_key(&slot);
+        let mut reasons = Vec::new();
+        if interest.is_empty() {
+            reasons.push(ErrorKind::InvalidInput);
+        }
+        if call == Call::Register && is_known {
+            reasons.push(ErrorKind::AlreadyExists);
+        }
+        if call == Call::Modify && !is_known {
+            reasons.push(ErrorKind::NotFound);
+        }
+        if differences::may_be_unsupported(self.backend, interest, mode, met) {
+            reasons.push(ErrorKind::Unsupported);
+        }
+        if reasons.len() > 1 {
+            met.insert(Difference::WhichError);
+        }
+        let result = match call {
+            Call::Register => self.selector.register(file.as_fd(), token, interest, mode),
+            Call::Modify => self.selector.modify(file.as_fd(), token, interest, mode),
+        };
+        match &result {
+            Ok(()) if reasons.is_empty() => {
+                self.book.insert(slot, entry);
+            }
+            // Where out-of-band data has a filter.
+            Ok(()) if reasons == [ErrorKind::Unsupported] && mode != Mode::Edge => {
+                self.book.insert(slot, entry);
+            }
+            Err(error) if reasons.contains(&error.kind()) => {}
+            _ => {
+                let call = format!("{call:?}").to_lowercase();
+                return Err(format!(
+                    "{}: {call} of slot {slot} gave {result:?}, not {reasons:?}",
+                    self.backend
+                ));
+            }
+        }
+        self.check_books(file)
+    }
+
+    pub(crate) fn unregister(&mut self, slot: usize, file: impl AsFd) -> Result<(), String> {
+        let was_known = self.book.remove(&slot).is_some();
+        let result = self.selector.unregister(file.as_fd());
+        let is_right = match &result {
+            Ok(()) => was_known,
+            Err(error) => !was_known && error.kind() == ErrorKind::NotFound,
+        };
+        if !is_right {
+            let backend = self.backend;
+            return Err(format!("{backend}: unregister of slot {slot} gave {result:?}"));
+        }
+        self.check_books(file)
+    }
+
+    /// Compares what the selector says is registered with what was.
+    fn check_books(&self, file: impl AsFd) -> Result<(), String> {
+        let expected = |entry: &Entry| Registration {
+            fd: entry.fd,
+            token: entry.token,
+            interest: entry.interest,
+            mode: entry.mode,
+        };
+        let mut book: Vec<Registration> = self.book.values().map(expected).collect();
+        let mut list = self.selector.registrations();
+        book.sort_unstable_by_key(|registration| registration.fd);
+        list.sort_unstable_by_key(|registration| registration.fd);
+        if list != book {
+            return Err(format!("{}: has {list:?} registered, not {book:?}", self.backend));
+        }
+        let fd = file.as_fd().as_raw_fd();
+        let entry = book.into_iter().find(|registration| registration.fd == fd);
+        let got = self.selector.get(file.as_fd());
+        if got != entry {
+            return Err(format!("{}: get tells {got:?}, not {entry:?}", self.backend));
+        }
+        Ok(())
+    }
+
+    /// Waits until everything was told that has to be, and checks that nothing else was.
+    pub(crate) fn select(
+        &mut self,
+        world: &World,
+        scout: &Scout,
+        room: usize,
+        timeout: Option<Duration>,
+        met: &mut Met,
+    ) -> Result<(), String> {
+        let room = differences::room(self.backend, room, self.book.len() + self.n_ghosts, met);
+        let bounds = self.bounds(world, scout, met);
+        let is_due = bounds.values().any(|bounds| bounds.is_due);
+        let may_come = bounds.values().any(|bounds| !bounds.most.is_empty());
+        let wait = match timeout {
+            None => Duration::ZERO,
+            Some(_) if is_due || self.notified == Notified::Yes => FOREVER,
+            Some(_) if may_come || self.notified == Notified::Maybe => Duration::ZERO,
+            Some(timeout) => timeout,
+        };
+        let mut told = HashMap::new();
+        let mut events = Events::with_capacity(room);
+        // Twice as many waits as it takes if everybody is ready and served in turn. Reports of
+        // ghosts and a notification take up room, too, although nobody is told.
+        let n_waits = 2 * (self.book.len() + self.n_ghosts + 1).div_ceil(room) + 1;
+        for index in 0..n_waits {
+            let wait = if index == 0 { wait } else { Duration::ZERO };
+            self.wait(&mut events, wait, is_due)?;
+            self.collect(world, &events, &bounds, &mut told)?;
+            if events.is_full() {
+                // It may not have heard a notification.
+                self.notified.weaken();
+            } else if self.notified == Notified::No && self.n_ghosts == 0 {
+                break;
+            } else {
+                self.notified = Notified::No;
+            }
+        }
+        self.wait_for_the_network(world, &bounds, &mut told)?;
+        for (&slot, bounds) in &bounds {
+            let told = told.get(&slot).copied();
+            if !bounds.allow(told) {
+                return Err(self.complain(world, slot, told, *bounds));
+            }
+        }
+        self.take_note(world, &told);
+        Ok(())
+    }
+
+    /// Waits once, and checks the time.
+    fn wait(&mut self, events: &mut Events, wait: Duration, is_due: bool) -> Result<(), String> {
+        let begin = Instant::now();
+        let result = self.selector.select(events, Some(wait));
+        result.map_err(|error| format!("{}: select: {error}", self.backend))?;
+        let waited = begin.elapsed();
+        if wait == FOREVER && waited >= FOREVER {
+            let what = if is_due { "an event" } else { "a notification" };
+            return Err(format!("{}: {what} did not end the wait", self.backend));
+        }
+        if wait < FOREVER && events.is_empty() && waited < wait {
+            return Err(format!("{}: a wait of {wait:?} took {waited:?}", self.backend));
+        }
+        Ok(())
+    }
+
+    /// Notes and checks the events of one wait.
+    fn collect(
+        &self,
+        world: &World,
+        events: &Events,
+        bounds: &HashMap<usize, Bounds>,
+        told: &mut HashMap<usize, Readiness>,
+    ) -> Result<(), String> {
+        let mut in_this_wait = Vec::new();
+        for event in events {
+            let entry = self.book.iter().find(|(_, entry)| entry.token == event.token);
+            let Some((&slot, entry)) = entry else {
+                return Err(format!(
+                    "{}: told {:?} with a token that nobody has",
+                    self.backend, event.readiness
+                ));
+            };
+            if in_this_wait.contains(&slot) {
+                return Err(format!("{}: slot {slot} twice in one wait", self.backend));
+            }
+            in_this_wait.push(slot);
+            // Told before, in this step, when there was still an error to tell.
+            let is_told = told.contains_key(&slot);
+            if is_told && entry.mode == Mode::Level && differences::takes_errors(self.backend) {
+                continue;
+            }
+            if !bounds[&slot].allow(Some(event.readiness)) {
+                return Err(self.complain(world, slot, Some(event.readiness), bounds[&slot]));
+            }
+            if is_told && entry.mode == Mode::OneShot {
+                return Err(format!("{}: one-shot slot {slot} was told twice", self.backend));
+            }
+            *told.entry(slot).or_default() |= event.readiness;
+        }
+        Ok(())
+    }
+
+    /// Looks again, for a while, if something is due whose report the network may delay: the
+    /// scout can see data a moment before an edge is raised.
+    fn wait_for_the_network(
+        &mut self,
+        world: &World,
+        bounds: &HashMap<usize, Bounds>,
+        told: &mut HashMap<usize, Readiness>,
+    ) -> Result<(), String> {
+        let deadline = Instant::now() + world.patience;
+        let mut events = Events::with_capacity(N_SLOTS);
+        loop {
+            let is_missing = |(slot, bounds): (&usize, &Bounds)| {
+                let file = world.file(*slot);
+                let is_network = file.is_some_and(|(_, end)| world.model.is_network(end));
+                bounds.is_due && is_network && !told.contains_key(slot)
+            };
+            if !bounds.iter().any(is_missing) || Instant::now() > deadline {
+                return Ok(());
+            }
+            self.wait(&mut events, Duration::ZERO, true)?;
+            self.collect(world, &events, bounds, told)?;
+        }
+    }
+
+    /// Returns what may be told of each registered slot.
+    fn bounds(&self, world: &World, scout: &Scout, met: &mut Met) -> HashMap<usize, Bounds> {
+        let bounds = |(&slot, entry): (&usize, &Entry)| {
+            let bounds = match world.slots[slot] {
+                _ if !entry.is_armed => Bounds::SILENCE,
+                Slot::Empty => Bounds::SILENCE,
+                Slot::Grave { end, .. } => differences::after_closing(
+                    self.backend,
+                    world.model.is_open(end),
+                    entry.is_told_invalid,
+                    met,
+                ),
+                Slot::Open { end, .. } => {
+                    let is_network = world.model.is_network(end);
+                    // What the model leaves open is what the scout saw, except where it may
+                    // change by itself.
+                    let open = world.model.facts(end).open;
+                    let question = Question {
+                        backend: self.backend,
+                        interest: entry.interest,
+                        facts: scout.seen[slot],
+                        in_motion: if is_network { open } else { Readiness::NONE },
+                    };
+                    let news = entry.seen.map(|seen| (seen, world.model.news(end)));
+                    match entry.mode {
+                        Mode::Level | Mode::OneShot => question.level(met),
+                        Mode::Edge => question.edge(news, !is_network && self.n_ghosts == 0, met),
+                    }
+                }
+            };
+            (slot, bounds)
+        };
+        self.book.iter().map(bounds).collect()
+    }
+
+    /// Writes into the book what a wait has changed.
+    fn take_note(&mut self, world: &World, told: &HashMap<usize, Readiness>) {
+        for (slot, entry) in &mut self.book {
+            let told = told.get(slot);
+            if let Slot::Open { end, .. } = world.slots[*slot] {
+                entry.seen = Some(world.model.news(end));
+            }
+            if told.is_some() && entry.mode == Mode::OneShot {
+                entry.is_armed = false;
+            }
+            entry.is_told_invalid |= told.is_some_and(|told| told.is_invalid());
+        }
+    }
+
+    fn complain(
+        &self,
+        world: &World,
+        slot: usize,
+        told: Option<Readiness>,
+        bounds: Bounds,
+    ) -> String {
+        let entry = &self.book[&slot];
+        let told = told.map_or("nothing".to_owned(), |told| format!("{told:?}"));
+        let due = if bounds.is_due { "must tell" } else { "may tell" };
+        format!(
+            "{} tells {told} of {}, registered for {:?}, {:?}: it {due} {:?} at least, and {:?} \
+             at most",
+            self.backend,
+            world.describe(slot),
+            entry.interest,
+            entry.mode,
+            bounds.least,
+            bounds.most
+        )
+    }
+}

@@ -28,12 +28,7 @@ pub(crate) const OPERATIONS_PER_POLL: u32 = 128;
 /// ```
 #[inline]
 pub fn poll_proceed(cx: &mut Context<'_>) -> Poll<()> {
-    let left = current(|event_loop| {
-        let left = event_loop.budget.get();
-        event_loop.budget.set(left.saturating_sub(1));
-        left
-    });
-    if left == Some(0) {
+    if current(|event_loop| event_loop.proceed()) == Some(false) {
         cx.waker().wake_by_ref();
         return Poll::Pending;
     }

@@ -13,20 +13,20 @@ use polyloop_reactor::{Collected, Reactor, Selector, Token};
 use crate::blocking::Pool;
 use crate::budget::OPERATIONS_PER_POLL;
 use crate::clock::Clock;
+use crate::free_list::trim;
 use crate::mailbox::{self, Mail, Mailbox};
 use crate::metrics::Metrics;
-use crate::shrink::trim;
 use crate::task::quietly;
 use crate::tasks::{LeftOver, MAIN_SLOT, Next, Tasks};
 use crate::timer_heap::{TimerHeap, TimerKey};
-use crate::waker::{id_of, waker_of};
+use crate::waker::{id_of, into_id, lend_waker};
 
 /// The polls between two looks at descriptors and timers while tasks stay ready.
 ///
 /// A look costs some 300 ns (one system call and one reading of the clock), a poll from 8 ns on,
 /// so at 128 the looks take a few ns from each poll. What happens in the world is seen after 128
 /// polls at the latest, and whoever waited for it runs after the tasks that are ready by then.
-const POLLS_PER_LOOK: u32 = 128;
+const POLLS_PER_LOOK: u64 = 128;
 
 /// One loop: its tasks, timers and sources, and the turn that drives them.
 ///
@@ -42,10 +42,11 @@ pub(crate) struct EventLoop {
     pub(crate) reactor: RefCell<Reactor>,
     pub(crate) pool: Pool,
     /// The operations that the running task may still complete in this poll.
-    pub(crate) budget: Cell<u32>,
+    budget: Cell<u32>,
     /// The task that runs; the main future's number between polls.
     current_task: Cell<Token>,
-    polls_until_look: Cell<u32>,
+    /// The number of polls at which descriptors, timers and letters are looked at again.
+    look_at: Cell<u64>,
     n_polls: Cell<u64>,
     /// Counted by whoever makes the calls, through [`note_io`](crate::note_io).
     pub(crate) n_io_calls: Cell<u64>,
@@ -90,7 +91,7 @@ impl EventLoop {
             pool,
             budget: Cell::new(OPERATIONS_PER_POLL),
             current_task: Cell::new(Token::new(tenancy.number, 0, MAIN_SLOT)),
-            polls_until_look: Cell::new(POLLS_PER_LOOK),
+            look_at: Cell::new(POLLS_PER_LOOK),
             n_polls: Cell::new(0),
             n_io_calls: Cell::new(0),
             closing: Cell::new(false),
@@ -116,42 +117,38 @@ impl EventLoop {
         }
 
         // 2. to 4. Descriptors and timers: sleep if nothing is ready, else look now and then.
-        let n_ready = self.tasks.borrow().n_ready();
-        if n_ready == 0 {
+        if self.tasks.borrow().n_ready() == 0 {
             self.sleep()?;
-        } else if self.polls_until_look.get() == 0 {
+        } else if self.n_polls.get() >= self.look_at.get() {
             self.look(Some(Duration::ZERO))?;
         }
 
-        // 5. Tasks: those that are ready now, as far as the next look. What they wake runs in the
-        // next turn.
-        let until_look = self.polls_until_look.get();
-        let n_ready = self.tasks.borrow().n_ready().min(until_look as usize);
-        self.polls_until_look.set(until_look - n_ready as u32);
-        self.run_batch(n_ready, main)
+        // 5. Tasks.
+        Ok(self.run_ready(main))
     }
 
-    /// Polls the next `n_ready` tasks, first in first out. True when `main` is done.
-    fn run_batch(&self, n_ready: usize, main: &mut PollMain<'_>) -> io::Result<bool> {
-        self.n_polls.set(self.n_polls.get() + n_ready as u64);
+    /// Polls those that are ready, first in first out, as far as the next look. True when `main`
+    /// is done.
+    fn run_ready(&self, main: &mut PollMain<'_>) -> bool {
         let mut tasks = self.tasks.borrow_mut();
-        for _ in 0..n_ready {
-            match tasks.next() {
-                None => break,
-                Some(Next::Stale) => {}
-                Some(Next::Main(id)) => {
+        while self.n_polls.get() < self.look_at.get() {
+            let Some(next) = tasks.next() else { break };
+            self.n_polls.set(self.n_polls.get() + 1);
+            match next {
+                Next::Stale => {}
+                Next::Main(id) => {
                     drop(tasks);
                     if self.poll_main(id, main) {
-                        return Ok(true);
+                        return true;
                     }
                     tasks = self.tasks.borrow_mut();
                 }
-                Some(Next::Task(id, mut task)) => {
+                Next::Task(id, mut task) => {
                     drop(tasks);
                     self.current_task.set(id);
                     self.budget.set(OPERATIONS_PER_POLL);
-                    let waker = waker_of(id);
-                    let polled = task.as_mut().poll(&mut Context::from_waker(&waker));
+                    let polled =
+                        lend_waker(id, |waker| task.as_mut().poll(&mut Context::from_waker(waker)));
                     tasks = self.tasks.borrow_mut();
                     let left_over = match polled {
                         Poll::Pending => tasks.put_back(id, task),
@@ -165,14 +162,13 @@ impl EventLoop {
                 }
             }
         }
-        Ok(false)
+        false
     }
 
     fn poll_main(&self, id: Token, main: &mut PollMain<'_>) -> bool {
         self.current_task.set(id);
         self.budget.set(OPERATIONS_PER_POLL);
-        let waker = waker_of(id);
-        main(&mut Context::from_waker(&waker))
+        lend_waker(id, |waker| main(&mut Context::from_waker(waker)))
     }
 
     /// Does what a poll or an abort has left to do, outside any borrow.
@@ -196,7 +192,11 @@ impl EventLoop {
 
     /// Waits for the world, because nothing is ready.
     fn sleep(&self) -> io::Result<()> {
-        let deadline_ns = self.timers.borrow_mut().next_deadline_ns();
+        self.tasks.borrow_mut().rest();
+        let mut timers = self.timers.borrow_mut();
+        timers.rest();
+        let deadline_ns = timers.next_deadline_ns();
+        drop(timers);
         if self.clock.is_virtual() && deadline_ns.is_some() {
             return self.skip(deadline_ns);
         }
@@ -226,7 +226,7 @@ impl EventLoop {
 
     /// Asks the selector, and moves what is ready or due to the ready queue.
     fn look(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.polls_until_look.set(POLLS_PER_LOOK);
+        self.look_at.set(self.n_polls.get() + POLLS_PER_LOOK);
         // Letters have a flag of their own, so a loop without sources has nothing to look at.
         if timeout != Some(Duration::ZERO) || self.reactor.borrow().n_sources() > 0 {
             let mut buffers = self.buffers.borrow_mut();
@@ -259,13 +259,16 @@ impl EventLoop {
         }
         // One reading for all: a timer that is re-armed with no delay waits for the next turn.
         let now_ns = self.clock.now_ns();
+        let mut tasks = self.tasks.borrow_mut();
         while let Some(waker) = timers.pop_due(now_ns) {
-            match id_of(&waker) {
-                Some(id) if id.owner() == self.number => self.tasks.borrow_mut().wake(id),
-                _ => {
-                    drop(timers);
+            match into_id(waker, self.number) {
+                Ok(id) => {
+                    tasks.wake(id);
+                }
+                Err(waker) => {
+                    drop((timers, tasks));
                     quietly(|| waker.wake());
-                    timers = self.timers.borrow_mut();
+                    (timers, tasks) = (self.timers.borrow_mut(), self.tasks.borrow_mut());
                 }
             }
         }
@@ -326,9 +329,17 @@ impl EventLoop {
         }
     }
 
+    /// Takes one operation from the budget of the running task; false if it is spent.
     #[inline]
-    pub(crate) fn wake(&self, id: Token) {
-        self.tasks.borrow_mut().wake(id);
+    pub(crate) fn proceed(&self) -> bool {
+        let left = self.budget.get();
+        self.budget.set(left.saturating_sub(1));
+        left > 0
+    }
+
+    #[inline]
+    pub(crate) fn wake(&self, id: Token) -> bool {
+        self.tasks.borrow_mut().wake(id)
     }
 
     #[inline]

@@ -14,7 +14,7 @@ use crate::budget::poll_proceed;
 use crate::mailbox::{self, Mail};
 use crate::packet::Packet;
 use crate::tasks::Join;
-use crate::waker::current;
+use crate::waker::{clone_of, current, drop_of};
 
 /// Awaits the output of a task.
 ///
@@ -98,10 +98,7 @@ impl<T: 'static> Future for JoinHandle<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let output = match &self.repr {
-            Repr::Task(id) => {
-                ready!(poll_proceed(cx));
-                ready!(poll_task(*id, cx))
-            }
+            Repr::Task(id) => ready!(poll_task(*id, cx)),
             Repr::Packet(packet) => {
                 ready!(poll_proceed(cx));
                 ready!(packet.poll_take(cx))
@@ -114,26 +111,37 @@ impl<T: 'static> Future for JoinHandle<T> {
 }
 
 fn poll_task<T: 'static>(id: Token, cx: &Context<'_>) -> Poll<Result<T, JoinError>> {
-    // Cloned before the borrow, and what is left of it dropped after: a foreign waker may do
-    // anything.
-    let mut waker = Some(cx.waker().clone());
-    let mut output: Option<Result<T, JoinError>> = None;
-    let join = current(|event_loop| {
-        let home = event_loop.number() == id.owner();
-        home.then(|| {
-            event_loop.tasks.borrow_mut().join(id, &mut output as &mut dyn Any, &mut waker)
-        })
-    });
-    match join.flatten() {
-        None => panic!(
-            "a join handle from `spawn` was awaited where its loop does not run; \
-             `Handle::spawn` gives one that can be awaited anywhere"
-        ),
-        Some(Join::Waiting) => Poll::Pending,
-        Some(Join::Done | Join::Gone) => {
+    match ready!(poll_join(id, cx)) {
+        Join::Finished => {
+            let mut output: Option<Result<T, JoinError>> = None;
+            current(|event_loop| event_loop.tasks.borrow_mut().take_output(id, &mut output));
             Poll::Ready(output.unwrap_or_else(|| Err(JoinError::cancelled())))
         }
+        Join::Running | Join::Gone => Poll::Ready(Err(JoinError::cancelled())),
     }
+}
+
+/// Waits until the task is not running any more.
+fn poll_join(id: Token, cx: &Context<'_>) -> Poll<Join> {
+    let polled = current(|event_loop| {
+        if event_loop.number() != id.owner() {
+            return None;
+        }
+        if !event_loop.proceed() {
+            cx.waker().wake_by_ref();
+            return Some(Poll::Pending);
+        }
+        // Cloned before the borrow, and what is left of it dropped after: a foreign waker may do
+        // anything.
+        let mut waker = Some(clone_of(cx.waker()));
+        let join = event_loop.tasks.borrow_mut().join(id, &mut waker);
+        drop_of(waker);
+        Some(if join == Join::Running { Poll::Pending } else { Poll::Ready(join) })
+    });
+    polled.flatten().expect(
+        "a join handle from `spawn` was awaited where its loop does not run; \
+         `Handle::spawn` gives one that can be awaited anywhere",
+    )
 }
 
 impl<T> Drop for JoinHandle<T> {

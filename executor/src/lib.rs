@@ -8,10 +8,11 @@
 //! 2. If nothing is ready, the timeout is chosen: the earliest deadline minus now, or none.
 //! 3. The reactor waits that long, or only looks, and whoever waits for what happened is woken.
 //! 4. Timers that are due are woken.
-//! 5. The tasks that were ready when this step began are polled.
+//! 5. Tasks that are ready are polled, first in first out, until none is left or it is time to
+//!    look at the world again.
 //!
-//! While tasks stay ready, steps 2 to 4 are left out for a bounded number of polls, so a task
-//! that yields costs no system call.
+//! While tasks stay ready that is after a bounded number of polls, so a task that yields costs
+//! no system call.
 //!
 //! Everything that a user or a waker holds is a number: tasks, timers and sources live in slabs
 //! of their loop. Wakers are not allocated or counted, and handles are `Send`.
@@ -44,7 +45,7 @@ mod callback;
 
 mod budget;
 
-mod shrink;
+mod free_list;
 
 mod mailbox;
 

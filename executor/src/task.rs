@@ -95,7 +95,8 @@ where
         let into: &mut Option<Result<F::Output, JoinError>> =
             into.downcast_mut().expect("a join handle has the type of its task");
         if let Stage::Output(output) = self.as_ref().get_ref() {
-            *into = output.take();
+            // Forgotten, because the compiler cannot know that there is nothing to drop.
+            mem::forget(mem::replace(into, output.take()));
         }
     }
 

@@ -12,7 +12,7 @@
 use std::mem;
 use std::task::Waker;
 
-use crate::shrink::{Shrink, trim};
+use crate::free_list::{FreeList, trim};
 
 /// Names one armed timer: its sequence number and slot. Never reused but after 2⁴⁰ timers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,13 +59,17 @@ struct Slot {
 }
 
 /// Holds the timers of one loop. Like the tasks, it runs no foreign code.
-#[derive(Default)]
 pub(crate) struct TimerHeap {
     heap: Vec<Entry>,
     slots: Vec<Slot>,
-    free: Vec<u32>,
+    free: FreeList,
     next_sequence: u64,
-    shrink: Shrink,
+}
+
+impl Default for TimerHeap {
+    fn default() -> TimerHeap {
+        TimerHeap { heap: Vec::new(), slots: Vec::new(), free: FreeList::new(), next_sequence: 0 }
+    }
 }
 
 impl TimerHeap {
@@ -79,17 +83,24 @@ impl TimerHeap {
     /// # Panics
     /// If 16,777,216 timers are armed.
     pub(crate) fn arm(&mut self, deadline_ns: u64, waker: Waker) -> TimerKey {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            assert!(self.slots.len() < TimerKey::MAX_SLOTS, "a loop holds 16,777,216 timers");
-            self.slots.push(Slot { key: None, waker: None });
-            (self.slots.len() - 1) as u32
-        });
+        let slot = self.free.pop().unwrap_or_else(|| self.add_slot());
         let key = TimerKey::new(self.next_sequence, slot);
         self.next_sequence = self.next_sequence.wrapping_add(1);
         self.slots[slot as usize] = Slot { key: Some(key), waker: Some(waker) };
         self.heap.push(Entry { deadline_ns, key });
         self.sift_up(self.heap.len() - 1);
         key
+    }
+
+    #[cold]
+    fn add_slot(&mut self) -> u32 {
+        self.free.unretire(&self.slots, |slot| slot.key.is_none());
+        if let Some(index) = self.free.pop() {
+            return index;
+        }
+        assert!(self.slots.len() < TimerKey::MAX_SLOTS, "a loop holds 16,777,216 timers");
+        self.slots.push(Slot { key: None, waker: None });
+        (self.slots.len() - 1) as u32
     }
 
     /// Reports whether the timer is armed: neither fired nor cancelled.
@@ -145,20 +156,18 @@ impl TimerHeap {
         slot.key = None;
         let waker = slot.waker.take();
         self.free.push(key.slot() as u32);
-        if self.shrink.is_due(self.slots.len(), self.n_armed()) {
-            self.cut();
-        }
         waker
     }
 
-    /// Gives back the memory of the free slots at the end.
-    #[cold]
-    fn cut(&mut self) {
-        let Some(len) = Shrink::cut(&self.slots, |slot| slot.key.is_none()) else { return };
-        self.slots.truncate(len);
-        self.free.retain(|index| (*index as usize) < len);
-        self.slots.shrink_to(2 * len);
-        self.free.shrink_to(2 * len);
+    /// Gives memory back if few of the slots have been needed lately. The loop calls it when it
+    /// has nothing to do.
+    #[inline]
+    pub(crate) fn rest(&mut self) {
+        if let Some(len) = self.free.rest(self.slots.len()) {
+            self.slots.truncate(len);
+            self.slots.shrink_to_fit();
+            trim(&mut self.heap, len);
+        }
     }
 
     /// Removes the head of the heap.

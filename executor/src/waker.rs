@@ -7,8 +7,10 @@
 //! 3. The projection from a pinned task to the future inside it.
 
 use std::cell::Cell;
+use std::mem;
 use std::pin::Pin;
 use std::ptr;
+use std::task::Waker;
 
 use polyloop_reactor::Token;
 
@@ -51,15 +53,41 @@ pub(crate) fn current<R>(f: impl FnOnce(&EventLoop) -> R) -> Option<R> {
 /// Wakes the task that `id` names, from whatever thread.
 #[inline]
 pub(crate) fn wake(id: Token) {
-    let here = current(|event_loop| {
-        let home = event_loop.number() == id.owner();
-        if home {
-            event_loop.wake(id);
-        }
-        home
-    });
+    // Numbers of other loops are never found here: the owner is part of the number.
+    let here = current(|event_loop| event_loop.wake(id) || event_loop.number() == id.owner());
     if here != Some(true) {
         mailbox::wake(id);
+    }
+}
+
+/// Returns the task that `waker` wakes, if it is one of the loop `owner`; the waker itself if not.
+#[inline]
+pub(crate) fn into_id(waker: Waker, owner: u16) -> Result<Token, Waker> {
+    match id_of(&waker) {
+        Some(id) if id.owner() == owner => {
+            // There is nothing to drop in a waker of ours, and the compiler cannot know it.
+            mem::forget(waker);
+            Ok(id)
+        }
+        _ => Err(waker),
+    }
+}
+
+/// Drops a waker, without a detour if it is one of ours.
+#[inline]
+pub(crate) fn drop_of(waker: Option<Waker>) {
+    match waker {
+        Some(waker) if id_of(&waker).is_some() => mem::forget(waker),
+        waker => drop(waker),
+    }
+}
+
+/// Clones a waker, without a detour if it is one of ours.
+#[inline]
+pub(crate) fn clone_of(waker: &Waker) -> Waker {
+    match id_of(waker) {
+        Some(id) => waker_of(id),
+        None => waker.clone(),
     }
 }
 
@@ -76,11 +104,12 @@ pub(crate) fn project<F: Future>(stage: Pin<&mut Stage<F>>) -> Option<Pin<&mut F
     }
 }
 
-pub(crate) use imp::{id_of, waker_of};
+pub(crate) use imp::{id_of, lend_waker, waker_of};
 
 /// Wakers on targets whose pointers hold a packed number.
 #[cfg(target_pointer_width = "64")]
 mod imp {
+    use std::mem::ManuallyDrop;
     use std::ptr;
     use std::task::{RawWaker, RawWakerVTable, Waker};
 
@@ -105,6 +134,13 @@ mod imp {
         // SAFETY: the functions of `VTABLE` keep the contract of `RawWakerVTable` for any data
         // word: they never dereference it, own nothing, and may be called from any thread.
         unsafe { Waker::from_raw(RawWaker::new(data, &VTABLE)) }
+    }
+
+    /// Calls `f` with the waker of the task that `id` names.
+    #[inline]
+    pub(crate) fn lend_waker<R>(id: Token, f: impl FnOnce(&Waker) -> R) -> R {
+        // Not dropped: there is nothing to drop, and the compiler cannot know it.
+        f(&ManuallyDrop::new(waker_of(id)))
     }
 
     /// Returns the task that `waker` wakes, if the waker is one of ours.
@@ -133,6 +169,11 @@ mod imp {
     /// Makes the waker of the task that `id` names.
     pub(crate) fn waker_of(id: Token) -> Waker {
         Arc::new(Allocated(id)).into()
+    }
+
+    /// Calls `f` with the waker of the task that `id` names.
+    pub(crate) fn lend_waker<R>(id: Token, f: impl FnOnce(&Waker) -> R) -> R {
+        f(&waker_of(id))
     }
 
     /// Says that no waker is recognised here: all are woken the general way.

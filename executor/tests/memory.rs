@@ -110,9 +110,9 @@ fn ten_tasks_after_a_million_hold_little() {
         yield_now().await;
         let most = bytes() - before;
         drop(million.into_iter().map(|task| task.abort()).collect::<Vec<_>>());
-        // Memory is given back as the loop goes on.
-        for _ in 0..2_000 {
-            spawn(sleep(Duration::ZERO)).await.unwrap();
+        // Memory is given back when the loop has nothing to do.
+        for _ in 0..20 {
+            sleep(Duration::from_millis(1)).await;
         }
         let left = bytes().saturating_sub(before);
         assert!(left < most / 50, "{left} of {most} bytes stay");

@@ -11,6 +11,7 @@ use futures_core::Stream;
 use super::error::TryRecvError;
 use super::state::{Shared, Take, Threads};
 use crate::budget::poll_proceed;
+use crate::waker::{clone_of, drop_of};
 
 /// Emptied batches above this length give their memory back.
 const KEPT_LEN: usize = 1_024;
@@ -45,11 +46,13 @@ impl<T, S: Shared<T>> Receiver<T, S> {
     #[inline]
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
         ready!(poll_proceed(cx));
-        if let Some(message) = self.batch.pop_front() {
+        if S::IS_LOCKED
+            && let Some(message) = self.batch.pop_front()
+        {
             return Poll::Ready(Some(message));
         }
         // A foreign waker is cloned before the lock is taken, and dropped after it is released.
-        let mut waker = Some(cx.waker().clone());
+        let mut waker = Some(clone_of(cx.waker()));
         let (batch, swaps) = (&mut self.batch, self.swaps);
         let taken = self.shared.with(|state| {
             let taken = state.take();
@@ -60,13 +63,15 @@ impl<T, S: Shared<T>> Receiver<T, S> {
             }
             taken
         });
-        drop(waker);
+        drop_of(waker);
         match taken {
             Take::Message(message, sender) => {
                 if let Some(sender) = sender {
                     sender.wake();
                 }
-                self.trim();
+                if S::IS_LOCKED {
+                    self.trim();
+                }
                 Poll::Ready(Some(message))
             }
             Take::Empty => Poll::Pending,

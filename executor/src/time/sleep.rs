@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::clock::{NEVER_NS, now};
 use crate::mailbox::{self, Mail};
 use crate::timer_heap::TimerKey;
-use crate::waker::current;
+use crate::waker::{clone_of, current, drop_of};
 
 /// Waits for `duration`, from now on.
 ///
@@ -101,7 +101,7 @@ impl Future for Sleep {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let Some(deadline) = self.deadline else { return Poll::Pending };
-        let waker = cx.waker().clone();
+        let waker = clone_of(cx.waker());
         let polled = current(|event_loop| {
             let (number, incarnation) = (event_loop.number(), event_loop.incarnation());
             let mut timers = event_loop.timers.borrow_mut();
@@ -123,7 +123,7 @@ impl Future for Sleep {
         });
         let (poll, unused, armed) = polled.expect("a sleep was polled outside a loop");
         // Outside the borrow: the waker may be foreign.
-        drop(unused);
+        drop_of(unused);
         if armed.is_some() {
             // It may have been armed on another loop before.
             self.disarm();

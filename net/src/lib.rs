@@ -28,10 +28,18 @@ mod unix;
 
 mod pipe;
 
+mod bytes;
+
 pub mod signal;
 
 pub use addr::ToAddrs;
 pub use async_fd::AsyncFd;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub use bytes::Splicer;
+pub use bytes::{
+    AsyncRead, AsyncWrite, BufReader, Copier, FrameReader, FrameWriter, Framing, copy,
+    copy_bidirectional,
+};
 pub use lookup::lookup_host;
 pub use pipe::{PipeReader, PipeWriter, pipe};
 pub use polyloop_reactor::Direction;

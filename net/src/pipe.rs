@@ -87,7 +87,7 @@ impl PipeReader {
         Ok(reader)
     }
 
-    fn fd(&self) -> &AsyncFd<io::PipeReader> {
+    pub(crate) fn fd(&self) -> &AsyncFd<io::PipeReader> {
         &self.fd
     }
 }
@@ -120,7 +120,7 @@ impl PipeWriter {
         Ok(writer)
     }
 
-    fn fd(&self) -> &AsyncFd<io::PipeWriter> {
+    pub(crate) fn fd(&self) -> &AsyncFd<io::PipeWriter> {
         &self.fd
     }
 }

@@ -101,7 +101,7 @@ writing!(WriteHalf<'_, S> where S: Connection);
 writing!(OwnedWriteHalf<S> where S: Connection);
 
 impl<S: Connection> ReadHalf<'_, S> {
-    fn fd(&self) -> &AsyncFd<S::Io> {
+    pub(crate) fn fd(&self) -> &AsyncFd<S::Io> {
         self.stream.fd()
     }
 
@@ -112,7 +112,7 @@ impl<S: Connection> ReadHalf<'_, S> {
 }
 
 impl<S: Connection> WriteHalf<'_, S> {
-    fn fd(&self) -> &AsyncFd<S::Io> {
+    pub(crate) fn fd(&self) -> &AsyncFd<S::Io> {
         self.stream.fd()
     }
 
@@ -131,7 +131,7 @@ impl<S: Connection> WriteHalf<'_, S> {
 }
 
 impl<S: Connection> OwnedReadHalf<S> {
-    fn fd(&self) -> &AsyncFd<S::Io> {
+    pub(crate) fn fd(&self) -> &AsyncFd<S::Io> {
         self.stream.fd()
     }
 
@@ -154,7 +154,7 @@ impl<S: Connection> OwnedReadHalf<S> {
 }
 
 impl<S: Connection> OwnedWriteHalf<S> {
-    fn fd(&self) -> &AsyncFd<S::Io> {
+    pub(crate) fn fd(&self) -> &AsyncFd<S::Io> {
         self.stream.fd()
     }
 

@@ -96,7 +96,7 @@ impl TcpStream {
         Ok(stream)
     }
 
-    pub(super) fn fd(&self) -> &AsyncFd<net::TcpStream> {
+    pub(crate) fn fd(&self) -> &AsyncFd<net::TcpStream> {
         &self.fd
     }
 

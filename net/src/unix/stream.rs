@@ -130,7 +130,7 @@ impl UnixStream {
         UnixStream { fd: AsyncFd::from_nonblocking(stream) }
     }
 
-    fn fd(&self) -> &AsyncFd<net::UnixStream> {
+    pub(crate) fn fd(&self) -> &AsyncFd<net::UnixStream> {
         &self.fd
     }
 

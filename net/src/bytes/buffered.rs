@@ -1,0 +1,218 @@
+//! Reading in units that are not known before: lines, and whatever ends with a delimiter.
+
+use std::fmt;
+use std::io;
+use std::str;
+
+use super::AsyncRead;
+
+/// The size of the buffer to begin with: most lines fit, and it is read in few calls.
+const FIRST_BYTES: usize = 8 * 1_024;
+
+/// The longest line, unless one's own limit is set: what a peer sends must not fill the memory.
+const DEFAULT_LIMIT: usize = 1 << 20;
+
+/// Reads ahead, and hands out lines or what else is asked for.
+///
+/// What was read and not yet handed out stays in it. The slices that it hands out are parts of its
+/// buffer, good until the next call.
+///
+/// # Examples
+/// ```
+/// use polyloop_net::{BufReader, pipe};
+///
+/// # polyloop_executor::run(async {
+/// let (reader, writer) = pipe()?;
+/// writer.write_all(b"first\r\nsecond\nno end").await?;
+/// drop(writer);
+///
+/// let mut reader = BufReader::new(reader);
+/// assert_eq!(reader.next_line().await?, Some("first"));
+/// assert_eq!(reader.next_line().await?, Some("second"));
+/// assert_eq!(reader.next_line().await?, Some("no end"));
+/// assert_eq!(reader.next_line().await?, None);
+/// # Ok::<(), std::io::Error>(())
+/// # }).unwrap().unwrap();
+/// ```
+pub struct BufReader<R> {
+    reader: R,
+    buf: Vec<u8>,
+    /// What was read and not yet handed out: from here
+    start: usize,
+    /// to here.
+    end: usize,
+    /// How much of that is known not to hold the delimiter.
+    n_searched: usize,
+    /// The delimiter that was searched for.
+    delimiter: u8,
+    limit: usize,
+}
+
+impl<R: AsyncRead> BufReader<R> {
+    /// Wraps `reader`; lines may have up to a mebibyte.
+    pub fn new(reader: R) -> BufReader<R> {
+        BufReader::with_limit(reader, DEFAULT_LIMIT)
+    }
+
+    /// Wraps `reader`, with a limit of one's own, in bytes, to what is kept of it: a longer line
+    /// is an error.
+    pub fn with_limit(reader: R, limit: usize) -> BufReader<R> {
+        let limit = limit.max(1);
+        let buf = Vec::new();
+        BufReader { reader, buf, start: 0, end: 0, n_searched: 0, delimiter: 0, limit }
+    }
+
+    /// Lends the stream that is read.
+    pub fn get_ref(&self) -> &R {
+        &self.reader
+    }
+
+    /// Gives the stream back, and what was read of it and not yet handed out.
+    pub fn into_parts(self) -> (R, Vec<u8>) {
+        let rest = self.buf[self.start..self.end].to_vec();
+        (self.reader, rest)
+    }
+
+    /// Lends what was read and not yet handed out.
+    pub fn buffered(&self) -> &[u8] {
+        &self.buf[self.start..self.end]
+    }
+
+    /// Takes `n_bytes` of what is [buffered](BufReader::buffered) as handed out.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub fn consume(&mut self, n_bytes: usize) {
+        assert!(n_bytes <= self.end - self.start, "more is consumed than was read");
+        self.start += n_bytes;
+        self.n_searched = 0;
+    }
+
+    /// Reads something unless something is buffered, and lends it. Nothing is the end.
+    ///
+    /// # Errors
+    /// What the stream says.
+    ///
+    /// # Cancel safety
+    /// No byte is lost.
+    pub async fn fill(&mut self) -> io::Result<&[u8]> {
+        if self.start == self.end {
+            self.read_more().await?;
+        }
+        Ok(self.buffered())
+    }
+
+    /// Reads until at least `n_bytes` are buffered. False if the stream ends before that.
+    ///
+    /// # Errors
+    /// [`InvalidData`](io::ErrorKind::InvalidData) if that is more than the limit; what the
+    /// stream says.
+    ///
+    /// # Cancel safety
+    /// No byte is lost.
+    pub async fn fill_to(&mut self, n_bytes: usize) -> io::Result<bool> {
+        while self.end - self.start < n_bytes {
+            if self.read_more().await? == 0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Hands out everything up to and with the next `delimiter`; at the end of the stream, what is
+    /// left without one; and then nothing.
+    ///
+    /// # Errors
+    /// [`InvalidData`](io::ErrorKind::InvalidData) if there is none within the limit; what the
+    /// stream says.
+    ///
+    /// # Cancel safety
+    /// No byte is lost.
+    pub async fn read_until(&mut self, delimiter: u8) -> io::Result<Option<&[u8]>> {
+        if self.delimiter != delimiter {
+            self.delimiter = delimiter;
+            self.n_searched = 0;
+        }
+        let n_bytes = loop {
+            let new = &self.buf[self.start + self.n_searched..self.end];
+            if let Some(i) = new.iter().position(|byte| *byte == delimiter) {
+                break self.n_searched + i + 1;
+            }
+            self.n_searched = self.end - self.start;
+            if self.read_more().await? == 0 {
+                break self.end - self.start;
+            }
+        };
+        if n_bytes == 0 {
+            return Ok(None);
+        }
+        Ok(Some(self.take(n_bytes)))
+    }
+
+    /// Hands out the next line, without its end (`\n` or `\r\n`); none at the end of the stream.
+    ///
+    /// # Errors
+    /// [`InvalidData`](io::ErrorKind::InvalidData) if the line is longer than the limit, or not
+    /// UTF-8: the one that follows can be read then. What the stream says.
+    ///
+    /// # Cancel safety
+    /// No byte is lost.
+    pub async fn next_line(&mut self) -> io::Result<Option<&str>> {
+        let Some(line) = self.read_until(b'\n').await? else { return Ok(None) };
+        let line = line
+            .strip_suffix(b"\n")
+            .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+            .unwrap_or(line);
+        match str::from_utf8(line) {
+            Ok(line) => Ok(Some(line)),
+            Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+        }
+    }
+
+    /// Hands out `n_bytes` of what is buffered.
+    pub(super) fn take(&mut self, n_bytes: usize) -> &[u8] {
+        let begin = self.start;
+        self.consume(n_bytes);
+        &self.buf[begin..begin + n_bytes]
+    }
+
+    /// Reads once, behind what is buffered. Zero is the end.
+    async fn read_more(&mut self) -> io::Result<usize> {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+        if self.end == self.buf.len() && self.start > 0 {
+            self.buf.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        if self.end == self.buf.len() {
+            if self.end == self.limit {
+                let message = format!("more than {} bytes without an end", self.limit);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+            }
+            self.buf.resize((2 * self.end).max(FIRST_BYTES).min(self.limit), 0);
+        }
+        let n_bytes = self.reader.read(&mut self.buf[self.end..]).await?;
+        self.end += n_bytes;
+        Ok(n_bytes)
+    }
+}
+
+impl<R: AsyncRead> AsyncRead for BufReader<R> {
+    async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let buffered = self.fill().await?;
+        let n_bytes = buffered.len().min(buf.len());
+        buf[..n_bytes].copy_from_slice(&buffered[..n_bytes]);
+        self.consume(n_bytes);
+        Ok(n_bytes)
+    }
+}
+
+impl<R> fmt::Debug for BufReader<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BufReader")
+            .field("n_buffered", &(self.end - self.start))
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,199 @@
+//! Copying from one stream to another, one way and both ways.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
+use std::task::Poll;
+
+use super::{AsyncRead, AsyncWrite};
+
+/// How much is copied at once: large enough that a system call moves much, small enough that
+/// thousands of copies at the same time are no burden.
+const BUFFER_BYTES: usize = 32 * 1_024;
+
+/// Copies everything from `reader` to `writer`, to the end. Returns the number of bytes.
+///
+/// `writer` is not [finished](AsyncWrite::finish).
+///
+/// # Errors
+/// What either stream says.
+///
+/// # Cancel safety
+/// What was read and not yet written is lost with the future. A [`Copier`] can be gone on with.
+///
+/// # Examples
+/// An echo:
+/// ```
+/// use polyloop_net::{UnixStream, copy};
+/// use std::net::Shutdown;
+///
+/// # polyloop_executor::run(async {
+/// let (client, server) = UnixStream::pair()?;
+/// client.write_all(b"hello").await?;
+/// client.shutdown(Shutdown::Write)?;
+/// assert_eq!(copy(&server, &server).await?, 5);
+///
+/// let mut buf = [0; 5];
+/// client.read_exact(&mut buf).await?;
+/// assert_eq!(&buf, b"hello");
+/// # Ok::<(), std::io::Error>(())
+/// # }).unwrap().unwrap();
+/// ```
+pub async fn copy(reader: impl AsyncRead, writer: impl AsyncWrite) -> io::Result<u64> {
+    Copier::new(reader, writer).run().await
+}
+
+/// Copies in both directions, until both have ended. Returns the numbers of bytes, from `a` to
+/// `b` and from `b` to `a`.
+///
+/// When one direction ends, its writer is [finished](AsyncWrite::finish), and the other goes on.
+/// The first error ends both.
+///
+/// # Errors
+/// What either stream says.
+///
+/// # Cancel safety
+/// What was read and not yet written is lost with the future. Two [`Copier`]s can be gone on
+/// with.
+///
+/// # Examples
+/// A proxy for one connection:
+/// ```no_run
+/// use polyloop_net::{TcpListener, TcpStream, copy_bidirectional};
+///
+/// # polyloop_executor::run(async {
+/// let listener = TcpListener::bind("127.0.0.1:8000")?;
+/// let (client, _) = listener.accept().await?;
+/// let server = TcpStream::connect("example.org:80").await?;
+/// let (n_up, n_down) = copy_bidirectional(&client, &server).await?;
+/// # Ok::<(), std::io::Error>(())
+/// # }).unwrap().unwrap();
+/// ```
+pub async fn copy_bidirectional<'a, A, B>(a: &'a A, b: &'a B) -> io::Result<(u64, u64)>
+where
+    &'a A: AsyncRead + AsyncWrite,
+    &'a B: AsyncRead + AsyncWrite,
+{
+    let mut up = pin!(copy_and_finish(a, b));
+    let mut down = pin!(copy_and_finish(b, a));
+    let (mut n_up, mut n_down) = (None, None);
+    poll_fn(|cx| {
+        if n_up.is_none()
+            && let Poll::Ready(copied) = up.as_mut().poll(cx)
+        {
+            n_up = Some(copied?);
+        }
+        if n_down.is_none()
+            && let Poll::Ready(copied) = down.as_mut().poll(cx)
+        {
+            n_down = Some(copied?);
+        }
+        match (n_up, n_down) {
+            (Some(n_up), Some(n_down)) => Poll::Ready(Ok((n_up, n_down))),
+            _ => Poll::Pending,
+        }
+    })
+    .await
+}
+
+async fn copy_and_finish(reader: impl AsyncRead, mut writer: impl AsyncWrite) -> io::Result<u64> {
+    let n_bytes = copy(reader, &mut writer).await?;
+    writer.finish().await?;
+    Ok(n_bytes)
+}
+
+/// Copies from one stream to another, and can be stopped and gone on with at any time.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use polyloop_net::{Copier, pipe};
+///
+/// # polyloop_executor::run(async {
+/// let (from, to_from) = pipe()?;
+/// to_from.write_all(b"hello").await?;
+/// let mut copier = Copier::new(from, Vec::new());
+///
+/// // It waits for more; what came so far is not lost.
+/// let late = polyloop_executor::timeout(Duration::from_millis(1), copier.run()).await;
+/// assert!(late.is_err());
+/// assert_eq!(copier.n_bytes(), 5);
+///
+/// to_from.write_all(b", world").await?;
+/// drop(to_from);
+/// assert_eq!(copier.run().await?, 12);
+/// let (_, copied, unwritten) = copier.into_parts();
+/// assert_eq!((&copied[..], &unwritten[..]), (&b"hello, world"[..], &b""[..]));
+/// # Ok::<(), std::io::Error>(())
+/// # }).unwrap().unwrap();
+/// ```
+pub struct Copier<R, W> {
+    reader: R,
+    writer: W,
+    buf: Vec<u8>,
+    /// What was read and not yet written: from here
+    start: usize,
+    /// to here.
+    end: usize,
+    n_bytes: u64,
+    has_ended: bool,
+}
+
+impl<R: AsyncRead, W: AsyncWrite> Copier<R, W> {
+    /// Prepares to copy; nothing is read yet.
+    pub fn new(reader: R, writer: W) -> Copier<R, W> {
+        let buf = Vec::new();
+        Copier { reader, writer, buf, start: 0, end: 0, n_bytes: 0, has_ended: false }
+    }
+
+    /// Copies to the end, and returns the number of bytes that were written since the beginning.
+    ///
+    /// # Errors
+    /// What either stream says. What was read and not yet written is kept: if the error passes,
+    /// it can be called again.
+    ///
+    /// # Cancel safety
+    /// No byte is lost or doubled: the next call goes on.
+    pub async fn run(&mut self) -> io::Result<u64> {
+        loop {
+            while self.start < self.end {
+                match self.writer.write(&self.buf[self.start..self.end]).await? {
+                    0 => return Err(io::ErrorKind::WriteZero.into()),
+                    n => {
+                        self.start += n;
+                        self.n_bytes += n as u64;
+                    }
+                }
+            }
+            if self.has_ended {
+                return Ok(self.n_bytes);
+            }
+            self.buf.resize(BUFFER_BYTES, 0);
+            let n = self.reader.read(&mut self.buf).await?;
+            (self.start, self.end) = (0, n);
+            self.has_ended = n == 0;
+        }
+    }
+
+    /// Returns the number of bytes that were written so far.
+    pub fn n_bytes(&self) -> u64 {
+        self.n_bytes
+    }
+
+    /// Gives back the streams, and what was read from one and not yet written to the other.
+    pub fn into_parts(self) -> (R, W, Vec<u8>) {
+        let unwritten = self.buf[self.start..self.end].to_vec();
+        (self.reader, self.writer, unwritten)
+    }
+}
+
+impl<R, W> fmt::Debug for Copier<R, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Copier")
+            .field("n_bytes", &self.n_bytes)
+            .field("n_unwritten", &(self.end - self.start))
+            .field("has_ended", &self.has_ended)
+            .finish_non_exhaustive()
+    }
+}

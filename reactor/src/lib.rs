@@ -5,6 +5,9 @@
 //! chosen at run time. The [`Reactor`] puts a slab of sources on top of any of them: it remembers
 //! readiness and keeps the wakers of whoever waits.
 //!
+//! What may differ between backends is one table, `docs/differences.md` in the repository, which
+//! the tests hold them to; every other difference is a bug.
+//!
 //! The reactor does not know that tasks or timers exist; it is given a timeout.
 //!
 //! # Examples

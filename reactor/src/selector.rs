@@ -25,7 +25,7 @@ use crate::{Events, Interest, Mode, Notifier, Token, sys};
 ///   rounds down, and no [`Duration`] overflows. No descriptors at all is fine.
 /// - **Closing a registered descriptor** is a mistake that costs nobody else: it is reported as
 ///   invalid or not at all, other descriptors are served, and nothing spins. `unregister` with
-///   its number then succeeds.
+///   its number then succeeds, and comes before that number is watched for its next owner.
 /// - **Fork.** In a child process every call on the parent's selector is an error.
 ///
 /// # Implementation notes

@@ -21,6 +21,7 @@ pub(super) const ALONE: &[&str] = &[
     "a_ghost_is_not_taken_for_the_next_owner_of_its_number",
     "many_ghosts_hide_no_event",
     "unregistering_spares_the_next_owner_of_the_number",
+    "unregistering_a_number_that_went_to_a_regular_file_succeeds",
     "the_same_file_can_come_back_under_the_same_number",
     "modifying_a_number_that_has_another_file_watches_the_new_one",
     "several_closed_descriptors_are_told_a_few_at_a_time",
@@ -241,6 +242,18 @@ pub(super) fn unregistering_spares_the_next_owner_of_the_number(open: Open<'_>) 
     fourth.write_all(b"x").unwrap();
     scene.expect(B, Readiness::READABLE);
     elsewhere.expect(A, Readiness::READABLE);
+}
+
+pub(super) fn unregistering_a_number_that_went_to_a_regular_file_succeeds(open: Open<'_>) {
+    let mut scene = Scene::new(open);
+    let (one, _other) = pair();
+    let closed = register_and_close(&mut scene, one.into(), Mode::Level);
+    let file = std::fs::File::open(std::env::current_exe().unwrap()).unwrap();
+    let heir = duplicate_from(file.as_fd(), closed).unwrap();
+    assert_eq!(heir.as_raw_fd(), closed, "somebody else took the number");
+    scene.unregister(&heir);
+    assert_eq!(scene.selector.registrations(), []);
+    scene.expect_quiet();
 }
 
 pub(super) fn the_same_file_can_come_back_under_the_same_number(open: Open<'_>) {

@@ -158,6 +158,7 @@ macro_rules! __selector_tests {
             a_ghost_is_not_taken_for_the_next_owner_of_its_number
             many_ghosts_hide_no_event
             unregistering_spares_the_next_owner_of_the_number
+            unregistering_a_number_that_went_to_a_regular_file_succeeds
             the_same_file_can_come_back_under_the_same_number
             modifying_a_number_that_has_another_file_watches_the_new_one
             a_descriptor_beyond_the_limit_of_select_is_refused

@@ -11,8 +11,8 @@
 //!   [`LEVEL_REPORTS`]th report of a level-triggered entry is preceded by an `EPOLL_CTL_MOD` that
 //!   changes nothing: EBADF or ENOENT means the descriptor was closed or has another file.
 //! - ADD of the same open file under the same number as a ghost is EEXIST: then MOD. MOD of a
-//!   number that has another file is ENOENT: then ADD. DEL of a closed number is EBADF or ENOENT:
-//!   that is as good as done.
+//!   number that has another file is ENOENT: then ADD. DEL of a closed number is EBADF or ENOENT,
+//!   or EPERM if the number went to a file that epoll cannot watch: that is as good as done.
 //! - Regular files, directories and the null device are EPERM: passed on with the reason.
 //! - The timeout of `epoll_wait` is in milliseconds. `epoll_pwait2` has nanoseconds; kernels
 //!   before 5.11 lack it (ENOSYS), and some sandboxes deny it (EPERM): remembered by the selector.

@@ -247,8 +247,8 @@ pub(super) fn unregistering_spares_the_next_owner_of_the_number(open: Open<'_>) 
 pub(super) fn unregistering_a_number_that_went_to_a_regular_file_succeeds(open: Open<'_>) {
     let mut scene = Scene::new(open);
     let (one, _other) = pair();
-    let closed = register_and_close(&mut scene, one.into(), Mode::Level);
     let file = std::fs::File::open(std::env::current_exe().unwrap()).unwrap();
+    let closed = register_and_close(&mut scene, one.into(), Mode::Level);
     let heir = duplicate_from(file.as_fd(), closed).unwrap();
     assert_eq!(heir.as_raw_fd(), closed, "somebody else took the number");
     scene.unregister(&heir);

@@ -82,8 +82,8 @@ impl Ring {
         self.push(&[send.build().flags(flags).user_data((number as u64) << 1 | SEND), receive]);
     }
 
-    /// Waits for datagrams, and calls `on_received` with the number of each socket that has one
-    /// and its length.
+    /// Waits for datagrams, and fills `received` with the number of each socket that has one and
+    /// its length.
     ///
     /// # Errors
     /// Whatever the ring or an operation fails with.

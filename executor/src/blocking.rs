@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use crate::JoinHandle;
 use crate::packet::{Packet, Sender};
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, spawn_thread, wait_at_most, wait_idle};
 use crate::task::quietly;
 use crate::waker::current;
 
@@ -104,7 +104,7 @@ impl Pool {
     pub(crate) fn new(max_threads: usize, grace: Duration) -> Pool {
         let shared = Shared {
             max_threads: max_threads.max(1),
-            state: Mutex::default(),
+            state: Mutex::new(State::default()),
             work: Condvar::new(),
             ended: Condvar::new(),
         };
@@ -131,7 +131,7 @@ impl Pool {
         state.n_started += 1;
         let name = format!("polyloop-blocking-{}", state.n_started);
         let shared = Arc::clone(&self.shared);
-        let started = thread::Builder::new().name(name).spawn(move || shared.serve());
+        let started = spawn_thread(name, move || shared.serve());
         if let Err(error) = started {
             state.n_threads -= 1;
             state.n_starting -= 1;
@@ -165,10 +165,9 @@ impl Shared {
                 break;
             }
             state.n_idle += 1;
-            let waited = self.work.wait_timeout_while(state, KEEP_ALIVE, |state| {
+            state = wait_idle((&self.state, &self.work), state, KEEP_ALIVE, |state| {
                 state.queue.is_empty() && !state.closed
             });
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
             state.n_idle -= 1;
             if state.queue.is_empty() {
                 // Waited long enough, or closed. A job cannot slip in: the lock is held.
@@ -208,8 +207,58 @@ impl Drop for Pool {
                 // The job ends on its own thread, and its result has nobody to go to.
                 break;
             }
-            let waited = self.shared.ended.wait_timeout(state, left);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            state = wait_at_most(&self.shared.ended, state, left);
         }
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use loom::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    fn pool() -> Pool {
+        Pool::new(1, Duration::MAX)
+    }
+
+    fn count(n_runs: &Arc<AtomicUsize>) -> Box<dyn FnOnce() + Send> {
+        let n_runs = Arc::clone(n_runs);
+        Box::new(move || {
+            n_runs.fetch_add(1, Ordering::SeqCst);
+        })
+    }
+
+    /// Waits until all threads have ended by themselves, for want of work.
+    fn wait_for_threads(pool: &Pool) {
+        let mut state = pool.shared.lock();
+        while state.n_threads > 0 {
+            state = wait_at_most(&pool.shared.ended, state, Duration::MAX);
+        }
+    }
+
+    #[test]
+    fn loom_a_job_against_an_idle_thread_that_goes_is_run() {
+        loom::model(|| {
+            let (pool, n_runs) = (pool(), Arc::new(AtomicUsize::new(0)));
+            for _ in 0..2 {
+                pool.spawn(count(&n_runs)).unwrap();
+            }
+            wait_for_threads(&pool);
+            assert_eq!(n_runs.load(Ordering::SeqCst), 2);
+        });
+    }
+
+    #[test]
+    fn loom_a_job_against_the_end_of_the_pool_is_run_or_dropped() {
+        loom::model(|| {
+            let (pool, n_runs) = (pool(), Arc::new(AtomicUsize::new(0)));
+            let (packet, sender) = Packet::new();
+            let runs = count(&n_runs);
+            pool.spawn(job(runs, sender)).unwrap();
+            drop(pool);
+            let outcome = loom::future::block_on(std::future::poll_fn(|cx| packet.poll_take(cx)));
+            assert_eq!(n_runs.load(Ordering::SeqCst), usize::from(outcome.is_ok()));
+        });
     }
 }

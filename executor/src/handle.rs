@@ -3,11 +3,11 @@
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::pin;
-use std::sync::Arc;
 use std::task::{Poll, ready};
 
 use crate::mailbox::{self, Mail};
 use crate::packet::Packet;
+use crate::sync::Arc;
 use crate::task::quietly;
 use crate::waker::current;
 use crate::{JoinError, JoinHandle};

@@ -5,7 +5,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use polyloop_reactor::Token;
@@ -13,6 +13,7 @@ use polyloop_reactor::Token;
 use crate::budget::poll_proceed;
 use crate::mailbox::{self, Mail};
 use crate::packet::Packet;
+use crate::sync::Arc;
 use crate::tasks::Join;
 use crate::waker::{clone_of, current, drop_of};
 

@@ -21,10 +21,12 @@
 //! Between two sleeps there is thus one notification at most, however many threads send.
 
 use std::mem;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{OnceLock, PoisonError};
 
 use polyloop_reactor::{Notifier, Token};
+
+use crate::sync::{AtomicU8, Mutex, MutexGuard};
 
 /// A letter to a loop.
 pub(crate) enum Mail {
@@ -44,18 +46,30 @@ const IDLE: u8 = 0;
 const MAIL: u8 = 1;
 const PARKED: u8 = 2;
 
-/// The letters for the loop that has this number at present.
-pub(crate) struct Mailbox {
-    state: AtomicU8,
-    contents: Mutex<Contents>,
+/// Ends the sleep of a loop.
+pub(crate) trait Notify: Clone {
+    fn notify(&self);
 }
 
-#[derive(Default)]
-struct Contents {
+impl Notify for Notifier {
+    fn notify(&self) {
+        // It fails in a forked child, whose letters must not wake the parent, and where the
+        // system has no memory for eight bytes: the loop then finds the letter in its next turn.
+        let _ = Notifier::notify(self);
+    }
+}
+
+/// The letters for the loop that has this number at present.
+pub(crate) struct Mailbox<N = Notifier> {
+    state: AtomicU8,
+    contents: Mutex<Contents<N>>,
+}
+
+struct Contents<N> {
     /// How many loops have had this number.
     incarnation: u32,
     /// None while no loop has this number.
-    notifier: Option<Notifier>,
+    notifier: Option<N>,
     wakes: Vec<Token>,
     mail: Vec<Mail>,
     /// The first generation for the next loop with this number, so that tokens of the earlier
@@ -70,8 +84,8 @@ pub(crate) struct Tenancy {
     pub(crate) first_generation: u32,
 }
 
-impl Mailbox {
-    const fn new() -> Mailbox {
+impl<N: Notify> Mailbox<N> {
+    fn new() -> Mailbox<N> {
         Mailbox {
             state: AtomicU8::new(IDLE),
             contents: Mutex::new(Contents {
@@ -82,6 +96,56 @@ impl Mailbox {
                 next_generation: 0,
             }),
         }
+    }
+
+    /// Opens the box for the next loop with this `number`, unless it is open.
+    fn open(&self, number: u16, notifier: &N) -> Option<Tenancy> {
+        let mut contents = self.lock();
+        if contents.notifier.is_some() {
+            return None;
+        }
+        contents.notifier = Some(notifier.clone());
+        Some(Tenancy {
+            number,
+            incarnation: contents.incarnation,
+            first_generation: contents.next_generation,
+        })
+    }
+
+    /// Closes the box, and returns the letters that were not read.
+    fn close(&self, next_generation: u32) -> Vec<Mail> {
+        let mut contents = self.lock();
+        contents.incarnation = contents.incarnation.wrapping_add(1);
+        contents.next_generation = next_generation;
+        contents.notifier = None;
+        contents.wakes = Vec::new();
+        self.state.swap(IDLE, Ordering::AcqRel);
+        mem::take(&mut contents.mail)
+    }
+
+    /// Puts the wake of a task into the box.
+    fn put_wake(&self, id: Token) {
+        self.put(|contents| {
+            // The same task woken again and again is one letter.
+            if contents.wakes.last() != Some(&id) {
+                contents.wakes.push(id);
+            }
+            true
+        });
+    }
+
+    /// Puts a letter into the box, for whatever loop or only for one `incarnation`. False, and
+    /// the letter is dropped, if no such loop is there.
+    fn put_mail(&self, incarnation: Option<u32>, mail: Mail) -> bool {
+        let mut mail = Some(mail);
+        self.put(|contents| {
+            let accepted = incarnation.is_none_or(|wanted| wanted == contents.incarnation);
+            if accepted {
+                contents.mail.extend(mail.take());
+            }
+            accepted
+        })
+        // A letter that was not accepted is dropped here, outside the lock.
     }
 
     /// Reports whether [`take`](Mailbox::take) would find something. One relaxed load.
@@ -110,7 +174,7 @@ impl Mailbox {
     }
 
     /// Puts something into the box, unless no loop is there to read it.
-    fn put(&self, put: impl FnOnce(&mut Contents) -> bool) -> bool {
+    fn put(&self, put: impl FnOnce(&mut Contents<N>) -> bool) -> bool {
         let mut contents = self.lock();
         if contents.notifier.is_none() {
             return false;
@@ -123,15 +187,12 @@ impl Mailbox {
         }
         drop(contents);
         if let Some(notifier) = sleeper {
-            // It fails in a forked child, whose letters must not wake the parent, and where the
-            // system has no memory for eight bytes: the loop then finds the letter in its next
-            // turn.
-            let _ = notifier.notify();
+            notifier.notify();
         }
         accepted
     }
 
-    fn lock(&self) -> MutexGuard<'_, Contents> {
+    fn lock(&self) -> MutexGuard<'_, Contents<N>> {
         // Nothing panics while the lock is held.
         self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -146,49 +207,23 @@ static MAILBOXES: [OnceLock<Box<Mailbox>>; Token::MAX_OWNER as usize + 1] =
 ///
 /// `notifier` ends the loop's sleep. None if all numbers are taken: 1,024 loops are alive.
 pub(crate) fn open(notifier: &Notifier) -> Option<(&'static Mailbox, Tenancy)> {
-    for (number, slot) in MAILBOXES.iter().enumerate() {
-        let mailbox = slot.get_or_init(|| Box::new(Mailbox::new()));
-        let mut contents = mailbox.lock();
-        if contents.notifier.is_some() {
-            continue;
-        }
-        let tenancy = Tenancy {
-            number: number as u16,
-            incarnation: contents.incarnation,
-            first_generation: contents.next_generation,
-        };
-        contents.notifier = Some(notifier.clone());
-        return Some((mailbox, tenancy));
-    }
-    None
+    MAILBOXES.iter().enumerate().find_map(|(number, slot)| {
+        let mailbox = &**slot.get_or_init(|| Box::new(Mailbox::new()));
+        Some((mailbox, mailbox.open(number as u16, notifier)?))
+    })
 }
 
 /// Closes a loop's mailbox and gives its number back.
 ///
 /// Returns the letters that were not read, to be dropped or heeded outside the lock.
 pub(crate) fn close(number: u16, next_generation: u32) -> Vec<Mail> {
-    let Some(mailbox) = MAILBOXES[usize::from(number)].get() else { return Vec::new() };
-    let mut contents = mailbox.lock();
-    let unread = mem::take(&mut contents.mail);
-    *contents = Contents {
-        incarnation: contents.incarnation.wrapping_add(1),
-        next_generation,
-        ..Contents::default()
-    };
-    mailbox.state.swap(IDLE, Ordering::AcqRel);
-    unread
+    find(number).map_or_else(Vec::new, |mailbox| mailbox.close(next_generation))
 }
 
 /// Wakes a task of the loop that `id` names, from a thread where that loop does not run.
 pub(crate) fn wake(id: Token) {
-    if let Some(mailbox) = MAILBOXES[usize::from(id.owner())].get() {
-        mailbox.put(|contents| {
-            // The same task woken again and again is one letter.
-            if contents.wakes.last() != Some(&id) {
-                contents.wakes.push(id);
-            }
-            true
-        });
+    if let Some(mailbox) = find(id.owner()) {
+        mailbox.put_wake(id);
     }
 }
 
@@ -196,25 +231,175 @@ pub(crate) fn wake(id: Token) {
 ///
 /// Dropped if there is none: then the task, source or timer is gone as well.
 pub(crate) fn send(number: u16, mail: Mail) {
-    if let Some(mailbox) = MAILBOXES[usize::from(number)].get() {
-        let mut mail = Some(mail);
-        mailbox.put(|contents| {
-            contents.mail.extend(mail.take());
-            true
-        });
-        // A letter that was not accepted is dropped here, outside the lock.
+    if let Some(mailbox) = find(number) {
+        mailbox.put_mail(None, mail);
     }
 }
 
 /// Sends a letter to one certain loop. False if that loop has ended; the letter is then dropped.
 pub(crate) fn send_to(number: u16, incarnation: u32, mail: Mail) -> bool {
-    let Some(mailbox) = MAILBOXES[usize::from(number)].get() else { return false };
-    let mut mail = Some(mail);
-    mailbox.put(|contents| {
-        let accepted = contents.incarnation == incarnation;
-        if accepted {
-            contents.mail.extend(mail.take());
+    find(number).is_some_and(|mailbox| mailbox.put_mail(Some(incarnation), mail))
+}
+
+fn find(number: u16) -> Option<&'static Mailbox> {
+    MAILBOXES[usize::from(number)].get().map(|mailbox| &**mailbox)
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use loom::sync::atomic::AtomicUsize;
+    use loom::sync::{Arc, Condvar, Mutex};
+    use loom::thread;
+
+    use super::*;
+
+    /// Ends a sleep as an eventfd does: at once, or the next one if none is under way.
+    #[derive(Clone)]
+    struct Bell(Arc<(Mutex<bool>, Condvar, AtomicUsize)>);
+
+    impl Bell {
+        fn new() -> Bell {
+            Bell(Arc::new((Mutex::new(false), Condvar::new(), AtomicUsize::new(0))))
         }
-        accepted
-    })
+
+        fn wait(&self) {
+            let mut rung = self.0.0.lock().unwrap();
+            while !*rung {
+                rung = self.0.1.wait(rung).unwrap();
+            }
+            *rung = false;
+        }
+
+        fn n_rings(&self) -> usize {
+            self.0.2.load(Ordering::SeqCst)
+        }
+    }
+
+    impl Notify for Bell {
+        fn notify(&self) {
+            self.0.2.fetch_add(1, Ordering::SeqCst);
+            *self.0.0.lock().unwrap() = true;
+            self.0.1.notify_one();
+        }
+    }
+
+    fn open() -> (Arc<Mailbox<Bell>>, Bell) {
+        let (mailbox, bell) = (Arc::new(Mailbox::new()), Bell::new());
+        mailbox.open(0, &bell).unwrap();
+        (mailbox, bell)
+    }
+
+    fn token(slot: u32) -> Token {
+        Token::new(0, 0, slot)
+    }
+
+    /// Is the loop: reads letters and sleeps until `n` wakes have come. Returns its sleeps.
+    fn receive(mailbox: &Mailbox<Bell>, bell: &Bell, n: usize) -> usize {
+        let (mut wakes, mut mail) = (Vec::new(), Vec::new());
+        let (mut n_received, mut n_sleeps) = (0, 0);
+        loop {
+            if mailbox.has_mail() {
+                mailbox.take(&mut wakes, &mut mail);
+                n_received += wakes.drain(..).count() + mail.drain(..).count();
+            }
+            if n_received == n {
+                return n_sleeps;
+            }
+            if mailbox.park() {
+                n_sleeps += 1;
+                bell.wait();
+                mailbox.unpark();
+            }
+        }
+    }
+
+    #[test]
+    fn loom_a_wake_against_a_park_is_not_lost() {
+        loom::model(|| {
+            let (mailbox, bell) = open();
+            let theirs = Arc::clone(&mailbox);
+            let sender = thread::spawn(move || theirs.put_wake(token(1)));
+            let n_sleeps = receive(&mailbox, &bell, 1);
+            sender.join().unwrap();
+            assert!(bell.n_rings() <= n_sleeps.max(1));
+        });
+    }
+
+    #[test]
+    fn loom_two_senders_against_a_loop_that_sleeps_lose_nothing() {
+        loom::model(|| {
+            let (mailbox, bell) = open();
+            let senders = [1, 2].map(|slot| {
+                let theirs = Arc::clone(&mailbox);
+                thread::spawn(move || theirs.put_wake(token(slot)))
+            });
+            receive(&mailbox, &bell, 2);
+            senders.into_iter().for_each(|sender| sender.join().unwrap());
+        });
+    }
+
+    #[test]
+    fn loom_two_wakes_of_one_sender_arrive_across_two_sleeps() {
+        loom::model(|| {
+            let (mailbox, bell) = open();
+            let theirs = Arc::clone(&mailbox);
+            let sender = thread::spawn(move || {
+                theirs.put_wake(token(1));
+                theirs.put_wake(token(2));
+            });
+            let n_sleeps = receive(&mailbox, &bell, 2);
+            sender.join().unwrap();
+            assert!(bell.n_rings() <= n_sleeps + 1, "a sleep needs one notification at most");
+        });
+    }
+
+    #[test]
+    fn loom_a_wait_that_ends_by_itself_does_not_lose_a_wake() {
+        loom::model(|| {
+            let (mailbox, bell) = open();
+            let theirs = Arc::clone(&mailbox);
+            let sender = thread::spawn(move || theirs.put_wake(token(1)));
+            // A descriptor or a timer ended this sleep, and not the bell.
+            if mailbox.park() {
+                mailbox.unpark();
+            }
+            receive(&mailbox, &bell, 1);
+            sender.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn loom_a_letter_against_the_end_of_the_loop_is_returned_or_refused() {
+        loom::model(|| {
+            let (mailbox, bell) = open();
+            let theirs = Arc::clone(&mailbox);
+            let sender = thread::spawn(move || theirs.put_mail(Some(0), Mail::Detach(token(1))));
+            let unread = mailbox.close(1);
+            let tenancy = mailbox.open(0, &bell).unwrap();
+            assert_eq!((tenancy.incarnation, tenancy.first_generation), (1, 1));
+            let accepted = sender.join().unwrap();
+            assert_eq!(unread.len(), usize::from(accepted));
+            // The next loop with the number sees nothing of it.
+            let (mut wakes, mut mail) = (Vec::new(), Vec::new());
+            mailbox.take(&mut wakes, &mut mail);
+            assert!(wakes.is_empty() && mail.is_empty());
+        });
+    }
+
+    #[test]
+    fn loom_what_was_written_before_a_wake_is_seen_after_it() {
+        loom::model(|| {
+            let (mailbox, bell) = open();
+            let theirs = Arc::clone(&mailbox);
+            let written = Arc::new(AtomicUsize::new(0));
+            let write = Arc::clone(&written);
+            let sender = thread::spawn(move || {
+                write.store(7, Ordering::Relaxed);
+                theirs.put_wake(token(1));
+            });
+            receive(&mailbox, &bell, 1);
+            assert_eq!(written.load(Ordering::Relaxed), 7);
+            sender.join().unwrap();
+        });
+    }
 }

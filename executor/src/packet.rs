@@ -2,13 +2,14 @@
 
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::task::{Context, Poll, Waker};
 
 use polyloop_reactor::Token;
 
 use crate::JoinError;
 use crate::join;
+use crate::sync::{Arc, Mutex, MutexGuard};
 
 /// Carries the outcome of work that is done elsewhere: on a blocking thread, on another loop.
 ///
@@ -130,7 +131,7 @@ impl<T> Drop for Sender<T> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
@@ -153,5 +154,77 @@ mod tests {
         sender.run(|| panic!("far away"));
         let Poll::Ready(Err(error)) = take(&packet) else { panic!("still pending") };
         assert_eq!(error.to_string(), "task panicked: far away");
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use std::sync::Arc as StdArc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use loom::future::block_on;
+    use loom::thread;
+
+    use super::*;
+
+    async fn take<T>(packet: Arc<Packet<T>>) -> Result<T, JoinError> {
+        std::future::poll_fn(|cx| packet.poll_take(cx)).await
+    }
+
+    #[test]
+    fn loom_an_outcome_against_a_poll_is_not_lost() {
+        loom::model(|| {
+            let (packet, sender) = Packet::new();
+            let thread = thread::spawn(move || sender.send(Ok(7)));
+            assert_eq!(block_on(take(packet)).unwrap(), 7);
+            thread.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn loom_a_sender_that_goes_against_a_poll_says_cancelled() {
+        loom::model(|| {
+            let (packet, sender) = Packet::<()>::new();
+            let thread = thread::spawn(move || drop(sender));
+            assert!(block_on(take(packet)).unwrap_err().is_cancelled());
+            thread.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn loom_an_outcome_against_a_handle_that_goes_is_dropped_once() {
+        struct Count(StdArc<AtomicUsize>);
+        impl Drop for Count {
+            fn drop(&mut self) {
+                self.0.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        loom::model(|| {
+            let n_drops = StdArc::new(AtomicUsize::new(0));
+            let (packet, sender) = Packet::new();
+            let output = Count(StdArc::clone(&n_drops));
+            let thread = thread::spawn(move || sender.send(Ok(output)));
+            drop(packet);
+            thread.join().unwrap();
+            assert_eq!(n_drops.load(Ordering::SeqCst), 1);
+        });
+    }
+
+    #[test]
+    fn loom_an_abort_against_the_start_of_the_work_is_heeded_or_too_late() {
+        loom::model(|| {
+            let (packet, sender) = Packet::new();
+            let thread = thread::spawn(move || {
+                if !sender.is_aborted() {
+                    sender.run(|| 7);
+                }
+            });
+            packet.abort();
+            match block_on(take(packet)) {
+                Ok(output) => assert_eq!(output, 7),
+                Err(error) => assert!(error.is_cancelled()),
+            }
+            thread.join().unwrap();
+        });
     }
 }

@@ -1,10 +1,77 @@
-//! The parts of `std::sync` that models replace.
+//! The parts of `std` that models replace.
 //!
 //! Built with `--cfg loom`, what crosses threads uses loom's types instead, so that the models
 //! check the code that runs and not a copy of it.
 
+pub(crate) use imp::{
+    Arc, AtomicU8, Condvar, Mutex, MutexGuard, spawn_thread, wait_at_most, wait_idle,
+};
+
 #[cfg(not(loom))]
-pub(crate) use std::sync::{Arc, Mutex};
+mod imp {
+    use std::io;
+    use std::thread;
+    use std::time::Duration;
+
+    pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::AtomicU8};
+
+    /// Starts a thread.
+    pub(crate) fn spawn_thread(name: String, f: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        thread::Builder::new().name(name).spawn(f).map(drop)
+    }
+
+    /// Waits until `condvar` is notified, or `limit` is over.
+    pub(crate) fn wait_at_most<'a, T>(
+        condvar: &Condvar,
+        guard: MutexGuard<'a, T>,
+        limit: Duration,
+    ) -> MutexGuard<'a, T> {
+        condvar.wait_timeout(guard, limit).unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Waits while `is_idle` says so, or until `limit` is over.
+    pub(crate) fn wait_idle<'a, T>(
+        (_, condvar): (&'a Mutex<T>, &Condvar),
+        guard: MutexGuard<'a, T>,
+        limit: Duration,
+        is_idle: impl FnMut(&mut T) -> bool,
+    ) -> MutexGuard<'a, T> {
+        condvar.wait_timeout_while(guard, limit, is_idle).unwrap_or_else(PoisonError::into_inner).0
+    }
+}
 
 #[cfg(loom)]
-pub(crate) use loom::sync::{Arc, Mutex};
+mod imp {
+    use std::io;
+    use std::time::Duration;
+
+    pub(crate) use loom::sync::{Arc, Condvar, Mutex, MutexGuard, atomic::AtomicU8};
+    use loom::thread;
+
+    pub(crate) fn spawn_thread(_name: String, f: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        drop(thread::spawn(f));
+        Ok(())
+    }
+
+    /// Waits without a limit: a model in which the notification is missing does not end.
+    pub(crate) fn wait_at_most<'a, T>(
+        condvar: &Condvar,
+        guard: MutexGuard<'a, T>,
+        _limit: Duration,
+    ) -> MutexGuard<'a, T> {
+        condvar.wait(guard).expect("no model panics under a lock")
+    }
+
+    /// Waits for a notification that may or may not come before the time is over: models have no
+    /// clock, so the lock is given up once and the time is over.
+    pub(crate) fn wait_idle<'a, T>(
+        (mutex, _): (&'a Mutex<T>, &Condvar),
+        guard: MutexGuard<'a, T>,
+        _limit: Duration,
+        _is_idle: impl FnMut(&mut T) -> bool,
+    ) -> MutexGuard<'a, T> {
+        drop(guard);
+        thread::yield_now();
+        mutex.lock().expect("no model panics under a lock")
+    }
+}

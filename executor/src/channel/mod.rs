@@ -62,3 +62,79 @@ pub fn unbounded<T>() -> (UnboundedSender<T>, Receiver<T>) {
     let shared = Threads::new(State::new(usize::MAX));
     (UnboundedSender::new(shared.clone()), Receiver::new(shared))
 }
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use loom::future::block_on;
+    use loom::thread;
+
+    use super::*;
+
+    #[test]
+    fn loom_a_send_against_a_recv_is_not_lost() {
+        loom::model(|| {
+            let (sender, mut receiver) = unbounded();
+            let thread = thread::spawn(move || {
+                sender.send(1).unwrap();
+                sender.send(2).unwrap();
+            });
+            block_on(async {
+                assert_eq!(receiver.recv().await, Some(1));
+                assert_eq!(receiver.recv().await, Some(2));
+                assert_eq!(receiver.recv().await, None);
+            });
+            thread.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn loom_two_senders_that_wait_for_room_get_it() {
+        loom::model(|| {
+            let (sender, mut receiver) = bounded(1);
+            let second = sender.clone();
+            let threads = [sender, second].map(|sender| {
+                thread::spawn(move || block_on(async { sender.send(1).await.unwrap() }))
+            });
+            block_on(async {
+                let mut sum = 0;
+                while let Some(message) = receiver.recv().await {
+                    sum += message;
+                }
+                assert_eq!(sum, 2);
+            });
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+        });
+    }
+
+    #[test]
+    fn loom_a_send_against_the_end_of_the_receiver_is_refused_or_dropped() {
+        loom::model(|| {
+            let (sender, receiver) = bounded(1);
+            let thread = thread::spawn(move || {
+                block_on(async {
+                    let first = sender.send(1).await;
+                    let second = sender.send(2).await;
+                    assert!(second.is_err(), "there was room for one: {first:?}");
+                });
+            });
+            drop(receiver);
+            thread.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn loom_a_permit_that_goes_against_close_lets_the_receiver_end() {
+        loom::model(|| {
+            let (sender, mut receiver) = bounded::<()>(1);
+            let thread = thread::spawn(move || {
+                if let Ok(permit) = sender.try_reserve() {
+                    drop(permit);
+                }
+                sender
+            });
+            receiver.close();
+            block_on(async { assert_eq!(receiver.recv().await, None) });
+            drop(thread.join().unwrap());
+        });
+    }
+}

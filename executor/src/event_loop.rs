@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::hint;
 use std::io;
 use std::mem;
 use std::panic::Location;
@@ -16,6 +17,7 @@ use crate::clock::Clock;
 use crate::free_list::trim;
 use crate::mailbox::{self, Mail, Mailbox};
 use crate::metrics::Metrics;
+use crate::spin::Spin;
 use crate::task::quietly;
 use crate::tasks::{LeftOver, MAIN_SLOT, Next, Tasks};
 use crate::timer_heap::{TimerHeap, TimerKey};
@@ -41,6 +43,7 @@ pub(crate) struct EventLoop {
     pub(crate) timers: RefCell<TimerHeap>,
     pub(crate) reactor: RefCell<Reactor>,
     pub(crate) pool: Pool,
+    spin: Spin,
     /// The operations that the running task may still complete in this poll.
     budget: Cell<u32>,
     /// The task that runs; the main future's number between polls.
@@ -72,6 +75,7 @@ impl EventLoop {
         selector: Box<dyn Selector>,
         clock: Clock,
         pool: Pool,
+        spin: Spin,
     ) -> io::Result<EventLoop> {
         let (mailbox, tenancy) = mailbox::open(&selector.notifier()).ok_or_else(|| {
             io::Error::new(
@@ -89,6 +93,7 @@ impl EventLoop {
             timers: RefCell::default(),
             reactor: RefCell::new(reactor),
             pool,
+            spin,
             budget: Cell::new(OPERATIONS_PER_POLL),
             current_task: Cell::new(Token::new(tenancy.number, 0, MAIN_SLOT)),
             look_at: Cell::new(POLLS_PER_LOOK),
@@ -203,12 +208,31 @@ impl EventLoop {
         let timeout = deadline_ns.map(|deadline_ns| {
             Duration::from_nanos(deadline_ns.saturating_sub(self.clock.now_ns()))
         });
-        if !self.mailbox.park() {
+        if self.spin.pays() && self.spin()? || !self.mailbox.park() {
             return Ok(());
         }
+        let start_ns = if self.spin.is_on() { self.clock.now_ns() } else { 0 };
         let looked = self.look(timeout);
         self.mailbox.unpark();
+        if self.spin.is_on() {
+            self.spin.note_sleep(self.clock.now_ns().saturating_sub(start_ns));
+        }
         looked
+    }
+
+    /// Looks at the world again and again for a while. True if something has happened.
+    #[cold]
+    fn spin(&self) -> io::Result<bool> {
+        let start_ns = self.clock.now_ns();
+        loop {
+            self.look(Some(Duration::ZERO))?;
+            let paid = self.mailbox.has_mail() || self.tasks.borrow().n_ready() > 0;
+            if paid || self.clock.now_ns().saturating_sub(start_ns) >= self.spin.limit_ns() {
+                self.spin.note(paid);
+                return Ok(paid);
+            }
+            hint::spin_loop();
+        }
     }
 
     /// Moves a virtual clock to the next deadline, unless a descriptor is ready before.

@@ -47,6 +47,8 @@ mod budget;
 
 mod free_list;
 
+mod spin;
+
 mod mailbox;
 
 mod sync;

@@ -235,6 +235,11 @@ impl TimerHeap {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+    use std::task::Wake;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     fn arm(timers: &mut TimerHeap, deadline_ns: u64) -> TimerKey {
@@ -325,5 +330,86 @@ mod tests {
         model.sort_unstable();
         let expected: Vec<_> = model.into_iter().map(|(_, key)| key).collect();
         assert_eq!(fire_all(&mut timers), expected);
+    }
+
+    /// What a test does to the heap.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Arm(u64),
+        Cancel(prop::sample::Index),
+        /// Cancel most of them, so that the heap is rebuilt.
+        CancelMost,
+        Advance(u64),
+        Rest,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            8 => (0..64_u64).prop_map(Step::Arm),
+            4 => any::<prop::sample::Index>().prop_map(Step::Cancel),
+            1 => Just(Step::CancelMost),
+            2 => (0..32_u64).prop_map(Step::Advance),
+            1 => Just(Step::Rest),
+        ]
+    }
+
+    /// Names a waker, so that it can be told which timer has fired.
+    struct Named(Arc<Mutex<Vec<usize>>>, usize);
+
+    impl Wake for Named {
+        fn wake(self: Arc<Self>) {
+            self.0.lock().unwrap().push(self.1);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_script_fires_what_a_sorted_list_would(
+            steps in prop::collection::vec(step(), 1..400),
+        ) {
+            let fired = Arc::new(Mutex::new(Vec::new()));
+            let mut timers = TimerHeap::default();
+            // Armed timers by (deadline, order of arming): what comes first fires first.
+            let mut model: Vec<(u64, usize, TimerKey)> = Vec::new();
+            let (mut now_ns, mut n_armed) = (0, 0);
+            for step in steps {
+                match step {
+                    Step::Arm(after_ns) => {
+                        let waker = Arc::new(Named(Arc::clone(&fired), n_armed)).into();
+                        let deadline_ns = now_ns + after_ns;
+                        model.push((deadline_ns, n_armed, timers.arm(deadline_ns, waker)));
+                        n_armed += 1;
+                    }
+                    Step::Cancel(index) if !model.is_empty() => {
+                        let (.., key) = model.remove(index.index(model.len()));
+                        prop_assert!(timers.cancel(key).is_some());
+                        prop_assert!(!timers.is_armed(key));
+                    }
+                    Step::Cancel(_) => {}
+                    Step::CancelMost => {
+                        for (.., key) in model.split_off(model.len() / 5) {
+                            prop_assert!(timers.cancel(key).is_some());
+                        }
+                    }
+                    Step::Advance(by_ns) => {
+                        now_ns += by_ns;
+                        fired.lock().unwrap().clear();
+                        while let Some(waker) = timers.pop_due(now_ns) {
+                            waker.wake();
+                        }
+                        model.sort_unstable_by_key(|(deadline_ns, order, _)| (*deadline_ns, *order));
+                        let n_due = model.partition_point(|(deadline_ns, ..)| *deadline_ns <= now_ns);
+                        let due: Vec<_> = model.drain(..n_due).map(|(_, order, _)| order).collect();
+                        prop_assert_eq!(&*fired.lock().unwrap(), &due);
+                    }
+                    Step::Rest => timers.rest(),
+                }
+                timers.check_invariants();
+                let first = model.iter().map(|(deadline_ns, ..)| *deadline_ns).min();
+                prop_assert_eq!(timers.next_deadline_ns(), first);
+                prop_assert_eq!(timers.n_armed(), model.len());
+                prop_assert!(timers.heap.len() <= 2 * model.len() + REBUILD_MIN + 1);
+            }
+        }
     }
 }

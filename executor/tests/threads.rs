@@ -21,6 +21,13 @@ use util::{ForeignWaker, OnDrop, block_on_elsewhere, with_watchdog};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// Waits until the loop has surely read the letters that have come: it does so every 128 polls.
+async fn letters_are_read() {
+    for _ in 0..=128 {
+        yield_now().await;
+    }
+}
+
 /// Counts wakes from other threads; the task that owns it sleeps until there are enough.
 #[derive(Default)]
 struct Signal {
@@ -103,6 +110,40 @@ fn a_ping_pong_between_two_loops_never_stalls() {
 }
 
 #[test]
+fn a_loop_that_spins_is_reached_and_one_that_waits_in_vain_stops_spinning() {
+    with_watchdog(LIMIT, || {
+        let limit = Duration::from_millis(2);
+        let runtime = Builder::new().spin(limit).build().unwrap();
+        let signal = Arc::new(Signal::default());
+        let theirs = Arc::clone(&signal);
+        let sender = thread::spawn(move || {
+            for _ in 0..2_000 {
+                theirs.send();
+                thread::yield_now();
+            }
+        });
+        runtime
+            .block_on(async {
+                for n in 0..=2_000 {
+                    signal.wait_for(n).await;
+                }
+                sender.join().unwrap();
+                // Far apart: a few times it is tried, and then the loop sleeps at once.
+                for _ in 0..8 {
+                    sleep(20 * limit).await;
+                }
+                let before = metrics().n_waits;
+                for _ in 0..5 {
+                    sleep(20 * limit).await;
+                }
+                let n_waits = metrics().n_waits - before;
+                assert!(n_waits <= 20, "{n_waits} waits for five timers");
+            })
+            .unwrap();
+    });
+}
+
+#[test]
 fn wakes_while_the_loop_runs_cost_no_notification() {
     let signal = Arc::new(Signal::default());
     let runtime = Runtime::new().unwrap();
@@ -175,6 +216,7 @@ fn a_task_spawned_from_afar_is_aborted_from_afar() {
                 block_on_elsewhere(task).unwrap_err().is_cancelled()
             });
             assert!(aborted.await.unwrap());
+            letters_are_read().await;
             assert!(dropped.load(Ordering::SeqCst));
             assert_eq!(metrics().n_tasks, 0);
         })
@@ -310,7 +352,7 @@ fn a_sleep_moves_from_loop_to_loop() {
     .unwrap();
     // The timer at home was disarmed from afar; the one away has ended with its loop.
     let n_timers = home.block_on(async {
-        yield_now().await;
+        letters_are_read().await;
         metrics().n_timers
     });
     assert_eq!(n_timers.unwrap(), 0);
@@ -336,7 +378,7 @@ fn timers_are_cancelled_from_afar_while_they_fire() {
                 sleep(Duration::from_micros(50)).await;
                 dropping.await.unwrap();
             }
-            yield_now().await;
+            letters_are_read().await;
             assert_eq!(metrics().n_timers, 0);
         })
         .unwrap();
@@ -368,7 +410,7 @@ fn handles_are_dropped_and_tasks_aborted_on_other_threads() {
                     }
                 });
                 away.await.unwrap();
-                yield_now().await;
+                letters_are_read().await;
                 assert_eq!(n_dropped.load(Ordering::SeqCst), (round + 1) * 20);
                 assert_eq!(metrics().n_tasks, 0);
             }

@@ -325,6 +325,11 @@ impl<'a, T: AsFd + Send + Sync + 'static> Waiter<'a, T> {
         }
     }
 
+    /// Performs an operation now: see [`AsyncFd::try_io`].
+    pub(crate) fn try_now<R>(&self, operation: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
+        self.fd.try_io(self.direction, operation)
+    }
+
     /// Polls for readiness: see [`AsyncFd::ready`].
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !ready!(self.poll_home(cx))? {

@@ -30,6 +30,8 @@ mod pipe;
 
 mod bytes;
 
+mod server;
+
 pub mod signal;
 
 pub use addr::ToAddrs;
@@ -46,6 +48,7 @@ pub use polyloop_reactor::Direction;
 pub use polyloop_reactor::socket::{
     AcceptFailure, Credentials, Received, ReceivedFds, accept_failure,
 };
+pub use server::{Server, ServerReport, Stopper, Trouble};
 pub use split::{Connection, OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};
 pub use tcp::{Incoming, Keepalive, TcpListener, TcpSocket, TcpStream};
 pub use udp::UdpSocket;

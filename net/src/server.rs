@@ -1,0 +1,537 @@
+//! Accepting as a component.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::File;
+use std::future::poll_fn;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use polyloop_executor::{JoinHandle, Sleep, now, sleep, spawn, timeout};
+use polyloop_reactor::socket::{AcceptFailure, accept_failure};
+
+use crate::async_fd::Waiter;
+use crate::tcp::accept;
+use crate::{TcpListener, TcpStream};
+
+/// The first wait when something has run out. Each one that follows is twice as long, up to
+/// [`LONGEST_REST`]; a connection that ends cuts it short.
+///
+/// Short enough that nobody notices a spike, and long enough that a full table of descriptors
+/// costs a few hundred tries a second at most.
+const FIRST_REST: Duration = Duration::from_millis(5);
+
+/// The longest wait when something has run out: how late it may be noticed that another process
+/// has given back what was missing.
+const LONGEST_REST: Duration = Duration::from_secs(1);
+
+/// The connections that are accepted in one go before other tasks have their turn.
+///
+/// A task that is polled may do more; a burst of thousands should not keep timers waiting.
+const ACCEPTS_PER_POLL: u32 = 32;
+
+/// The failures of single connections in a row after which the server rests as well: then it is
+/// not the connections.
+const FAILURES_IN_A_ROW: u32 = 128;
+
+/// How long open connections may go on after the server was stopped, unless told otherwise.
+const DEFAULT_GRACE: Duration = Duration::from_secs(10);
+
+/// How long clients may wait for descriptors that have run out, unless told otherwise.
+const DEFAULT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Accepts connections and starts a task for each.
+///
+/// It lives through what listeners meet:
+/// - **A limit of its own** to open connections: those that come above it wait in the system's
+///   queue.
+/// - **Running out of descriptors**: it rests between tries instead of spinning, and tries when a
+///   connection has ended. If that takes too long, those who wait are closed rather than kept
+///   waiting, for which it keeps a descriptor in reserve.
+/// - **Failures of one connection** before it was accepted: passed over. **Failures of one
+///   handler**, and its panics: told, and nobody else is affected. **A broken listener**: the
+///   end of the server.
+/// - **Being stopped**: listening ends at once, open connections may go on for a while, and those
+///   that are left then are cut off.
+///
+/// # Examples
+/// An echo server:
+/// ```
+/// use polyloop_net::{Server, TcpStream, copy};
+///
+/// # polyloop_executor::run(async {
+/// let server = Server::bind("127.0.0.1:0")?;
+/// let addr = server.local_addrs()[0];
+/// let stop = server.stopper();
+/// let serving = polyloop_executor::spawn(server.serve(async |stream: TcpStream, _peer| {
+///     copy(&stream, &stream).await?;
+///     Ok(())
+/// }));
+///
+/// let client = TcpStream::connect(addr).await?;
+/// client.write_all(b"hello").await?;
+/// client.read_exact(&mut [0; 5]).await?;
+/// drop(client);
+///
+/// stop.stop();
+/// let report = serving.await??;
+/// assert_eq!((report.n_served, report.n_cut_off), (1, 0));
+/// # Ok::<(), std::io::Error>(())
+/// # }).unwrap().unwrap();
+/// ```
+#[must_use = "a server accepts nothing before `serve` is awaited"]
+pub struct Server {
+    listeners: Vec<TcpListener>,
+    max_connections: usize,
+    grace: Duration,
+    patience: Duration,
+    shared: Rc<Shared>,
+    on_trouble: Box<dyn Fn(Trouble<'_>)>,
+}
+
+/// Says what went wrong while the server goes on. See [`Server::on_trouble`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Trouble<'a> {
+    /// A connection has failed before it was accepted.
+    Accept(&'a io::Error),
+    /// Descriptors or memory have run out. It rests now. Told once for each series of tries.
+    Exhausted(&'a io::Error),
+    /// A handler has returned an error.
+    Handler(SocketAddr, &'a io::Error),
+    /// A handler has panicked.
+    Panic(SocketAddr),
+}
+
+impl fmt::Display for Trouble<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trouble::Accept(error) => write!(f, "a connection was not accepted: {error}"),
+            Trouble::Exhausted(error) => write!(f, "no connection can be accepted now: {error}"),
+            Trouble::Handler(peer, error) => write!(f, "the connection of {peer}: {error}"),
+            Trouble::Panic(peer) => write!(f, "the handler of {peer} has panicked"),
+        }
+    }
+}
+
+/// Says what a server has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerReport {
+    /// Connections whose handler has returned without an error.
+    pub n_served: u64,
+    /// Connections whose handler has returned an error, or panicked.
+    pub n_failed: u64,
+    /// Connections that were closed unserved because descriptors had run out.
+    pub n_refused: u64,
+    /// Connections that were still open when the time to end was over.
+    pub n_cut_off: u64,
+}
+
+/// Stops a server. Made by [`Server::stopper`].
+#[derive(Clone)]
+pub struct Stopper {
+    shared: Rc<Shared>,
+}
+
+impl Stopper {
+    /// Ends listening, and lets open connections go on for as long as the server grants.
+    pub fn stop(&self) {
+        self.shared.is_stopped.set(true);
+        self.shared.wake();
+    }
+
+    /// Returns the number of connections that are open now.
+    pub fn n_open(&self) -> usize {
+        self.shared.n_open.get()
+    }
+}
+
+impl fmt::Debug for Stopper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stopper")
+            .field("is_stopped", &self.shared.is_stopped.get())
+            .field("n_open", &self.n_open())
+            .finish()
+    }
+}
+
+/// What the server, its handlers and whoever stops it have in common.
+#[derive(Default)]
+struct Shared {
+    is_stopped: Cell<bool>,
+    n_open: Cell<usize>,
+    report: Cell<ServerReport>,
+    /// The server, waiting for a connection to end or to be stopped.
+    waker: Cell<Option<Waker>>,
+    /// A connection has ended since this was last looked at.
+    has_room: Cell<bool>,
+    tasks: RefCell<HashMap<u64, JoinHandle<()>>>,
+}
+
+impl Shared {
+    fn wake(&self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    fn count(&self, change: impl FnOnce(&mut ServerReport)) {
+        let mut report = self.report.get();
+        change(&mut report);
+        self.report.set(report);
+    }
+}
+
+impl Server {
+    /// Listens as [`TcpListener::bind`] does.
+    ///
+    /// # Errors
+    /// As for `TcpListener::bind`.
+    pub fn bind(addr: impl ToSocketAddrs) -> io::Result<Server> {
+        Ok(Server::on(TcpListener::bind(addr)?))
+    }
+
+    /// Serves a listener that was made elsewhere: inherited, or set up with
+    /// [`TcpSocket`](crate::TcpSocket), for instance with `SO_REUSEPORT` so that several loops
+    /// serve one address.
+    pub fn on(listener: TcpListener) -> Server {
+        Server {
+            listeners: vec![listener],
+            max_connections: usize::MAX,
+            grace: DEFAULT_GRACE,
+            patience: DEFAULT_PATIENCE,
+            shared: Rc::default(),
+            on_trouble: Box::new(|_| {}),
+        }
+    }
+
+    /// Serves one more listener. They take turns.
+    pub fn and_on(mut self, listener: TcpListener) -> Server {
+        self.listeners.push(listener);
+        self
+    }
+
+    /// Bounds the connections that are open at the same time, 1 at least. Further ones wait.
+    pub fn max_connections(mut self, max_connections: usize) -> Server {
+        self.max_connections = max_connections.max(1);
+        self
+    }
+
+    /// Grants open connections this long to end after the server was stopped: ten seconds by
+    /// default.
+    pub fn grace(mut self, grace: Duration) -> Server {
+        self.grace = grace;
+        self
+    }
+
+    /// Lets clients wait this long when descriptors or memory have run out, before they are
+    /// refused: two seconds by default.
+    pub fn patience(mut self, patience: Duration) -> Server {
+        self.patience = patience;
+        self
+    }
+
+    /// Calls `tell` with whatever goes wrong while the server goes on. It is silent otherwise.
+    pub fn on_trouble(mut self, tell: impl Fn(Trouble<'_>) + 'static) -> Server {
+        self.on_trouble = Box::new(tell);
+        self
+    }
+
+    /// Returns the addresses that are listened on.
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+    }
+
+    /// Returns what stops the server, from a task on the same loop.
+    pub fn stopper(&self) -> Stopper {
+        Stopper { shared: Rc::clone(&self.shared) }
+    }
+
+    /// Serves until it is [stopped](Stopper::stop), with a task for each connection.
+    ///
+    /// To stop it at a signal, start a task that waits for the signal and then calls `stop`.
+    ///
+    /// # Errors
+    /// What the system says of a listener that is broken. Open connections are then cut off, as
+    /// at the end of the grace.
+    ///
+    /// # Panics
+    /// When polled outside a loop.
+    ///
+    /// # Cancel safety
+    /// Open connections are cut off. None is accepted and lost.
+    pub async fn serve<H>(self, handler: H) -> io::Result<ServerReport>
+    where
+        H: AsyncFn(TcpStream, SocketAddr) -> io::Result<()> + 'static,
+    {
+        let Server { listeners, max_connections, grace, patience, shared, on_trouble } = self;
+        // Whatever way this ends, no task of a connection outlives it.
+        let cutter = CutOff(Rc::clone(&shared));
+        let (handler, on_trouble) = (Rc::new(handler), Rc::<dyn Fn(Trouble<'_>)>::from(on_trouble));
+        let mut next_id = 0;
+        let start = |stream: TcpStream, peer: SocketAddr| {
+            let id = next_id;
+            next_id += 1;
+            let open = Open::new(&shared, &on_trouble, id, peer);
+            let handler = Rc::clone(&handler);
+            let task = spawn(async move {
+                let result = handler(stream, peer).await;
+                open.end(result);
+            });
+            shared.tasks.borrow_mut().insert(id, task);
+        };
+        {
+            let mut accepting = Accepting {
+                waiters: listeners.iter().map(TcpListener::waiter).collect(),
+                next_listener: 0,
+                max_connections,
+                shared: &shared,
+                on_trouble: &*on_trouble,
+                start,
+                reserve: Reserve::new(),
+                patience,
+                rest: None,
+                exhausted_since: None,
+                n_failures: 0,
+            };
+            poll_fn(|cx| accepting.poll(cx)).await?;
+        }
+        // Nobody is accepted any more; those who wait in the queue are told by the system.
+        drop(listeners);
+        let drained = poll_fn(|cx| {
+            shared.waker.set(Some(cx.waker().clone()));
+            if shared.n_open.get() == 0 { Poll::Ready(()) } else { Poll::Pending }
+        });
+        if timeout(grace, drained).await.is_err() {
+            let n_cut_off = shared.n_open.get() as u64;
+            shared.count(|report| report.n_cut_off = n_cut_off);
+        }
+        drop(cutter);
+        Ok(shared.report.get())
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("listeners", &self.listeners)
+            .field("max_connections", &self.max_connections)
+            .field("grace", &self.grace)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The accept loop.
+struct Accepting<'a, S> {
+    waiters: Vec<Waiter<'a, std::net::TcpListener>>,
+    /// The listener whose turn it is.
+    next_listener: usize,
+    max_connections: usize,
+    shared: &'a Shared,
+    on_trouble: &'a dyn Fn(Trouble<'_>),
+    start: S,
+    reserve: Reserve,
+    /// Something has run out: wait this long, and then twice as long.
+    rest: Option<(Sleep, Duration)>,
+    patience: Duration,
+    exhausted_since: Option<Instant>,
+    n_failures: u32,
+}
+
+impl<S: FnMut(TcpStream, SocketAddr)> Accepting<'_, S> {
+    /// Accepts whatever is there. Ready when the server is stopped, or a listener broken.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Left before anything is looked at, so that nothing that happens later is missed.
+        drop(self.shared.waker.replace(Some(cx.waker().clone())));
+        let has_room = self.shared.has_room.take();
+        for _ in 0..ACCEPTS_PER_POLL {
+            if self.shared.is_stopped.get() {
+                return Poll::Ready(Ok(()));
+            }
+            if self.shared.n_open.get() >= self.max_connections {
+                // The one that ends wakes.
+                return Poll::Pending;
+            }
+            if let Some((sleep, _)) = &mut self.rest
+                && !has_room
+                && Pin::new(sleep).poll(cx).is_pending()
+            {
+                return Poll::Pending;
+            }
+            let accepted = match self.poll_accept(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(accepted) => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    (self.rest, self.exhausted_since, self.n_failures) = (None, None, 0);
+                    self.reserve.refill();
+                    (self.start)(stream, peer);
+                }
+                Err(error) => match accept_failure(&error) {
+                    AcceptFailure::Listener => return Poll::Ready(Err(error)),
+                    AcceptFailure::Connection => {
+                        (self.on_trouble)(Trouble::Accept(&error));
+                        self.n_failures += 1;
+                        if self.n_failures >= FAILURES_IN_A_ROW {
+                            return self.begin_rest(cx);
+                        }
+                    }
+                    AcceptFailure::Exhausted => {
+                        let since = self.exhausted_since.unwrap_or_else(|| {
+                            (self.on_trouble)(Trouble::Exhausted(&error));
+                            now()
+                        });
+                        self.exhausted_since = Some(since);
+                        if now() - since >= self.patience {
+                            self.refuse_those_who_wait();
+                        }
+                        return self.begin_rest(cx);
+                    }
+                },
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Takes a connection from whichever listener has one, beginning with the one whose turn it
+    /// is.
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+        let n_listeners = self.waiters.len();
+        for i in 0..n_listeners {
+            let index = (self.next_listener + i) % n_listeners;
+            if let Poll::Ready(accepted) = self.waiters[index].poll_io(cx, accept) {
+                self.next_listener = (index + 1) % n_listeners;
+                return Poll::Ready(accepted);
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Gives the reserve away to accept those who wait, and closes them: better to be told at once
+    /// than to wait for a server that has no descriptor for them.
+    fn refuse_those_who_wait(&mut self) {
+        for _ in 0..ACCEPTS_PER_POLL {
+            if !self.reserve.give() {
+                return;
+            }
+            // The one that has just failed.
+            let n_listeners = self.waiters.len();
+            let waiter = &self.waiters[(self.next_listener + n_listeners - 1) % n_listeners];
+            let refused = waiter.try_now(accept);
+            let is_refused = refused.is_ok();
+            drop(refused);
+            self.reserve.refill();
+            if !is_refused {
+                return;
+            }
+            self.shared.count(|report| report.n_refused += 1);
+        }
+    }
+
+    fn begin_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let length = match &self.rest {
+            Some((_, last)) => LONGEST_REST.min(*last * 2),
+            None => FIRST_REST,
+        };
+        let mut rest = sleep(length);
+        // Polled once, so that it wakes.
+        let poll = Pin::new(&mut rest).poll(cx);
+        self.rest = Some((rest, length));
+        if poll.is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+}
+
+/// A descriptor that is kept for the case that there is none left.
+struct Reserve(Option<File>);
+
+impl Reserve {
+    fn new() -> Reserve {
+        let mut reserve = Reserve(None);
+        reserve.refill();
+        reserve
+    }
+
+    fn refill(&mut self) {
+        if self.0.is_none() {
+            // If there is none to be had, there is none.
+            self.0 = File::open("/dev/null").ok();
+        }
+    }
+
+    /// Makes room for one descriptor; false if there was none in reserve.
+    fn give(&mut self) -> bool {
+        self.0.take().is_some()
+    }
+}
+
+/// Counts a connection for as long as it lives, whichever way it ends.
+struct Open {
+    shared: Rc<Shared>,
+    on_trouble: Rc<dyn Fn(Trouble<'_>)>,
+    id: u64,
+    peer: SocketAddr,
+    has_ended: bool,
+}
+
+impl Open {
+    fn new(
+        shared: &Rc<Shared>,
+        on_trouble: &Rc<dyn Fn(Trouble<'_>)>,
+        id: u64,
+        peer: SocketAddr,
+    ) -> Open {
+        shared.n_open.set(shared.n_open.get() + 1);
+        let (shared, on_trouble) = (Rc::clone(shared), Rc::clone(on_trouble));
+        Open { shared, on_trouble, id, peer, has_ended: false }
+    }
+
+    /// Notes how the handler ended.
+    fn end(mut self, result: io::Result<()>) {
+        self.has_ended = true;
+        match result {
+            Ok(()) => self.shared.count(|report| report.n_served += 1),
+            Err(error) => {
+                self.shared.count(|report| report.n_failed += 1);
+                (self.on_trouble)(Trouble::Handler(self.peer, &error));
+            }
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if !self.has_ended && std::thread::panicking() {
+            self.shared.count(|report| report.n_failed += 1);
+            (self.on_trouble)(Trouble::Panic(self.peer));
+        }
+        self.shared.n_open.set(self.shared.n_open.get() - 1);
+        self.shared.has_room.set(true);
+        // Bound to a name, so that the borrow ends before the handle is dropped.
+        let task = self.shared.tasks.borrow_mut().remove(&self.id);
+        drop(task);
+        self.shared.wake();
+    }
+}
+
+/// Ends the tasks of the connections that are left.
+struct CutOff(Rc<Shared>);
+
+impl Drop for CutOff {
+    fn drop(&mut self) {
+        let tasks = std::mem::take(&mut *self.0.tasks.borrow_mut());
+        for task in tasks.into_values() {
+            task.abort();
+        }
+    }
+}

@@ -185,6 +185,29 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_met_itself_is_refused_unless_it_meant_to() {
+        polyloop_executor::run(async {
+            for is_bound in [false, true] {
+                let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
+                socket.set_nonblocking(true).unwrap();
+                // As if the system had chosen this port for it.
+                let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+                socket.bind(&any.into()).unwrap();
+                let own = socket.local_addr().unwrap().as_socket().unwrap();
+                let met = connect(socket, own, is_bound).await;
+                if is_bound {
+                    assert_eq!(met.unwrap().peer_addr().unwrap(), own);
+                } else {
+                    let error = met.unwrap_err();
+                    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+                    assert!(error.to_string().contains("itself"), "{error}");
+                }
+            }
+        })
+        .unwrap();
+    }
+
+    #[test]
     fn every_address_that_failed_is_named() {
         let failures = addrs(&["[::1]:7", "127.0.0.1:7"]).into_iter();
         let failures = failures.map(|addr| (addr, io::ErrorKind::ConnectionRefused.into()));

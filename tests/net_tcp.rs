@@ -1,0 +1,627 @@
+//! TCP beyond the echo: settings, connecting to several addresses, names, and bad input, on every
+//! backend.
+
+mod common;
+
+use std::fs;
+use std::future::poll_fn;
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use polyloop::Backend;
+use polyloop::net::{
+    AcceptFailure, Direction, Keepalive, TcpListener, TcpSocket, TcpStream, UnixStream,
+    accept_failure, lookup_host,
+};
+use polyloop::reactor::SignalFd;
+use socket2::SockRef;
+
+use common::{is_alone, run_on};
+
+backends!(
+    settings_are_what_they_were_set_to,
+    settings_of_a_listener_go_over_to_its_connections,
+    a_setting_that_the_system_refuses_is_an_error,
+    accepted_connections_are_close_on_exec_and_non_blocking,
+    vectored_writes_and_reads_keep_the_order,
+    a_large_vectored_write_arrives_whole,
+    no_way_of_writing_to_a_closed_peer_raises_a_signal,
+    linger_is_what_it_was_set_to,
+    streams_and_listeners_go_to_std_and_come_back,
+    readiness_is_told_for_each_direction,
+    connecting_ends_with_its_time,
+    a_refused_address_gives_way_to_the_next_at_once,
+    a_black_hole_gives_way_to_the_next_after_a_head_start,
+    addresses_that_all_fail_are_all_named,
+    a_dropped_race_leaves_nothing_behind,
+    a_name_is_connected_to,
+    a_name_that_does_not_resolve_is_an_error_that_names_it,
+    what_is_no_address_is_refused,
+    no_address_at_all_is_an_error,
+    a_port_in_use_is_an_error,
+    an_unreachable_host_is_an_error,
+    a_full_backlog_refuses_nobody_for_ever,
+    a_connection_that_was_aborted_before_it_was_accepted_hurts_nobody,
+    a_reset_in_the_middle_is_an_error_of_both_directions,
+    closing_ends_a_read_that_waits_in_another_task,
+    accepting_without_a_client_would_block,
+    a_broken_listener_is_told_apart,
+);
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod linux {
+    use super::{fast_open_carries_the_first_data, settings_of_linux_are_what_they_were_set_to};
+
+    crate::backends!(settings_of_linux_are_what_they_were_set_to, fast_open_carries_the_first_data,);
+}
+
+const LOCAL: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
+
+async fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind(LOCAL).unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (server, _) = listener.accept().await.unwrap();
+    (client, server)
+}
+
+async fn poll_once<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
+/// An address where nobody listens.
+fn refused() -> SocketAddr {
+    TcpListener::bind(LOCAL).unwrap().local_addr().unwrap()
+}
+
+/// An address that does not answer: the queue of its listener is full.
+struct BlackHole {
+    listener: socket2::Socket,
+    addr: SocketAddr,
+    _clients: Vec<TcpStream>,
+}
+
+impl BlackHole {
+    async fn new() -> BlackHole {
+        let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let listener = listener.unwrap();
+        listener.bind(&LOCAL.into()).unwrap();
+        listener.listen(0).unwrap();
+        let addr = listener.local_addr().unwrap().as_socket().unwrap();
+        let mut clients = Vec::new();
+        while let Ok(client) = TcpStream::connect_timeout(addr, Duration::from_millis(50)).await {
+            clients.push(client);
+        }
+        BlackHole { listener, addr, _clients: clients }
+    }
+}
+
+fn settings_are_what_they_were_set_to(backend: Backend) {
+    run_on(backend, async {
+        let listener = TcpListener::bind(LOCAL).unwrap();
+        let keepalive =
+            Keepalive::after(Duration::from_secs(60)).interval(Duration::from_secs(10)).retries(4);
+        let client = TcpSocket::v4()
+            .unwrap()
+            .reuse_address(true)
+            .and_then(|socket| socket.nodelay(true))
+            .and_then(|socket| socket.keepalive(keepalive))
+            .and_then(|socket| socket.send_buffer_size(20_000))
+            .and_then(|socket| socket.recv_buffer_size(30_000))
+            .and_then(|socket| socket.ttl(33))
+            .and_then(|socket| socket.tos(0x10))
+            .and_then(|socket| socket.linger(Some(Duration::ZERO)))
+            .and_then(|socket| socket.bind(LOCAL))
+            .unwrap();
+        let own_addr = client.local_addr().unwrap();
+        let client = client.connect(listener.local_addr().unwrap()).await.unwrap();
+        assert_eq!(client.local_addr().unwrap(), own_addr);
+        assert!(client.nodelay().unwrap());
+        assert_eq!(client.linger().unwrap(), Some(Duration::ZERO));
+        let set = SockRef::from(&client);
+        assert!(set.reuse_address().unwrap() && set.keepalive().unwrap());
+        assert_eq!(set.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
+        assert_eq!(set.tcp_keepalive_interval().unwrap(), Duration::from_secs(10));
+        assert_eq!(set.tcp_keepalive_retries().unwrap(), 4);
+        assert!(set.send_buffer_size().unwrap() >= 20_000);
+        assert!(set.recv_buffer_size().unwrap() >= 30_000);
+        assert_eq!((set.ttl_v4().unwrap(), set.tos_v4().unwrap()), (33, 0x10));
+
+        // Where there is IPv6.
+        let Ok(listener) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)) else { return };
+        let client = TcpSocket::v6().unwrap().only_v6(true).unwrap().ttl(7).unwrap();
+        let client = client.tos(0x20).unwrap();
+        let client = client.connect(listener.local_addr().unwrap()).await.unwrap();
+        assert!(SockRef::from(&client).only_v6().unwrap());
+        assert_eq!(SockRef::from(&client).unicast_hops_v6().unwrap(), 7);
+    });
+}
+
+fn settings_of_a_listener_go_over_to_its_connections(backend: Backend) {
+    run_on(backend, async {
+        let listener = TcpSocket::for_addr(LOCAL)
+            .and_then(|socket| socket.recv_buffer_size(50_000)?.nodelay(true)?.bind(LOCAL))
+            .and_then(|socket| socket.listen(u32::MAX))
+            .unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        assert!(SockRef::from(&server).recv_buffer_size().unwrap() >= 50_000);
+        assert!(server.nodelay().unwrap());
+    });
+}
+
+fn a_setting_that_the_system_refuses_is_an_error(backend: Backend) {
+    run_on(backend, async {
+        let socket = || TcpSocket::v4().unwrap();
+        for error in [
+            socket().ttl(1_000).unwrap_err(),
+            socket().keepalive(Keepalive::after(Duration::ZERO)).unwrap_err(),
+            socket().bind("192.0.2.1:0".parse().unwrap()).unwrap_err(),
+            socket().bind((Ipv6Addr::LOCALHOST, 0).into()).unwrap_err(),
+            socket().connect((Ipv6Addr::LOCALHOST, 80).into()).await.unwrap_err(),
+            socket().bind_device("no-such-device").unwrap_err(),
+        ] {
+            assert!(!error.to_string().is_empty());
+        }
+    });
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn settings_of_linux_are_what_they_were_set_to(backend: Backend) {
+    run_on(backend, async {
+        let socket = TcpSocket::v4().unwrap().user_timeout(Duration::from_secs(7)).unwrap();
+        let set = SockRef::from(&socket).tcp_user_timeout().unwrap();
+        assert_eq!(set, Some(Duration::from_secs(7)));
+        match TcpSocket::v4().unwrap().bind_device("lo") {
+            Ok(socket) => {
+                assert_eq!(SockRef::from(&socket).device().unwrap().as_deref(), Some(&b"lo"[..]));
+            }
+            // Not everybody may do it.
+            Err(error) => assert_eq!(error.kind(), ErrorKind::PermissionDenied),
+        }
+    });
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn fast_open_carries_the_first_data(backend: Backend) {
+    run_on(backend, async {
+        let listener = TcpSocket::v4().unwrap().fast_open(16).unwrap().bind(LOCAL).unwrap();
+        let listener = listener.listen(16).unwrap();
+        let addr = listener.local_addr().unwrap();
+        // The first connection fetches the cookie, if the system has it switched on.
+        for _ in 0..3 {
+            let client = TcpSocket::v4().unwrap().fast_open_connect(true).unwrap();
+            let connecting = polyloop::spawn(async move {
+                let client = client.connect(addr).await.unwrap();
+                client.write_all(b"hello").await.unwrap();
+                client
+            });
+            let (server, _) = listener.accept().await.unwrap();
+            let mut buf = [0; 5];
+            server.read_exact(&mut buf).await.unwrap();
+            assert_eq!(&buf, b"hello");
+            server.write_all(b"back").await.unwrap();
+            connecting.await.unwrap().read_exact(&mut [0; 4]).await.unwrap();
+        }
+    });
+}
+
+fn accepted_connections_are_close_on_exec_and_non_blocking(backend: Backend) {
+    run_on(backend, async {
+        let (client, server) = pair().await;
+        for stream in [&client, &server] {
+            assert!(SockRef::from(stream).nonblocking().unwrap());
+            let info = format!("/proc/self/fdinfo/{}", stream.as_fd().as_raw_fd());
+            let Ok(info) = fs::read_to_string(info) else { continue };
+            let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();
+            let flags = i32::from_str_radix(flags.trim(), 8).unwrap();
+            assert_ne!(flags & libc::O_CLOEXEC, 0);
+        }
+    });
+}
+
+fn vectored_writes_and_reads_keep_the_order(backend: Backend) {
+    run_on(backend, async {
+        let (client, server) = pair().await;
+        let bufs = [IoSlice::new(b"one"), IoSlice::new(b""), IoSlice::new(b"three")];
+        assert_eq!(client.write_vectored(&bufs).await.unwrap(), 8);
+        server.readable().await.unwrap();
+        let (mut a, mut b) = ([0; 4], [0; 16]);
+        let bufs = &mut [IoSliceMut::new(&mut a), IoSliceMut::new(&mut b)];
+        assert_eq!(server.read_vectored(bufs).await.unwrap(), 8);
+        assert_eq!((&a, &b[..4]), (b"onet", &b"hree"[..]));
+        assert_eq!(client.try_write_vectored(&[IoSlice::new(b"x")]).unwrap(), 1);
+        let bufs = &mut [IoSliceMut::new(&mut a)];
+        assert_eq!(server.read_vectored(bufs).await.unwrap(), 1);
+        let nothing = server.try_read_vectored(bufs).unwrap_err();
+        assert_eq!(nothing.kind(), ErrorKind::WouldBlock);
+    });
+}
+
+fn a_large_vectored_write_arrives_whole(backend: Backend) {
+    run_on(backend, async {
+        let (client, server) = pair().await;
+        SockRef::from(&client).set_send_buffer_size(4_096).unwrap();
+        let mut sent = vec![0; 4 << 20];
+        fastrand::Rng::with_seed(9).fill(&mut sent);
+        let bytes = sent.clone();
+        let sending = polyloop::spawn(async move {
+            // Pieces of all sizes, so that writes end in the middle of them.
+            let mut rest = &bytes[..];
+            let mut pieces = Vec::new();
+            let mut size = 0;
+            while !rest.is_empty() {
+                let (piece, later) = rest.split_at(size.min(rest.len()));
+                pieces.push(IoSlice::new(piece));
+                rest = later;
+                size = (size * 7 + 1) % 100_003;
+            }
+            for pieces in pieces.chunks_mut(100) {
+                client.write_all_vectored(pieces).await.unwrap();
+            }
+        });
+        let mut received = vec![0; 4 << 20];
+        server.read_exact(&mut received).await.unwrap();
+        assert!(received == sent);
+        sending.await.unwrap();
+    });
+}
+
+fn no_way_of_writing_to_a_closed_peer_raises_a_signal(backend: Backend) {
+    let name = "no_way_of_writing_to_a_closed_peer_raises_a_signal";
+    if !is_alone(&format!("{backend}::{name}")) {
+        return;
+    }
+    run_on(backend, async {
+        let signals = SignalFd::listen(libc::SIGPIPE).unwrap();
+        let (client, server) = pair().await;
+        server.set_linger(Some(Duration::ZERO)).unwrap();
+        drop(server);
+        let (one, other) = UnixStream::pair().unwrap();
+        drop(other);
+        let bufs = [IoSlice::new(b"x")];
+        // The first tells of the reset, those after it of the broken pipe.
+        for _ in 0..3 {
+            assert!(client.write(b"x").await.is_err());
+            assert!(client.write_vectored(&bufs).await.is_err());
+            assert!(client.try_write(b"x").is_err());
+            assert!(client.write_all_vectored(&mut bufs.clone()).await.is_err());
+            assert_eq!(one.write(b"x").await.unwrap_err().kind(), ErrorKind::BrokenPipe);
+            assert_eq!(one.write_vectored(&bufs).await.unwrap_err().kind(), ErrorKind::BrokenPipe);
+            assert!(one.send_fds(b"x", &[one.as_fd()]).await.is_err());
+        }
+        assert!(!signals.take().unwrap(), "SIGPIPE was raised");
+    });
+}
+
+fn linger_is_what_it_was_set_to(backend: Backend) {
+    run_on(backend, async {
+        let (client, server) = pair().await;
+        assert_eq!(client.linger().unwrap(), None);
+        client.set_linger(Some(Duration::from_secs(3))).unwrap();
+        assert_eq!(client.linger().unwrap(), Some(Duration::from_secs(3)));
+        client.set_linger(Some(Duration::ZERO)).unwrap();
+        drop(client);
+        let error = server.read(&mut [0]).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    });
+}
+
+fn streams_and_listeners_go_to_std_and_come_back(backend: Backend) {
+    run_on(backend, async {
+        let listener = TcpListener::bind(LOCAL).unwrap();
+        assert!(poll_once(listener.accept()).await.is_none());
+        let listener = TcpListener::from_std(listener.into_std().unwrap()).unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        assert!(poll_once(server.read(&mut [0])).await.is_none());
+        let mut server = server.into_std().unwrap();
+        server.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        client.write_all(b"x").await.unwrap();
+        // It waits, or it would be an error.
+        assert_eq!(server.read(&mut [0]).unwrap(), 1);
+        let server = TcpStream::from_std(server).unwrap();
+        assert!(poll_once(server.read(&mut [0])).await.is_none());
+        client.write_all(b"y").await.unwrap();
+        assert_eq!(server.read(&mut [0]).await.unwrap(), 1);
+    });
+}
+
+fn readiness_is_told_for_each_direction(backend: Backend) {
+    run_on(backend, async {
+        let (client, server) = pair().await;
+        server.ready(Direction::Write).await.unwrap();
+        assert_eq!(server.try_read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert!(poll_once(server.ready(Direction::Read)).await.is_none());
+        let waiting = polyloop::spawn(async move {
+            server.ready(Direction::Read).await.unwrap();
+            server.try_read(&mut [0; 4])
+        });
+        polyloop::yield_now().await;
+        client.write_all(b"abc").await.unwrap();
+        assert_eq!(waiting.await.unwrap().unwrap(), 3);
+    });
+}
+
+fn connecting_ends_with_its_time(backend: Backend) {
+    run_on(backend, async {
+        let hole = BlackHole::new().await;
+        let began = Instant::now();
+        let limit = Duration::from_millis(30);
+        let error = TcpStream::connect_timeout(hole.addr, limit).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert!(began.elapsed() >= limit);
+        // Who is quick enough is not late.
+        let listener = TcpListener::bind(LOCAL).unwrap();
+        let limit = Duration::from_secs(30);
+        TcpStream::connect_timeout(listener.local_addr().unwrap(), limit).await.unwrap();
+        let error = TcpStream::connect_timeout(refused(), limit).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    });
+}
+
+fn a_refused_address_gives_way_to_the_next_at_once(backend: Backend) {
+    run_on(backend, async {
+        let listener = TcpListener::bind(LOCAL).unwrap();
+        let mut addrs = vec![refused(); 40];
+        addrs.push(listener.local_addr().unwrap());
+        let began = Instant::now();
+        let client = TcpStream::connect(addrs).await.unwrap();
+        assert_eq!(client.peer_addr().unwrap(), listener.local_addr().unwrap());
+        // With a head start for each it would be ten seconds.
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    });
+}
+
+fn a_black_hole_gives_way_to_the_next_after_a_head_start(backend: Backend) {
+    run_on(backend, async {
+        let hole = BlackHole::new().await;
+        let listener = TcpListener::bind(LOCAL).unwrap();
+        let good = listener.local_addr().unwrap();
+        let before = polyloop::metrics().n_sources;
+        let began = Instant::now();
+        let client = TcpStream::connect([hole.addr, good]).await.unwrap();
+        assert!(began.elapsed() >= Duration::from_millis(250), "{:?}", began.elapsed());
+        assert_eq!(client.peer_addr().unwrap(), good);
+        drop(client);
+        assert_eq!(polyloop::metrics().n_sources, before, "the attempt that lost is gone");
+
+        // A hole between the refused ones costs one head start and no more.
+        let began = Instant::now();
+        let addrs = [refused(), hole.addr, refused(), good];
+        let client = TcpStream::connect(&addrs[..]).await.unwrap();
+        assert_eq!(client.peer_addr().unwrap(), good);
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        // Who answers first wins, and the ones after it are not tried.
+        let began = Instant::now();
+        let client = TcpStream::connect([good, hole.addr]).await.unwrap();
+        assert_eq!(client.peer_addr().unwrap(), good);
+        assert!(began.elapsed() < Duration::from_secs(5));
+    });
+}
+
+fn addresses_that_all_fail_are_all_named(backend: Backend) {
+    run_on(backend, async {
+        let addrs = [refused(), refused(), refused()];
+        let error = TcpStream::connect(addrs).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        for addr in addrs {
+            assert!(error.to_string().contains(&addr.to_string()), "{error}");
+        }
+    });
+}
+
+fn a_dropped_race_leaves_nothing_behind(backend: Backend) {
+    run_on(backend, async {
+        let hole = BlackHole::new().await;
+        let before = polyloop::metrics().n_sources;
+        let addrs = [hole.addr; 4];
+        for limit_ms in [1, 300] {
+            let limit = Duration::from_millis(limit_ms);
+            let error = TcpStream::connect_timeout(addrs, limit).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::TimedOut);
+            assert_eq!(polyloop::metrics().n_sources, before);
+        }
+    });
+}
+
+fn a_name_is_connected_to(backend: Backend) {
+    run_on(backend, async {
+        let listener = TcpListener::bind(LOCAL).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        // Also where the name means an IPv6 address first, at which nobody listens.
+        let by_name = TcpStream::connect(format!("localhost:{port}")).await.unwrap();
+        assert_eq!(by_name.peer_addr().unwrap().port(), port);
+        TcpStream::connect(("localhost", port)).await.unwrap();
+        TcpStream::connect(("localhost".to_owned(), port)).await.unwrap();
+        let addrs = lookup_host(("localhost", port)).await.unwrap();
+        assert!(addrs.iter().all(|addr| addr.ip().is_loopback()), "{addrs:?}");
+    });
+}
+
+fn a_name_that_does_not_resolve_is_an_error_that_names_it(backend: Backend) {
+    run_on(backend, async {
+        // No name server may know it (RFC 6761). Without any the system takes its time.
+        for name in ["no-such-host.invalid", "a name with spaces", "nul\0inside"] {
+            let error = TcpStream::connect((name, 80)).await.unwrap_err();
+            assert!(error.to_string().contains(&format!("{name:?}")), "{error}");
+        }
+        // The loop goes on meanwhile.
+        let mut looking = pin!(lookup_host("another-host.invalid:80"));
+        assert!(poll_once(looking.as_mut()).await.is_none());
+        polyloop::sleep(Duration::from_millis(1)).await;
+        assert!(looking.await.is_err());
+    });
+}
+
+fn what_is_no_address_is_refused(backend: Backend) {
+    run_on(backend, async {
+        for text in ["", "localhost", "localhost:", "localhost:http", "localhost:65536", ":80"] {
+            let error = TcpStream::connect(text).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{text:?}: {error}");
+            assert!(error.to_string().contains("host:port"), "{error}");
+        }
+    });
+}
+
+fn no_address_at_all_is_an_error(backend: Backend) {
+    run_on(backend, async {
+        let error = TcpStream::connect(Vec::new()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        let none: &[SocketAddr] = &[];
+        assert_eq!(TcpListener::bind(none).unwrap_err().kind(), ErrorKind::InvalidInput);
+    });
+}
+
+fn a_port_in_use_is_an_error(backend: Backend) {
+    run_on(backend, async {
+        let listener = TcpListener::bind(LOCAL).unwrap();
+        let addr = listener.local_addr().unwrap();
+        assert_eq!(TcpListener::bind(addr).unwrap_err().kind(), ErrorKind::AddrInUse);
+        let error = TcpSocket::v4().unwrap().bind(addr).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AddrInUse);
+        // It is free again at once, with connections that are still being wound up.
+        let client = TcpStream::connect(addr).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        drop(server);
+        drop(listener);
+        drop(client);
+        TcpListener::bind(addr).unwrap();
+    });
+}
+
+fn an_unreachable_host_is_an_error(backend: Backend) {
+    run_on(backend, async {
+        // Nobody can be connected to everybody.
+        let everybody = SocketAddr::from((Ipv4Addr::BROADCAST, 80));
+        let limit = Duration::from_secs(30);
+        let error = TcpStream::connect_timeout(everybody, limit).await.unwrap_err();
+        assert_ne!(error.kind(), ErrorKind::TimedOut, "{error}");
+        // From a loopback address no other network is reached.
+        let socket = TcpSocket::v4().unwrap().bind(LOCAL).unwrap();
+        let elsewhere = "192.0.2.1:80".parse().unwrap();
+        let connecting = polyloop::timeout(Duration::from_millis(100), socket.connect(elsewhere));
+        assert!(!matches!(connecting.await, Ok(Ok(_))));
+    });
+}
+
+fn a_full_backlog_refuses_nobody_for_ever(backend: Backend) {
+    run_on(backend, async {
+        let hole = BlackHole::new().await;
+        let mut waiting = pin!(TcpStream::connect(hole.addr));
+        assert!(poll_once(waiting.as_mut()).await.is_none());
+        // Somebody begins to accept, and the system asks again within a second or two.
+        hole.listener.set_nonblocking(true).unwrap();
+        let listener = TcpListener::from_std(hole.listener.into()).unwrap();
+        let accepting = polyloop::spawn(async move {
+            loop {
+                drop(listener.accept().await.unwrap());
+            }
+        });
+        waiting.await.unwrap();
+        accepting.abort();
+    });
+}
+
+fn a_connection_that_was_aborted_before_it_was_accepted_hurts_nobody(backend: Backend) {
+    run_on(backend, async {
+        let listener = TcpListener::bind(LOCAL).unwrap();
+        let addr = listener.local_addr().unwrap();
+        assert!(poll_once(listener.accept()).await.is_none());
+        for _ in 0..10 {
+            let rude = TcpStream::connect(addr).await.unwrap();
+            rude.set_linger(Some(Duration::ZERO)).unwrap();
+        }
+        let polite = TcpStream::connect(addr).await.unwrap();
+        polite.write_all(b"x").await.unwrap();
+        // The aborted ones come first, or not at all.
+        loop {
+            let (server, peer) = listener.accept().await.unwrap();
+            let read = server.read(&mut [0]).await;
+            if peer == polite.local_addr().unwrap() {
+                assert_eq!(read.unwrap(), 1);
+                break;
+            }
+            assert_eq!(read.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        }
+    });
+}
+
+fn a_reset_in_the_middle_is_an_error_of_both_directions(backend: Backend) {
+    run_on(backend, async {
+        let (client, server) = pair().await;
+        let (reader, writer) = server.into_split();
+        let reading = polyloop::spawn(async move { reader.read_exact(&mut [0; 10]).await });
+        let writing = polyloop::spawn(async move { writer.write_all(&vec![0; 16 << 20]).await });
+        client.write_all(b"half").await.unwrap();
+        polyloop::sleep(Duration::from_millis(5)).await;
+        client.set_linger(Some(Duration::ZERO)).unwrap();
+        drop(client);
+        let expected = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe];
+        let mut kinds = Vec::new();
+        for ended in [reading.await.unwrap(), writing.await.unwrap()] {
+            match ended {
+                // The error goes to the one who comes first; the other sees the end.
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => {}
+                Err(error) => kinds.push(error.kind()),
+                Ok(()) => panic!("it ended well"),
+            }
+        }
+        assert!(kinds.contains(&ErrorKind::ConnectionReset), "{kinds:?}");
+        assert!(kinds.iter().all(|kind| expected.contains(kind)), "{kinds:?}");
+    });
+}
+
+fn closing_ends_a_read_that_waits_in_another_task(backend: Backend) {
+    run_on(backend, async {
+        let (client, server) = pair().await;
+        let server = Rc::new(server);
+        let readers: Vec<_> = (0..3)
+            .map(|_| {
+                let server = Rc::clone(&server);
+                polyloop::spawn(async move { server.read(&mut [0]).await })
+            })
+            .collect();
+        polyloop::yield_now().await;
+        server.shutdown(Shutdown::Both).unwrap();
+        for reader in readers {
+            assert_eq!(reader.await.unwrap().unwrap(), 0);
+        }
+        assert_eq!(server.write(b"x").await.unwrap_err().kind(), ErrorKind::BrokenPipe);
+        assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+    });
+}
+
+fn accepting_without_a_client_would_block(backend: Backend) {
+    run_on(backend, async {
+        let listener = TcpListener::bind(LOCAL).unwrap();
+        assert_eq!(listener.try_accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        listener.readable().await.unwrap();
+        let (_, peer) = listener.try_accept().unwrap();
+        assert_eq!(peer, client.local_addr().unwrap());
+    });
+}
+
+fn a_broken_listener_is_told_apart(backend: Backend) {
+    run_on(backend, async {
+        // A socket that does not listen.
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let listener = TcpListener::from_std(socket.unwrap().into()).unwrap();
+        let error = listener.accept().await.unwrap_err();
+        assert_eq!(accept_failure(&error), AcceptFailure::Listener, "{error}");
+        // A server does not spin over it, but says so.
+        let server = polyloop::net::Server::on(listener);
+        let ended = server.serve(async |_, _| -> io::Result<()> { Ok(()) }).await;
+        assert_eq!(ended.unwrap_err().raw_os_error(), Some(libc::EINVAL));
+    });
+}

@@ -325,15 +325,17 @@ mod os {
     use super::*;
 
     pub(super) fn keepalive(keepalive: Keepalive) -> TcpKeepalive {
-        let mut params = TcpKeepalive::new().with_time(keepalive.idle);
+        let params = TcpKeepalive::new().with_time(keepalive.idle);
         #[cfg(not(target_os = "openbsd"))]
-        if let Some(interval) = keepalive.interval {
-            params = params.with_interval(interval);
-        }
+        let params = match keepalive.interval {
+            Some(interval) => params.with_interval(interval),
+            None => params,
+        };
         #[cfg(not(target_os = "openbsd"))]
-        if let Some(retries) = keepalive.retries {
-            params = params.with_retries(retries);
-        }
+        let params = match keepalive.retries {
+            Some(retries) => params.with_retries(retries),
+            None => params,
+        };
         params
     }
 

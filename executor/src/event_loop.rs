@@ -104,12 +104,14 @@ impl EventLoop {
         })
     }
 
-    /// Runs until `main` is done. The loop must be the thread's current one.
+    /// Gives a new future of `block_on` its number. The loop must be the thread's current one.
+    #[inline]
+    pub(crate) fn begin_main(&self) -> Token {
+        self.tasks.borrow_mut().begin_main()
+    }
+
+    /// Runs until `main` is done, which has been polled once.
     pub(crate) fn run_until(&self, main: &mut PollMain<'_>) -> io::Result<()> {
-        let id = self.tasks.borrow_mut().begin_main();
-        if self.poll_main(id, main) {
-            return Ok(());
-        }
         while !self.run_once(main)? {}
         Ok(())
     }
@@ -143,7 +145,7 @@ impl EventLoop {
                 Next::Stale => {}
                 Next::Main(id) => {
                     drop(tasks);
-                    if self.poll_main(id, main) {
+                    if self.poll_main(id, &mut *main) {
                         return true;
                     }
                     tasks = self.tasks.borrow_mut();
@@ -170,7 +172,9 @@ impl EventLoop {
         false
     }
 
-    fn poll_main(&self, id: Token, main: &mut PollMain<'_>) -> bool {
+    /// Polls the future of `block_on`.
+    #[inline]
+    pub(crate) fn poll_main<R>(&self, id: Token, main: impl FnOnce(&mut Context<'_>) -> R) -> R {
         self.current_task.set(id);
         self.budget.set(OPERATIONS_PER_POLL);
         lend_waker(id, |waker| main(&mut Context::from_waker(waker)))

@@ -132,8 +132,12 @@ fn poll_join(id: Token, cx: &Context<'_>) -> Poll<Join> {
             cx.waker().wake_by_ref();
             return Some(Poll::Pending);
         }
+        let join = event_loop.tasks.borrow().look_up(id);
+        if join != Join::Running {
+            return Some(Poll::Ready(join));
+        }
         // Cloned before the borrow, and what is left of it dropped after: a foreign waker may do
-        // anything.
+        // anything, even end the task.
         let mut waker = Some(clone_of(cx.waker()));
         let join = event_loop.tasks.borrow_mut().join(id, &mut waker);
         drop_of(waker);

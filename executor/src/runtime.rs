@@ -120,6 +120,12 @@ impl Runtime {
         within(&self.event_loop, || {
             // Pinned in here, so that its destructors reach the loop as well.
             let mut future = pin!(future);
+            let id = self.event_loop.begin_main();
+            if let Poll::Ready(output) =
+                self.event_loop.poll_main(id, |cx| future.as_mut().poll(cx))
+            {
+                return Ok(output);
+            }
             let mut output = None;
             self.event_loop.run_until(&mut |cx| match future.as_mut().poll(cx) {
                 Poll::Pending => false,

@@ -205,6 +205,7 @@ impl Tasks {
     }
 
     /// Gives the main future a new number.
+    #[inline]
     pub(crate) fn begin_main(&mut self) -> Token {
         let slot = &mut self.slots[MAIN_SLOT as usize];
         slot.id = slot.id.next_tenant();

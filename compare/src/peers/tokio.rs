@@ -31,7 +31,7 @@ struct Echo {
 impl Echo {
     async fn run(mut self) {
         while let Some(i) = self.far.recv().await {
-            drop(self.back.send(i));
+            let _ = self.back.send(i);
         }
     }
 }

@@ -5,19 +5,26 @@ use std::io;
 use std::os::fd::AsFd;
 
 use polyloop_reactor::Direction;
-use polyloop_reactor::socket::splice;
+use polyloop_reactor::socket::{set_pipe_size, splice};
 use socket2::SockRef;
 
 use crate::Connection;
 
-/// The most that is moved at once: what a pipe holds.
-const PIPE_BYTES: usize = 64 * 1_024;
+/// What the pipe should hold, and so the most that is moved at once.
+///
+/// The most that Linux gives everybody (`fs.pipe-max-size`). Over loopback, half a gibibyte then
+/// takes 0.35 to 0.5 times the processor of a `Copier`; with the usual 64 KiB it takes as much.
+const PIPE_BYTES: usize = 1 << 20;
+
+/// What a pipe holds that was not asked for more.
+const DEFAULT_PIPE_BYTES: usize = 64 * 1_024;
 
 /// Copies from one connection to another inside the kernel, through a pipe.
 ///
-/// It saves the two copies between kernel and program, and costs two descriptors for the pipe. For
-/// small messages a [`Copier`](crate::Copier) is as good; for bulk this takes less of the
-/// processor. Like a `Copier` it can be stopped and gone on with.
+/// It saves the two copies between kernel and program, and costs a second system call for each
+/// move, and two descriptors for the pipe. For messages a [`Copier`](crate::Copier) is better; for
+/// bulk this takes about half of the processor. Like a `Copier` it can be stopped and gone on
+/// with.
 ///
 /// # Platform
 /// Linux. Writing this way to a peer that is gone raises `SIGPIPE`, which programs in Rust ignore
@@ -48,6 +55,7 @@ pub struct Splicer<'a, A, B> {
     from: &'a A,
     to: &'a B,
     pipe: (io::PipeReader, io::PipeWriter),
+    pipe_bytes: usize,
     n_in_pipe: usize,
     n_bytes: u64,
     has_ended: bool,
@@ -62,7 +70,9 @@ impl<'a, A: Connection, B: Connection> Splicer<'a, A, B> {
         let pipe = io::pipe()?;
         SockRef::from(&pipe.0).set_nonblocking(true)?;
         SockRef::from(&pipe.1).set_nonblocking(true)?;
-        Ok(Splicer { from, to, pipe, n_in_pipe: 0, n_bytes: 0, has_ended: false })
+        // Whoever has many large pipes already gets a small one, which works as well.
+        let pipe_bytes = set_pipe_size(pipe.1.as_fd(), PIPE_BYTES).unwrap_or(DEFAULT_PIPE_BYTES);
+        Ok(Splicer { from, to, pipe, pipe_bytes, n_in_pipe: 0, n_bytes: 0, has_ended: false })
     }
 
     /// Copies to the end, and returns the number of bytes that were written since the beginning.
@@ -91,7 +101,8 @@ impl<'a, A: Connection, B: Connection> Splicer<'a, A, B> {
                 return Ok(self.n_bytes);
             }
             // The pipe is empty, so it is the connection that would block.
-            let fill = |from: &A::Io| splice(from.as_fd(), writer.as_fd(), PIPE_BYTES);
+            let pipe_bytes = self.pipe_bytes;
+            let fill = |from: &A::Io| splice(from.as_fd(), writer.as_fd(), pipe_bytes);
             self.n_in_pipe = self.from.fd().async_io(Direction::Read, fill).await?;
             self.has_ended = self.n_in_pipe == 0;
         }

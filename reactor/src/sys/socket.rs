@@ -251,6 +251,26 @@ pub fn splice(from: BorrowedFd<'_>, to: BorrowedFd<'_>, max_bytes: usize) -> io:
     super::cvt::cvt_size(moved)
 }
 
+/// Asks for a pipe that holds `n_bytes`, and returns what it holds.
+///
+/// # Errors
+/// What the system says: beyond `fs.pipe-max-size`, or when a user's pipes hold too much already,
+/// it is `PermissionDenied`, and the pipe stays as it is.
+///
+/// # Platform
+/// Linux.
+///
+/// # References
+/// `F_SETPIPE_SZ` in [fcntl(2)](https://man7.org/linux/man-pages/man2/fcntl.2.html).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub fn set_pipe_size(fd: BorrowedFd<'_>, n_bytes: usize) -> io::Result<usize> {
+    let n_bytes = c_int::try_from(n_bytes).unwrap_or(c_int::MAX);
+    // SAFETY: `fd` is open while it is borrowed, and the call takes a number.
+    let size = cvt(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETPIPE_SZ, n_bytes) })?;
+    // Not negative once `cvt` has let it pass.
+    Ok(size as usize)
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsFd;

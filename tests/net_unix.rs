@@ -20,9 +20,9 @@ use common::{is_alone, open_fds, run_on};
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod linux {
-    use super::an_abstract_name_needs_no_file;
+    use super::{an_abstract_name_needs_no_file, messages_keep_their_borders_and_have_an_end};
 
-    crate::backends!(an_abstract_name_needs_no_file);
+    crate::backends!(an_abstract_name_needs_no_file, messages_keep_their_borders_and_have_an_end,);
 }
 
 backends!(
@@ -527,5 +527,45 @@ fn an_abstract_name_needs_no_file(backend: Backend) {
         sender.send_to(b"x", format!("{name} datagram")).await.unwrap();
         let (_, from) = receiver.recv_from(&mut [0]).await.unwrap();
         assert!(from.as_abstract_name().unwrap().ends_with(b" sender"));
+    });
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn messages_keep_their_borders_and_have_an_end(backend: Backend) {
+    use polyloop::net::{UnixSeqpacket, UnixSeqpacketListener};
+
+    run_on(backend, async {
+        let path = fresh_path();
+        let listener = UnixSeqpacketListener::bind(&path).unwrap();
+        let serving = polyloop::spawn(async move {
+            let server = listener.accept().await.unwrap();
+            let mut buf = [0; 8];
+            loop {
+                let received = server.receive(&mut buf).await.unwrap();
+                if received.n_bytes == 0 {
+                    break;
+                }
+                let answer = if received.is_truncated { &b"cut"[..] } else { b"whole" };
+                server.send(answer).await.unwrap();
+            }
+        });
+        polyloop::yield_now().await;
+        let client = UnixSeqpacket::connect(&path).await.unwrap();
+        let mut buf = [0; 8];
+        for (message, answer) in [(&b"short"[..], &b"whole"[..]), (b"much longer", b"cut")] {
+            client.send(message).await.unwrap();
+            let n = client.recv(&mut buf).await.unwrap();
+            assert_eq!(&buf[..n], answer);
+        }
+        assert_eq!(client.peer_credentials().unwrap().pid, Some(std::process::id() as i32));
+        client.shutdown(Shutdown::Write).unwrap();
+        serving.await.unwrap();
+        assert_eq!(client.recv(&mut buf).await.unwrap(), 0);
+        assert_eq!(client.send(b"x").await.unwrap_err().kind(), ErrorKind::BrokenPipe);
+        assert!(!path.exists());
+
+        let (one, other) = UnixSeqpacket::pair().unwrap();
+        one.send_fds(b"fd", &[one.as_fd()]).await.unwrap();
+        assert_eq!(other.receive_fds(&mut buf, 1).await.unwrap().fds.len(), 1);
     });
 }

@@ -53,3 +53,5 @@ pub use split::{Connection, OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteErro
 pub use tcp::{Incoming, Keepalive, TcpListener, TcpSocket, TcpStream};
 pub use udp::UdpSocket;
 pub use unix::{UnixDatagram, UnixListener, UnixStream};
+#[cfg(not(target_vendor = "apple"))]
+pub use unix::{UnixSeqpacket, UnixSeqpacketListener};

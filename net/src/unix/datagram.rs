@@ -10,9 +10,9 @@ use std::time::Duration;
 use polyloop_executor::sleep;
 use polyloop_reactor::Direction;
 use polyloop_reactor::socket::{NO_SIGNAL, Received, is_out_of_buffers, receive};
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::{SockRef, Type};
 
-use super::listener::SocketFile;
+use super::listener::{SocketFile, bind};
 use super::{address, credentials, passing};
 use crate::AsyncFd;
 use crate::async_fd::into_std;
@@ -67,12 +67,7 @@ impl UnixDatagram {
     /// # References
     /// [unix(7)](https://man7.org/linux/man-pages/man7/unix.7.html).
     pub fn bind(path: impl AsRef<Path>) -> io::Result<UnixDatagram> {
-        let path = path.as_ref();
-        let addr = address(path)?;
-        let socket = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&addr)?;
-        let file = SocketFile::at(path);
+        let (socket, file) = bind(Type::DGRAM, path.as_ref())?;
         Ok(UnixDatagram { fd: AsyncFd::from_nonblocking(socket.into()), file })
     }
 

@@ -16,7 +16,7 @@ use crate::async_fd::into_std;
 use crate::{AsyncFd, accept};
 
 /// The connections that the system keeps waiting to be accepted, cut down to its own limit.
-const BACKLOG: i32 = 4_096;
+pub(super) const BACKLOG: i32 = 4_096;
 
 /// Listens for connections at a path of the file system, or on Linux at an abstract name.
 ///
@@ -58,12 +58,7 @@ impl UnixListener {
     /// # References
     /// [unix(7)](https://man7.org/linux/man-pages/man7/unix.7.html).
     pub fn bind(path: impl AsRef<Path>) -> io::Result<UnixListener> {
-        let path = path.as_ref();
-        let addr = address(path)?;
-        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&addr)?;
-        let file = SocketFile::at(path);
+        let (socket, file) = bind(Type::STREAM, path.as_ref())?;
         socket.listen(BACKLOG)?;
         Ok(UnixListener { fd: AsyncFd::from_nonblocking(socket.into()), file })
     }
@@ -147,6 +142,15 @@ impl AsFd for UnixListener {
     }
 }
 
+/// Binds a new non-blocking socket to `path`.
+pub(super) fn bind(socket_type: Type, path: &Path) -> io::Result<(Socket, Option<SocketFile>)> {
+    let addr = address(path)?;
+    let socket = Socket::new(Domain::UNIX, socket_type, None)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr)?;
+    Ok((socket, SocketFile::at(path)))
+}
+
 fn accept_one(listener: &net::UnixListener) -> io::Result<(UnixStream, SocketAddr)> {
     let (socket, addr) = accept::accept(listener)?;
     Ok((UnixStream::from_nonblocking(socket.into()), to_std(&addr)?))
@@ -175,7 +179,7 @@ pub(super) struct SocketFile {
 
 impl SocketFile {
     /// Finds the file that a socket has just been bound to; none for an abstract name.
-    pub(super) fn at(path: &Path) -> Option<SocketFile> {
+    fn at(path: &Path) -> Option<SocketFile> {
         if path.as_os_str().as_bytes().starts_with(b"\0") {
             return None;
         }

@@ -10,14 +10,21 @@ use std::path::Path;
 
 use socket2::SockAddr;
 
+mod connect;
+
 mod stream;
 
 mod listener;
 
 mod datagram;
 
+#[cfg(not(target_vendor = "apple"))]
+mod seqpacket;
+
 pub use datagram::UnixDatagram;
 pub use listener::UnixListener;
+#[cfg(not(target_vendor = "apple"))]
+pub use seqpacket::{UnixSeqpacket, UnixSeqpacketListener};
 pub use stream::UnixStream;
 
 /// Makes an address of a path, or on Linux of an abstract name.

@@ -5,27 +5,16 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{self, SocketAddr};
 use std::path::Path;
-use std::time::Duration;
 
-use polyloop_executor::sleep;
 use polyloop_reactor::Direction;
-use polyloop_reactor::socket::connect_goes_on;
-use socket2::{Domain, Socket, Type};
+use socket2::Type;
 
-use super::{address, credentials, passing};
+use super::connect::connect;
+use super::{credentials, passing};
 use crate::AsyncFd;
 use crate::async_fd::into_std;
 use crate::byte_stream::{peeking, reading, writing};
 use crate::split::{self, OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
-
-/// How long to wait before a listener whose queue is full is asked again.
-///
-/// Linux tells nobody when a place becomes free, so it has to be tried; a listener that is at work
-/// accepts within a millisecond.
-const FULL_QUEUE_REST: Duration = Duration::from_millis(1);
-
-/// The longest of these waits, each of which is twice the last.
-const FULL_QUEUE_REST_MAX: Duration = Duration::from_millis(64);
 
 /// A connection of bytes within one host.
 ///
@@ -67,33 +56,8 @@ impl UnixStream {
     /// # References
     /// [unix(7)](https://man7.org/linux/man-pages/man7/unix.7.html).
     pub async fn connect(path: impl AsRef<Path>) -> io::Result<UnixStream> {
-        let addr = address(path.as_ref())?;
-        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        socket.set_nonblocking(true)?;
-        let mut rest = FULL_QUEUE_REST;
-        loop {
-            match socket.connect(&addr) {
-                Ok(()) => return Ok(UnixStream::from_nonblocking(socket.into())),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    sleep(rest).await;
-                    rest = FULL_QUEUE_REST_MAX.min(rest * 2);
-                }
-                Err(error) if connect_goes_on(&error) => break,
-                Err(error) => return Err(error),
-            }
-        }
-        let stream = UnixStream::from_nonblocking(socket.into());
-        let decided = |stream: &net::UnixStream| match stream.take_error()? {
-            Some(error) => Err(error),
-            None => match stream.peer_addr() {
-                Err(error) if error.kind() == io::ErrorKind::NotConnected => {
-                    Err(io::ErrorKind::WouldBlock.into())
-                }
-                result => result.map(drop),
-            },
-        };
-        stream.fd.async_io(Direction::Write, decided).await?;
-        Ok(stream)
+        let socket = connect(Type::STREAM, path.as_ref()).await?;
+        Ok(UnixStream::from_nonblocking(socket.into()))
     }
 
     /// Makes two that are connected to each other.

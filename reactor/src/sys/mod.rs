@@ -30,6 +30,13 @@ mod cvt;
 )]
 mod wait;
 
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod slack;
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[path = "os/no_slack.rs"]
+mod slack;
+
 mod table;
 
 pub(crate) mod fork;

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use libc::c_int;
 
+use super::slack::be_punctual;
+
 /// The longest single wait in the kernel: macOS refuses more than 10⁸ s, and a `c_int` of
 /// milliseconds ends at 24.8 days.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
@@ -35,10 +37,13 @@ impl Wait {
         let end = match timeout {
             None => End::Never,
             Some(Duration::ZERO) => End::Now,
-            Some(timeout) => match Instant::now().checked_add(timeout) {
-                Some(deadline) => End::At(deadline),
-                None => End::Never,
-            },
+            Some(timeout) => {
+                be_punctual();
+                match Instant::now().checked_add(timeout) {
+                    Some(deadline) => End::At(deadline),
+                    None => End::Never,
+                }
+            }
         };
         let slice = match end {
             End::Never => None,

@@ -3,17 +3,17 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use polyloop_executor::{Tried, current_loop, note_io, poll_source, release_source, with_reactor};
 use polyloop_reactor::socket::is_pollable;
 use polyloop_reactor::{Backend, Direction, Token, WaiterKey, Watched};
 use socket2::SockRef;
+
+use crate::homes::{Homes, NOWHERE};
 
 /// Makes any pollable descriptor awaitable: a socket, a pipe, an eventfd, a terminal.
 ///
@@ -48,36 +48,7 @@ pub struct AsyncFd<T: AsFd + Send + Sync + 'static> {
 /// What the loops that watch the descriptor own together with the user.
 struct Shared<T> {
     io: T,
-    /// The registration that was used last, or [`NOWHERE`].
-    home: AtomicU64,
-    /// Registrations with other loops, which may have been let go of since.
-    abroad: Mutex<Vec<Token>>,
-}
-
-/// The home of a descriptor that was never registered.
-const NOWHERE: Token = Token::from_raw(u64::MAX);
-
-impl<T> Shared<T> {
-    fn home(&self) -> Token {
-        // Relaxed: it is a hint. A token means something only to the loop that made it, and
-        // that loop wrote it.
-        Token::from_raw(self.home.load(Ordering::Relaxed))
-    }
-
-    fn abroad(&self) -> MutexGuard<'_, Vec<Token>> {
-        // Nothing panics while the lock is held.
-        self.abroad.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Makes `token` the home, and keeps the old one in mind.
-    fn move_home(&self, token: Token) {
-        let mut abroad = self.abroad();
-        let old = Token::from_raw(self.home.swap(token.raw(), Ordering::Relaxed));
-        abroad.retain(|other| other.owner() != token.owner());
-        if old != NOWHERE && old.owner() != token.owner() {
-            abroad.push(old);
-        }
-    }
+    homes: Homes,
 }
 
 impl<T: AsFd> AsFd for Shared<T> {
@@ -88,7 +59,7 @@ impl<T: AsFd> AsFd for Shared<T> {
 
 impl<T: AsFd + Send + Sync> Watched for Shared<T> {
     fn is_home(&self, token: Token) -> bool {
-        self.home() == token
+        self.homes.latest() == token
     }
 }
 
@@ -117,8 +88,7 @@ impl<T: AsFd + Send + Sync + 'static> AsyncFd<T> {
     ///
     /// One that is not would block the loop.
     pub fn from_nonblocking(io: T) -> AsyncFd<T> {
-        let home = AtomicU64::new(NOWHERE.raw());
-        AsyncFd { shared: Arc::new(Shared { io, home, abroad: Mutex::default() }) }
+        AsyncFd { shared: Arc::new(Shared { io, homes: Homes::new() }) }
     }
 
     /// Lends what is watched.
@@ -186,7 +156,7 @@ impl<T: AsFd + Send + Sync + 'static> AsyncFd<T> {
         direction: Direction,
         mut operation: impl FnMut(&T) -> io::Result<R>,
     ) -> io::Result<R> {
-        let home = self.shared.home();
+        let home = self.shared.homes.latest();
         loop {
             let result = operation(&self.shared.io);
             let kind = result.as_ref().err().map(io::Error::kind);
@@ -201,7 +171,7 @@ impl<T: AsFd + Send + Sync + 'static> AsyncFd<T> {
     /// Notes that a read or write of a byte stream moved less than it was asked to, so that the
     /// next one need not be tried before the descriptor is ready again.
     pub(crate) fn note_short(&self, direction: Direction) {
-        let home = self.shared.home();
+        let home = self.shared.homes.latest();
         // Outside a loop there is no readiness to forget.
         let _ = with_reactor(|reactor| reactor.note_short(home, direction));
     }
@@ -209,15 +179,14 @@ impl<T: AsFd + Send + Sync + 'static> AsyncFd<T> {
     /// Looks for an earlier registration with the running loop, and makes it the home.
     #[cold]
     fn come_home(&self) -> io::Result<bool> {
-        if self.shared.home() == NOWHERE {
+        if self.shared.homes.latest() == NOWHERE {
             return Ok(false);
         }
-        let here = current_loop();
-        let known = self.shared.abroad().iter().copied().find(|t| Some(t.owner()) == here);
-        let Some(token) = known else { return Ok(false) };
+        let Some(here) = current_loop() else { return Ok(false) };
+        let Some(token) = self.shared.homes.abroad(here) else { return Ok(false) };
         let is_registered = with_reactor(|reactor| reactor.contains(token))?;
         if is_registered {
-            self.shared.move_home(token);
+            self.shared.homes.move_to(token);
         }
         Ok(is_registered)
     }
@@ -235,20 +204,16 @@ impl<T: AsFd + Send + Sync + 'static> AsyncFd<T> {
             Err(clearer) => clearer,
             Ok(()) => error,
         })?;
-        self.shared.move_home(token);
+        self.shared.homes.move_to(token);
         Ok(token)
     }
 
     /// Lets go of every loop.
     fn release(&self) {
-        let home = self.shared.home();
-        if home == NOWHERE {
-            return;
-        }
-        self.shared.home.store(NOWHERE.raw(), Ordering::Relaxed);
-        let abroad = mem::take(&mut *self.shared.abroad());
-        for token in abroad.into_iter().chain([home]) {
-            release_source(token);
+        if self.shared.homes.latest() != NOWHERE {
+            for token in self.shared.homes.take() {
+                release_source(token);
+            }
         }
     }
 }
@@ -342,7 +307,7 @@ impl<'a, T: AsFd + Send + Sync + 'static> Waiter<'a, T> {
     /// descriptor.
     fn poll_home(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         loop {
-            let home = self.fd.shared.home();
+            let home = self.fd.shared.homes.latest();
             let mut key = self.place.filter(|(token, _)| *token == home).map(|(_, key)| key);
             let polled = poll_source(home, self.direction, &mut key, cx);
             self.place = key.map(|key| (home, key));

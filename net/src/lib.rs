@@ -10,6 +10,8 @@
 
 mod async_fd;
 
+mod homes;
+
 mod byte_stream;
 
 mod split;

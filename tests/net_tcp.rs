@@ -79,9 +79,17 @@ async fn poll_once<F: Future>(future: F) -> Option<F::Output> {
     .await
 }
 
-/// An address where nobody listens.
-fn refused() -> SocketAddr {
-    TcpListener::bind(LOCAL).unwrap().local_addr().unwrap()
+/// An address where nobody listens, nor will while this lives.
+struct Refused {
+    addr: SocketAddr,
+    _socket: TcpSocket,
+}
+
+impl Refused {
+    fn new() -> Refused {
+        let socket = TcpSocket::v4().unwrap().bind(LOCAL).unwrap();
+        Refused { addr: socket.local_addr().unwrap(), _socket: socket }
+    }
 }
 
 /// An address that does not answer: the queue of its listener is full.
@@ -365,7 +373,7 @@ fn connecting_ends_with_its_time(backend: Backend) {
         let listener = TcpListener::bind(LOCAL).unwrap();
         let limit = Duration::from_secs(30);
         TcpStream::connect_timeout(listener.local_addr().unwrap(), limit).await.unwrap();
-        let error = TcpStream::connect_timeout(refused(), limit).await.unwrap_err();
+        let error = TcpStream::connect_timeout(Refused::new().addr, limit).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     });
 }
@@ -373,7 +381,8 @@ fn connecting_ends_with_its_time(backend: Backend) {
 fn a_refused_address_gives_way_to_the_next_at_once(backend: Backend) {
     run_on(backend, async {
         let listener = TcpListener::bind(LOCAL).unwrap();
-        let mut addrs = vec![refused(); 40];
+        let refused = Refused::new();
+        let mut addrs = vec![refused.addr; 40];
         addrs.push(listener.local_addr().unwrap());
         let began = Instant::now();
         let client = TcpStream::connect(addrs).await.unwrap();
@@ -398,7 +407,8 @@ fn a_black_hole_gives_way_to_the_next_after_a_head_start(backend: Backend) {
 
         // A hole between the refused ones costs one head start and no more.
         let began = Instant::now();
-        let addrs = [refused(), hole.addr, refused(), good];
+        let refused = [Refused::new(), Refused::new()];
+        let addrs = [refused[0].addr, hole.addr, refused[1].addr, good];
         let client = TcpStream::connect(&addrs[..]).await.unwrap();
         assert_eq!(client.peer_addr().unwrap(), good);
         assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
@@ -412,7 +422,8 @@ fn a_black_hole_gives_way_to_the_next_after_a_head_start(backend: Backend) {
 
 fn addresses_that_all_fail_are_all_named(backend: Backend) {
     run_on(backend, async {
-        let addrs = [refused(), refused(), refused()];
+        let refused = [(); 3].map(|()| Refused::new());
+        let addrs = refused.each_ref().map(|refused| refused.addr);
         let error = TcpStream::connect(addrs).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
         for addr in addrs {

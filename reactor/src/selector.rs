@@ -29,8 +29,8 @@ use crate::{Events, Interest, Mode, Notifier, Token, sys};
 /// - **Fork.** In a child process every call on the parent's selector is an error.
 ///
 /// # Platform
-/// On Linux a thread that waits for a deadline sets its timer slack to the least (1 ns instead of
-/// 50 µs), which threads that it starts inherit.
+/// On Linux a thread that waits for a deadline lowers its timer slack (to 10 µs, from the usual
+/// 50), which threads that it starts inherit.
 ///
 /// # Implementation notes
 /// Implement it to bring a selector of your own; [`Notifier::from_fn`] and [`WakeFd`] are the

@@ -100,8 +100,29 @@ struct State {
     n_threads: usize,
     /// Threads that wait for a question, and those that were started for one and are on the way.
     n_free: usize,
+    /// When the queue is as long as this, questions that were taken back are swept out of it.
+    sweep_at: usize,
     /// The process that the threads are of: a forked child has none of them.
     pid: u32,
+}
+
+/// The length at which a queue is worth sweeping.
+const SWEEP_AT_LEAST: usize = 64;
+
+impl State {
+    const fn new(pid: u32) -> State {
+        let queue = VecDeque::new();
+        State { queue, n_threads: 0, n_free: 0, sweep_at: SWEEP_AT_LEAST, pid }
+    }
+
+    /// Forgets questions that nobody waits for any more, now and then, so that a queue that does
+    /// not move does not grow with them.
+    fn sweep(&mut self) {
+        if self.queue.len() >= self.sweep_at {
+            self.queue.retain(|question| !matches!(*question.lock(), Progress::Over));
+            self.sweep_at = SWEEP_AT_LEAST.max(2 * self.queue.len());
+        }
+    }
 }
 
 /// One name that somebody wants to know about.
@@ -173,8 +194,7 @@ impl Drop for Lookup {
 
 impl Resolver {
     const fn new(max_threads: usize) -> Resolver {
-        let state = State { queue: VecDeque::new(), n_threads: 0, n_free: 0, pid: 0 };
-        Resolver { max_threads, state: Mutex::new(state), work: Condvar::new() }
+        Resolver { max_threads, state: Mutex::new(State::new(0)), work: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -186,8 +206,9 @@ impl Resolver {
     fn queue(&'static self, question: Arc<Question>) -> io::Result<()> {
         let mut state = self.lock();
         if state.pid != process::id() {
-            *state = State { queue: VecDeque::new(), n_threads: 0, n_free: 0, pid: process::id() };
+            *state = State::new(process::id());
         }
+        state.sweep();
         state.queue.push_back(question);
         if state.queue.len() <= state.n_free || state.n_threads == self.max_threads {
             self.work.notify_one();
@@ -313,6 +334,31 @@ mod tests {
         })
         .unwrap();
         assert_eq!(N_ASKED.load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
+    fn lookups_that_were_given_up_do_not_fill_the_queue() {
+        static ONE: Resolver = Resolver::new(1);
+        let (release, hold) = mpsc::channel::<()>();
+        polyloop_executor::run(async move {
+            let first = Lookup::begin(&ONE, move || {
+                let _ = hold.recv();
+                Ok(Vec::new())
+            });
+            let first = first.unwrap();
+            let kept: Vec<_> =
+                (0..10).map(|_| Lookup::begin(&ONE, || Ok(Vec::new())).unwrap()).collect();
+            for _ in 0..10_000 {
+                drop(Lookup::begin(&ONE, || panic!("nobody asks this")).unwrap());
+            }
+            assert!(ONE.lock().queue.len() <= SWEEP_AT_LEAST, "{}", ONE.lock().queue.len());
+            drop(release);
+            first.await.unwrap();
+            for lookup in kept {
+                lookup.await.unwrap();
+            }
+        })
+        .unwrap();
     }
 
     #[test]

@@ -135,7 +135,7 @@ async fn load(arguments: &Arguments, backend: Backend) -> io::Result<()> {
         })
         .collect();
     if io::stderr().is_terminal() {
-        drop(polyloop::spawn(show_progress(Rc::clone(&run), started)));
+        polyloop::spawn(show_progress(Rc::clone(&run), started));
     }
     for client in clients {
         client.await??;

@@ -120,7 +120,7 @@ async fn accept(listener: TcpListener, server: Rc<Server>) {
         match listener.accept().await {
             Ok((stream, _)) => {
                 complained = false;
-                drop(polyloop::spawn(attend(stream, Rc::clone(&server))));
+                polyloop::spawn(attend(stream, Rc::clone(&server)));
             }
             Err(error) => {
                 // Once for each series, or a full table of descriptors would fill the log too.

@@ -27,6 +27,7 @@
 //! - [`gather`], [`wait`], [`as_completed`], [`race`], [`JoinSet`]: many at once. [`scope`]: children
 //!   that end before their parent does. [`CancellationToken`]: asking them to.
 //! - [`call_soon`], [`call_later`], [`call_at`]: plain functions for the loop to call.
+//! - [`channel`]: from task to task, between threads or within one.
 //! - [`sleep`], [`timeout`], [`interval`] and the rest of [`time`].
 //! - [`net`]: sockets that await. [`signal`]: signals as futures.
 //! - [`reactor`]: the selectors, usable by themselves. [`executor`]: everything above, and the
@@ -37,6 +38,7 @@ pub use polyloop_executor as executor;
 pub use polyloop_net as net;
 pub use polyloop_reactor as reactor;
 
+pub use polyloop_executor::channel;
 pub use polyloop_executor::{
     AsCompleted, Builder, CallHandle, CancellationToken, Either, Elapsed, Failure, FairRace,
     FirstFailure, GroupError, Handle, Interval, JoinError, JoinHandle, JoinSet, Metrics,

@@ -50,7 +50,7 @@ fn start_server() -> (SocketAddr, JoinHandle<io::Result<()>>) {
     let server = polyloop::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await?;
-            drop(polyloop::spawn(echo(stream)));
+            polyloop::spawn(echo(stream));
         }
     });
     (addr, server)

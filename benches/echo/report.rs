@@ -3,10 +3,10 @@
 use std::io::{self, BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::load::{Clients, Load};
-use crate::served::SERVERS;
+use crate::served::{ANSWERERS, SERVERS};
 
 const LOADS: &[(&str, Load)] = &[
     ("1 × 64 B", Load { n_connections: 1, n_bytes: 64, n_in_flight: 1 }),
@@ -70,6 +70,22 @@ impl Server {
         Ok(total)
     }
 
+    /// Returns round trips a second, and the share of a processor that they took.
+    fn measure_answers(&mut self, duration: Duration) -> io::Result<(f64, f64)> {
+        let (before, begin) = (self.cpu_ns()?, Instant::now());
+        let n_messages = self.clients.talk(duration)?;
+        let seconds = begin.elapsed().as_secs_f64();
+        let cpu = (self.cpu_ns()? - before) as f64 / 1e9;
+        Ok((n_messages as f64 / seconds, cpu / seconds))
+    }
+
+    /// Returns the share of a processor that the server takes while nobody says anything.
+    fn measure_idle(&self, duration: Duration) -> io::Result<f64> {
+        let before = self.cpu_ns()?;
+        std::thread::sleep(duration);
+        Ok((self.cpu_ns()? - before) as f64 / duration.as_nanos() as f64)
+    }
+
     /// Returns the server's processor time for one message, in nanoseconds.
     fn measure(&mut self, duration: Duration) -> io::Result<f64> {
         let before = self.cpu_ns()?;
@@ -129,6 +145,31 @@ pub(crate) fn compare(options: &Options) -> io::Result<()> {
             })
             .collect();
         println!("| {name} | {} |", cells.join(" | "));
+    }
+    compare_answers(options)
+}
+
+/// Measures how fast one client is answered, and what the server takes for it.
+fn compare_answers(options: &Options) -> io::Result<()> {
+    let load = Load { n_connections: 1, n_bytes: 64, n_in_flight: 1 };
+    println!("\none client, median of {} rounds\n", options.rounds);
+    println!("| server | round trips a second | of a processor | idle: of a processor |");
+    println!("|---|---|---|---|");
+    let mut servers = Vec::new();
+    for name in ANSWERERS {
+        servers.push((name, Server::start(name, load)?, Vec::new(), Vec::new(), Vec::new()));
+    }
+    for _ in 0..options.rounds {
+        for (_, server, rates, shares, idle) in &mut servers {
+            let (rate, share) = server.measure_answers(options.duration)?;
+            rates.push(rate);
+            shares.push(share);
+            idle.push(server.measure_idle(options.duration)?);
+        }
+    }
+    for (name, _, rates, shares, idle) in &mut servers {
+        let [rate, share, idle] = [rates, shares, idle].map(|f| median(f).unwrap_or(f64::NAN));
+        println!("| {name} | {rate:.0} | {share:.2} | {idle:.4} |");
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::io;
 use std::net;
 use std::rc::Rc;
+use std::time::Duration;
 
 use polyloop::net::{TcpListener, TcpStream};
 use polyloop::{Backend, Runtime};
@@ -14,12 +15,22 @@ use crate::bare;
 pub(crate) const SERVERS: &[&str] =
     &["bare edge", "bare level", "polyloop epoll", "polyloop poll", "polyloop select"];
 
+/// The servers that answer one client at a time: how fast is waking up?
+pub(crate) const ANSWERERS: &[&str] = &["bare edge", "polyloop epoll", "polyloop spin"];
+
+/// How long the spinning server looks before it sleeps: longer than a client takes to answer.
+const SPIN: Duration = Duration::from_micros(100);
+
 /// Is a server, until it is killed. Its first line says where it listens.
 pub(crate) fn serve(name: &str) -> io::Result<()> {
     let listener = crate::listener()?;
     println!("{}", listener.local_addr()?);
     match name.split_once(' ') {
         Some(("bare", mode)) => bare::serve(listener, mode == "edge"),
+        Some(("polyloop", "spin")) => {
+            let runtime = Runtime::builder().spin(SPIN).build()?;
+            runtime.block_on(accept(listener))?
+        }
         Some(("polyloop", backend)) => {
             let backend: Backend = backend.parse().map_err(io::Error::other)?;
             Runtime::builder().backend(backend).build()?.block_on(accept(listener))?
@@ -34,7 +45,7 @@ async fn accept(listener: net::TcpListener) -> io::Result<()> {
     let buffer = Rc::new(RefCell::new(vec![0; bare::BUFFER_BYTES]));
     loop {
         let (stream, _) = listener.accept().await?;
-        drop(polyloop::spawn(echo(stream, Rc::clone(&buffer))));
+        polyloop::spawn(echo(stream, Rc::clone(&buffer)));
     }
 }
 

@@ -43,7 +43,6 @@ use crate::waker::{clone_of, current, drop_of};
 /// assert_eq!(task.await.unwrap(), 42);
 /// # }).unwrap();
 /// ```
-#[must_use = "dropping a join handle detaches its task; write `drop(…)` to say that it is meant"]
 pub struct JoinHandle<T> {
     repr: Repr<T>,
 }

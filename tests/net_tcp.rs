@@ -639,11 +639,6 @@ fn a_broken_listener_is_told_apart(backend: Backend) {
 }
 
 fn urgent_data_does_not_stop_the_reader(backend: Backend) {
-    if backend == Backend::Epoll {
-        // The reactor does not watch for urgent data yet, takes the short read before it for the
-        // last, and waits for an edge that does not come.
-        return;
-    }
     run_on(backend, async {
         let (client, server) = pair().await;
         // Registered, so that readiness is remembered.

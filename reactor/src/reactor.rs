@@ -121,6 +121,11 @@ impl Reactor {
         let mut source = Source::new(token, io);
         if self.mode == Mode::Edge {
             source.armed = Interest::READABLE | Interest::WRITABLE;
+            if self.backend() == Backend::Epoll {
+                // A read stops short before urgent data, which is no proof that nothing is left;
+                // the edge of the urgent data makes it go on.
+                source.armed |= Interest::PRIORITY;
+            }
             self.selector.register(source.io.as_fd(), token, source.armed, Mode::Edge)?;
         }
         self.next_generation = self.next_generation.wrapping_add(1);

@@ -45,8 +45,8 @@ pub(crate) struct Source {
     pub(crate) io: Arc<dyn Watched>,
     /// What the selector watches for at present.
     pub(crate) armed: Interest,
-    /// Set once an error or a hang-up was told: from then on a short read proves nothing, since
-    /// the end of the stream may be waiting behind it without another edge.
+    /// Set once an error, a hang-up or urgent data was told: from then on a short read proves
+    /// nothing, since the end of the stream may be waiting behind it without another edge.
     pub(crate) hung_up: bool,
     sides: [Side; 2],
 }

@@ -135,7 +135,7 @@ impl Reactor {
 
     /// Stops watching a source, and hands it out to be dropped outside the borrow.
     ///
-    /// Whoever still waits on it should be woken, to find out: [`Released::wake_into`].
+    /// Whoever still waits on it is not woken: it is released by its owner, whom they borrow from.
     pub fn release(&mut self, token: Token) -> Option<Released> {
         self.source(token)?;
         let source = self.sources.remove(token.slot() as usize);
@@ -320,16 +320,7 @@ fn unknown_source() -> io::Error {
 /// Holds a source that is no longer watched, until it can be dropped.
 #[derive(Debug)]
 #[must_use = "drop it when no borrow of the reactor is alive"]
-pub struct Released(Source);
-
-impl Released {
-    /// Adds those who still wait on it to `collected`.
-    pub fn wake_into(&mut self, collected: &mut Collected) {
-        for direction in Direction::BOTH {
-            self.0.waiters_mut(direction).take_into(&mut collected.wakers);
-        }
-    }
-}
+pub struct Released(#[expect(dead_code, reason = "held only to be dropped")] Source);
 
 /// Gathers in one turn what may only be done after it: wakers to wake, sources to drop.
 ///

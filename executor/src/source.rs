@@ -7,7 +7,7 @@ use polyloop_reactor::{Direction, Reactor, Token, WaiterKey};
 
 use crate::mailbox::{self, Mail};
 use crate::poll_proceed;
-use crate::waker::current;
+use crate::waker::{clone_of, current};
 
 /// Calls `f` with the reactor of the loop that runs on this thread.
 ///
@@ -52,7 +52,7 @@ pub fn poll_source(
     }
     // Cloned before the reactor is borrowed, and what is left of it dropped after: it may be
     // foreign.
-    let mut waker = Some(cx.waker().clone());
+    let mut waker = Some(clone_of(cx.waker()));
     *key = Some(with_reactor(|reactor| reactor.wait(token, direction, *key, &mut waker))??);
     Poll::Pending
 }

@@ -210,6 +210,19 @@ impl Reactor {
         self.source_mut(token)?.waiters_mut(direction).remove(key)
     }
 
+    /// Lists whoever waits: for which descriptor, in which direction, and the waker that they left.
+    ///
+    /// O(sources), for those who want to see what a loop is waiting for.
+    pub fn waiters(&self) -> impl Iterator<Item = (BorrowedFd<'_>, Direction, &Waker)> {
+        let sides = |source| Direction::BOTH.map(|direction: Direction| (source, direction));
+        self.sources.iter().flat_map(move |(_, source): (usize, &Source)| sides(source)).flat_map(
+            |(source, direction)| {
+                let wakers = source.waiters(direction).iter();
+                wakers.map(move |waker| (source.io.as_fd(), direction, waker))
+            },
+        )
+    }
+
     /// Waits up to `timeout` for a source to be ready, and collects whoever waits on it.
     ///
     /// `None` waits for ever, zero only looks. The caller ends its borrow of the reactor and then

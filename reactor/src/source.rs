@@ -123,6 +123,10 @@ impl Waiters {
         usize::from(self.first.is_some()) + self.rest.len()
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Waker> {
+        self.first.iter().chain(&self.rest).map(|(_, waker)| waker)
+    }
+
     /// Puts `waker` in the place that `key` names, or at the end under a new key, and leaves what
     /// it replaces in its stead.
     pub(crate) fn put(&mut self, key: Option<WaiterKey>, waker: &mut Option<Waker>) -> WaiterKey {

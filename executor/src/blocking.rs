@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::JoinHandle;
 use crate::packet::{Packet, Sender};
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard, spawn_thread, wait_at_most, wait_idle};
-use crate::task::quietly;
+use crate::stage::quietly;
 use crate::waker::current;
 
 /// The most blocking threads of a loop, unless the builder says otherwise.

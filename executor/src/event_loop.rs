@@ -18,7 +18,7 @@ use crate::free_list::trim;
 use crate::mailbox::{self, Mail, Mailbox};
 use crate::metrics::Metrics;
 use crate::spin::Spin;
-use crate::task::quietly;
+use crate::stage::quietly;
 use crate::tasks::{LeftOver, MAIN_SLOT, Next, Tasks};
 use crate::timer_heap::{TimerHeap, TimerKey};
 use crate::waker::{id_of, into_id, lend_waker};

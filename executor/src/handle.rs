@@ -8,7 +8,7 @@ use std::task::{Poll, ready};
 use crate::mailbox::{self, Mail};
 use crate::packet::Packet;
 use crate::sync::Arc;
-use crate::task::quietly;
+use crate::stage::quietly;
 use crate::waker::current;
 use crate::{JoinError, JoinHandle};
 

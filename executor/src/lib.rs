@@ -24,7 +24,7 @@ mod runtime;
 
 mod tasks;
 
-mod task;
+mod stage;
 
 #[allow(unsafe_code)]
 mod waker;

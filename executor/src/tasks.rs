@@ -12,7 +12,7 @@ use std::task::Waker;
 use polyloop_reactor::Token;
 
 use crate::free_list::FreeList;
-use crate::task::{TaskBox, new_task};
+use crate::stage::{TaskBox, new_task};
 use crate::waker::into_id;
 
 /// The slot of the future that `block_on` polls itself. It never holds a box.

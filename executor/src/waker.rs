@@ -16,7 +16,7 @@ use polyloop_reactor::Token;
 
 use crate::event_loop::EventLoop;
 use crate::mailbox;
-use crate::task::Stage;
+use crate::stage::Stage;
 
 thread_local! {
     /// The loop that runs on this thread, or null.

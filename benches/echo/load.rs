@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use polyloop::reactor::{Events, Interest, Mode, Selector, Token, default_selector};
 
 /// What the clients do.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Load {
     pub(crate) n_connections: usize,
     pub(crate) n_bytes: usize,
@@ -60,7 +60,8 @@ impl Clients {
         while n_talking > 0 {
             self.selector.select(&mut events, Some(Duration::from_secs(10)))?;
             if events.is_empty() {
-                return Err(io::Error::other("the server has stopped answering"));
+                let error = format!("the server has stopped answering {n_talking} connections");
+                return Err(io::Error::new(io::ErrorKind::TimedOut, error));
             }
             let is_over = Instant::now() >= deadline;
             for event in &events {
@@ -98,6 +99,30 @@ fn send(stream: &mut TcpStream, batch: &[u8]) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Opens connections for one message each, for `duration`; returns their number.
+///
+/// They come in crowds, so that the server has something to do while this side is busy.
+pub(crate) fn come_and_go(addr: SocketAddr, duration: Duration) -> io::Result<u64> {
+    const CROWD: usize = 32;
+    let message = [7; 64];
+    let mut buffer = [0; 64];
+    let mut crowd = Vec::with_capacity(CROWD);
+    let deadline = Instant::now() + duration;
+    let mut n_connections = 0;
+    while Instant::now() < deadline {
+        for _ in 0..CROWD {
+            let mut stream = TcpStream::connect(addr)?;
+            stream.write_all(&message)?;
+            crowd.push(stream);
+        }
+        for mut stream in crowd.drain(..) {
+            stream.read_exact(&mut buffer)?;
+        }
+        n_connections += CROWD as u64;
+    }
+    Ok(n_connections)
 }
 
 /// Sets the congestion control that does not distort a loopback.

@@ -6,17 +6,22 @@
 //! time does not, much. Both sides use the congestion control *reno*: some machines' default, bbr,
 //! cuts a loopback echo to a third after a second.
 //!
-//! `cargo bench --bench echo -- [--rounds N] [--seconds S]` changes how long it takes.
+//! `cargo bench --bench echo -- [--rounds N] [--seconds S] [--row WORDS]` changes how long it
+//! takes. Ten thousand connections need as many descriptors in both processes (`ulimit -n`).
 
+mod answers;
 mod bare;
 mod load;
+mod ours;
 mod report;
 mod served;
+mod server;
 
 use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use report::Options;
+use report::{Candidates, Options, ROWS};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
@@ -24,7 +29,7 @@ fn main() -> ExitCode {
         Some("serve") => served::serve(arguments.get(1).map_or("", String::as_str)),
         // What `cargo test --benches` passes.
         Some("--test") => Ok(()),
-        _ => Options::parse(&arguments).and_then(|options| report::compare(&options)),
+        _ => compare(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -35,14 +40,32 @@ fn main() -> ExitCode {
     }
 }
 
-/// Makes the listener that every candidate is given.
-fn listener() -> io::Result<std::net::TcpListener> {
-    use socket2::{Domain, Socket, Type};
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    // Accepted connections inherit it.
-    load::set_reno(&socket);
-    let addr: std::net::SocketAddr = ([127, 0, 0, 1], 0).into();
-    socket.bind(&addr.into())?;
-    socket.listen(4_096)?;
-    Ok(socket.into())
+fn compare(arguments: &[String]) -> io::Result<()> {
+    let mut options = Options { rounds: 5, duration: Duration::from_secs(1) };
+    let mut words = "";
+    for pair in arguments.chunks(2) {
+        match pair {
+            [name, value] if name == "--rounds" => {
+                options.rounds = value.parse().map_err(io::Error::other)?;
+            }
+            [name, value] if name == "--seconds" => {
+                let seconds = value.parse().map_err(io::Error::other)?;
+                options.duration = Duration::from_secs_f64(seconds);
+            }
+            [name, value] if name == "--row" => words = value,
+            other => return Err(io::Error::other(format!("unknown arguments: {other:?}"))),
+        }
+    }
+    let candidates = Candidates {
+        names: served::SERVERS,
+        n_yardsticks: 1,
+        start: served::start,
+        has_row: served::has_row,
+    };
+    let rows: Vec<_> = ROWS.iter().filter(|(title, _)| title.contains(words)).copied().collect();
+    report::compare(&options, &candidates, &rows)?;
+    if words.is_empty() {
+        answers::compare(&options)?;
+    }
+    Ok(())
 }

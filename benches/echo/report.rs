@@ -1,187 +1,193 @@
 //! Rounds, medians and the table.
 
-use std::io::{self, BufRead, BufReader};
-use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::io;
 use std::time::{Duration, Instant};
 
-use crate::load::{Clients, Load};
-use crate::served::{ANSWERERS, SERVERS};
-
-const LOADS: &[(&str, Load)] = &[
-    ("1 × 64 B", Load { n_connections: 1, n_bytes: 64, n_in_flight: 1 }),
-    ("50 × 64 B", Load { n_connections: 50, n_bytes: 64, n_in_flight: 1 }),
-    ("1,000 × 64 B", Load { n_connections: 1_000, n_bytes: 64, n_in_flight: 1 }),
-    ("50 × 16 KiB", Load { n_connections: 50, n_bytes: 16 * 1024, n_in_flight: 1 }),
-    ("50 × 64 B, 16 in flight", Load { n_connections: 50, n_bytes: 64, n_in_flight: 16 }),
-];
+use super::load::{Clients, Load, come_and_go};
+use super::server::{Server, pin_to_second_core};
 
 /// How long to measure.
 pub(crate) struct Options {
-    rounds: usize,
-    duration: Duration,
+    pub(crate) rounds: usize,
+    pub(crate) duration: Duration,
 }
 
-impl Options {
-    pub(crate) fn parse(arguments: &[String]) -> io::Result<Options> {
-        let mut options = Options { rounds: 5, duration: Duration::from_secs(1) };
-        for pair in arguments.chunks(2) {
-            match pair {
-                [name, value] if name == "--rounds" => {
-                    options.rounds = value.parse().map_err(io::Error::other)?;
-                }
-                [name, value] if name == "--seconds" => {
-                    let seconds = value.parse().map_err(io::Error::other)?;
-                    options.duration = Duration::from_secs_f64(seconds);
-                }
-                other => return Err(io::Error::other(format!("unknown arguments: {other:?}"))),
-            }
+/// What is compared.
+pub(crate) struct Candidates<'a> {
+    /// The first ones are what ratios refer to.
+    pub(crate) names: &'a [&'a str],
+    pub(crate) n_yardsticks: usize,
+    pub(crate) start: fn(&str) -> io::Result<Server>,
+    /// Reports whether a candidate is measured in a row.
+    pub(crate) has_row: fn(&str, Row) -> bool,
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Row {
+    /// The server's processor time for a message.
+    Messages(Load),
+    /// Round trips a second with one client.
+    Answers,
+    /// Connections a second, each for one message.
+    ComeAndGo,
+    /// The server's processor time for such a connection.
+    ComeAndGoCpu,
+    /// The bytes of the server that one of many idle connections keeps in memory.
+    Idle,
+}
+
+/// All rows, in their order.
+pub(crate) const ROWS: &[(&str, Row)] = &[
+    ("1 × 64 B, µs a message", Row::Messages(load(1, 64, 1))),
+    ("50 × 64 B, µs a message", Row::Messages(load(50, 64, 1))),
+    ("1,000 × 64 B, µs a message", Row::Messages(load(1_000, 64, 1))),
+    ("50 × 16 KiB, µs a message", Row::Messages(load(50, 16 * 1024, 1))),
+    ("50 × 64 B, 16 in flight, µs a message", Row::Messages(load(50, 64, 16))),
+    ("one client, round trips a second", Row::Answers),
+    ("short connections a second", Row::ComeAndGo),
+    ("short connections, µs each", Row::ComeAndGoCpu),
+    ("10,000 idle connections, bytes each", Row::Idle),
+];
+
+const fn load(n_connections: usize, n_bytes: usize, n_in_flight: usize) -> Load {
+    Load { n_connections, n_bytes, n_in_flight }
+}
+
+impl Row {
+    /// The connections that stay open.
+    pub(crate) fn load(self) -> Load {
+        match self {
+            Row::Messages(load) => load,
+            Row::Answers => load(1, 64, 1),
+            Row::ComeAndGo | Row::ComeAndGoCpu => load(0, 64, 1),
+            Row::Idle => load(10_000, 64, 1),
         }
-        Ok(options)
+    }
+
+    /// What the median of the rounds is printed as.
+    fn show(self, figure: f64) -> String {
+        match self {
+            Row::Messages(_) | Row::ComeAndGoCpu => format!("{:.2}", figure / 1_000.0),
+            Row::Answers | Row::ComeAndGo | Row::Idle => format!("{figure:.0}"),
+        }
     }
 }
 
-/// A server in a process of its own, on the first core.
-struct Server {
-    child: Child,
+/// A server and its clients.
+struct Candidate {
+    name: String,
+    server: Server,
     clients: Clients,
+    /// One of each round.
+    figures: Vec<f64>,
 }
 
-impl Server {
-    fn start(name: &str, load: Load) -> io::Result<Server> {
-        let program = std::env::current_exe()?;
-        let mut command = Command::new("taskset");
-        command.args(["-c", "0"]).arg(program).args(["serve", name]).stdout(Stdio::piped());
-        let mut child = command.spawn()?;
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("stdout is piped")).read_line(&mut line)?;
-        let addr: SocketAddr = line.trim().parse().map_err(io::Error::other)?;
-        Ok(Server { child, clients: Clients::connect(addr, load)? })
-    }
-
-    /// Returns the processor time of all threads so far, from the kernel's accounting.
-    fn cpu_ns(&self) -> io::Result<u64> {
-        let mut total = 0;
-        for task in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
-            let stat = std::fs::read_to_string(task?.path().join("schedstat"))?;
-            let running = stat.split(' ').next().unwrap_or_default();
-            total += running.parse::<u64>().map_err(io::Error::other)?;
+impl Candidate {
+    fn start(candidates: &Candidates<'_>, name: &str, row: Row) -> io::Result<Candidate> {
+        let server = (candidates.start)(name)?;
+        let mut load = row.load();
+        if row == Row::Idle {
+            // They connect when they are measured.
+            load.n_connections = 0;
         }
-        Ok(total)
+        let clients = Clients::connect(server.addr, load)?;
+        Ok(Candidate { name: name.to_owned(), server, clients, figures: Vec::new() })
     }
 
-    /// Returns round trips a second, and the share of a processor that they took.
-    fn measure_answers(&mut self, duration: Duration) -> io::Result<(f64, f64)> {
-        let (before, begin) = (self.cpu_ns()?, Instant::now());
-        let n_messages = self.clients.talk(duration)?;
-        let seconds = begin.elapsed().as_secs_f64();
-        let cpu = (self.cpu_ns()? - before) as f64 / 1e9;
-        Ok((n_messages as f64 / seconds, cpu / seconds))
-    }
-
-    /// Returns the share of a processor that the server takes while nobody says anything.
-    fn measure_idle(&self, duration: Duration) -> io::Result<f64> {
-        let before = self.cpu_ns()?;
-        std::thread::sleep(duration);
-        Ok((self.cpu_ns()? - before) as f64 / duration.as_nanos() as f64)
-    }
-
-    /// Returns the server's processor time for one message, in nanoseconds.
-    fn measure(&mut self, duration: Duration) -> io::Result<f64> {
-        let before = self.cpu_ns()?;
-        let n_messages = self.clients.talk(duration)?;
-        Ok((self.cpu_ns()? - before) as f64 / n_messages as f64)
+    fn measure(&mut self, row: Row, duration: Duration) -> io::Result<f64> {
+        let (before, begin) = (self.server.cpu_ns()?, Instant::now());
+        let resident = self.server.resident()?;
+        let n = match row {
+            Row::Messages(_) | Row::Answers => self.clients.talk(duration)?,
+            Row::ComeAndGo | Row::ComeAndGoCpu => come_and_go(self.server.addr, duration)?,
+            Row::Idle => {
+                self.clients = Clients::connect(self.server.addr, row.load())?;
+                self.clients.talk(Duration::ZERO)?
+            }
+        };
+        Ok(match row {
+            Row::Messages(_) | Row::ComeAndGoCpu => {
+                (self.server.cpu_ns()? - before) as f64 / n as f64
+            }
+            Row::Answers | Row::ComeAndGo => n as f64 / begin.elapsed().as_secs_f64(),
+            Row::Idle => self.server.resident()?.saturating_sub(resident) as f64 / n as f64,
+        })
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended by itself, which was reported.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Measures all servers under all loads, round by round, and prints the table.
-pub(crate) fn compare(options: &Options) -> io::Result<()> {
+/// Measures all candidates in the given rows, round by round, and prints the table.
+pub(crate) fn compare(
+    options: &Options,
+    candidates: &Candidates<'_>,
+    rows: &[(&str, Row)],
+) -> io::Result<()> {
     pin_to_second_core()?;
-    println!("server CPU per message, median of {} rounds; (÷ {})\n", options.rounds, SERVERS[0]);
-    println!("| load | {} |", SERVERS.join(" | "));
-    println!("|---|{}", "---|".repeat(SERVERS.len()));
-    for (name, load) in LOADS {
-        let mut figures = vec![Vec::new(); SERVERS.len()];
-        let mut ratios = vec![Vec::new(); SERVERS.len()];
-        let mut servers = Vec::new();
-        for name in SERVERS {
-            let fits = *name != "polyloop select" || load.n_connections < 1_000;
-            let mut server = if fits { Some(Server::start(name, *load)?) } else { None };
-            if let Some(server) = &mut server {
-                // Every connection is known to its server before the first round.
-                server.measure(options.duration / 10)?;
-            }
-            servers.push(server);
-        }
-        for _ in 0..options.rounds {
-            let mut yardstick = f64::NAN;
-            for (index, server) in servers.iter_mut().enumerate() {
-                let Some(server) = server else { continue };
-                let figure = server.measure(options.duration)?;
-                if index == 0 {
-                    yardstick = figure;
-                }
-                figures[index].push(figure);
-                ratios[index].push(figure / yardstick);
-            }
-        }
-        let cells: Vec<String> = figures
-            .iter_mut()
-            .zip(&mut ratios)
-            .map(|(figures, ratios)| match median(figures) {
-                Some(figure) => {
-                    let ratio = median(ratios).unwrap_or(f64::NAN);
-                    format!("{:.2} µs ({ratio:.3})", figure / 1_000.0)
-                }
-                None => "–".to_owned(),
-            })
-            .collect();
-        println!("| {name} | {} |", cells.join(" | "));
-    }
-    compare_answers(options)
-}
-
-/// Measures how fast one client is answered, and what the server takes for it.
-fn compare_answers(options: &Options) -> io::Result<()> {
-    let load = Load { n_connections: 1, n_bytes: 64, n_in_flight: 1 };
-    println!("\none client, median of {} rounds\n", options.rounds);
-    println!("| server | round trips a second | of a processor | idle: of a processor |");
-    println!("|---|---|---|---|");
-    let mut servers = Vec::new();
-    for name in ANSWERERS {
-        servers.push((name, Server::start(name, load)?, Vec::new(), Vec::new(), Vec::new()));
-    }
-    for _ in 0..options.rounds {
-        for (_, server, rates, shares, idle) in &mut servers {
-            let (rate, share) = server.measure_answers(options.duration)?;
-            rates.push(rate);
-            shares.push(share);
-            idle.push(server.measure_idle(options.duration)?);
-        }
-    }
-    for (name, _, rates, shares, idle) in &mut servers {
-        let [rate, share, idle] = [rates, shares, idle].map(|f| median(f).unwrap_or(f64::NAN));
-        println!("| {name} | {rate:.0} | {share:.2} | {idle:.4} |");
+    let yardsticks = candidates.names[..candidates.n_yardsticks].join(", ÷ ");
+    println!("server CPU, median of {} rounds; (÷ {yardsticks})\n", options.rounds);
+    println!("| echo | {} |", candidates.names.join(" | "));
+    println!("|---|{}", "---:|".repeat(candidates.names.len()));
+    for (title, row) in rows {
+        println!("| {title} | {} |", measure_row(options, candidates, *row)?.join(" | "));
     }
     Ok(())
 }
 
-fn median(figures: &mut [f64]) -> Option<f64> {
-    figures.sort_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied()
+/// Returns the cells of one row.
+fn measure_row(
+    options: &Options,
+    candidates: &Candidates<'_>,
+    row: Row,
+) -> io::Result<Vec<String>> {
+    let mut measured = Vec::new();
+    for name in candidates.names {
+        let mut candidate = None;
+        if (candidates.has_row)(name, row) {
+            let mut started = Candidate::start(candidates, name, row)?;
+            if row != Row::Idle {
+                // Every connection is known to its server before the first round.
+                started.measure(row, options.duration / 10)?;
+            }
+            candidate = Some(started);
+        }
+        measured.push(candidate);
+    }
+    // What a connection keeps is the same each time.
+    let n_rounds = if row == Row::Idle { 1 } else { options.rounds };
+    for _ in 0..n_rounds {
+        for place in &mut measured {
+            let Some(candidate) = place else { continue };
+            match candidate.measure(row, options.duration) {
+                Ok(figure) => candidate.figures.push(figure),
+                Err(error) => {
+                    // A server that stalls is no reason to lose the others' figures.
+                    eprintln!("echo: {}: {error}", candidate.name);
+                    *place = None;
+                    continue;
+                }
+            }
+            if row == Row::Idle {
+                // Their descriptors are needed for the next candidate.
+                candidate.clients = Clients::connect(candidate.server.addr, load(0, 0, 0))?;
+            }
+        }
+    }
+    let yardsticks = measured[..candidates.n_yardsticks].iter().flatten();
+    let yardsticks: Vec<Vec<f64>> = yardsticks.map(|yardstick| yardstick.figures.clone()).collect();
+    Ok(measured.iter().map(|candidate| cell(candidate.as_ref(), &yardsticks, row)).collect())
 }
 
-/// Keeps the load off the server's core.
-fn pin_to_second_core() -> io::Result<()> {
-    let pid = std::process::id().to_string();
-    let status = Command::new("taskset").args(["-cp", "1", &pid]).stdout(Stdio::null()).status()?;
-    if status.success() { Ok(()) } else { Err(io::Error::other("cannot pin to the second core")) }
+fn cell(candidate: Option<&Candidate>, yardsticks: &[Vec<f64>], row: Row) -> String {
+    let Some(Candidate { figures, .. }) = candidate else { return "–".to_owned() };
+    let ratios = yardsticks.iter().map(|yardstick| {
+        let ratios = figures.iter().zip(yardstick).map(|(figure, yardstick)| figure / yardstick);
+        format!("{:.3}", median(ratios.collect()))
+    });
+    let ratios: Vec<String> = ratios.collect();
+    format!("{} ({})", row.show(median(figures.clone())), ratios.join(", "))
+}
+
+pub(crate) fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
 }

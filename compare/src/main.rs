@@ -1,13 +1,15 @@
 //! polyloop beside its peers.
 //!
 //! ```text
-//! cargo run --release -p polyloop-compare -- [executor|threads|timers|memory|all]
+//! cargo run --release -p polyloop-compare -- [executor|threads|timers|memory|echo|all]
 //!     [--rounds N] [--row WORDS] [--peer WORDS]
 //! ```
 //! Every row is measured for every runtime in each round, one after the other on one processor,
 //! so that what disturbs the machine disturbs them all. What is printed is the median of the
-//! rounds, and the ratio to tokio's current-thread runtime in the same run.
+//! rounds, and the ratio to tokio's current-thread runtime in the same run. In the table `echo` each
+//! server is a process of its own (see `echo/mod.rs`).
 
+mod echo;
 mod machine;
 mod peer;
 mod peers;
@@ -56,7 +58,12 @@ fn main() -> ExitCode {
             "--row" => options.row = value(),
             "--peer" => options.peer = value(),
             "--child" => return be_child(&value(), &value()),
-            table if table == "all" || TABLES.iter().any(|(name, _)| *name == table) => {
+            "--serve" => return end(echo::serve(&value())),
+            table
+                if table == "all"
+                    || table == echo::TABLE
+                    || TABLES.iter().any(|(name, _)| *name == table) =>
+            {
                 options.table = table.into();
             }
             unknown => {
@@ -76,7 +83,22 @@ fn main() -> ExitCode {
             }
         }
     }
+    if options.table == "all" || options.table == echo::TABLE {
+        return end(echo::print_table(options.n_rounds, &options.row, &|peer| {
+            peer.contains(&options.peer) && is_able(peer, echo::TABLE)
+        }));
+    }
     ExitCode::SUCCESS
+}
+
+fn end(result: std::io::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("echo: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn print_table(name: &str, rows: &[Row], options: &Options) {

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::JoinHandle;
 use crate::packet::{Packet, Sender};
-use crate::sync::{Arc, Condvar, Mutex, MutexGuard, spawn_thread, wait_at_most, wait_idle};
 use crate::stage::quietly;
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, spawn_thread, wait_at_most, wait_idle};
 use crate::waker::current;
 
 /// The most blocking threads of a loop, unless the builder says otherwise.
@@ -109,6 +109,17 @@ impl Pool {
             ended: Condvar::new(),
         };
         Pool { shared: Arc::new(shared), grace }
+    }
+
+    /// Reports whether a job is queued or runs.
+    pub(crate) fn is_busy(&self) -> bool {
+        let state = self.shared.lock();
+        !state.queue.is_empty() || state.n_threads > state.n_idle
+    }
+
+    /// Returns the number of threads there are.
+    pub(crate) fn n_threads(&self) -> usize {
+        self.shared.lock().n_threads
     }
 
     /// Queues a job and sees to it that a thread will take it.

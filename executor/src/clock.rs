@@ -55,12 +55,24 @@ impl Clock {
         }
     }
 
+    /// Converts a time of this clock, which the clock has once made of an instant.
+    pub(crate) fn instant_of(&self, ns: u64) -> Instant {
+        self.epoch + Duration::from_nanos(ns)
+    }
+
     /// Moves a virtual clock on to `ns`, never back.
     pub(crate) fn advance_to(&self, ns: u64) {
         if let Some(now_ns) = &self.virtual_ns {
             now_ns.set(now_ns.get().max(ns));
         }
     }
+}
+
+/// Times `f` by the system's clock, even where tasks live by a virtual one.
+pub(crate) fn time<R>(f: impl FnOnce() -> R) -> (R, Duration) {
+    let start = Instant::now();
+    let result = f();
+    (result, start.elapsed())
 }
 
 /// Returns the current time by the clock of the running loop, which may be virtual.

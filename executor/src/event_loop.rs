@@ -7,19 +7,24 @@ use std::io;
 use std::mem;
 use std::panic::Location;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use polyloop_reactor::{Collected, Reactor, Selector, Token};
 
+use crate::Handle;
 use crate::blocking::Pool;
 use crate::budget::OPERATIONS_PER_POLL;
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
+use crate::debug::{Debug, Report};
 use crate::free_list::trim;
 use crate::mailbox::{self, Mail, Mailbox};
 use crate::metrics::Metrics;
+use crate::notes::Notes;
+use crate::shuffle::Shuffle;
 use crate::spin::Spin;
 use crate::stage::quietly;
-use crate::tasks::{LeftOver, MAIN_SLOT, Next, Tasks};
+use crate::task::{TaskId, TaskInfo};
+use crate::tasks::{Callback, LeftOver, NOBODY, Next, Stripped, Tasks};
 use crate::timer_heap::{TimerHeap, TimerKey};
 use crate::waker::{id_of, into_id, lend_waker};
 
@@ -44,10 +49,20 @@ pub(crate) struct EventLoop {
     pub(crate) reactor: RefCell<Reactor>,
     pub(crate) pool: Pool,
     spin: Spin,
+    /// What is watched and told in debug mode.
+    debug: Option<Debug>,
     /// The operations that the running task may still complete in this poll.
     budget: Cell<u32>,
-    /// The task that runs; the main future's number between polls.
+    /// What the running task's futures have left in this poll.
+    notes: Cell<Notes>,
+    /// The task that runs, or was polled last; nobody while the loop acts for others.
     current_task: Cell<Token>,
+    /// Set while a future of `block_on` is there.
+    has_main: Cell<bool>,
+    /// Set while a host drives the loop turn by turn.
+    is_hosted: Cell<bool>,
+    /// Set once a handle was made, by which another thread might reach the loop.
+    has_handles: Cell<bool>,
     /// The number of polls at which descriptors, timers and letters are looked at again.
     look_at: Cell<u64>,
     n_polls: Cell<u64>,
@@ -66,17 +81,32 @@ struct Buffers {
     mail: Vec<Mail>,
 }
 
+/// What a loop is made of.
+pub(crate) struct Parts {
+    pub(crate) selector: Box<dyn Selector>,
+    pub(crate) clock: Clock,
+    pub(crate) pool: Pool,
+    pub(crate) spin: Spin,
+    pub(crate) shuffle: Option<Shuffle>,
+    pub(crate) debug: Option<Debug>,
+}
+
+/// How long the loop may sleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Patience {
+    /// Up to the next timer; without one, until something happens.
+    Unlimited,
+    /// Up to the next timer, but no longer than this.
+    Limited(Duration),
+}
+
 /// Polls the future of `block_on`; true when it is done.
 pub(crate) type PollMain<'a> = dyn FnMut(&mut Context<'_>) -> bool + 'a;
 
 impl EventLoop {
-    /// Makes a loop on `selector`.
-    pub(crate) fn new(
-        selector: Box<dyn Selector>,
-        clock: Clock,
-        pool: Pool,
-        spin: Spin,
-    ) -> io::Result<EventLoop> {
+    /// Makes a loop of its parts.
+    pub(crate) fn new(parts: Parts) -> io::Result<EventLoop> {
+        let Parts { selector, clock, pool, spin, shuffle, debug } = parts;
         let (mailbox, tenancy) = mailbox::open(&selector.notifier()).ok_or_else(|| {
             io::Error::new(
                 io::ErrorKind::OutOfMemory,
@@ -89,13 +119,18 @@ impl EventLoop {
             incarnation: tenancy.incarnation,
             mailbox,
             clock,
-            tasks: RefCell::new(Tasks::new(tenancy.number, tenancy.first_generation)),
+            tasks: RefCell::new(Tasks::new(tenancy.number, tenancy.first_generation, shuffle)),
             timers: RefCell::default(),
             reactor: RefCell::new(reactor),
             pool,
             spin,
+            debug,
             budget: Cell::new(OPERATIONS_PER_POLL),
-            current_task: Cell::new(Token::new(tenancy.number, 0, MAIN_SLOT)),
+            notes: Cell::new(Notes::NONE),
+            current_task: Cell::new(NOBODY),
+            has_main: Cell::new(false),
+            is_hosted: Cell::new(false),
+            has_handles: Cell::new(false),
             look_at: Cell::new(POLLS_PER_LOOK),
             n_polls: Cell::new(0),
             n_io_calls: Cell::new(0),
@@ -106,14 +141,68 @@ impl EventLoop {
 
     /// Gives a new future of `block_on` its number. The loop must be the thread's current one.
     #[inline]
-    pub(crate) fn begin_main(&self) -> Token {
-        self.tasks.borrow_mut().begin_main()
+    pub(crate) fn begin_main(&self, called_at: &'static Location<'static>) -> Token {
+        self.has_main.set(true);
+        self.tasks.borrow_mut().begin_main(called_at)
+    }
+
+    /// Notes that the future of `block_on` is gone.
+    #[inline]
+    pub(crate) fn end_main(&self) {
+        self.has_main.set(false);
+        self.pause();
     }
 
     /// Runs until `main` is done, which has been polled once.
     pub(crate) fn run_until(&self, main: &mut PollMain<'_>) -> io::Result<()> {
         while !self.run_once(main)? {}
         Ok(())
+    }
+
+    /// Runs one turn for a host that has a loop of its own, and waits for up to `timeout`.
+    ///
+    /// Afterwards the mailbox counts as asleep, so that a letter from another thread makes the
+    /// selector's descriptor readable; [`resume`](EventLoop::resume) ends that.
+    pub(crate) fn turn(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.resume();
+        self.is_hosted.set(true);
+        if self.mailbox.has_mail() {
+            self.read_mail();
+        }
+        if self.tasks.borrow().n_ready() > 0 {
+            self.look(Some(Duration::ZERO))?;
+        } else {
+            self.sleep(timeout.map_or(Patience::Unlimited, Patience::Limited))?;
+        }
+        if self.mailbox.has_mail() {
+            self.read_mail();
+        }
+        let no_main = &mut |_: &mut Context<'_>| false;
+        match self.debug {
+            None => self.run_ready::<false>(no_main),
+            Some(_) => self.run_ready::<true>(no_main),
+        };
+        self.pause();
+        // Fails, rightly, if mail has come: then the next turn is due at once.
+        self.mailbox.park();
+        Ok(())
+    }
+
+    /// Ends the sleep in which a turn for a host has left the mailbox.
+    #[inline]
+    pub(crate) fn resume(&self) {
+        if self.is_hosted.replace(false) {
+            self.mailbox.unpark();
+        }
+    }
+
+    /// Returns when the next turn is due; none if only the world can tell.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        if self.tasks.borrow().n_ready() > 0 || self.mailbox.has_mail() {
+            return Some(self.clock.now());
+        }
+        let deadline_ns = self.timers.borrow_mut().next_deadline_ns()?;
+        Some(self.clock.instant_of(deadline_ns))
     }
 
     /// Runs one turn. True when `main` is done.
@@ -125,18 +214,21 @@ impl EventLoop {
 
         // 2. to 4. Descriptors and timers: sleep if nothing is ready, else look now and then.
         if self.tasks.borrow().n_ready() == 0 {
-            self.sleep()?;
+            self.sleep(Patience::Unlimited)?;
         } else if self.n_polls.get() >= self.look_at.get() {
             self.look(Some(Duration::ZERO))?;
         }
 
         // 5. Tasks.
-        Ok(self.run_ready(main))
+        Ok(match self.debug {
+            None => self.run_ready::<false>(main),
+            Some(_) => self.run_ready::<true>(main),
+        })
     }
 
     /// Polls those that are ready, first in first out, as far as the next look. True when `main`
     /// is done.
-    fn run_ready(&self, main: &mut PollMain<'_>) -> bool {
+    fn run_ready<const DEBUG: bool>(&self, main: &mut PollMain<'_>) -> bool {
         let mut tasks = self.tasks.borrow_mut();
         while self.n_polls.get() < self.look_at.get() {
             let Some(next) = tasks.next() else { break };
@@ -149,16 +241,18 @@ impl EventLoop {
                         return true;
                     }
                     tasks = self.tasks.borrow_mut();
+                    tasks.note_main(self.notes.get());
                 }
                 Next::Task(id, mut task) => {
                     drop(tasks);
-                    self.current_task.set(id);
-                    self.budget.set(OPERATIONS_PER_POLL);
-                    let polled =
-                        lend_waker(id, |waker| task.as_mut().poll(&mut Context::from_waker(waker)));
+                    self.begin_poll(id);
+                    let mut poll = || {
+                        lend_waker(id, |waker| task.as_mut().poll(&mut Context::from_waker(waker)))
+                    };
+                    let polled = if DEBUG { self.watch_poll(id, poll) } else { poll() };
                     tasks = self.tasks.borrow_mut();
                     let left_over = match polled {
-                        Poll::Pending => tasks.put_back(id, task),
+                        Poll::Pending => tasks.put_back(id, task, self.notes.get()),
                         Poll::Ready(()) => tasks.finish(id, task),
                     };
                     if let Some(left_over) = left_over {
@@ -175,9 +269,51 @@ impl EventLoop {
     /// Polls the future of `block_on`.
     #[inline]
     pub(crate) fn poll_main<R>(&self, id: Token, main: impl FnOnce(&mut Context<'_>) -> R) -> R {
+        self.begin_poll(id);
+        let poll = || lend_waker(id, |waker| main(&mut Context::from_waker(waker)));
+        if self.debug.is_some() { self.watch_poll(id, poll) } else { poll() }
+    }
+
+    /// Notes that the first poll of the main future was not the last.
+    #[inline]
+    pub(crate) fn note_main(&self) {
+        self.tasks.borrow_mut().note_main(self.notes.get());
+    }
+
+    #[inline]
+    fn begin_poll(&self, id: Token) {
         self.current_task.set(id);
         self.budget.set(OPERATIONS_PER_POLL);
-        lend_waker(id, |waker| main(&mut Context::from_waker(waker)))
+        self.notes.set(Notes::NONE);
+    }
+
+    /// Times a poll, and reports it if it was slow.
+    #[cold]
+    fn watch_poll<R>(&self, id: Token, poll: impl FnOnce() -> R) -> R {
+        let (polled, took) = clock::time(poll);
+        self.tasks.borrow_mut().add_busy(id, took);
+        if self.debug.as_ref().is_some_and(|debug| took >= debug.slow_poll) {
+            self.report(id, |task| Report::SlowPoll { task, took });
+        }
+        polled
+    }
+
+    /// Tells of a task that misbehaved, outside any borrow, if this is debug mode.
+    #[cold]
+    fn report(&self, id: Token, report: impl FnOnce(TaskInfo) -> Report) {
+        let Some(debug) = &self.debug else { return };
+        let task = self.tasks.borrow().describe(id);
+        if let Some(task) = task {
+            let report = report(task);
+            quietly(|| (debug.reporter)(&report));
+        }
+    }
+
+    /// Reports a panic that nobody will hear of.
+    pub(crate) fn report_lost(&self, id: Token, message: Option<String>) {
+        if let Some(message) = message {
+            self.report(id, |task| Report::LostPanic { task, message });
+        }
     }
 
     /// Does what a poll or an abort has left to do, outside any borrow.
@@ -190,7 +326,25 @@ impl EventLoop {
                     self.settle(id, left_over);
                 }
             }
+            LeftOver::Watched(mut task, callbacks) => {
+                for callback in callbacks {
+                    let mut callback = Some(callback);
+                    task.as_mut().show_output(&mut |output| {
+                        if let Some(callback) = callback.take() {
+                            callback(output);
+                        }
+                    });
+                    quietly(|| drop(callback));
+                }
+                let left_over = self.tasks.borrow_mut().finish(id, task);
+                if let Some(left_over) = left_over {
+                    self.settle(id, left_over);
+                }
+            }
             LeftOver::Unwanted(mut task) => {
+                if self.debug.is_some() {
+                    self.report_lost(id, task.as_mut().panic_message());
+                }
                 task.as_mut().clear();
                 let joiner = self.tasks.borrow_mut().free(id, Some(task));
                 drop(joiner);
@@ -200,7 +354,7 @@ impl EventLoop {
     }
 
     /// Waits for the world, because nothing is ready.
-    fn sleep(&self) -> io::Result<()> {
+    fn sleep(&self, patience: Patience) -> io::Result<()> {
         self.tasks.borrow_mut().rest();
         let mut timers = self.timers.borrow_mut();
         timers.rest();
@@ -212,6 +366,15 @@ impl EventLoop {
         let timeout = deadline_ns.map(|deadline_ns| {
             Duration::from_nanos(deadline_ns.saturating_sub(self.clock.now_ns()))
         });
+        let timeout = match patience {
+            Patience::Limited(limit) => Some(timeout.map_or(limit, |timeout| timeout.min(limit))),
+            Patience::Unlimited => {
+                if self.debug.is_some() && timeout.is_none() && !self.mailbox.has_mail() {
+                    self.check_stuck()?;
+                }
+                timeout
+            }
+        };
         if self.spin.pays() && self.spin()? || !self.mailbox.park() {
             return Ok(());
         }
@@ -256,7 +419,9 @@ impl EventLoop {
     fn look(&self, timeout: Option<Duration>) -> io::Result<()> {
         self.look_at.set(self.n_polls.get() + POLLS_PER_LOOK);
         // Letters have a flag of their own, so a loop without sources has nothing to look at.
-        if timeout != Some(Duration::ZERO) || self.reactor.borrow().n_sources() > 0 {
+        // A host's loop may have been woken by the notifier, which only a look makes silent.
+        let is_needed = timeout != Some(Duration::ZERO) || self.is_hosted.get();
+        if is_needed || self.reactor.borrow().n_sources() > 0 {
             let mut buffers = self.buffers.borrow_mut();
             let mut collected = mem::take(&mut buffers.collected);
             drop(buffers);
@@ -305,6 +470,7 @@ impl EventLoop {
     /// Reads all letters that have come.
     #[cold]
     fn read_mail(&self) {
+        self.pause();
         let mut buffers = self.buffers.borrow_mut();
         let (mut wakes, mut mail) = (mem::take(&mut buffers.wakes), mem::take(&mut buffers.mail));
         drop(buffers);
@@ -341,6 +507,60 @@ impl EventLoop {
 
     pub(crate) fn incarnation(&self) -> u32 {
         self.incarnation
+    }
+
+    /// Notes that no task is being polled.
+    pub(crate) fn pause(&self) {
+        self.current_task.set(NOBODY);
+    }
+
+    /// Returns the task that is being polled, or was polled last.
+    pub(crate) fn current_task(&self) -> Option<TaskId> {
+        Some(self.current_task.get()).filter(|id| *id != NOBODY).map(TaskId::new)
+    }
+
+    #[inline]
+    pub(crate) fn is_current(&self, id: Token) -> bool {
+        self.current_task.get() == id
+    }
+
+    pub(crate) fn has_main(&self) -> bool {
+        self.has_main.get()
+    }
+
+    pub(crate) fn has_handles(&self) -> bool {
+        self.has_handles.get()
+    }
+
+    /// Makes a handle, by which other threads reach this loop.
+    pub(crate) fn handle(&self) -> Handle {
+        self.has_handles.set(true);
+        Handle::new(self.number, self.incarnation)
+    }
+
+    /// Adds to what the running task's futures have left in this poll.
+    #[inline]
+    pub(crate) fn note(&self, note: Notes) {
+        self.notes.set(self.notes.get() | note);
+    }
+
+    /// Says that a task waits for what does not count as work to come.
+    pub(crate) fn set_aside(&self, id: Token) {
+        self.tasks.borrow_mut().set_aside(id);
+    }
+
+    pub(crate) fn set_name(&self, id: Token, name: String) {
+        self.tasks.borrow_mut().set_name(id, name);
+    }
+
+    /// Leaves a callback to be shown the output of a task, or shows it at once.
+    pub(crate) fn watch(&self, id: Token, callback: Callback) {
+        let mut callback = Some(callback);
+        let left_over = self.tasks.borrow_mut().watch(id, &mut callback);
+        drop(callback);
+        if let Some(left_over) = left_over {
+            self.settle(id, left_over);
+        }
     }
 
     pub(crate) fn metrics(&self) -> Metrics {
@@ -440,8 +660,11 @@ impl EventLoop {
     fn strip(&self) {
         for index in 0.. {
             let stripped = self.tasks.borrow_mut().strip(index);
-            let Some((task, joiner)) = stripped else { break };
+            let Some(Stripped { id, task, joiner }) = stripped else { break };
             if let Some(mut task) = task {
+                if self.debug.is_some() {
+                    self.report_lost(id, task.as_mut().panic_message());
+                }
                 task.as_mut().clear();
             }
             quietly(|| drop(joiner));

@@ -7,8 +7,8 @@ use std::task::{Poll, ready};
 
 use crate::mailbox::{self, Mail};
 use crate::packet::Packet;
-use crate::sync::Arc;
 use crate::stage::quietly;
+use crate::sync::Arc;
 use crate::waker::current;
 use crate::{JoinError, JoinHandle};
 
@@ -39,7 +39,7 @@ impl Handle {
 
     /// Returns the handle of the loop that runs on this thread, if one does.
     pub fn current() -> Option<Handle> {
-        current(|event_loop| Handle::new(event_loop.number(), event_loop.incarnation()))
+        current(|event_loop| event_loop.handle())
     }
 
     /// Starts a task on the loop, from whatever thread.
@@ -60,7 +60,15 @@ impl Handle {
         let spawned_at = Location::caller();
         let start = move || {
             current(|event_loop| {
-                let work = async move { sender.send(catch_panic(future).await) };
+                let work = async move {
+                    let outcome = catch_panic(future).await;
+                    if let Err(error) = &outcome
+                        && sender.is_unwanted()
+                    {
+                        report_lost(error);
+                    }
+                    sender.send(outcome);
+                };
                 let task = event_loop.spawn(work, spawned_at);
                 event_loop.detach(task);
                 started.is_done_by(task);
@@ -70,6 +78,15 @@ impl Handle {
         mailbox::send_to(self.number, self.incarnation, Mail::Run(Box::new(start)));
         JoinHandle::of_packet(packet)
     }
+}
+
+/// Tells of a panic whose handle is gone, if the loop is in debug mode.
+fn report_lost(error: &JoinError) {
+    current(|event_loop| {
+        if let Some(id) = event_loop.current_task() {
+            event_loop.report_lost(id.token(), error.panic_text());
+        }
+    });
 }
 
 /// Awaits `future` and turns its panic into an error.

@@ -6,31 +6,36 @@ use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Wake, Waker, ready};
+use std::thread::{self, Thread};
+use std::time::Duration;
 
 use polyloop_reactor::Token;
 
+use crate::abort_on_drop::AbortOnDrop;
 use crate::budget::poll_proceed;
+use crate::clock::now;
 use crate::mailbox::{self, Mail};
 use crate::packet::Packet;
 use crate::sync::Arc;
-use crate::tasks::Join;
-use crate::waker::{clone_of, current, drop_of};
+use crate::task::TaskId;
+use crate::tasks::{Callback, Join, Tasks};
+use crate::time::Elapsed;
+use crate::waker::{clone_of, current, drop_of, forward};
 
 /// Awaits the output of a task.
 ///
 /// Dropping it detaches the task, which goes on. [`abort`](JoinHandle::abort) ends it.
 ///
-/// A handle from [`spawn`](crate::spawn) is awaited on the loop that it came from; one from
-/// [`Handle::spawn`](crate::Handle::spawn) or [`spawn_blocking`](crate::spawn_blocking) anywhere,
-/// even under another executor.
+/// It can be awaited anywhere, on another loop and under another executor too, if the output is
+/// `Send`: then the handle is. A plain thread waits for the output with
+/// [`join`](JoinHandle::join).
 ///
 /// # Errors
 /// The output is a [`JoinError`] if the task panicked or was aborted, or its loop ended first.
 ///
 /// # Panics
-/// If a handle from `spawn` is polled where its loop does not run, or any handle is polled again
-/// after it was ready.
+/// If it is polled again after it was ready.
 ///
 /// # Cancel safety
 /// The output stays with the task until the handle returns it: awaiting `&mut handle` and
@@ -41,6 +46,16 @@ use crate::waker::{clone_of, current, drop_of};
 /// # polyloop_executor::run(async {
 /// let task = polyloop_executor::spawn(async { 6 * 7 });
 /// assert_eq!(task.await.unwrap(), 42);
+/// # }).unwrap();
+/// ```
+///
+/// A handle whose output must stay on its thread stays there too:
+/// ```compile_fail
+/// use std::rc::Rc;
+///
+/// # polyloop_executor::run(async {
+/// let task = polyloop_executor::spawn(async { Rc::new(7) });
+/// std::thread::spawn(move || drop(task));
 /// # }).unwrap();
 /// ```
 pub struct JoinHandle<T> {
@@ -77,6 +92,235 @@ impl<T> JoinHandle<T> {
             Repr::Taken => {}
         }
     }
+
+    /// Turns the handle into one whose drop aborts the task.
+    ///
+    /// # Examples
+    /// ```
+    /// # polyloop_executor::run(async {
+    /// let witness = std::rc::Rc::new(());
+    /// let held = witness.clone();
+    /// let task = polyloop_executor::spawn(async move {
+    ///     let _held = held;
+    ///     std::future::pending::<()>().await
+    /// });
+    /// drop(task.abort_on_drop());
+    /// assert_eq!(std::rc::Rc::strong_count(&witness), 1);
+    /// # }).unwrap();
+    /// ```
+    pub fn abort_on_drop(self) -> AbortOnDrop<T> {
+        AbortOnDrop::new(self)
+    }
+
+    /// Returns the number of the task. None for blocking work, for a task that another thread has
+    /// asked for and that has not begun, and once the output was returned.
+    pub fn id(&self) -> Option<TaskId> {
+        let token = match &self.repr {
+            Repr::Task(id) => Some(*id),
+            Repr::Packet(packet) => packet.task(),
+            Repr::Taken => None,
+        };
+        token.map(TaskId::new)
+    }
+
+    /// Reports whether the task is over, so that awaiting the handle would not wait.
+    ///
+    /// A handle from [`spawn`](crate::spawn) knows it on the task's own thread. Elsewhere it says
+    /// false until it has been polled there, and the truth from then on.
+    ///
+    /// # References
+    /// Python's `Task.done`.
+    ///
+    /// # Examples
+    /// ```
+    /// # polyloop_executor::run(async {
+    /// let task = polyloop_executor::spawn(async {});
+    /// assert!(!task.is_finished());
+    /// polyloop_executor::yield_now().await;
+    /// assert!(task.is_finished());
+    /// # }).unwrap();
+    /// ```
+    pub fn is_finished(&self) -> bool {
+        match &self.repr {
+            Repr::Task(id) => find_home(*id, |tasks| tasks.look_up(*id) != Join::Running),
+            Repr::Packet(packet) => packet.is_done(),
+            Repr::Taken => true,
+        }
+    }
+
+    /// Names the task, for [`task::all`](crate::task::all), dumps and reports, and returns the
+    /// handle.
+    ///
+    /// Blocking work has no name here; its threads have one.
+    ///
+    /// # References
+    /// The argument `name` of Python's `asyncio.create_task`.
+    ///
+    /// # Examples
+    /// ```
+    /// use polyloop_executor::{spawn, task};
+    ///
+    /// # polyloop_executor::run(async {
+    /// let clock = spawn(std::future::pending::<()>()).named("clock");
+    /// assert_eq!(clock.name().as_deref(), Some("clock"));
+    /// assert!(task::dump().to_string().contains("clock"));
+    /// # }).unwrap();
+    /// ```
+    pub fn named(self, name: impl Into<String>) -> JoinHandle<T> {
+        match &self.repr {
+            Repr::Task(id) => set_name(*id, name.into()),
+            Repr::Packet(packet) => packet.set_name(name.into()),
+            Repr::Taken => {}
+        }
+        self
+    }
+
+    /// Returns the task's name, if it has one. Known on the task's own thread.
+    pub fn name(&self) -> Option<String> {
+        let id = self.id()?.token();
+        current(|event_loop| event_loop.tasks.borrow().name(id)).flatten()
+    }
+
+    /// Waits for the output on a plain thread, for `timeout` at most.
+    ///
+    /// It blocks. Inside a loop the handle is awaited instead. On the thread of a runtime that
+    /// is not running it waits in vain: nobody runs the task.
+    ///
+    /// # Errors
+    /// [`Elapsed`] if the time is over first. The handle is as good as before.
+    ///
+    /// # Panics
+    /// Inside a loop, which it would keep from running. If the output was returned before.
+    ///
+    /// # References
+    /// Python's `concurrent.futures.Future.result`.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # polyloop_executor::run(async {
+    /// let handle = polyloop_executor::Handle::current().unwrap();
+    /// let thread = std::thread::spawn(move || {
+    ///     let mut task = handle.spawn(async { 6 * 7 });
+    ///     task.join(Duration::from_secs(60)).unwrap().unwrap()
+    /// });
+    /// let joined = polyloop_executor::spawn_blocking(|| thread.join().unwrap()).await;
+    /// assert_eq!(joined.unwrap(), 42);
+    /// # }).unwrap();
+    /// ```
+    pub fn join(&mut self, timeout: Duration) -> Result<Result<T, JoinError>, Elapsed>
+    where
+        T: 'static,
+    {
+        assert!(
+            current(|_| ()).is_none(),
+            "`JoinHandle::join` was called inside a loop, which it would block: await the handle"
+        );
+        park_until_ready(self, timeout)
+    }
+
+    /// Calls `f` with the output when that is there, before whoever awaits the handle sees it; at
+    /// once, if it is there already.
+    ///
+    /// Callbacks are called in the order in which they were added, also if the handle is dropped.
+    /// A panic in one is told of by the panic hook and ends nothing.
+    ///
+    /// # Panics
+    /// For a task of another loop, and for blocking work: what `f` holds could not get there.
+    /// A task that awaits the handle serves instead.
+    ///
+    /// # References
+    /// Python's `Task.add_done_callback`.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::{cell::Cell, rc::Rc};
+    ///
+    /// # polyloop_executor::run(async {
+    /// let sum = Rc::new(Cell::new(0));
+    /// let seen = sum.clone();
+    /// let task = polyloop_executor::spawn(async { 6 * 7 });
+    /// task.on_done(move |output| seen.set(*output.as_ref().unwrap()));
+    /// assert_eq!(task.await.unwrap(), sum.get());
+    /// # }).unwrap();
+    /// ```
+    pub fn on_done(&self, f: impl FnOnce(&Result<T, JoinError>) + 'static)
+    where
+        T: 'static,
+    {
+        let Repr::Task(id) = self.repr else {
+            panic!("`on_done` needs the handle of a task of the running loop")
+        };
+        let callback: Callback = Box::new(move |output| {
+            f(output.downcast_ref().expect("a join handle has the type of its task"));
+        });
+        current(|event_loop| {
+            assert!(
+                event_loop.number() == id.owner(),
+                "`on_done` needs a task of the running loop"
+            );
+            event_loop.watch(id, callback);
+        })
+        .expect("`on_done` was called outside a loop");
+    }
+}
+
+/// Asks the tasks of the loop that `id` names, if that runs on this thread; else it is a no.
+fn find_home(id: Token, ask: impl FnOnce(&Tasks) -> bool) -> bool {
+    let asked =
+        current(|event_loop| event_loop.number() == id.owner() && ask(&event_loop.tasks.borrow()));
+    asked == Some(true)
+}
+
+/// Names a task, on whatever thread it lives.
+pub(crate) fn set_name(id: Token, name: String) {
+    let mut name = Some(name);
+    current(|event_loop| {
+        if event_loop.number() == id.owner()
+            && let Some(name) = name.take()
+        {
+            event_loop.set_name(id, name);
+        }
+    });
+    if let Some(name) = name {
+        let letter = move || {
+            current(|event_loop| event_loop.set_name(id, name));
+        };
+        mailbox::send(id.owner(), Mail::Run(Box::new(letter)));
+    }
+}
+
+/// Polls a handle on a plain thread until it is ready or the time is over.
+fn park_until_ready<T: 'static>(
+    handle: &mut JoinHandle<T>,
+    timeout: Duration,
+) -> Result<Result<T, JoinError>, Elapsed> {
+    struct Unpark(Thread);
+
+    impl Wake for Unpark {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+
+    let deadline = now().checked_add(timeout);
+    let waker = Waker::from(std::sync::Arc::new(Unpark(thread::current())));
+    loop {
+        if let Poll::Ready(output) = Pin::new(&mut *handle).poll(&mut Context::from_waker(&waker)) {
+            return Ok(output);
+        }
+        match deadline {
+            None => thread::park(),
+            Some(deadline) => {
+                let left = deadline.saturating_duration_since(now());
+                if left.is_zero() {
+                    return Err(Elapsed::new());
+                }
+                thread::park_timeout(left);
+            }
+        }
+    }
 }
 
 /// Aborts the task that `id` names, on whatever thread it lives.
@@ -97,6 +341,12 @@ impl<T: 'static> Future for JoinHandle<T> {
     type Output = Result<T, JoinError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Repr::Task(id) = self.repr
+            && current(|event_loop| event_loop.number()) != Some(id.owner())
+        {
+            let packet = forward(id, &self);
+            self.repr = Repr::Packet(packet);
+        }
         let output = match &self.repr {
             Repr::Task(id) => ready!(poll_task(*id, cx)),
             Repr::Packet(packet) => {
@@ -124,28 +374,22 @@ fn poll_task<T: 'static>(id: Token, cx: &Context<'_>) -> Poll<Result<T, JoinErro
 /// Waits until the task is not running any more.
 fn poll_join(id: Token, cx: &Context<'_>) -> Poll<Join> {
     let polled = current(|event_loop| {
-        if event_loop.number() != id.owner() {
-            return None;
-        }
         if !event_loop.proceed() {
             cx.waker().wake_by_ref();
-            return Some(Poll::Pending);
+            return Poll::Pending;
         }
         let join = event_loop.tasks.borrow().look_up(id);
         if join != Join::Running {
-            return Some(Poll::Ready(join));
+            return Poll::Ready(join);
         }
         // Cloned before the borrow, and what is left of it dropped after: a foreign waker may do
         // anything, even end the task.
         let mut waker = Some(clone_of(cx.waker()));
         let join = event_loop.tasks.borrow_mut().join(id, &mut waker);
         drop_of(waker);
-        Some(if join == Join::Running { Poll::Pending } else { Poll::Ready(join) })
+        if join == Join::Running { Poll::Pending } else { Poll::Ready(join) }
     });
-    polled.flatten().expect(
-        "a join handle from `spawn` was awaited where its loop does not run; \
-         `Handle::spawn` gives one that can be awaited anywhere",
-    )
+    polled.expect("elsewhere the output comes in a packet")
 }
 
 impl<T> Drop for JoinHandle<T> {
@@ -212,6 +456,11 @@ impl JoinError {
             Some(payload) => Ok(payload.into_inner().unwrap_or_else(PoisonError::into_inner)),
             None => Err(self),
         }
+    }
+
+    /// Returns the error in words, if it is a panic.
+    pub(crate) fn panic_text(&self) -> Option<String> {
+        self.is_panic().then(|| self.to_string())
     }
 
     /// Calls `f` with the panic's message, where it has one.

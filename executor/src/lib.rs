@@ -22,7 +22,15 @@ mod event_loop;
 
 mod runtime;
 
+pub mod task;
+
 mod tasks;
+
+mod survey;
+
+mod notes;
+
+mod shuffle;
 
 mod stage;
 
@@ -30,6 +38,8 @@ mod stage;
 mod waker;
 
 mod join;
+
+mod abort_on_drop;
 
 mod timer_heap;
 
@@ -44,6 +54,10 @@ mod many;
 mod callback;
 
 mod budget;
+
+mod debug;
+
+mod dump_signal;
 
 mod free_list;
 
@@ -65,10 +79,12 @@ mod source;
 
 mod metrics;
 
+pub use abort_on_drop::AbortOnDrop;
 pub use blocking::spawn_blocking;
 pub use budget::poll_proceed;
 pub use callback::{CallHandle, call_at, call_later, call_soon};
 pub use clock::now;
+pub use debug::Report;
 pub use handle::Handle;
 pub use join::{JoinError, JoinHandle};
 pub use many::{

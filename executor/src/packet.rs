@@ -9,7 +9,9 @@ use polyloop_reactor::Token;
 
 use crate::JoinError;
 use crate::join;
+use crate::notes::{Notes, note};
 use crate::sync::{Arc, Mutex, MutexGuard};
+use crate::waker::{clone_of, drop_of};
 
 /// Carries the outcome of work that is done elsewhere: on a blocking thread, on another loop.
 ///
@@ -25,6 +27,8 @@ struct State<T> {
     waker: Option<Waker>,
     /// The task that does the work, once there is one.
     task: Option<Token>,
+    /// What that task is to be called.
+    name: Option<String>,
     aborted: bool,
 }
 
@@ -37,7 +41,13 @@ enum Outcome<T> {
 impl<T> Packet<T> {
     /// Makes a packet and the one side that may fill it.
     pub(crate) fn new() -> (Arc<Packet<T>>, Sender<T>) {
-        let state = State { outcome: Outcome::Waiting, waker: None, task: None, aborted: false };
+        let state = State {
+            outcome: Outcome::Waiting,
+            waker: None,
+            task: None,
+            name: None,
+            aborted: false,
+        };
         let packet = Arc::new(Packet { state: Mutex::new(state) });
         (Arc::clone(&packet), Sender { packet: Some(packet) })
     }
@@ -45,7 +55,7 @@ impl<T> Packet<T> {
     /// Takes the outcome, or leaves the waker to be woken by it.
     pub(crate) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Result<T, JoinError>> {
         // Foreign wakers are cloned before the lock is taken and dropped after it is released.
-        let waker = cx.waker().clone();
+        let waker = clone_of(cx.waker());
         let mut state = self.lock();
         match mem::replace(&mut state.outcome, Outcome::Taken) {
             Outcome::Done(outcome) => Poll::Ready(outcome),
@@ -53,7 +63,8 @@ impl<T> Packet<T> {
                 state.outcome = Outcome::Waiting;
                 let replaced = state.waker.replace(waker);
                 drop(state);
-                drop(replaced);
+                drop_of(replaced);
+                note(Notes::ELSEWHERE);
                 Poll::Pending
             }
             Outcome::Taken => panic!("a join handle was polled after it was ready"),
@@ -76,11 +87,35 @@ impl<T> Packet<T> {
     pub(crate) fn is_done_by(&self, task: Token) {
         let mut state = self.lock();
         state.task = Some(task);
-        let aborted = state.aborted;
+        let (aborted, name) = (state.aborted, state.name.take());
         drop(state);
+        if let Some(name) = name {
+            join::set_name(task, name);
+        }
         if aborted {
             join::abort(task);
         }
+    }
+
+    /// Names the task that does the work, now or when there is one.
+    pub(crate) fn set_name(&self, name: String) {
+        let mut state = self.lock();
+        match state.task {
+            Some(task) => {
+                drop(state);
+                join::set_name(task, name);
+            }
+            None => state.name = Some(name),
+        }
+    }
+
+    /// Returns the task that does the work, if there is one already.
+    pub(crate) fn task(&self) -> Option<Token> {
+        self.lock().task
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        !matches!(self.lock().outcome, Outcome::Waiting)
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
@@ -108,6 +143,11 @@ impl<T> Sender<T> {
     /// Reports whether the work was asked to end before it began.
     pub(crate) fn is_aborted(&self) -> bool {
         self.packet.as_ref().is_none_or(|packet| packet.lock().aborted)
+    }
+
+    /// Reports whether nobody is left to take the outcome.
+    pub(crate) fn is_unwanted(&self) -> bool {
+        self.packet.as_ref().is_none_or(|packet| Arc::strong_count(packet) == 1)
     }
 
     /// Does the work and fills the packet with its result or its panic.

@@ -1,19 +1,25 @@
 //! A loop as its owner holds it: [`run`], [`Runtime`], [`Builder`].
 
+use std::cell::OnceCell;
 use std::fmt;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::Location;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use polyloop_reactor::{Backend, Selector, default_selector};
+use polyloop_reactor::{Backend, Selector, SignalFd, default_selector};
 
 use crate::blocking::{DEFAULT_GRACE, DEFAULT_THREADS, Pool};
 use crate::clock::Clock;
-use crate::event_loop::EventLoop;
+use crate::debug::{self, DEFAULT_SLOW_POLL, Debug, Report, Reporter};
+use crate::dump_signal::dump_on;
+use crate::event_loop::{EventLoop, Parts};
+use crate::shuffle::Shuffle;
 use crate::spin::Spin;
+use crate::task::Dump;
 use crate::waker::{current, within};
 use crate::{Handle, JoinHandle};
 
@@ -39,6 +45,7 @@ use crate::{Handle, JoinHandle};
 /// assert_eq!(answer, 42);
 /// # Ok::<(), std::io::Error>(())
 /// ```
+#[track_caller]
 pub fn run<F: Future>(future: F) -> io::Result<F::Output> {
     check_not_nested("run")?;
     Runtime::new()?.block_on(future)
@@ -88,6 +95,8 @@ where
 pub struct Runtime {
     /// Counted only to be pinned to its thread: the tasks in it need not be `Send`.
     event_loop: Rc<EventLoop>,
+    /// The selector's descriptor, a second time, for hosts that ask for it.
+    pollable_fd: OnceCell<OwnedFd>,
 }
 
 impl Runtime {
@@ -111,21 +120,35 @@ impl Runtime {
     ///
     /// # Errors
     /// If a loop runs on this thread already: a nested one would keep the outer from running.
-    /// What the selector reports.
+    /// What the selector reports. In debug mode, `Deadlock` if nothing can ever wake a task: see
+    /// [`Builder::debug`].
     ///
     /// # Panics
     /// If `future` does.
+    #[track_caller]
     pub fn block_on<F: Future>(&self, future: F) -> io::Result<F::Output> {
+        struct EndMain<'a>(&'a EventLoop);
+
+        impl Drop for EndMain<'_> {
+            fn drop(&mut self) {
+                self.0.end_main();
+            }
+        }
+
         check_not_nested("block_on")?;
+        let called_at = Location::caller();
         within(&self.event_loop, || {
+            self.event_loop.resume();
+            let _end = EndMain(&self.event_loop);
             // Pinned in here, so that its destructors reach the loop as well.
             let mut future = pin!(future);
-            let id = self.event_loop.begin_main();
+            let id = self.event_loop.begin_main(called_at);
             if let Poll::Ready(output) =
                 self.event_loop.poll_main(id, |cx| future.as_mut().poll(cx))
             {
                 return Ok(output);
             }
+            self.event_loop.note_main();
             let mut output = None;
             self.event_loop.run_until(&mut |cx| match future.as_mut().poll(cx) {
                 Poll::Pending => false,
@@ -150,14 +173,127 @@ impl Runtime {
         JoinHandle::of_task(self.event_loop.spawn(future, Location::caller()))
     }
 
+    /// Runs one turn of the loop, for a host that has a loop of its own.
+    ///
+    /// What is ready is polled, up to a bounded number of polls. If nothing is, the turn first
+    /// waits for up to `timeout`: `None` waits until something happens, zero only looks.
+    ///
+    /// A host calls it with zero whenever [`pollable_fd`](Runtime::pollable_fd) is readable or
+    /// [`next_deadline`](Runtime::next_deadline) has come. Between two turns, tasks may be spawned
+    /// with [`spawn`](Runtime::spawn), and a wake from another thread makes the descriptor
+    /// readable.
+    ///
+    /// # Errors
+    /// As for [`block_on`](Runtime::block_on).
+    ///
+    /// # References
+    /// GLib's `g_main_context_iteration`, libuv's `uv_run` with `UV_RUN_NOWAIT`.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use polyloop_executor::{Runtime, sleep};
+    ///
+    /// let runtime = Runtime::new()?;
+    /// let task = runtime.spawn(sleep(Duration::from_millis(1)));
+    /// while !runtime.enter(|| task.is_finished()) {
+    ///     runtime.turn(None)?;
+    /// }
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn turn(&self, timeout: Option<Duration>) -> io::Result<()> {
+        check_not_nested("turn")?;
+        within(&self.event_loop, || self.event_loop.turn(timeout))
+    }
+
+    /// Calls `f` with the loop as the thread's current one, so that `f` may spawn, ask handles and
+    /// use sockets between two turns. No task runs meanwhile.
+    ///
+    /// # References
+    /// tokio's `Runtime::enter`.
+    ///
+    /// # Examples
+    /// ```
+    /// let runtime = polyloop_executor::Runtime::new()?;
+    /// let task = runtime.enter(|| polyloop_executor::spawn(async { 7 }));
+    /// assert_eq!(runtime.block_on(task)?.unwrap(), 7);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn enter<R>(&self, f: impl FnOnce() -> R) -> R {
+        within(&self.event_loop, f)
+    }
+
+    /// Returns when the next [`turn`](Runtime::turn) is due at the latest: at once if something is
+    /// ready, else at the earliest timer's deadline. None if it is due when
+    /// [`pollable_fd`](Runtime::pollable_fd) is readable, and not before.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.event_loop.next_deadline()
+    }
+
+    /// Lends a descriptor that is readable when a [`turn`](Runtime::turn) would find something,
+    /// for a host to watch in its own loop.
+    ///
+    /// It is level-triggered: readable until a turn has taken what was there. Its only use is to
+    /// be watched.
+    ///
+    /// # Errors
+    /// `Unsupported` if the backend has no such descriptor; if no descriptor is left.
+    ///
+    /// # Platform
+    /// epoll and kqueue have one, select and poll do not: there a host waits in `turn` itself.
+    pub fn pollable_fd(&self) -> io::Result<BorrowedFd<'_>> {
+        if let Some(fd) = self.pollable_fd.get() {
+            return Ok(fd.as_fd());
+        }
+        let reactor = self.event_loop.reactor.borrow();
+        let fd = reactor.pollable_fd().ok_or_else(|| {
+            let message = format!("the backend {} has no descriptor to watch", self.backend());
+            io::Error::new(io::ErrorKind::Unsupported, message)
+        })?;
+        // A second descriptor for the same selector, since the first is inside a cell.
+        let fd = fd.try_clone_to_owned()?;
+        drop(reactor);
+        Ok(self.pollable_fd.get_or_init(|| fd).as_fd())
+    }
+
+    /// Draws the tree of tasks, with what each waits for.
+    ///
+    /// Inside the loop there is [`task::dump`](crate::task::dump).
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use polyloop_executor::{Runtime, sleep};
+    ///
+    /// let runtime = Runtime::new()?;
+    /// runtime.spawn(sleep(Duration::from_secs(3_600))).named("nap");
+    /// runtime.turn(Some(Duration::ZERO))?;
+    /// let dump = runtime.dump().to_string();
+    /// assert!(dump.contains("\"nap\"") && dump.contains("timer in 3599s"), "{dump}");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn dump(&self) -> Dump {
+        Dump::new(self.event_loop.survey())
+    }
+
     /// Returns a handle that reaches the loop from other threads.
     pub fn handle(&self) -> Handle {
-        Handle::new(self.event_loop.number(), self.event_loop.incarnation())
+        self.event_loop.handle()
     }
 
     /// Returns the backend of the loop's selector.
     pub fn backend(&self) -> Backend {
         self.event_loop.reactor.borrow().backend()
+    }
+}
+
+/// Lends what [`pollable_fd`](Runtime::pollable_fd) does, for whoever asks for `AsFd`.
+///
+/// # Panics
+/// Where `pollable_fd` is an error: with the backends select and poll.
+impl AsFd for Runtime {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pollable_fd().expect("the runtime has a descriptor to watch")
     }
 }
 
@@ -184,7 +320,6 @@ impl fmt::Debug for Runtime {
 /// assert_eq!(runtime.backend(), Backend::Poll);
 /// # Ok::<(), std::io::Error>(())
 /// ```
-#[derive(Debug)]
 #[must_use = "nothing is made before `build` is called"]
 pub struct Builder {
     backend: Option<Backend>,
@@ -193,6 +328,11 @@ pub struct Builder {
     shutdown_grace: Duration,
     virtual_time: bool,
     spin: Duration,
+    seed: Option<u64>,
+    debug: Option<bool>,
+    slow_poll: Duration,
+    reporter: Reporter,
+    dump_signal: Option<i32>,
 }
 
 impl Builder {
@@ -205,6 +345,11 @@ impl Builder {
             shutdown_grace: DEFAULT_GRACE,
             virtual_time: false,
             spin: Duration::ZERO,
+            seed: None,
+            debug: None,
+            slow_poll: DEFAULT_SLOW_POLL,
+            reporter: Box::new(debug::print),
+            dump_signal: None,
         }
     }
 
@@ -255,11 +400,136 @@ impl Builder {
         self
     }
 
+    /// Runs tasks that are ready at the same time in an order that `seed` chooses, instead of
+    /// first in, first out.
+    ///
+    /// The same seed gives the same order, as far as the world (descriptors, threads, the time)
+    /// does the same; with [`virtual_time`](Builder::virtual_time) a program is reproduced
+    /// exactly. Tests meet rare interleavings that way. Without this, the environment variable
+    /// `POLYLOOP_SEED` may name a seed. Which tasks run before the next look does not change, only
+    /// their order.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::{cell::RefCell, rc::Rc};
+    /// use polyloop_executor::{Builder, gather};
+    ///
+    /// let order = |seed| -> std::io::Result<Vec<u32>> {
+    ///     let runtime = Builder::new().seed(seed).build()?;
+    ///     let seen = Rc::new(RefCell::new(Vec::new()));
+    ///     runtime.block_on(gather((0..20).map(|i| {
+    ///         let seen = seen.clone();
+    ///         async move { seen.borrow_mut().push(i) }
+    ///     })))?;
+    ///     Ok(seen.take())
+    /// };
+    /// assert_eq!(order(1)?, order(1)?);
+    /// assert_ne!(order(1)?, order(2)?);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn seed(mut self, seed: u64) -> Builder {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Switches debug mode on or off, whatever the environment variable `POLYLOOP_DEBUG` says
+    /// (`1` is on). Off by default.
+    ///
+    /// In debug mode:
+    ///
+    /// - a poll that takes longer than [`slow_poll`](Builder::slow_poll) is reported, with the
+    ///   task's name and where it was spawned;
+    /// - a task that panicked and whose handle was dropped is reported;
+    /// - [`TaskInfo::busy`](crate::task::TaskInfo::busy) is known;
+    /// - a loop that would wait for ever returns an error, `Deadlock`, that lists every task and
+    ///   what it waits for: nothing is ready, no timer is armed, no descriptor is waited for, no
+    ///   blocking work is under way, and no thread but the loop's own could wake a task. The
+    ///   last is taken for granted while any task waits for something that another thread might
+    ///   have (a channel between threads, a waker that a future of another crate has cloned), or
+    ///   a [`Handle`] was made, unless the system says that there is no other thread.
+    ///
+    /// # Platform
+    /// Only Linux says how many threads there are. Where pointers have 32 bits, nobody knows who
+    /// has a waker.
+    ///
+    /// # References
+    /// Python's asyncio debug mode, Go's "all goroutines are asleep".
+    ///
+    /// # Examples
+    /// ```
+    /// use polyloop_executor::{Builder, channel};
+    ///
+    /// let runtime = Builder::new().debug(true).build()?;
+    /// let (_sender, mut receiver) = channel::local::unbounded::<()>();
+    /// // The sender is here, and nobody will ever send.
+    /// let error = runtime.block_on(receiver.recv()).unwrap_err();
+    /// assert_eq!(error.kind(), std::io::ErrorKind::Deadlock);
+    /// assert!(error.to_string().contains("main at"));
+    /// assert!(error.to_string().contains("waits for a message"));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn debug(mut self, debug: bool) -> Builder {
+        self.debug = Some(debug);
+        self
+    }
+
+    /// Sets how long a poll may take before debug mode reports it: 100 ms by default.
+    pub fn slow_poll(mut self, limit: Duration) -> Builder {
+        self.slow_poll = limit;
+        self
+    }
+
+    /// Sets who is given the reports of debug mode, instead of standard error.
+    ///
+    /// `reporter` is called on the loop's thread. A panic in it is told of by the panic hook and
+    /// ends nothing.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::{cell::RefCell, rc::Rc, time::Duration};
+    /// use polyloop_executor::Builder;
+    ///
+    /// let reports = Rc::new(RefCell::new(Vec::new()));
+    /// let seen = reports.clone();
+    /// let report = move |report: &_| seen.borrow_mut().push(format!("{report}"));
+    /// let runtime =
+    ///     Builder::new().debug(true).slow_poll(Duration::ZERO).reporter(report).build()?;
+    /// runtime.block_on(async {})?;
+    /// assert!(reports.borrow()[0].starts_with("a poll took"));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn reporter(mut self, reporter: impl Fn(&Report) + 'static) -> Builder {
+        self.reporter = Box::new(reporter);
+        self
+    }
+
+    /// Writes the tree of tasks to standard error whenever the process gets the signal `signum`
+    /// while the loop runs: [`SignalFd::QUIT`] is Ctrl-\, as for Java's and Go's dumps.
+    ///
+    /// A task of the loop's own does it, named `dump`, which counts as one in
+    /// [`Metrics`](crate::Metrics). A loop that is stuck in a poll draws its tree after that poll.
+    /// The signal's default action does not happen while the runtime is there.
+    ///
+    /// # Examples
+    /// ```
+    /// use polyloop_executor::Builder;
+    /// use polyloop_reactor::SignalFd;
+    ///
+    /// let runtime = Builder::new().dump_on(SignalFd::QUIT).build()?;
+    /// assert!(runtime.dump().to_string().contains("dump"));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn dump_on(mut self, signum: i32) -> Builder {
+        self.dump_signal = Some(signum);
+        self
+    }
+
     /// Makes the loop.
     ///
     /// # Errors
     /// If the backend is unknown, not of this system, or does not work; if no descriptor is
-    /// left; if 1,024 loops are alive.
+    /// left; if 1,024 loops are alive; if `POLYLOOP_DEBUG` or `POLYLOOP_SEED` is nonsense; if
+    /// nobody can listen to the signal of [`dump_on`](Builder::dump_on).
     pub fn build(self) -> io::Result<Runtime> {
         let selector = match (self.selector, self.backend) {
             (Some(selector), _) => selector,
@@ -268,9 +538,39 @@ impl Builder {
         };
         let clock = if self.virtual_time { Clock::manual() } else { Clock::system() };
         let pool = Pool::new(self.blocking_threads, self.shutdown_grace);
-        Ok(Runtime {
-            event_loop: Rc::new(EventLoop::new(selector, clock, pool, Spin::new(self.spin))?),
-        })
+        let spin = Spin::new(self.spin);
+        let seed = self.seed.map_or_else(debug::seed_from_env, |seed| Ok(Some(seed)))?;
+        let is_debugged = self.debug.map_or_else(debug::debug_from_env, Ok)?;
+        let debug =
+            is_debugged.then_some(Debug { slow_poll: self.slow_poll, reporter: self.reporter });
+        let shuffle = seed.map(Shuffle::new);
+        let event_loop = EventLoop::new(Parts { selector, clock, pool, spin, shuffle, debug })?;
+        let runtime = Runtime { event_loop: Rc::new(event_loop), pollable_fd: OnceCell::new() };
+        if let Some(signum) = self.dump_signal {
+            let future = dump_on(SignalFd::listen(signum)?);
+            let task = runtime.event_loop.spawn(future, Location::caller());
+            runtime.event_loop.set_name(task, "dump".into());
+            runtime.event_loop.set_aside(task);
+            runtime.event_loop.detach(task);
+        }
+        Ok(runtime)
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("backend", &self.backend)
+            .field("selector", &self.selector)
+            .field("blocking_threads", &self.blocking_threads)
+            .field("shutdown_grace", &self.shutdown_grace)
+            .field("virtual_time", &self.virtual_time)
+            .field("spin", &self.spin)
+            .field("seed", &self.seed)
+            .field("debug", &self.debug)
+            .field("slow_poll", &self.slow_poll)
+            .field("dump_signal", &self.dump_signal)
+            .finish_non_exhaustive()
     }
 }
 

@@ -60,6 +60,12 @@ pub(crate) trait AnyTask {
     /// Runs no foreign code.
     fn take_output(self: Pin<&mut Self>, into: &mut dyn Any);
 
+    /// Shows the outcome, a `Result<T, JoinError>`, to `f`, which is foreign code.
+    fn show_output(self: Pin<&mut Self>, f: &mut dyn FnMut(&dyn Any));
+
+    /// Returns the message of the panic that the task ended with, if it did.
+    fn panic_message(self: Pin<&mut Self>) -> Option<String>;
+
     /// Moves a future out of `from`, an `Option<F>`, if its type is this box's.
     ///
     /// Runs no foreign code. The box must be empty.
@@ -98,6 +104,24 @@ where
             // Forgotten, because the compiler cannot know that there is nothing to drop.
             mem::forget(mem::replace(into, output.take()));
         }
+    }
+
+    fn show_output(self: Pin<&mut Self>, f: &mut dyn FnMut(&dyn Any)) {
+        let Stage::Output(output) = self.as_ref().get_ref() else { return };
+        let Some(outcome) = output.take() else { return };
+        quietly(|| f(&outcome));
+        output.set(Some(outcome));
+    }
+
+    fn panic_message(self: Pin<&mut Self>) -> Option<String> {
+        let Stage::Output(output) = self.as_ref().get_ref() else { return None };
+        let outcome = output.take();
+        let message = match &outcome {
+            Some(Err(error)) => error.panic_text(),
+            Some(Ok(_)) | None => None,
+        };
+        output.set(outcome);
+        message
     }
 
     fn refill(mut self: Pin<&mut Self>, from: &mut dyn Any) -> bool {

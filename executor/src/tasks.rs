@@ -5,18 +5,27 @@
 //! borrow twice.
 
 use std::any::Any;
+use std::collections::HashMap;
 use std::mem;
 use std::panic::Location;
 use std::task::Waker;
+use std::time::Duration;
 
 use polyloop_reactor::Token;
 
 use crate::free_list::FreeList;
+use crate::notes::Notes;
+use crate::shuffle::Shuffle;
 use crate::stage::{TaskBox, new_task};
+use crate::task::{TaskId, TaskInfo, TaskState};
 use crate::waker::into_id;
 
 /// The slot of the future that `block_on` polls itself. It never holds a box.
 pub(crate) const MAIN_SLOT: u32 = 0;
+
+/// The parent of what is spawned from outside the loop. No slot has this number: it would be the
+/// last generation of the last slot of the last loop.
+pub(crate) const NOBODY: Token = Token::from_raw(u64::MAX);
 
 /// The bytes of emptied boxes that are kept for the next spawns.
 ///
@@ -39,7 +48,23 @@ pub(crate) struct Tasks {
     first_generation: u32,
     /// The bytes of all boxes in free slots.
     spare_bytes: usize,
+    /// By slot: what only some tasks have. It has an entry if and only if the slot's flag says so.
+    extras: HashMap<u32, Extras>,
+    /// By slot: the time that polls have taken, with whose they were. Empty but in debug mode.
+    busy: Vec<(Token, Duration)>,
 }
+
+/// What only some tasks have.
+#[derive(Default)]
+struct Extras {
+    name: Option<Box<str>>,
+    callbacks: Vec<Callback>,
+    /// It waits for things that do not keep the loop from being called stuck.
+    is_aside: bool,
+}
+
+/// Is called with a reference to the task's `Result<T, JoinError>` when that is there.
+pub(crate) type Callback = Box<dyn FnOnce(&dyn Any)>;
 
 /// One task, or the room for one.
 struct Slot {
@@ -53,6 +78,7 @@ struct Slot {
     parent: Token,
     n_polls: u32,
     flags: Flags,
+    notes: Notes,
 }
 
 /// The state of a slot. Any combination is legal but for those that the comments exclude.
@@ -73,6 +99,8 @@ impl Flags {
     const ABORTED: Flags = Flags(16);
     /// A task lives here.
     const TAKEN: Flags = Flags(32);
+    /// There are [`Extras`] for it.
+    const EXTRAS: Flags = Flags(64);
 
     fn has(self, other: Flags) -> bool {
         self.0 & other.0 != 0
@@ -107,6 +135,8 @@ struct ReadyQueue {
     /// How much of the batch has been read.
     n_read: usize,
     next: Vec<u32>,
+    /// Mixes each batch, if a test asks for it.
+    shuffle: Option<Shuffle>,
 }
 
 impl ReadyQueue {
@@ -126,6 +156,9 @@ impl ReadyQueue {
             self.batch.clear();
             self.n_read = 0;
             mem::swap(&mut self.batch, &mut self.next);
+            if let Some(shuffle) = &mut self.shuffle {
+                shuffle.mix(&mut self.batch);
+            }
         }
         let index = *self.batch.get(self.n_read)?;
         self.n_read += 1;
@@ -147,10 +180,19 @@ pub(crate) enum Next {
 pub(crate) enum LeftOver {
     /// It was aborted: drop its future, then [`finish`](Tasks::finish) it.
     Aborted(TaskBox),
+    /// Show these its output, then [`finish`](Tasks::finish) it.
+    Watched(TaskBox, Vec<Callback>),
     /// Nobody takes its output: drop that, then [`free`](Tasks::free) the slot.
     Unwanted(TaskBox),
     /// Wake whoever waits for the output, on another loop or under another executor.
     Joiner(Waker),
+}
+
+/// What a slot has held to the end.
+pub(crate) struct Stripped {
+    pub(crate) id: Token,
+    pub(crate) task: Option<TaskBox>,
+    pub(crate) joiner: Option<Waker>,
 }
 
 /// What a join handle finds.
@@ -165,15 +207,17 @@ pub(crate) enum Join {
 }
 
 impl Tasks {
-    pub(crate) fn new(owner: u16, first_generation: u32) -> Tasks {
+    pub(crate) fn new(owner: u16, first_generation: u32, shuffle: Option<Shuffle>) -> Tasks {
         let mut tasks = Tasks {
             slots: Vec::new(),
             free: FreeList::new(),
-            ready: ReadyQueue::default(),
+            ready: ReadyQueue { shuffle, ..ReadyQueue::default() },
             owner,
             base_generation: first_generation,
             first_generation,
             spare_bytes: 0,
+            extras: HashMap::new(),
+            busy: Vec::new(),
         };
         let slot = tasks.claim_slot();
         debug_assert_eq!(slot, MAIN_SLOT);
@@ -206,9 +250,12 @@ impl Tasks {
 
     /// Gives the main future a new number.
     #[inline]
-    pub(crate) fn begin_main(&mut self) -> Token {
+    pub(crate) fn begin_main(&mut self, called_at: &'static Location<'static>) -> Token {
         let slot = &mut self.slots[MAIN_SLOT as usize];
         slot.id = slot.id.next_tenant();
+        slot.spawned_at = called_at;
+        slot.n_polls = 1;
+        slot.notes = Notes::NONE;
         slot.id
     }
 
@@ -238,6 +285,7 @@ impl Tasks {
         slot.spawned_at = spawned_at;
         slot.parent = parent;
         slot.n_polls = 0;
+        slot.notes = Notes::NONE;
         // Whoever moves in takes over an entry that the last tenant has left in the queue.
         if !slot.flags.has(Flags::SCHEDULED) {
             self.ready.push(index);
@@ -268,6 +316,7 @@ impl Tasks {
         // Before the poll, so that a wake during it queues the task again.
         slot.flags.clear(Flags::SCHEDULED);
         if index == MAIN_SLOT {
+            slot.n_polls = slot.n_polls.wrapping_add(1);
             return Some(Next::Main(slot.id));
         }
         if !slot.flags.has(Flags::TAKEN) || slot.flags.has(Flags::FINISHED) {
@@ -281,8 +330,9 @@ impl Tasks {
 
     /// Puts a task back that was polled and is not done, unless it was aborted meanwhile.
     #[inline]
-    pub(crate) fn put_back(&mut self, id: Token, task: TaskBox) -> Option<LeftOver> {
+    pub(crate) fn put_back(&mut self, id: Token, task: TaskBox, notes: Notes) -> Option<LeftOver> {
         let slot = &mut self.slots[id.slot() as usize];
+        slot.notes = slot.notes.then(notes);
         if slot.flags.has(Flags::ABORTED) {
             return Some(LeftOver::Aborted(task));
         }
@@ -297,6 +347,12 @@ impl Tasks {
     #[inline]
     pub(crate) fn finish(&mut self, id: Token, task: TaskBox) -> Option<LeftOver> {
         let slot = &mut self.slots[id.slot() as usize];
+        if slot.flags.has(Flags::EXTRAS) {
+            let callbacks = self.extras.get_mut(&id.slot()).map(|extras| &mut extras.callbacks);
+            if let Some(callbacks) = callbacks.map(mem::take).filter(|some| !some.is_empty()) {
+                return Some(LeftOver::Watched(task, callbacks));
+            }
+        }
         if !slot.flags.has(Flags::JOINED) {
             return Some(LeftOver::Unwanted(task));
         }
@@ -320,6 +376,10 @@ impl Tasks {
     pub(crate) fn free(&mut self, id: Token, task: Option<TaskBox>) -> Option<Waker> {
         let slot = &mut self.slots[id.slot() as usize];
         debug_assert_eq!(slot.id, id);
+        if slot.flags.has(Flags::EXTRAS) {
+            // A name: callbacks have been called when the task finished.
+            self.extras.remove(&id.slot());
+        }
         slot.flags = Flags(slot.flags.0 & Flags::SCHEDULED.0);
         slot.id = id.next_tenant();
         if let Some(task) = task {
@@ -354,7 +414,8 @@ impl Tasks {
         }
         self.slots.truncate(len);
         self.slots.shrink_to_fit();
-        self.ready = ReadyQueue::default();
+        self.busy.truncate(len);
+        self.ready = ReadyQueue { shuffle: self.ready.shuffle.take(), ..ReadyQueue::default() };
     }
 
     /// Says what has become of a task.
@@ -433,9 +494,120 @@ impl Tasks {
 
     /// Takes what the slot at `index` still holds, to be dropped outside the borrow; none if there
     /// is no such slot.
-    pub(crate) fn strip(&mut self, index: usize) -> Option<(Option<TaskBox>, Option<Waker>)> {
+    pub(crate) fn strip(&mut self, index: usize) -> Option<Stripped> {
         let slot = self.slots.get_mut(index)?;
-        Some((slot.task.take(), slot.joiner.take()))
+        Some(Stripped { id: slot.id, task: slot.task.take(), joiner: slot.joiner.take() })
+    }
+
+    /// Notes what the main future left when it was pending.
+    #[inline]
+    pub(crate) fn note_main(&mut self, notes: Notes) {
+        let slot = &mut self.slots[MAIN_SLOT as usize];
+        slot.notes = slot.notes.then(notes);
+    }
+
+    /// Adds to the time that a task's polls have taken.
+    pub(crate) fn add_busy(&mut self, id: Token, time: Duration) {
+        let index = id.slot() as usize;
+        if self.busy.len() <= index {
+            self.busy.resize(index + 1, (NOBODY, Duration::ZERO));
+        }
+        let (whose, busy) = &mut self.busy[index];
+        if *whose != id {
+            (*whose, *busy) = (id, Duration::ZERO);
+        }
+        *busy += time;
+    }
+
+    pub(crate) fn set_name(&mut self, id: Token, name: String) {
+        if let Some(extras) = self.extras(id) {
+            extras.name = Some(name.into_boxed_str());
+        }
+    }
+
+    pub(crate) fn name(&self, id: Token) -> Option<String> {
+        self.extras.get(&self.slot(id)?.id.slot())?.name.as_deref().map(str::to_owned)
+    }
+
+    /// Says that a task waits for what does not count as work to come.
+    pub(crate) fn set_aside(&mut self, id: Token) {
+        if let Some(extras) = self.extras(id) {
+            extras.is_aside = true;
+        }
+    }
+
+    pub(crate) fn is_aside(&self, id: Token) -> bool {
+        self.extras.get(&id.slot()).is_some_and(|extras| extras.is_aside)
+    }
+
+    /// Leaves a callback to be shown the output of a task. If that is there already, what is to be
+    /// done now is returned; if the task is gone, the callback stays where it is.
+    pub(crate) fn watch(&mut self, id: Token, callback: &mut Option<Callback>) -> Option<LeftOver> {
+        match self.look_up(id) {
+            Join::Running => {
+                let callback = callback.take();
+                self.extras(id)?.callbacks.extend(callback);
+                None
+            }
+            Join::Finished => {
+                let slot = &mut self.slots[id.slot() as usize];
+                let task = slot.task.take()?;
+                slot.flags.clear(Flags::FINISHED);
+                slot.flags.set(Flags::RUNNING);
+                Some(LeftOver::Watched(task, callback.take().into_iter().collect()))
+            }
+            Join::Gone => None,
+        }
+    }
+
+    /// Lends what only some tasks have, and makes it if need be; none if there is no such task.
+    fn extras(&mut self, id: Token) -> Option<&mut Extras> {
+        let slot = self.slots.get_mut(id.slot() as usize).filter(|slot| slot.id == id)?;
+        slot.flags.set(Flags::EXTRAS);
+        Some(self.extras.entry(id.slot()).or_default())
+    }
+
+    fn slot(&self, id: Token) -> Option<&Slot> {
+        self.slots.get(id.slot() as usize).filter(|slot| slot.id == id)
+    }
+
+    /// Describes a task, but for what it waits for.
+    pub(crate) fn describe(&self, id: Token) -> Option<TaskInfo> {
+        self.slot(id).map(|slot| self.info(slot))
+    }
+
+    /// Describes all tasks, with the notes that they left and the wakers of who joins them. The
+    /// main future is always among them, first.
+    pub(crate) fn survey(&self) -> impl Iterator<Item = (TaskInfo, Notes, Option<&Waker>)> {
+        let taken = self
+            .slots
+            .iter()
+            .filter(|slot| slot.id.slot() == MAIN_SLOT || slot.flags.has(Flags::TAKEN));
+        taken.map(|slot| (self.info(slot), slot.notes, slot.joiner.as_ref()))
+    }
+
+    fn info(&self, slot: &Slot) -> TaskInfo {
+        let state = if slot.flags.has(Flags::FINISHED) {
+            TaskState::Finished
+        } else if slot.flags.has(Flags::RUNNING) {
+            TaskState::Running
+        } else if slot.flags.has(Flags::SCHEDULED) {
+            TaskState::Ready
+        } else {
+            TaskState::Waiting
+        };
+        let is_main = slot.id.slot() == MAIN_SLOT;
+        let busy = self.busy.get(slot.id.slot() as usize).filter(|(whose, _)| *whose == slot.id);
+        TaskInfo {
+            id: TaskId::new(slot.id),
+            name: self.name(slot.id),
+            parent: (!is_main && slot.parent != NOBODY).then(|| TaskId::new(slot.parent)),
+            spawned_at: slot.spawned_at,
+            state,
+            n_polls: slot.n_polls,
+            busy: busy.map(|(_, busy)| *busy),
+            waits_for: Vec::new(),
+        }
     }
 
     /// Finds a free slot or makes one.
@@ -464,6 +636,7 @@ impl Tasks {
             parent: Token::new(self.owner, self.first_generation, MAIN_SLOT),
             n_polls: 0,
             flags: Flags(0),
+            notes: Notes::NONE,
         });
         index
     }
@@ -477,7 +650,7 @@ mod tests {
     use crate::JoinError;
 
     fn tasks() -> Tasks {
-        Tasks::new(3, Token::MAX_GENERATION)
+        Tasks::new(3, Token::MAX_GENERATION, None)
     }
 
     fn insert(tasks: &mut Tasks) -> Token {
@@ -531,7 +704,7 @@ mod tests {
         let mut tasks = tasks();
         let id = insert(&mut tasks);
         let (_, task) = expect_task(&mut tasks);
-        assert!(tasks.put_back(id, task).is_none());
+        assert!(tasks.put_back(id, task, Notes::NONE).is_none());
         for _ in 0..10 {
             tasks.wake(id);
         }
@@ -544,7 +717,7 @@ mod tests {
         let id = insert(&mut tasks);
         let (_, task) = expect_task(&mut tasks);
         tasks.wake(id);
-        assert!(tasks.put_back(id, task).is_none());
+        assert!(tasks.put_back(id, task, Notes::NONE).is_none());
         assert_eq!(expect_task(&mut tasks).0, id);
     }
 
@@ -556,7 +729,7 @@ mod tests {
         let new = insert(&mut tasks);
         assert_eq!(old.slot(), new.slot());
         let (_, task) = expect_task(&mut tasks);
-        assert!(tasks.put_back(new, task).is_none());
+        assert!(tasks.put_back(new, task, Notes::NONE).is_none());
         tasks.wake(old);
         assert_eq!(tasks.n_ready(), 0);
     }

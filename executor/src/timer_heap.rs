@@ -103,6 +103,15 @@ impl TimerHeap {
         (self.slots.len() - 1) as u32
     }
 
+    /// Lists the timers that are armed, in no particular order: when each is due, and its waker.
+    pub(crate) fn armed(&self) -> impl Iterator<Item = (u64, &Waker)> {
+        self.heap.iter().filter_map(|entry| {
+            let slot = self.slots.get(entry.key.slot())?;
+            let waker = slot.waker.as_ref().filter(|_| slot.key == Some(entry.key))?;
+            Some((entry.deadline_ns, waker))
+        })
+    }
+
     /// Reports whether the timer is armed: neither fired nor cancelled.
     pub(crate) fn is_armed(&self, key: TimerKey) -> bool {
         self.slots.get(key.slot()).is_some_and(|slot| slot.key == Some(key))

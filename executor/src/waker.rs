@@ -1,22 +1,29 @@
-//! The executor's unsafe code: three things that the safe language has no words for.
+//! The executor's unsafe code: four things that the safe language has no words for.
 //!
 //! 1. The raw waker, which is a task's number and nothing else: cloning and dropping it do
 //!    nothing, nothing is allocated or counted, and a stale one finds another generation.
 //! 2. The way from a thread to the loop that runs on it, by a pointer that is only there while
 //!    [`within`] is on the stack.
 //! 3. The projection from a pinned task to the future inside it.
+//! 4. The way of an output to another thread, which its type allows without this code knowing it.
 
 use std::cell::Cell;
 use std::mem;
+use std::panic::Location;
 use std::pin::Pin;
 use std::ptr;
 use std::task::Waker;
 
 use polyloop_reactor::Token;
 
+use crate::JoinHandle;
 use crate::event_loop::EventLoop;
-use crate::mailbox;
+use crate::mailbox::{self, Mail};
+#[cfg(target_pointer_width = "64")]
+use crate::notes::Notes;
+use crate::packet::{self, Packet};
 use crate::stage::Stage;
+use crate::sync::Arc;
 
 thread_local! {
     /// The loop that runs on this thread, or null.
@@ -104,6 +111,57 @@ pub(crate) fn project<F: Future>(stage: Pin<&mut Stage<F>>) -> Option<Pin<&mut F
     }
 }
 
+/// Notes that somebody has cloned a waker who is not of this crate, and may keep it anywhere.
+#[cfg(target_pointer_width = "64")]
+fn note_foreign(id: Token) {
+    current(|event_loop| {
+        // Of another task it was cloned before, and noted then.
+        if event_loop.is_current(id) {
+            event_loop.note(Notes::FOREIGN);
+        }
+    });
+}
+
+/// Whether [`Notes::FOREIGN`] is left, so that its absence means something.
+pub(crate) const TRACKS_CLONES: bool = cfg!(target_pointer_width = "64");
+
+/// Has the output of the task `id` put into a packet, for a `handle` that was polled where the
+/// task's loop does not run.
+pub(crate) fn forward<T: 'static>(id: Token, handle: &JoinHandle<T>) -> Arc<Packet<T>> {
+    struct Forward<T> {
+        id: Token,
+        sender: packet::Sender<T>,
+    }
+
+    // SAFETY: there are two cases.
+    // - `T` is `Send`. Then so is everything in here.
+    // - `T` is not `Send`. Then neither is `JoinHandle<T>`, so `handle` is on the thread where it
+    //   was made, which is that of the task's loop. That loop reads the letter, on the same
+    //   thread. Should it have ended, another one may get the letter, on another thread; it finds
+    //   no such task, since numbers are not used twice, and no `T` has come or will come into the
+    //   packet: what it touches, a lock, a waker and an error, is `Send`.
+    unsafe impl<T> Send for Forward<T> {}
+
+    impl<T: 'static> Forward<T> {
+        fn start(self) {
+            let Forward { id, sender } = self;
+            current(|event_loop| {
+                let work = async move { sender.send(JoinHandle::of_task(id).await) };
+                let courier = event_loop.spawn(work, Location::caller());
+                event_loop.detach(courier);
+            });
+        }
+    }
+
+    // The handle is the proof that `T` is the task's own type and may be here.
+    let _: &JoinHandle<T> = handle;
+    let (packet, sender) = Packet::new();
+    packet.is_done_by(id);
+    let forward = Forward { id, sender };
+    mailbox::send(id.owner(), Mail::Run(Box::new(move || forward.start())));
+    packet
+}
+
 pub(crate) use imp::{id_of, lend_waker, waker_of};
 
 /// Wakers on targets whose pointers hold a packed number.
@@ -117,7 +175,9 @@ mod imp {
 
     static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake, drop);
 
+    /// Is only called for others: what is ours clones by [`clone_of`](super::clone_of).
     fn clone(data: *const ()) -> RawWaker {
+        super::note_foreign(Token::from_raw(data.addr() as u64));
         RawWaker::new(data, &VTABLE)
     }
 

@@ -11,6 +11,7 @@ use futures_core::Stream;
 use super::error::TryRecvError;
 use super::state::{Shared, Take, Threads};
 use crate::budget::poll_proceed;
+use crate::notes::{Notes, note};
 use crate::waker::{clone_of, drop_of};
 
 /// Emptied batches above this length give their memory back.
@@ -74,7 +75,10 @@ impl<T, S: Shared<T>> Receiver<T, S> {
                 }
                 Poll::Ready(Some(message))
             }
-            Take::Empty => Poll::Pending,
+            Take::Empty => {
+                note(if S::IS_LOCKED { Notes::MESSAGE } else { Notes::LOCAL_MESSAGE });
+                Poll::Pending
+            }
             Take::Closed => Poll::Ready(None),
         }
     }

@@ -9,6 +9,8 @@ use std::task::{Context, Poll, ready};
 use super::error::{SendError, TrySendError};
 use super::state::{Room, Shared, Threads, WaiterKey};
 use crate::budget::poll_proceed;
+use crate::notes::{Notes, note};
+use crate::waker::{clone_of, drop_of};
 
 /// Sends into a bounded channel. Clone it to send from many places.
 pub struct Sender<T, S: Shared<T> = Threads<T>> {
@@ -135,7 +137,7 @@ impl<'a, T, S: Shared<T>> Reserve<'a, T, S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Permit<'a, T, S>, SendError<()>>> {
         ready!(poll_proceed(cx));
         // Foreign wakers are cloned before the lock is taken, and dropped after it is released.
-        let mut waker = Some(cx.waker().clone());
+        let mut waker = Some(clone_of(cx.waker()));
         let room = self.sender.shared.with(|state| match self.key {
             Some(key) => state.poll_wait(key, &mut waker),
             None => {
@@ -146,9 +148,12 @@ impl<'a, T, S: Shared<T>> Reserve<'a, T, S> {
                 room
             }
         });
-        drop(waker);
+        drop_of(waker);
         match room {
-            Room::Full => Poll::Pending,
+            Room::Full => {
+                note(if S::IS_LOCKED { Notes::ROOM } else { Notes::LOCAL_ROOM });
+                Poll::Pending
+            }
             Room::Granted => {
                 self.key = None;
                 Poll::Ready(Ok(Permit { sender: self.sender }))

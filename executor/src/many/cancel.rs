@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Poll, Waker};
 
 use super::{Either, race};
+use crate::notes::{Notes, note};
+use crate::waker::clone_of;
 
 /// Tells any number of tasks, on any threads, that they should come to an end.
 ///
@@ -125,7 +127,7 @@ impl CancellationToken {
 
         let mut waiting = Waiting { node: &self.node, key: None };
         poll_fn(|cx| {
-            let waker = cx.waker().clone();
+            let waker = clone_of(cx.waker());
             let mut state = waiting.node.lock();
             if state.cancelled {
                 drop(state);
@@ -145,6 +147,7 @@ impl CancellationToken {
             };
             drop(state);
             drop(replaced);
+            note(Notes::TOKEN);
             Poll::Pending
         })
         .await;

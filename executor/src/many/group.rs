@@ -9,6 +9,7 @@ use std::task::{Poll, Waker};
 
 use super::JoinSet;
 use crate::JoinError;
+use crate::waker::clone_of;
 
 /// Runs `body`, which may spawn children into the group it is given, and returns when it and all
 /// of them have ended.
@@ -62,7 +63,7 @@ pub async fn scope<T, E: 'static>(
             {
                 value = Some(result);
             }
-            group.waker.set(Some(cx.waker().clone()));
+            group.waker.set(Some(clone_of(cx.waker())));
             if let Some(failure) = group.poll_children(cx) {
                 failures.push(failure);
                 return Poll::Ready(());

@@ -9,6 +9,8 @@ use std::task::{Context, Poll, Waker, ready};
 
 use crate::budget::poll_proceed;
 use crate::handle::catch_panic;
+use crate::notes::{Notes, note};
+use crate::waker::{clone_of, drop_of};
 use crate::{JoinError, JoinHandle, spawn};
 
 /// Holds tasks and hands out their outputs as they come. Dropping it ends those that are left.
@@ -127,8 +129,9 @@ impl<T: 'static> JoinSet<T> {
         if self.tasks.is_empty() {
             return Poll::Ready(None);
         }
-        let replaced = self.arrivals.waker.replace(Some(cx.waker().clone()));
-        drop(replaced);
+        let replaced = self.arrivals.waker.replace(Some(clone_of(cx.waker())));
+        drop_of(replaced);
+        note(Notes::CHILDREN);
         Poll::Pending
     }
 

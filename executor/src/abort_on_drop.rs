@@ -1,0 +1,63 @@
+//! A join handle that does not let go of its task.
+
+use std::ops::{Deref, DerefMut};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use crate::{JoinError, JoinHandle};
+
+/// Awaits the output of a task, and aborts it when dropped. Made by
+/// [`JoinHandle::abort_on_drop`].
+///
+/// # Cancel safety
+/// As for [`JoinHandle`]; dropping this itself ends the task.
+#[derive(Debug)]
+#[must_use = "dropping it aborts the task"]
+pub struct AbortOnDrop<T> {
+    /// None once it was given back.
+    handle: Option<JoinHandle<T>>,
+}
+
+impl<T> AbortOnDrop<T> {
+    pub(crate) fn new(handle: JoinHandle<T>) -> AbortOnDrop<T> {
+        AbortOnDrop { handle: Some(handle) }
+    }
+
+    /// Turns it back into a handle whose drop lets the task go on.
+    pub fn into_handle(mut self) -> JoinHandle<T> {
+        self.handle.take().expect(HELD)
+    }
+}
+
+/// Why there is a handle wherever it is asked for.
+const HELD: &str = "the handle is there until the value is gone";
+
+impl<T> Deref for AbortOnDrop<T> {
+    type Target = JoinHandle<T>;
+
+    fn deref(&self) -> &JoinHandle<T> {
+        self.handle.as_ref().expect(HELD)
+    }
+}
+
+impl<T> DerefMut for AbortOnDrop<T> {
+    fn deref_mut(&mut self) -> &mut JoinHandle<T> {
+        self.handle.as_mut().expect(HELD)
+    }
+}
+
+impl<T: 'static> Future for AbortOnDrop<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut **self).poll(cx)
+    }
+}
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        if let Some(handle) = &self.handle {
+            handle.abort();
+        }
+    }
+}

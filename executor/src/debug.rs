@@ -1,0 +1,124 @@
+//! Debug mode: what a loop tells about tasks that misbehave.
+//!
+//! Off, it costs one branch for each run of tasks and no memory.
+
+use std::env;
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use crate::task::{Rounded, TaskInfo};
+
+/// A poll that takes longer than this is reported, unless the builder says otherwise: asyncio's
+/// `slow_callback_duration`.
+pub(crate) const DEFAULT_SLOW_POLL: Duration = Duration::from_millis(100);
+
+/// Tells of a task that misbehaved. Only in debug mode, see
+/// [`Builder::debug`](crate::Builder::debug).
+///
+/// # References
+/// Python's asyncio debug mode.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Report {
+    /// One poll took longer than [`Builder::slow_poll`](crate::Builder::slow_poll) allows: it kept
+    /// all other tasks of the loop waiting.
+    SlowPoll {
+        /// The task, as it was after that poll.
+        task: TaskInfo,
+        /// How long the poll took.
+        took: Duration,
+    },
+    /// A task panicked, and nobody will know: its handle was dropped.
+    LostPanic {
+        /// The task.
+        task: TaskInfo,
+        /// What the panic said.
+        message: String,
+    },
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Report::SlowPoll { task, took } => {
+                write!(f, "a poll took {}: {task}", Rounded(*took))
+            }
+            Report::LostPanic { task, message } => {
+                write!(f, "{message}, and was not joined: {task}")
+            }
+        }
+    }
+}
+
+/// Is given the reports of a loop.
+pub(crate) type Reporter = Box<dyn Fn(&Report)>;
+
+/// The settings of debug mode.
+pub(crate) struct Debug {
+    pub(crate) slow_poll: Duration,
+    pub(crate) reporter: Reporter,
+}
+
+/// Writes a report to standard error, which is what happens by default.
+pub(crate) fn print(report: &Report) {
+    eprintln!("polyloop: {report}");
+}
+
+/// Reads `POLYLOOP_DEBUG`: `1` is on; `0`, empty and unset are off.
+pub(crate) fn debug_from_env() -> io::Result<bool> {
+    match env::var_os("POLYLOOP_DEBUG") {
+        None => Ok(false),
+        Some(value) => parse_switch(&value.to_string_lossy()),
+    }
+}
+
+/// Reads `POLYLOOP_SEED`: a number; empty and unset are none.
+pub(crate) fn seed_from_env() -> io::Result<Option<u64>> {
+    match env::var_os("POLYLOOP_SEED") {
+        None => Ok(None),
+        Some(value) => parse_seed(&value.to_string_lossy()),
+    }
+}
+
+fn parse_switch(value: &str) -> io::Result<bool> {
+    match value {
+        "1" => Ok(true),
+        "0" | "" => Ok(false),
+        _ => Err(invalid(format!("POLYLOOP_DEBUG is {value:?}; it can be 1 or 0"))),
+    }
+}
+
+fn parse_seed(value: &str) -> io::Result<Option<u64>> {
+    if value.is_empty() {
+        return Ok(None);
+    }
+    let seed = value.parse();
+    seed.map(Some)
+        .map_err(|error| invalid(format!("POLYLOOP_SEED is {value:?}, not a number: {error}")))
+}
+
+fn invalid(message: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_switch_is_on_or_off_or_an_error_that_names_it() {
+        assert!(parse_switch("1").unwrap());
+        assert!(!parse_switch("0").unwrap() && !parse_switch("").unwrap());
+        assert!(parse_switch("yes").unwrap_err().to_string().contains("\"yes\""));
+    }
+
+    #[test]
+    fn a_seed_is_a_number_or_an_error_that_names_it() {
+        assert_eq!(parse_seed("18446744073709551615").unwrap(), Some(u64::MAX));
+        assert_eq!(parse_seed("").unwrap(), None);
+        for wrong in ["-1", "x", "1.5", "18446744073709551616"] {
+            assert!(parse_seed(wrong).unwrap_err().to_string().contains(wrong));
+        }
+    }
+}

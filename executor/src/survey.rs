@@ -1,0 +1,145 @@
+//! Putting together what the tasks of a loop wait for, when somebody asks.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::task::Waker;
+use std::time::Duration;
+
+use polyloop_reactor::{Direction, Token};
+
+use crate::event_loop::EventLoop;
+use crate::notes::Notes;
+use crate::task::{Dump, TaskInfo, TaskState, WaitReason};
+use crate::waker::{TRACKS_CLONES, id_of};
+
+impl EventLoop {
+    /// Describes all tasks: the future of `block_on` first, if there is one.
+    pub(crate) fn survey(&self) -> Vec<TaskInfo> {
+        let mut reasons = self.reasons();
+        let tasks = self.tasks.borrow();
+        let mut infos = Vec::new();
+        for (mut info, notes, _) in tasks.survey() {
+            let id = info.id.token();
+            if info.id.is_main() && !self.has_main() {
+                continue;
+            }
+            if info.state == TaskState::Waiting && Some(info.id) == self.current_task() {
+                // The main future, which is never taken out of its slot.
+                info.state = TaskState::Running;
+            }
+            if info.state == TaskState::Waiting {
+                info.waits_for = reasons.remove(&id).unwrap_or_default();
+                add_noted(&mut info.waits_for, notes);
+                if info.waits_for.is_empty() {
+                    info.waits_for.push(WaitReason::Nothing);
+                }
+            }
+            infos.push(info);
+        }
+        infos
+    }
+
+    /// Looks up whom the tables of the loop would wake, and why.
+    fn reasons(&self) -> HashMap<Token, Vec<WaitReason>> {
+        let mut reasons: HashMap<Token, Vec<WaitReason>> = HashMap::new();
+        let mut add = |waker: &Waker, reason| {
+            if let Some(id) = id_of(waker) {
+                reasons.entry(id).or_default().push(reason);
+            }
+        };
+        for (fd, direction, waker) in self.reactor.borrow().waiters() {
+            let fd = fd.as_raw_fd();
+            add(
+                waker,
+                match direction {
+                    Direction::Read => WaitReason::Readable(fd),
+                    Direction::Write => WaitReason::Writable(fd),
+                },
+            );
+        }
+        let now_ns = self.clock.now_ns();
+        for (deadline_ns, waker) in self.timers.borrow().armed() {
+            let left = Duration::from_nanos(deadline_ns.saturating_sub(now_ns));
+            add(waker, WaitReason::Timer { left });
+        }
+        for (info, _, joiner) in self.tasks.borrow().survey() {
+            if let Some(joiner) = joiner {
+                add(joiner, WaitReason::Join(info.id));
+            }
+        }
+        reasons
+    }
+
+    /// Says so if nothing can ever wake one of the tasks. Called when nothing is ready and no timer
+    /// is armed.
+    #[cold]
+    pub(crate) fn check_stuck(&self) -> io::Result<()> {
+        if self.can_be_woken() {
+            return Ok(());
+        }
+        self.pause();
+        let dump = Dump::new(self.survey());
+        Err(io::Error::new(io::ErrorKind::Deadlock, Stuck { dump }))
+    }
+
+    /// Reports whether the system, or another thread, might wake a task.
+    fn can_be_woken(&self) -> bool {
+        let tasks = self.tasks.borrow();
+        let is_aside = |waker: &Waker| id_of(waker).is_some_and(|id| tasks.is_aside(id));
+        let reactor = self.reactor.borrow();
+        if reactor.waiters().any(|(_, _, waker)| !is_aside(waker)) || self.pool.is_busy() {
+            return true;
+        }
+        // From here on only a thread that is not ours could do it.
+        let is_open = !TRACKS_CLONES
+            || self.has_handles()
+            || tasks.survey().any(|(info, notes, joiner)| {
+                let is_foreign = joiner.is_some_and(|joiner| id_of(joiner).is_none());
+                let is_seen = !info.id.is_main() || self.has_main();
+                is_seen && info.state != TaskState::Finished && (notes.is_open() || is_foreign)
+            });
+        is_open && n_threads().is_none_or(|n_threads| n_threads > 1 + self.pool.n_threads())
+    }
+}
+
+/// Translates the notes that leaf futures left.
+fn add_noted(reasons: &mut Vec<WaitReason>, notes: Notes) {
+    let noted = [
+        (Notes::LOCAL_MESSAGE, WaitReason::Message),
+        (Notes::MESSAGE, WaitReason::Message),
+        (Notes::LOCAL_ROOM, WaitReason::Room),
+        (Notes::ROOM, WaitReason::Room),
+        (Notes::ELSEWHERE, WaitReason::Elsewhere),
+        (Notes::CHILDREN, WaitReason::Tasks),
+        (Notes::TOKEN, WaitReason::Cancellation),
+        (Notes::FOREIGN, WaitReason::Foreign),
+    ];
+    for (note, reason) in noted {
+        if notes.has(note) && !reasons.contains(&reason) {
+            reasons.push(reason);
+        }
+    }
+}
+
+/// Counts the threads of the process, where the system tells.
+fn n_threads() -> Option<usize> {
+    Some(fs::read_dir("/proc/self/task").ok()?.count())
+}
+
+/// Is the error of a loop that would wait for ever.
+#[derive(Debug)]
+struct Stuck {
+    dump: Dump,
+}
+
+impl fmt::Display for Stuck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the loop would wait for ever: nothing can wake its tasks\n{}", self.dump)
+    }
+}
+
+impl Error for Stuck {}

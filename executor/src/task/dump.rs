@@ -1,0 +1,123 @@
+//! All tasks of a loop as a tree.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+
+use super::{TaskId, TaskInfo};
+
+/// Holds what a loop's tasks were at one moment. Its `Display` draws a tree, each task below the
+/// one that spawned it.
+///
+/// ```text
+/// main at src/main.rs:9:5, polled 3 times, waits for the end of task 1
+/// ├─ task 1 "acceptor" at src/main.rs:12:17, polled 40 times, waits for readable fd 9
+/// │  ├─ task 2 at src/main.rs:15:9, polled 7 times, waits for readable fd 10 or timer in 3.2s
+/// │  └─ task 4 at src/main.rs:15:9, polled 2 times, ready
+/// └─ task 3 "report" at src/main.rs:20:5, polled 1 time, waits for a message
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Dump {
+    tasks: Vec<TaskInfo>,
+}
+
+impl Dump {
+    pub(crate) fn new(tasks: Vec<TaskInfo>) -> Dump {
+        Dump { tasks }
+    }
+
+    /// Returns the tasks.
+    pub fn tasks(&self) -> &[TaskInfo] {
+        &self.tasks
+    }
+}
+
+impl fmt::Display for Dump {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known: HashSet<TaskId> = self.tasks.iter().map(|task| task.id).collect();
+        let mut children: HashMap<Option<TaskId>, Vec<&TaskInfo>> = HashMap::new();
+        for task in &self.tasks {
+            // Those whose parent has ended stand at the root.
+            let parent = task.parent.filter(|parent| known.contains(parent));
+            children.entry(parent).or_default().push(task);
+        }
+        let mut separator = "";
+        for root in children.get(&None).into_iter().flatten() {
+            write!(f, "{separator}{root}")?;
+            separator = "\n";
+            // What is left to draw, with the lines to its left; an explicit stack, since a chain
+            // of parents may be longer than a thread's.
+            let mut left = vec![(root.id, String::new(), 0)];
+            while let Some((parent, indent, n_drawn)) = left.pop() {
+                let siblings = children.get(&Some(parent)).map_or(&[][..], Vec::as_slice);
+                let Some(task) = siblings.get(n_drawn) else { continue };
+                let is_last = n_drawn + 1 == siblings.len();
+                let (branch, below) =
+                    if is_last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+                write!(f, "\n{indent}{branch}{task}")?;
+                let deeper = format!("{indent}{below}");
+                left.push((parent, indent, n_drawn + 1));
+                left.push((task.id, deeper, 0));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::Location;
+
+    use polyloop_reactor::Token;
+
+    use super::super::{TaskState, WaitReason};
+    use super::*;
+
+    fn id(slot: u32) -> TaskId {
+        TaskId::new(Token::new(0, 0, slot))
+    }
+
+    fn task(slot: u32, parent: Option<u32>) -> TaskInfo {
+        TaskInfo {
+            id: id(slot),
+            name: None,
+            parent: parent.map(id),
+            spawned_at: Location::caller(),
+            state: TaskState::Waiting,
+            n_polls: 2,
+            busy: None,
+            waits_for: vec![WaitReason::Message],
+        }
+    }
+
+    /// Draws the tree with nothing but the numbers.
+    fn draw(tasks: Vec<TaskInfo>) -> String {
+        let dump = Dump::new(tasks).to_string();
+        let short = dump.lines().map(|line| line.split(" at ").next().unwrap_or(line));
+        short.collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn children_stand_below_their_parents() {
+        let tasks = vec![
+            task(0, None),
+            task(1, Some(0)),
+            task(2, Some(1)),
+            task(3, Some(0)),
+            task(4, Some(1)),
+            task(5, Some(3)),
+        ];
+        let expected = "main\n├─ task 1\n│  ├─ task 2\n│  └─ task 4\n└─ task 3\n   └─ task 5";
+        assert_eq!(draw(tasks), expected);
+    }
+
+    #[test]
+    fn an_orphan_stands_at_the_root() {
+        assert_eq!(draw(vec![task(0, None), task(2, Some(1))]), "main\ntask 2");
+    }
+
+    #[test]
+    fn a_chain_of_a_thousand_parents_is_drawn() {
+        let tasks = (0..1_000).map(|slot| task(slot, slot.checked_sub(1))).collect();
+        assert_eq!(draw(tasks).lines().count(), 1_000);
+    }
+}

@@ -1,0 +1,51 @@
+//! The number by which a task is known.
+
+use std::fmt;
+
+use polyloop_reactor::Token;
+
+use crate::tasks::MAIN_SLOT;
+
+/// Names a task among all tasks of all loops of the process, also after it has ended.
+///
+/// Numbers are not used again until 2³⁰ tasks have had the same place.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskId(Token);
+
+impl TaskId {
+    pub(crate) fn new(token: Token) -> TaskId {
+        TaskId(token)
+    }
+
+    pub(crate) fn token(self) -> Token {
+        self.0
+    }
+
+    /// Reports whether this is the future of a `block_on`, rather than a task that was spawned.
+    pub fn is_main(self) -> bool {
+        self.0.slot() == MAIN_SLOT
+    }
+
+    /// Returns the number in one word.
+    pub fn as_u64(self) -> u64 {
+        self.0.raw()
+    }
+}
+
+/// Writes `main`, or the task's place and, from its second tenant on, which tenant it is: `7`,
+/// `7.2`.
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.is_main(), self.0.generation()) {
+            (true, _) => f.write_str("main"),
+            (false, 0) => write!(f, "{}", self.0.slot()),
+            (false, generation) => write!(f, "{}.{generation}", self.0.slot()),
+        }
+    }
+}
+
+impl fmt::Debug for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TaskId({} of loop {})", self, self.0.owner())
+    }
+}

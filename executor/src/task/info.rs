@@ -1,0 +1,159 @@
+//! What there is to know about one task.
+
+use std::fmt;
+use std::os::fd::RawFd;
+use std::panic::Location;
+use std::time::Duration;
+
+use super::TaskId;
+
+/// Describes one task, as it was at the moment of asking.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TaskInfo {
+    /// The number, unique in the process.
+    pub id: TaskId,
+    /// The name, if it was given one.
+    pub name: Option<String>,
+    /// The task that spawned it; none if that was done from outside the loop.
+    pub parent: Option<TaskId>,
+    /// Where it was spawned, or where `block_on` was called.
+    pub spawned_at: &'static Location<'static>,
+    /// What it does.
+    pub state: TaskState,
+    /// How often it was polled, modulo 2³².
+    pub n_polls: u32,
+    /// The time that its polls have taken, all together. Known in debug mode only.
+    pub busy: Option<Duration>,
+    /// Everything that can wake it, as far as the loop can tell: a read under a timeout waits for
+    /// two things. Empty unless the state is [`TaskState::Waiting`].
+    pub waits_for: Vec<WaitReason>,
+}
+
+/// Says what a task does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskState {
+    /// It is being polled.
+    Running,
+    /// It is in the ready queue.
+    Ready,
+    /// It was pending when it was last polled.
+    Waiting,
+    /// It is over, and nobody has taken its output yet.
+    Finished,
+}
+
+/// Says what can wake a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WaitReason {
+    /// A descriptor that becomes readable.
+    Readable(RawFd),
+    /// A descriptor that becomes writable.
+    Writable(RawFd),
+    /// A timer.
+    Timer {
+        /// The time that is left.
+        left: Duration,
+    },
+    /// The end of a task of the same loop.
+    Join(TaskId),
+    /// Tasks of a set: of a `JoinSet`, a `gather`, a `scope`.
+    Tasks,
+    /// A message in a channel.
+    Message,
+    /// Room in a channel that is full.
+    Room,
+    /// The result of work on another thread.
+    Elsewhere,
+    /// A cancellation token.
+    Cancellation,
+    /// A future that is not polyloop's and has kept the task's waker.
+    Foreign,
+    /// Nothing at all: the task was pending, and nobody has kept its waker.
+    Nothing,
+}
+
+impl fmt::Display for WaitReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WaitReason::Readable(fd) => write!(f, "readable fd {fd}"),
+            WaitReason::Writable(fd) => write!(f, "writable fd {fd}"),
+            WaitReason::Timer { left } => write!(f, "timer in {}", Rounded(*left)),
+            WaitReason::Join(id) => write!(f, "the end of task {id}"),
+            WaitReason::Tasks => f.write_str("the tasks of a set"),
+            WaitReason::Message => f.write_str("a message"),
+            WaitReason::Room => f.write_str("room in a channel"),
+            WaitReason::Elsewhere => f.write_str("work on another thread"),
+            WaitReason::Cancellation => f.write_str("a cancellation token"),
+            WaitReason::Foreign => f.write_str("a future that is not polyloop's"),
+            WaitReason::Nothing => f.write_str("nothing that could wake it"),
+        }
+    }
+}
+
+/// Writes one task in one line.
+impl fmt::Display for TaskInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.id.is_main() {
+            f.write_str("main")?;
+        } else {
+            write!(f, "task {}", self.id)?;
+        }
+        if let Some(name) = &self.name {
+            write!(f, " {name:?}")?;
+        }
+        write!(f, " at {}", self.spawned_at)?;
+        let times = if self.n_polls == 1 { "time" } else { "times" };
+        write!(f, ", polled {} {times}", self.n_polls)?;
+        if let Some(busy) = self.busy {
+            write!(f, ", busy for {}", Rounded(busy))?;
+        }
+        match self.state {
+            TaskState::Running => f.write_str(", runs"),
+            TaskState::Ready => f.write_str(", ready"),
+            TaskState::Finished => f.write_str(", over, not joined"),
+            TaskState::Waiting => {
+                let mut separator = ", waits for ";
+                for reason in &self.waits_for {
+                    write!(f, "{separator}{reason}")?;
+                    separator = " or ";
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Writes a duration with three or four digits.
+pub(crate) struct Rounded(pub(crate) Duration);
+
+impl fmt::Display for Rounded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit_ns = match self.0.as_nanos() {
+            0..10_000 => 1,
+            10_000..10_000_000 => 1_000,
+            10_000_000..10_000_000_000 => 1_000_000,
+            _ => 1_000_000_000,
+        };
+        let whole = self.0.as_nanos() / unit_ns * unit_ns;
+        let whole = u64::try_from(whole).map_or(self.0, Duration::from_nanos);
+        write!(f, "{whole:?}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_short_to_read() {
+        let text = |ns| Rounded(Duration::from_nanos(ns)).to_string();
+        assert_eq!(text(0), "0ns");
+        assert_eq!(text(9_999), "9.999µs");
+        assert_eq!(text(12_345_678), "12ms");
+        assert_eq!(text(3_200_000_001), "3.2s");
+        assert_eq!(text(3_600_123_456_789), "3600s");
+        assert_eq!(Rounded(Duration::MAX).to_string(), format!("{:?}", Duration::MAX));
+    }
+}

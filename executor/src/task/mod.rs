@@ -1,0 +1,110 @@
+//! Tasks as a person sees them: which there are, and what each is waiting for.
+//!
+//! Nothing here is on the path of a task that runs. What a loop knows is put together when
+//! somebody asks: who waits for a descriptor, a timer or another task is read from the loop's own
+//! tables.
+//!
+//! # Examples
+//! ```
+//! use std::time::Duration;
+//! use polyloop_executor::{sleep, spawn, task, yield_now};
+//!
+//! # polyloop_executor::run(async {
+//! let nap = spawn(sleep(Duration::from_secs(3_600))).named("nap");
+//! yield_now().await;
+//! let seen = task::all().into_iter().find(|task| Some(task.id) == nap.id()).unwrap();
+//! assert_eq!(seen.name.as_deref(), Some("nap"));
+//! assert!(matches!(seen.waits_for[..], [task::WaitReason::Timer { .. }]));
+//! println!("{}", task::dump());
+//! # }).unwrap();
+//! ```
+
+mod dump;
+
+mod id;
+
+mod info;
+
+pub use dump::Dump;
+pub use id::TaskId;
+pub(crate) use info::Rounded;
+pub use info::{TaskInfo, TaskState, WaitReason};
+
+use crate::waker;
+
+/// Returns the number of the task that runs; none outside a loop, or when no task does.
+///
+/// The future of `block_on` counts as a task here.
+///
+/// # References
+/// Python's `asyncio.current_task`.
+///
+/// # Examples
+/// ```
+/// use polyloop_executor::{spawn, task};
+///
+/// assert_eq!(task::current(), None);
+/// # polyloop_executor::run(async {
+/// let child = spawn(async { task::current() });
+/// let id = child.id();
+/// assert_eq!(child.await.unwrap(), id);
+/// # }).unwrap();
+/// ```
+pub fn current() -> Option<TaskId> {
+    waker::current(|event_loop| event_loop.current_task()).flatten()
+}
+
+/// Names the task that runs, for [`all`], [`dump`] and reports. Outside a task it does nothing.
+///
+/// # References
+/// Python's `Task.set_name`.
+///
+/// # Examples
+/// ```
+/// use polyloop_executor::{spawn, task};
+///
+/// # polyloop_executor::run(async {
+/// spawn(async {
+///     task::set_name("reader");
+///     assert!(task::dump().to_string().contains("reader"));
+/// }).await.unwrap();
+/// # }).unwrap();
+/// ```
+pub fn set_name(name: impl Into<String>) {
+    if let Some(id) = current() {
+        waker::current(|event_loop| event_loop.set_name(id.token(), name.into()));
+    }
+}
+
+/// Describes all tasks of the running loop that are not over, or whose output nobody has taken;
+/// none outside a loop.
+///
+/// The future of `block_on` comes first, the others in no particular order. O(tasks + sources +
+/// timers).
+///
+/// # References
+/// Python's `asyncio.all_tasks`.
+pub fn all() -> Vec<TaskInfo> {
+    waker::current(|event_loop| event_loop.survey()).unwrap_or_default()
+}
+
+/// Draws the tree of tasks of the running loop, with what each waits for.
+///
+/// Outside a loop it is empty. [`Runtime::dump`](crate::Runtime::dump) does the same for a loop
+/// that is not running.
+///
+/// # References
+/// Python's `asyncio.print_call_graph`.
+///
+/// # Examples
+/// ```
+/// # polyloop_executor::run(async {
+/// let child = polyloop_executor::spawn(std::future::pending::<()>()).named("stuck");
+/// polyloop_executor::yield_now().await;
+/// let dump = polyloop_executor::task::dump().to_string();
+/// assert!(dump.contains("\"stuck\"") && dump.contains("nothing"), "{dump}");
+/// # }).unwrap();
+/// ```
+pub fn dump() -> Dump {
+    Dump::new(all())
+}

@@ -38,14 +38,14 @@ pub use polyloop_executor as executor;
 pub use polyloop_net as net;
 pub use polyloop_reactor as reactor;
 
-pub use polyloop_executor::channel;
 pub use polyloop_executor::{
-    AsCompleted, Builder, CallHandle, CancellationToken, Either, Elapsed, Failure, FairRace,
-    FirstFailure, GroupError, Handle, Interval, JoinError, JoinHandle, JoinSet, Metrics,
-    MissedTicks, Runtime, Sleep, TaskGroup, Until, Waited, YieldNow, as_completed, call_at,
+    AbortOnDrop, AsCompleted, Builder, CallHandle, CancellationToken, Either, Elapsed, Failure,
+    FairRace, FirstFailure, GroupError, Handle, Interval, JoinError, JoinHandle, JoinSet, Metrics,
+    MissedTicks, Report, Runtime, Sleep, TaskGroup, Until, Waited, YieldNow, as_completed, call_at,
     call_later, call_soon, gather, interval, interval_at, metrics, now, race, run, scope, sleep,
     sleep_until, spawn, spawn_blocking, time, timeout, timeout_at, try_gather, wait, yield_now,
 };
+pub use polyloop_executor::{channel, task};
 pub use polyloop_net::signal;
 pub use polyloop_reactor::Backend;
 

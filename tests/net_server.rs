@@ -10,7 +10,9 @@ use std::process::Command;
 use std::rc::Rc;
 use std::time::Duration;
 
-use polyloop::net::{Server, ServerReport, Stopper, TcpSocket, TcpStream, Trouble, copy};
+use polyloop::net::{
+    Server, ServerReport, Stopper, TcpSocket, TcpStream, Trouble, UnixListener, UnixStream, copy,
+};
 use polyloop::{Backend, JoinHandle};
 
 use common::{is_alone, process, role, run_on};
@@ -24,6 +26,7 @@ backends!(
     dropping_the_server_cuts_everybody_off,
     several_listeners_take_turns,
     two_servers_share_one_port,
+    unix_sockets_are_served_as_well,
     running_out_of_descriptors_is_lived_through_without_spinning,
     those_who_waited_too_long_for_a_descriptor_are_refused,
     a_connection_that_ends_makes_room_for_the_next,
@@ -253,6 +256,53 @@ fn two_servers_share_one_port(backend: Backend) {
         if cfg!(target_os = "linux") {
             assert!(first > 0 && second > 0, "{first} and {second}");
         }
+    });
+}
+
+fn unix_sockets_are_served_as_well(backend: Backend) {
+    run_on(backend, async {
+        let name =
+            |i| std::env::temp_dir().join(format!("polyloop-{}-{backend}-{i}", std::process::id()));
+        let paths = [name(1), name(2)];
+        let listeners = paths.each_ref().map(|path| UnixListener::bind(path).unwrap());
+        let n_troubles = Rc::new(Cell::new(0));
+        let count = Rc::clone(&n_troubles);
+        let [one, two] = listeners;
+        let server = Server::on(one).and_on(two).on_trouble(move |trouble| {
+            assert!(
+                matches!(&trouble, Trouble::Handler(peer, _) if peer.is_unnamed()),
+                "{trouble}"
+            );
+            count.set(count.get() + 1);
+        });
+        let addrs = server.local_addrs();
+        assert_eq!(
+            addrs.iter().map(|addr| addr.as_pathname()).collect::<Vec<_>>(),
+            [Some(&*paths[0]), Some(&*paths[1])]
+        );
+        let stopper = server.stopper();
+        let serving = polyloop::spawn(server.serve(async |stream: UnixStream, _| {
+            match copy(&stream, &stream).await? {
+                0 => Err(io::Error::other("nothing was said")),
+                _ => Ok(()),
+            }
+        }));
+        for path in &paths {
+            drop(UnixStream::connect(path).await.unwrap());
+            let client = UnixStream::connect(path).await.unwrap();
+            client.write_all(b"hello").await.unwrap();
+            client.shutdown(std::net::Shutdown::Write).unwrap();
+            let mut answer = Vec::new();
+            copy(&client, &mut answer).await.unwrap();
+            assert_eq!(answer, b"hello");
+        }
+        while stopper.n_open() > 0 {
+            polyloop::yield_now().await;
+        }
+        stopper.stop();
+        let report = serving.await.unwrap().unwrap();
+        assert_eq!((report.n_served, report.n_failed, n_troubles.get()), (2, 2, 2));
+        assert!(paths.iter().all(|path| !path.exists()), "the files go with their listeners");
     });
 }
 

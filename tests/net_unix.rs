@@ -538,7 +538,9 @@ fn messages_keep_their_borders_and_have_an_end(backend: Backend) {
         let path = fresh_path();
         let listener = UnixSeqpacketListener::bind(&path).unwrap();
         let serving = polyloop::spawn(async move {
-            let server = listener.accept().await.unwrap();
+            let (server, peer) = listener.accept().await.unwrap();
+            assert!(peer.is_unnamed());
+            assert_eq!(listener.try_accept().unwrap_err().kind(), ErrorKind::WouldBlock);
             let mut buf = [0; 8];
             loop {
                 let received = server.receive(&mut buf).await.unwrap();
@@ -551,6 +553,8 @@ fn messages_keep_their_borders_and_have_an_end(backend: Backend) {
         });
         polyloop::yield_now().await;
         let client = UnixSeqpacket::connect(&path).await.unwrap();
+        assert_eq!(client.peer_addr().unwrap().as_pathname(), Some(&*path));
+        assert!(client.local_addr().unwrap().is_unnamed());
         let mut buf = [0; 8];
         for (message, answer) in [(&b"short"[..], &b"whole"[..]), (b"much longer", b"cut")] {
             client.send(message).await.unwrap();
@@ -565,6 +569,11 @@ fn messages_keep_their_borders_and_have_an_end(backend: Backend) {
         assert!(!path.exists());
 
         let (one, other) = UnixSeqpacket::pair().unwrap();
+        assert_eq!(other.try_receive(&mut buf).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(one.try_send(b"now").unwrap(), 3);
+        other.readable().await.unwrap();
+        assert_eq!(other.peek(&mut buf).await.unwrap().n_bytes, 3);
+        assert_eq!(other.try_receive(&mut buf).unwrap().n_bytes, 3);
         one.send_fds(b"fd", &[one.as_fd()]).await.unwrap();
         assert_eq!(other.receive_fds(&mut buf, 1).await.unwrap().fds.len(), 1);
     });

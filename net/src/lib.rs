@@ -36,13 +36,14 @@ mod server;
 
 pub mod signal;
 
+pub use accept::{Incoming, Listener};
 pub use addr::ToAddrs;
 pub use async_fd::AsyncFd;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub use bytes::Splicer;
 pub use bytes::{
-    AsyncRead, AsyncWrite, BufReader, Copier, FrameReader, FrameWriter, Framing, copy,
-    copy_bidirectional,
+    AsyncRead, AsyncWrite, BufReader, Copier, FrameReader, FrameWriter, Framing, Lines, Split,
+    copy, copy_bidirectional,
 };
 pub use lookup::lookup_host;
 pub use pipe::{PipeReader, PipeWriter, pipe};
@@ -52,7 +53,7 @@ pub use polyloop_reactor::socket::{
 };
 pub use server::{Server, ServerReport, Stopper, Trouble};
 pub use split::{Connection, OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};
-pub use tcp::{Incoming, Keepalive, TcpListener, TcpSocket, TcpStream};
+pub use tcp::{Keepalive, TcpListener, TcpSocket, TcpStream};
 pub use udp::UdpSocket;
 pub use unix::{UnixDatagram, UnixListener, UnixStream};
 #[cfg(not(target_vendor = "apple"))]

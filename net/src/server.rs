@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 use polyloop_executor::{JoinHandle, Sleep, now, sleep, spawn, timeout};
 use polyloop_reactor::socket::{AcceptFailure, accept_failure};
 
+use crate::TcpListener;
+use crate::accept::{Listener, waiter};
 use crate::async_fd::Waiter;
-use crate::tcp::accept;
-use crate::{TcpListener, TcpStream};
 
 /// The first wait when something has run out. Each one that follows is twice as long, up to
 /// [`LONGEST_REST`]; a connection that ends cuts it short.
@@ -84,37 +84,62 @@ const DEFAULT_PATIENCE: Duration = Duration::from_secs(2);
 /// # Ok::<(), std::io::Error>(())
 /// # }).unwrap().unwrap();
 /// ```
+///
+/// Over a Unix socket, with [`Server::on`]:
+/// ```
+/// use polyloop_net::{Server, UnixListener, UnixStream, copy};
+///
+/// # polyloop_executor::run(async {
+/// # let path = std::env::temp_dir().join(format!("polyloop-serve-{}", std::process::id()));
+/// let server = Server::on(UnixListener::bind(&path)?);
+/// let stop = server.stopper();
+/// let serving = polyloop_executor::spawn(server.serve(async |stream: UnixStream, _peer| {
+///     copy(&stream, &stream).await?;
+///     Ok(())
+/// }));
+/// let client = UnixStream::connect(&path).await?;
+/// client.write_all(b"hello").await?;
+/// client.read_exact(&mut [0; 5]).await?;
+/// # drop(client);
+/// # stop.stop();
+/// # assert_eq!(serving.await??.n_served, 1);
+/// # Ok::<(), std::io::Error>(())
+/// # }).unwrap().unwrap();
+/// ```
 #[must_use = "a server accepts nothing before `serve` is awaited"]
-pub struct Server {
-    listeners: Vec<TcpListener>,
+pub struct Server<L: Listener = TcpListener> {
+    listeners: Vec<L>,
     max_connections: usize,
     grace: Duration,
     patience: Duration,
     shared: Rc<Shared>,
-    on_trouble: Box<dyn Fn(Trouble<'_>)>,
+    on_trouble: Tell<L::Addr>,
 }
+
+/// Hears of what goes wrong.
+type Tell<A> = Rc<dyn Fn(Trouble<'_, A>)>;
 
 /// Says what went wrong while the server goes on. See [`Server::on_trouble`].
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Trouble<'a> {
+pub enum Trouble<'a, A = SocketAddr> {
     /// A connection has failed before it was accepted.
     Accept(&'a io::Error),
     /// Descriptors or memory have run out. It rests now. Told once for each series of tries.
     Exhausted(&'a io::Error),
     /// A handler has returned an error.
-    Handler(SocketAddr, &'a io::Error),
+    Handler(A, &'a io::Error),
     /// A handler has panicked.
-    Panic(SocketAddr),
+    Panic(A),
 }
 
-impl fmt::Display for Trouble<'_> {
+impl<A: fmt::Debug> fmt::Display for Trouble<'_, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Trouble::Accept(error) => write!(f, "a connection was not accepted: {error}"),
             Trouble::Exhausted(error) => write!(f, "no connection can be accepted now: {error}"),
-            Trouble::Handler(peer, error) => write!(f, "the connection of {peer}: {error}"),
-            Trouble::Panic(peer) => write!(f, "the handler of {peer} has panicked"),
+            Trouble::Handler(peer, error) => write!(f, "the connection of {peer:?}: {error}"),
+            Trouble::Panic(peer) => write!(f, "the handler of {peer:?} has panicked"),
         }
     }
 }
@@ -196,55 +221,57 @@ impl Server {
     pub fn bind(addr: impl ToSocketAddrs) -> io::Result<Server> {
         Ok(Server::on(TcpListener::bind(addr)?))
     }
+}
 
-    /// Serves a listener that was made elsewhere: inherited, or set up with
-    /// [`TcpSocket`](crate::TcpSocket), for instance with `SO_REUSEPORT` so that several loops
-    /// serve one address.
-    pub fn on(listener: TcpListener) -> Server {
+impl<L: Listener> Server<L> {
+    /// Serves a listener that was made elsewhere: a [`UnixListener`](crate::UnixListener), one
+    /// that was inherited, or one set up with [`TcpSocket`](crate::TcpSocket), for instance with
+    /// `SO_REUSEPORT` so that several loops serve one address.
+    pub fn on(listener: L) -> Server<L> {
         Server {
             listeners: vec![listener],
             max_connections: usize::MAX,
             grace: DEFAULT_GRACE,
             patience: DEFAULT_PATIENCE,
             shared: Rc::default(),
-            on_trouble: Box::new(|_| {}),
+            on_trouble: Rc::new(|_| {}),
         }
     }
 
     /// Serves one more listener. They take turns.
-    pub fn and_on(mut self, listener: TcpListener) -> Server {
+    pub fn and_on(mut self, listener: L) -> Server<L> {
         self.listeners.push(listener);
         self
     }
 
     /// Bounds the connections that are open at the same time, 1 at least. Further ones wait.
-    pub fn max_connections(mut self, max_connections: usize) -> Server {
+    pub fn max_connections(mut self, max_connections: usize) -> Server<L> {
         self.max_connections = max_connections.max(1);
         self
     }
 
     /// Grants open connections this long to end after the server was stopped: ten seconds by
     /// default.
-    pub fn grace(mut self, grace: Duration) -> Server {
+    pub fn grace(mut self, grace: Duration) -> Server<L> {
         self.grace = grace;
         self
     }
 
     /// Lets clients wait this long when descriptors or memory have run out, before they are
     /// refused: two seconds by default.
-    pub fn patience(mut self, patience: Duration) -> Server {
+    pub fn patience(mut self, patience: Duration) -> Server<L> {
         self.patience = patience;
         self
     }
 
     /// Calls `tell` with whatever goes wrong while the server goes on. It is silent otherwise.
-    pub fn on_trouble(mut self, tell: impl Fn(Trouble<'_>) + 'static) -> Server {
-        self.on_trouble = Box::new(tell);
+    pub fn on_trouble(mut self, tell: impl Fn(Trouble<'_, L::Addr>) + 'static) -> Server<L> {
+        self.on_trouble = Rc::new(tell);
         self
     }
 
     /// Returns the addresses that are listened on.
-    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+    pub fn local_addrs(&self) -> Vec<L::Addr> {
         self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
 
@@ -253,7 +280,8 @@ impl Server {
         Stopper { shared: Rc::clone(&self.shared) }
     }
 
-    /// Serves until it is [stopped](Stopper::stop), with a task for each connection.
+    /// Serves until it is [stopped](Stopper::stop), with a task for each connection, which calls
+    /// `handler` with the stream and the client's address.
     ///
     /// To stop it at a signal, start a task that waits for the signal and then calls `stop`.
     ///
@@ -268,17 +296,17 @@ impl Server {
     /// Open connections are cut off. None is accepted and lost.
     pub async fn serve<H>(self, handler: H) -> io::Result<ServerReport>
     where
-        H: AsyncFn(TcpStream, SocketAddr) -> io::Result<()> + 'static,
+        H: AsyncFn(L::Stream, L::Addr) -> io::Result<()> + 'static,
     {
         let Server { listeners, max_connections, grace, patience, shared, on_trouble } = self;
         // Whatever way this ends, no task of a connection outlives it.
         let cutter = CutOff(Rc::clone(&shared));
-        let (handler, on_trouble) = (Rc::new(handler), Rc::<dyn Fn(Trouble<'_>)>::from(on_trouble));
+        let handler = Rc::new(handler);
         let mut next_id = 0;
-        let start = |stream: TcpStream, peer: SocketAddr| {
+        let start = |stream: L::Stream, peer: L::Addr| {
             let id = next_id;
             next_id += 1;
-            let open = Open::new(&shared, &on_trouble, id, peer);
+            let open = Open::new(&shared, &on_trouble, id, peer.clone());
             let handler = Rc::clone(&handler);
             let task = spawn(async move {
                 let result = handler(stream, peer).await;
@@ -287,8 +315,8 @@ impl Server {
             shared.tasks.borrow_mut().insert(id, task);
         };
         {
-            let mut accepting = Accepting {
-                waiters: listeners.iter().map(TcpListener::waiter).collect(),
+            let mut accepting = Accepting::<L, _> {
+                waiters: listeners.iter().map(waiter).collect(),
                 next_listener: 0,
                 max_connections,
                 shared: &shared,
@@ -317,7 +345,7 @@ impl Server {
     }
 }
 
-impl fmt::Debug for Server {
+impl<L: Listener + fmt::Debug> fmt::Debug for Server<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
             .field("listeners", &self.listeners)
@@ -328,13 +356,13 @@ impl fmt::Debug for Server {
 }
 
 /// The accept loop.
-struct Accepting<'a, S> {
-    waiters: Vec<Waiter<'a, std::net::TcpListener>>,
+struct Accepting<'a, L: Listener, S> {
+    waiters: Vec<Waiter<'a, L::Io>>,
     /// The listener whose turn it is.
     next_listener: usize,
     max_connections: usize,
     shared: &'a Shared,
-    on_trouble: &'a dyn Fn(Trouble<'_>),
+    on_trouble: &'a dyn Fn(Trouble<'_, L::Addr>),
     start: S,
     reserve: Reserve,
     /// Something has run out: wait this long, and then twice as long.
@@ -344,7 +372,7 @@ struct Accepting<'a, S> {
     n_failures: u32,
 }
 
-impl<S: FnMut(TcpStream, SocketAddr)> Accepting<'_, S> {
+impl<L: Listener, S: FnMut(L::Stream, L::Addr)> Accepting<'_, L, S> {
     /// Accepts whatever is there. Ready when the server is stopped, or a listener broken.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // Left before anything is looked at, so that nothing that happens later is missed.
@@ -403,11 +431,11 @@ impl<S: FnMut(TcpStream, SocketAddr)> Accepting<'_, S> {
 
     /// Takes a connection from whichever listener has one, beginning with the one whose turn it
     /// is.
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(L::Stream, L::Addr)>> {
         let n_listeners = self.waiters.len();
         for i in 0..n_listeners {
             let index = (self.next_listener + i) % n_listeners;
-            if let Poll::Ready(accepted) = self.waiters[index].poll_io(cx, accept) {
+            if let Poll::Ready(accepted) = self.waiters[index].poll_io(cx, L::accept) {
                 self.next_listener = (index + 1) % n_listeners;
                 return Poll::Ready(accepted);
             }
@@ -425,7 +453,7 @@ impl<S: FnMut(TcpStream, SocketAddr)> Accepting<'_, S> {
             // The one that has just failed.
             let n_listeners = self.waiters.len();
             let waiter = &self.waiters[(self.next_listener + n_listeners - 1) % n_listeners];
-            let refused = waiter.try_now(accept);
+            let refused = waiter.try_now(L::accept);
             let is_refused = refused.is_ok();
             drop(refused);
             self.reserve.refill();
@@ -476,21 +504,16 @@ impl Reserve {
 }
 
 /// Counts a connection for as long as it lives, whichever way it ends.
-struct Open {
+struct Open<A: Clone> {
     shared: Rc<Shared>,
-    on_trouble: Rc<dyn Fn(Trouble<'_>)>,
+    on_trouble: Tell<A>,
     id: u64,
-    peer: SocketAddr,
+    peer: A,
     has_ended: bool,
 }
 
-impl Open {
-    fn new(
-        shared: &Rc<Shared>,
-        on_trouble: &Rc<dyn Fn(Trouble<'_>)>,
-        id: u64,
-        peer: SocketAddr,
-    ) -> Open {
+impl<A: Clone> Open<A> {
+    fn new(shared: &Rc<Shared>, on_trouble: &Tell<A>, id: u64, peer: A) -> Open<A> {
         shared.n_open.set(shared.n_open.get() + 1);
         let (shared, on_trouble) = (Rc::clone(shared), Rc::clone(on_trouble));
         Open { shared, on_trouble, id, peer, has_ended: false }
@@ -503,17 +526,17 @@ impl Open {
             Ok(()) => self.shared.count(|report| report.n_served += 1),
             Err(error) => {
                 self.shared.count(|report| report.n_failed += 1);
-                (self.on_trouble)(Trouble::Handler(self.peer, &error));
+                (self.on_trouble)(Trouble::Handler(self.peer.clone(), &error));
             }
         }
     }
 }
 
-impl Drop for Open {
+impl<A: Clone> Drop for Open<A> {
     fn drop(&mut self) {
         if !self.has_ended && std::thread::panicking() {
             self.shared.count(|report| report.n_failed += 1);
-            (self.on_trouble)(Trouble::Panic(self.peer));
+            (self.on_trouble)(Trouble::Panic(self.peer.clone()));
         }
         self.shared.n_open.set(self.shared.n_open.get() - 1);
         self.shared.has_room.set(true);

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::str;
 
-use super::AsyncRead;
+use super::{AsyncRead, Lines, Split, parts};
 
 /// The size of the buffer to begin with: most lines fit, and it is read in few calls.
 const FIRST_BYTES: usize = 8 * 1_024;
@@ -167,6 +167,37 @@ impl<R: AsyncRead> BufReader<R> {
             Ok(line) => Ok(Some(line)),
             Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
         }
+    }
+
+    /// Returns the lines as a stream. [`next_line`](BufReader::next_line) hands the same ones out
+    /// without allocating.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::future::poll_fn;
+    /// use std::pin::pin;
+    /// use futures_core::Stream;
+    /// use polyloop_net::BufReader;
+    ///
+    /// # polyloop_executor::run(async {
+    /// let mut reader = BufReader::new(&b"first\r\nsecond\n"[..]);
+    /// let mut lines = pin!(reader.lines());
+    /// let mut seen = Vec::new();
+    /// while let Some(line) = poll_fn(|cx| lines.as_mut().poll_next(cx)).await {
+    ///     seen.push(line?);
+    /// }
+    /// assert_eq!(seen, ["first", "second"]);
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap().unwrap();
+    /// ```
+    pub fn lines(&mut self) -> Lines<'_, R> {
+        parts::lines(self)
+    }
+
+    /// Returns what is between delimiters as a stream, without them. What follows the last one is
+    /// a part of its own, unless it is empty.
+    pub fn split(&mut self, delimiter: u8) -> Split<'_, R> {
+        parts::split(self, delimiter)
     }
 
     /// Hands out `n_bytes` of what is buffered.

@@ -9,6 +9,8 @@ mod copy;
 
 mod buffered;
 
+mod parts;
+
 mod frames;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -17,6 +19,7 @@ mod splice;
 pub use buffered::BufReader;
 pub use copy::{Copier, copy, copy_bidirectional};
 pub use frames::{FrameReader, FrameWriter, Framing};
+pub use parts::{Lines, Split};
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub use splice::Splicer;
 

@@ -16,7 +16,6 @@ mod stream;
 ))]
 mod send_file;
 
-pub(crate) use listener::accept;
-pub use listener::{Incoming, TcpListener};
+pub use listener::TcpListener;
 pub use socket::{Keepalive, TcpSocket};
 pub use stream::TcpStream;

@@ -223,6 +223,17 @@ impl UnixDatagram {
         self.fd.ready(Direction::Read).await
     }
 
+    /// Waits until there is room to send to the connected socket.
+    ///
+    /// # Errors
+    /// What the selector says.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn writable(&self) -> io::Result<()> {
+        self.fd.ready(Direction::Write).await
+    }
+
     /// Receives what is there now.
     ///
     /// # Errors

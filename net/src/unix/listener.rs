@@ -8,12 +8,12 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{self, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use polyloop_reactor::Direction;
 use socket2::{Domain, Socket, Type};
 
 use super::{UnixStream, address, to_std};
+use crate::AsyncFd;
+use crate::accept::{accept, listening, sealed};
 use crate::async_fd::into_std;
-use crate::{AsyncFd, accept};
 
 /// The connections that the system keeps waiting to be accepted, cut down to its own limit.
 pub(super) const BACKLOG: i32 = 4_096;
@@ -91,29 +91,6 @@ impl UnixListener {
         Ok(UnixListener { fd: AsyncFd::new(listener)?, file: None })
     }
 
-    /// Waits for a connection and accepts it. The client's address mostly has no name.
-    ///
-    /// # Errors
-    /// What the system says; [`accept_failure`](crate::accept_failure) tells what to do about it.
-    ///
-    /// # Cancel safety
-    /// No connection is accepted and lost.
-    ///
-    /// # References
-    /// [accept(2)](https://man7.org/linux/man-pages/man2/accept.2.html).
-    pub async fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
-        self.fd.async_io(Direction::Read, accept_one).await
-    }
-
-    /// Accepts a connection that is waiting already.
-    ///
-    /// # Errors
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if none is; as for
-    /// [`accept`](UnixListener::accept).
-    pub fn try_accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
-        self.fd.try_io(Direction::Read, accept_one)
-    }
-
     /// Returns the address that is listened at.
     ///
     /// # Errors
@@ -136,6 +113,27 @@ impl UnixListener {
     }
 }
 
+listening!(UnixListener => UnixStream, SocketAddr);
+
+impl sealed::Listener for UnixListener {
+    type Io = net::UnixListener;
+    type Stream = UnixStream;
+    type Addr = SocketAddr;
+
+    fn fd(&self) -> &AsyncFd<net::UnixListener> {
+        &self.fd
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        UnixListener::local_addr(self)
+    }
+
+    fn accept(listener: &net::UnixListener) -> io::Result<(UnixStream, SocketAddr)> {
+        let (socket, addr) = accept(listener)?;
+        Ok((UnixStream::from_nonblocking(socket.into()), to_std(&addr)?))
+    }
+}
+
 impl AsFd for UnixListener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
@@ -149,11 +147,6 @@ pub(super) fn bind(socket_type: Type, path: &Path) -> io::Result<(Socket, Option
     socket.set_nonblocking(true)?;
     socket.bind(&addr)?;
     Ok((socket, SocketFile::at(path)))
-}
-
-fn accept_one(listener: &net::UnixListener) -> io::Result<(UnixStream, SocketAddr)> {
-    let (socket, addr) = accept::accept(listener)?;
-    Ok((UnixStream::from_nonblocking(socket.into()), to_std(&addr)?))
 }
 
 /// Reports whether there is a socket's file that no process listens at.

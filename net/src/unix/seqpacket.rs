@@ -3,16 +3,18 @@
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::SocketAddr;
 use std::path::Path;
 
 use polyloop_reactor::Direction;
 use polyloop_reactor::socket::{NO_SIGNAL, Received, receive};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::connect::connect;
 use super::listener::{BACKLOG, SocketFile, bind};
-use super::{credentials, passing};
-use crate::{AsyncFd, accept};
+use super::{credentials, passing, to_std};
+use crate::AsyncFd;
+use crate::accept::{accept, listening, sealed};
 
 /// A connection that keeps the borders of messages: in order, without loss, and with an end.
 ///
@@ -111,6 +113,73 @@ impl UnixSeqpacket {
         self.fd.async_io(Direction::Read, |socket| receive(socket.as_fd(), buf, false)).await
     }
 
+    /// Receives like [`receive`](UnixSeqpacket::receive), but leaves the message to be received
+    /// again.
+    ///
+    /// # Errors
+    /// What the system says.
+    ///
+    /// # Cancel safety
+    /// No message is lost.
+    pub async fn peek(&self, buf: &mut [u8]) -> io::Result<Received> {
+        self.fd.async_io(Direction::Read, |socket| receive(socket.as_fd(), buf, true)).await
+    }
+
+    /// Waits until a message is there, or the end.
+    ///
+    /// # Errors
+    /// What the selector says.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.fd.ready(Direction::Read).await
+    }
+
+    /// Waits until there is room for a message.
+    ///
+    /// # Errors
+    /// What the selector says.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn writable(&self) -> io::Result<()> {
+        self.fd.ready(Direction::Write).await
+    }
+
+    /// Receives the message that is there now.
+    ///
+    /// # Errors
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if none is; what the system says.
+    pub fn try_receive(&self, buf: &mut [u8]) -> io::Result<Received> {
+        self.fd.try_io(Direction::Read, |socket| receive(socket.as_fd(), buf, false))
+    }
+
+    /// Sends a message if there is room now.
+    ///
+    /// # Errors
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if there is none; as for
+    /// [`send`](UnixSeqpacket::send).
+    pub fn try_send(&self, message: &[u8]) -> io::Result<usize> {
+        self.fd.try_io(Direction::Write, |socket| socket.send_with_flags(message, NO_SIGNAL))
+    }
+
+    /// Returns this side's address; mostly it has no name.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        to_std(&self.fd.get_ref().local_addr()?)
+    }
+
+    /// Returns the other side's address.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        to_std(&self.fd.get_ref().peer_addr()?)
+    }
+
     /// Closes one direction or both.
     ///
     /// # Errors
@@ -148,16 +217,33 @@ impl UnixSeqpacketListener {
         Ok(UnixSeqpacketListener { fd: AsyncFd::from_nonblocking(socket), _file: file })
     }
 
-    /// Waits for a connection and accepts it.
+    /// Returns the address that is listened at.
     ///
     /// # Errors
-    /// What the system says; [`accept_failure`](crate::accept_failure) tells what to do about it.
-    ///
-    /// # Cancel safety
-    /// No connection is accepted and lost.
-    pub async fn accept(&self) -> io::Result<UnixSeqpacket> {
-        let (socket, _) = self.fd.async_io(Direction::Read, accept::accept).await?;
-        Ok(UnixSeqpacket { fd: AsyncFd::from_nonblocking(socket) })
+    /// What the system says.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        to_std(&SockRef::from(self).local_addr()?)
+    }
+}
+
+listening!(UnixSeqpacketListener => UnixSeqpacket, SocketAddr);
+
+impl sealed::Listener for UnixSeqpacketListener {
+    type Io = Socket;
+    type Stream = UnixSeqpacket;
+    type Addr = SocketAddr;
+
+    fn fd(&self) -> &AsyncFd<Socket> {
+        &self.fd
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        UnixSeqpacketListener::local_addr(self)
+    }
+
+    fn accept(listener: &Socket) -> io::Result<(UnixSeqpacket, SocketAddr)> {
+        let (socket, addr) = accept(listener)?;
+        Ok((UnixSeqpacket { fd: AsyncFd::from_nonblocking(socket) }, to_std(&addr)?))
     }
 }
 

@@ -1,0 +1,116 @@
+//! Lines and other parts of a stream, as streams.
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures_core::Stream;
+
+use super::{AsyncRead, BufReader};
+
+/// Hands out lines, one after another, without their ends (`\n` or `\r\n`). Made by
+/// [`BufReader::lines`].
+///
+/// # Errors
+/// As for [`BufReader::next_line`]. After a line that is not UTF-8 it goes on with the next one;
+/// other errors come again.
+///
+/// # Cancel safety
+/// No byte is lost: what was read stays in the reader.
+#[must_use = "streams do nothing unless polled"]
+pub struct Lines<'a, R> {
+    search: Search<'a, R>,
+}
+
+/// Hands out what is between delimiters, one part after another. Made by [`BufReader::split`].
+///
+/// # Errors
+/// As for [`BufReader::read_until`].
+///
+/// # Cancel safety
+/// No byte is lost: what was read stays in the reader.
+#[must_use = "streams do nothing unless polled"]
+pub struct Split<'a, R> {
+    search: Search<'a, R>,
+}
+
+/// Is either idle, with the reader, or reading, which has it meanwhile.
+struct Search<'a, R> {
+    delimiter: u8,
+    reader: Option<&'a mut BufReader<R>>,
+    reading: Option<Reading<'a, R>>,
+}
+
+type Part = io::Result<Option<Vec<u8>>>;
+
+type Reading<'a, R> = Pin<Box<dyn Future<Output = (&'a mut BufReader<R>, Part)> + 'a>>;
+
+pub(super) fn lines<R>(reader: &mut BufReader<R>) -> Lines<'_, R> {
+    Lines { search: Search { delimiter: b'\n', reader: Some(reader), reading: None } }
+}
+
+pub(super) fn split<R>(reader: &mut BufReader<R>, delimiter: u8) -> Split<'_, R> {
+    Split { search: Search { delimiter, reader: Some(reader), reading: None } }
+}
+
+impl<R: AsyncRead> Search<'_, R> {
+    /// Polls for the next part, with its delimiter.
+    fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Vec<u8>>>> {
+        let delimiter = self.delimiter;
+        if let Some(reader) = self.reader.take() {
+            self.reading = Some(Box::pin(async move {
+                let part = reader.read_until(delimiter).await;
+                let part = part.map(|part| part.map(<[u8]>::to_vec));
+                (reader, part)
+            }));
+        }
+        let reading = self.reading.as_mut().expect("the reader is here, or it is being read");
+        let (reader, part) = ready!(reading.as_mut().poll(cx));
+        (self.reader, self.reading) = (Some(reader), None);
+        Poll::Ready(part.transpose())
+    }
+}
+
+impl<R: AsyncRead> Stream for Lines<'_, R> {
+    type Item = io::Result<String>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Some(line) = ready!(self.search.poll_part(cx)) else { return Poll::Ready(None) };
+        Poll::Ready(Some(line.and_then(|mut line| {
+            if line.pop_if(|byte| *byte == b'\n').is_some() {
+                line.pop_if(|byte| *byte == b'\r');
+            }
+            let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+            String::from_utf8(line).map_err(invalid)
+        })))
+    }
+}
+
+impl<R: AsyncRead> Stream for Split<'_, R> {
+    type Item = io::Result<Vec<u8>>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let delimiter = self.search.delimiter;
+        let Some(part) = ready!(self.search.poll_part(cx)) else { return Poll::Ready(None) };
+        Poll::Ready(Some(part.map(|mut part| {
+            part.pop_if(|byte| *byte == delimiter);
+            part
+        })))
+    }
+}
+
+impl<R> fmt::Debug for Lines<'_, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lines").field("reader", &self.search.reader).finish_non_exhaustive()
+    }
+}
+
+impl<R> fmt::Debug for Split<'_, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Split")
+            .field("delimiter", &self.search.delimiter)
+            .field("reader", &self.search.reader)
+            .finish_non_exhaustive()
+    }
+}

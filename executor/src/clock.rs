@@ -68,11 +68,18 @@ impl Clock {
     }
 }
 
-/// Times `f` by the system's clock, even where tasks live by a virtual one.
-pub(crate) fn time<R>(f: impl FnOnce() -> R) -> (R, Duration) {
-    let start = Instant::now();
-    let result = f();
-    (result, start.elapsed())
+/// Tells how long something takes by the system's clock, even where tasks live by a virtual one.
+#[derive(Clone, Copy)]
+pub(crate) struct Stopwatch(Instant);
+
+impl Stopwatch {
+    pub(crate) fn start() -> Stopwatch {
+        Stopwatch(Instant::now())
+    }
+
+    pub(crate) fn elapsed(self) -> Duration {
+        self.0.elapsed()
+    }
 }
 
 /// Returns the current time by the clock of the running loop, which may be virtual.

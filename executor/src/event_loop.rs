@@ -14,7 +14,7 @@ use polyloop_reactor::{Collected, Reactor, Selector, Token};
 use crate::Handle;
 use crate::blocking::Pool;
 use crate::budget::OPERATIONS_PER_POLL;
-use crate::clock::{self, Clock};
+use crate::clock::{Clock, Stopwatch};
 use crate::debug::{Debug, Report};
 use crate::free_list::trim;
 use crate::mailbox::{self, Mail, Mailbox};
@@ -51,10 +51,8 @@ pub(crate) struct EventLoop {
     spin: Spin,
     /// What is watched and told in debug mode.
     debug: Option<Debug>,
-    /// The operations that the running task may still complete in this poll.
-    budget: Cell<u32>,
-    /// What the running task's futures have left in this poll.
-    notes: Cell<Notes>,
+    /// What belongs to the poll that is going on.
+    poll: Cell<PollState>,
     /// The task that runs, or was polled last; nobody while the loop acts for others.
     current_task: Cell<Token>,
     /// Set while a future of `block_on` is there.
@@ -91,6 +89,19 @@ pub(crate) struct Parts {
     pub(crate) debug: Option<Debug>,
 }
 
+/// What one poll has left of its budget, and what its futures leave: one word, so that a poll
+/// begins with one store.
+#[derive(Clone, Copy)]
+struct PollState {
+    /// The operations that the task may still complete.
+    budget: u16,
+    notes: Notes,
+}
+
+impl PollState {
+    const BEGIN: PollState = PollState { budget: OPERATIONS_PER_POLL, notes: Notes::NONE };
+}
+
 /// How long the loop may sleep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Patience {
@@ -125,8 +136,7 @@ impl EventLoop {
             pool,
             spin,
             debug,
-            budget: Cell::new(OPERATIONS_PER_POLL),
-            notes: Cell::new(Notes::NONE),
+            poll: Cell::new(PollState::BEGIN),
             current_task: Cell::new(NOBODY),
             has_main: Cell::new(false),
             is_hosted: Cell::new(false),
@@ -241,18 +251,20 @@ impl EventLoop {
                         return true;
                     }
                     tasks = self.tasks.borrow_mut();
-                    tasks.note_main(self.notes.get());
+                    tasks.note_main(self.poll.get().notes);
                 }
                 Next::Task(id, mut task) => {
                     drop(tasks);
                     self.begin_poll(id);
-                    let mut poll = || {
-                        lend_waker(id, |waker| task.as_mut().poll(&mut Context::from_waker(waker)))
-                    };
-                    let polled = if DEBUG { self.watch_poll(id, poll) } else { poll() };
+                    let start = DEBUG.then(Stopwatch::start);
+                    let polled =
+                        lend_waker(id, |waker| task.as_mut().poll(&mut Context::from_waker(waker)));
+                    if let Some(start) = start {
+                        self.note_poll(id, start);
+                    }
                     tasks = self.tasks.borrow_mut();
                     let left_over = match polled {
-                        Poll::Pending => tasks.put_back(id, task, self.notes.get()),
+                        Poll::Pending => tasks.put_back(id, task, self.poll.get().notes),
                         Poll::Ready(()) => tasks.finish(id, task),
                     };
                     if let Some(left_over) = left_over {
@@ -270,32 +282,34 @@ impl EventLoop {
     #[inline]
     pub(crate) fn poll_main<R>(&self, id: Token, main: impl FnOnce(&mut Context<'_>) -> R) -> R {
         self.begin_poll(id);
-        let poll = || lend_waker(id, |waker| main(&mut Context::from_waker(waker)));
-        if self.debug.is_some() { self.watch_poll(id, poll) } else { poll() }
+        let start = self.debug.is_some().then(Stopwatch::start);
+        let polled = lend_waker(id, |waker| main(&mut Context::from_waker(waker)));
+        if let Some(start) = start {
+            self.note_poll(id, start);
+        }
+        polled
     }
 
     /// Notes that the first poll of the main future was not the last.
     #[inline]
     pub(crate) fn note_main(&self) {
-        self.tasks.borrow_mut().note_main(self.notes.get());
+        self.tasks.borrow_mut().note_main(self.poll.get().notes);
     }
 
     #[inline]
     fn begin_poll(&self, id: Token) {
         self.current_task.set(id);
-        self.budget.set(OPERATIONS_PER_POLL);
-        self.notes.set(Notes::NONE);
+        self.poll.set(PollState::BEGIN);
     }
 
-    /// Times a poll, and reports it if it was slow.
+    /// Notes how long a poll took, and reports it if it was slow.
     #[cold]
-    fn watch_poll<R>(&self, id: Token, poll: impl FnOnce() -> R) -> R {
-        let (polled, took) = clock::time(poll);
+    fn note_poll(&self, id: Token, start: Stopwatch) {
+        let took = start.elapsed();
         self.tasks.borrow_mut().add_busy(id, took);
         if self.debug.as_ref().is_some_and(|debug| took >= debug.slow_poll) {
             self.report(id, |task| Report::SlowPoll { task, took });
         }
-        polled
     }
 
     /// Tells of a task that misbehaved, outside any borrow, if this is debug mode.
@@ -541,7 +555,9 @@ impl EventLoop {
     /// Adds to what the running task's futures have left in this poll.
     #[inline]
     pub(crate) fn note(&self, note: Notes) {
-        self.notes.set(self.notes.get() | note);
+        let mut poll = self.poll.get();
+        poll.notes |= note;
+        self.poll.set(poll);
     }
 
     /// Says that a task waits for what does not count as work to come.
@@ -580,9 +596,11 @@ impl EventLoop {
     /// Takes one operation from the budget of the running task; false if it is spent.
     #[inline]
     pub(crate) fn proceed(&self) -> bool {
-        let left = self.budget.get();
-        self.budget.set(left.saturating_sub(1));
-        left > 0
+        let mut poll = self.poll.get();
+        let is_left = poll.budget > 0;
+        poll.budget = poll.budget.saturating_sub(1);
+        self.poll.set(poll);
+        is_left
     }
 
     #[inline]

@@ -15,6 +15,7 @@ use polyloop_reactor::Token;
 use crate::abort_on_drop::AbortOnDrop;
 use crate::budget::poll_proceed;
 use crate::clock::now;
+use crate::event_loop::EventLoop;
 use crate::mailbox::{self, Mail};
 use crate::packet::Packet;
 use crate::sync::Arc;
@@ -341,55 +342,57 @@ impl<T: 'static> Future for JoinHandle<T> {
     type Output = Result<T, JoinError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Repr::Task(id) = self.repr
-            && current(|event_loop| event_loop.number()) != Some(id.owner())
-        {
+        if let Repr::Task(id) = self.repr {
+            if let Some(polled) = poll_at_home(id, cx) {
+                let output = ready!(polled);
+                self.repr = Repr::Taken;
+                return Poll::Ready(output);
+            }
             let packet = forward(id, &self);
             self.repr = Repr::Packet(packet);
         }
-        let output = match &self.repr {
-            Repr::Task(id) => ready!(poll_task(*id, cx)),
-            Repr::Packet(packet) => {
-                ready!(poll_proceed(cx));
-                ready!(packet.poll_take(cx))
-            }
-            Repr::Taken => panic!("a join handle was polled after it was ready"),
+        let Repr::Packet(packet) = &self.repr else {
+            panic!("a join handle was polled after it was ready")
         };
+        ready!(poll_proceed(cx));
+        let output = ready!(packet.poll_take(cx));
         self.repr = Repr::Taken;
         Poll::Ready(output)
     }
 }
 
-fn poll_task<T: 'static>(id: Token, cx: &Context<'_>) -> Poll<Result<T, JoinError>> {
-    match ready!(poll_join(id, cx)) {
-        Join::Finished => {
-            let mut output: Option<Result<T, JoinError>> = None;
-            current(|event_loop| event_loop.tasks.borrow_mut().take_output(id, &mut output));
-            Poll::Ready(output.unwrap_or_else(|| Err(JoinError::cancelled())))
-        }
-        Join::Running | Join::Gone => Poll::Ready(Err(JoinError::cancelled())),
+/// Takes the output on the loop that `id` names; none where that does not run.
+#[inline]
+fn poll_at_home<T: 'static>(id: Token, cx: &Context<'_>) -> Option<Poll<Result<T, JoinError>>> {
+    let polled = current(|event_loop| {
+        (event_loop.number() == id.owner()).then(|| event_loop.poll_join(id, cx))
+    });
+    let Poll::Ready(join) = polled?? else { return Some(Poll::Pending) };
+    let mut output: Option<Result<T, JoinError>> = None;
+    if join == Join::Finished {
+        current(|event_loop| event_loop.tasks.borrow_mut().take_output(id, &mut output));
     }
+    Some(Poll::Ready(output.unwrap_or_else(|| Err(JoinError::cancelled()))))
 }
 
-/// Waits until the task is not running any more.
-fn poll_join(id: Token, cx: &Context<'_>) -> Poll<Join> {
-    let polled = current(|event_loop| {
-        if !event_loop.proceed() {
+impl EventLoop {
+    /// Waits until the task is not running any more.
+    fn poll_join(&self, id: Token, cx: &Context<'_>) -> Poll<Join> {
+        if !self.proceed() {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let join = event_loop.tasks.borrow().look_up(id);
+        let join = self.tasks.borrow().look_up(id);
         if join != Join::Running {
             return Poll::Ready(join);
         }
         // Cloned before the borrow, and what is left of it dropped after: a foreign waker may do
         // anything, even end the task.
         let mut waker = Some(clone_of(cx.waker()));
-        let join = event_loop.tasks.borrow_mut().join(id, &mut waker);
+        let join = self.tasks.borrow_mut().join(id, &mut waker);
         drop_of(waker);
         if join == Join::Running { Poll::Pending } else { Poll::Ready(join) }
-    });
-    polled.expect("elsewhere the output comes in a packet")
+    }
 }
 
 impl<T> Drop for JoinHandle<T> {

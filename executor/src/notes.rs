@@ -4,7 +4,7 @@
 //! Other leaf futures leave a bit when they are pending, so that seeing a program think costs
 //! one byte for each task and no allocation.
 
-use std::ops::{BitOr, BitOrAssign};
+use std::ops::BitOrAssign;
 
 use crate::waker::current;
 
@@ -53,15 +53,8 @@ impl Notes {
     }
 }
 
-impl BitOr for Notes {
-    type Output = Notes;
-
-    fn bitor(self, other: Notes) -> Notes {
-        Notes(self.0 | other.0)
-    }
-}
-
 impl BitOrAssign for Notes {
+    #[inline]
     fn bitor_assign(&mut self, other: Notes) {
         self.0 |= other.0;
     }

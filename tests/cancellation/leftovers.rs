@@ -1,6 +1,4 @@
-//! What is lost when a future is dropped: nothing.
-
-mod common;
+//! What a future that is dropped leaves behind: nothing.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -10,9 +8,9 @@ use std::time::Duration;
 use polyloop::Backend;
 use polyloop::net::{TcpListener, TcpStream};
 
-use common::run_on;
+use crate::common::run_on;
 
-backends!(
+crate::backends!(
     a_dropped_read_has_taken_no_byte,
     a_dropped_accept_has_taken_no_connection,
     a_dropped_connect_leaves_no_descriptor_registered,

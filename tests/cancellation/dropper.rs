@@ -1,0 +1,263 @@
+//! The one harness: it drops an operation at every poll, and begins it anew.
+//!
+//! A case sets its scene up, hands each operation to the [`Dropper`] instead of awaiting it, and
+//! checks in the end that nothing was lost or doubled. [`at_every_poll`] runs the case again and
+//! again, with the drop at the first pending poll, at the second, and so on, until the operation
+//! is over before its turn to be dropped comes.
+//!
+//! The world around the operation stands still but for one step at each pending poll. So every
+//! poll finds as little as possible, and every state between two polls is one to be dropped in.
+
+use std::cell::Cell;
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use polyloop::executor::poll_proceed;
+use polyloop::{Backend, interval, metrics, sleep, yield_now};
+
+use crate::common::run_on;
+
+/// More pending polls than any operation here needs.
+const MAX_POLLS: usize = 200;
+
+/// How often an operation is dropped before it may go on to its end, if it is more than once.
+const MANY_DROPS: usize = 40;
+
+/// How long the world waits for the operation to be woken before it makes one more step. TCP may
+/// need several until there is room again.
+const PATIENCE: Duration = Duration::from_millis(1);
+
+/// How often the loop may turn until what the case has dropped is gone.
+const TURNS_TO_SETTLE: usize = 1_000;
+
+/// When an operation is dropped.
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    /// When it has just returned that it is pending.
+    AtOnce,
+    /// When it was woken, in place of the poll: what it was woken for is now for nobody.
+    OnceWoken,
+}
+
+#[derive(Clone, Copy)]
+struct Plan {
+    /// The pending poll at which it is dropped, the first being 1.
+    at_poll: usize,
+    moment: Moment,
+    max_drops: usize,
+    /// Whether the budget of the task is used up when it begins: then every leaf is pending once.
+    is_tired: bool,
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Plan { at_poll, moment, max_drops, is_tired } = self;
+        write!(f, "dropped at poll {at_poll} {moment:?}, {max_drops} times, tired: {is_tired}")
+    }
+}
+
+impl Plan {
+    fn all(at_poll: usize) -> impl Iterator<Item = Plan> {
+        (0..8).map(move |i| Plan {
+            at_poll,
+            moment: if i & 1 == 0 { Moment::AtOnce } else { Moment::OnceWoken },
+            max_drops: if i & 2 == 0 { 1 } else { MANY_DROPS },
+            is_tired: i & 4 != 0,
+        })
+    }
+}
+
+/// Drops operations as its plan says.
+pub(crate) struct Dropper {
+    plan: Plan,
+    n_drops: Cell<usize>,
+}
+
+impl Dropper {
+    /// Performs an operation, beginning anew whenever it was dropped. `world` makes one step at
+    /// each pending poll.
+    pub(crate) async fn again<T>(
+        &self,
+        mut begin: impl AsyncFnMut() -> T,
+        mut world: impl FnMut(),
+    ) -> T {
+        loop {
+            if let Some(output) = self.once(begin(), &mut world).await {
+                return output;
+            }
+        }
+    }
+
+    /// Performs an operation; none if it was dropped.
+    pub(crate) async fn once<F: Future>(
+        &self,
+        future: F,
+        mut world: impl FnMut(),
+    ) -> Option<F::Output> {
+        let Plan { at_poll, moment, max_drops, is_tired } = self.plan;
+        let is_dropped = self.n_drops.get() < max_drops;
+        let output = {
+            let mut future = pin!(future);
+            let mut tick = pin!(interval(PATIENCE));
+            let mut n_polls = 0;
+            poll_fn(|cx| {
+                if is_tired && n_polls == 0 {
+                    while poll_proceed(cx).is_ready() {}
+                }
+                if n_polls == at_poll && is_dropped {
+                    return Poll::Ready(None);
+                }
+                if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                    return Poll::Ready(Some(output));
+                }
+                n_polls += 1;
+                if n_polls == at_poll && is_dropped && matches!(moment, Moment::AtOnce) {
+                    return Poll::Ready(None);
+                }
+                world();
+                while tick.poll_tick(cx).is_ready() {}
+                Poll::Pending
+            })
+            .await
+        };
+        if output.is_none() {
+            self.n_drops.set(self.n_drops.get() + 1);
+            if matches!(moment, Moment::AtOnce) {
+                world();
+            }
+            // The loop looks at the world, and whoever else waits for something has it.
+            sleep(Duration::from_micros(1)).await;
+        }
+        output
+    }
+}
+
+/// Runs `case` with its operations dropped at every poll, and checks that it leaves nothing in
+/// the loop.
+pub(crate) fn at_every_poll(backend: Backend, case: impl AsyncFn(&Dropper)) {
+    for at_poll in 1..MAX_POLLS {
+        let mut n_drops = 0;
+        for plan in Plan::all(at_poll) {
+            let say = SayWhere(plan);
+            let dropper = Dropper { plan, n_drops: Cell::new(0) };
+            run_on(backend, async {
+                // After a turn, so that the test's own timer is among them.
+                yield_now().await;
+                let before = n_left();
+                case(&dropper).await;
+                for _ in 0..TURNS_TO_SETTLE {
+                    if n_left() == before {
+                        break;
+                    }
+                    yield_now().await;
+                }
+                assert_eq!(n_left(), before, "tasks, timers and sources are left");
+            });
+            n_drops += dropper.n_drops.get();
+            drop(say);
+        }
+        if n_drops == 0 {
+            assert!(at_poll > 1, "nothing was dropped, since nothing was ever pending");
+            return;
+        }
+    }
+    panic!("it is still pending at poll {MAX_POLLS}");
+}
+
+/// Counts what is left in the loop.
+fn n_left() -> [usize; 3] {
+    let metrics = metrics();
+    [metrics.n_tasks, metrics.n_timers, metrics.n_sources]
+}
+
+/// Names the plan under which a case has failed.
+struct SayWhere(Plan);
+
+impl Drop for SayWhere {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{:?}", self.0);
+        }
+    }
+}
+
+/// Makes a test of each case, on each backend, and notes which functions it shows something of.
+macro_rules! cases {
+    ($($case:ident: $($shown:literal),+;)*) => {
+        /// The functions that the cases here drop.
+        pub(crate) const SHOWN: &[&str] = &[$($($shown),+),*];
+
+        mod on {
+            $(
+                pub(super) fn $case(backend: polyloop::Backend) {
+                    $crate::dropper::at_every_poll(backend, super::$case);
+                }
+            )*
+
+            $crate::backends!($($case),*);
+        }
+    };
+}
+
+pub(crate) use cases;
+
+/// What the harness itself is worth.
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream as StdStream;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use polyloop::net::UnixStream;
+
+    use super::*;
+
+    /// Reads two bytes as nobody should: the first is lost if it is dropped before the second.
+    async fn read_carelessly(stream: &UnixStream) -> [u8; 2] {
+        let mut bytes = [0; 2];
+        stream.read_exact(&mut bytes).await.unwrap();
+        bytes
+    }
+
+    #[test]
+    fn an_operation_that_loses_is_found() {
+        let found = catch_unwind(AssertUnwindSafe(|| {
+            at_every_poll(Backend::Poll, async |dropper| {
+                let (ours, mut peer) = StdStream::pair().unwrap();
+                let ours = UnixStream::from_std(ours).unwrap();
+                let mut bytes = 1..=8;
+                let world = || {
+                    peer.write_all(&[bytes.next().unwrap_or(0)]).unwrap();
+                };
+                let read = dropper.again(async || read_carelessly(&ours).await, world).await;
+                assert_eq!(read, [1, 2]);
+            });
+        }));
+        assert!(found.is_err());
+    }
+
+    #[test]
+    fn an_operation_that_leaves_something_is_found() {
+        let found = catch_unwind(AssertUnwindSafe(|| {
+            at_every_poll(Backend::Poll, async |dropper| {
+                let left = dropper.once(polyloop::sleep(Duration::from_millis(1)), || {}).await;
+                if left.is_none() {
+                    drop(polyloop::spawn(std::future::pending::<()>()));
+                }
+            });
+        }));
+        assert!(found.is_err());
+    }
+
+    #[test]
+    fn an_operation_that_is_never_pending_shows_nothing() {
+        let found = catch_unwind(AssertUnwindSafe(|| {
+            at_every_poll(Backend::Poll, async |dropper| {
+                dropper.once(async {}, || {}).await;
+            });
+        }));
+        assert!(found.is_err());
+    }
+}

@@ -1,0 +1,85 @@
+//! Looking up names, serving, and signals.
+
+use std::io::{Read, Write};
+use std::net;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use polyloop::net::{Server, TcpStream, copy, lookup_host};
+use polyloop::signal::{ctrl_c, terminate};
+use polyloop::{Backend, yield_now};
+
+use crate::common::is_alone;
+use crate::dropper::{Dropper, at_every_poll, cases};
+
+cases! {
+    a_dropped_lookup_is_asked_again: "lookup_host";
+    a_dropped_server_cuts_everybody_off_and_loses_nobody: "Server::serve";
+}
+
+/// As [`cases!`] would note them.
+pub(crate) const SIGNALS_SHOWN: &[&str] = &["ctrl_c", "terminate", "Signalled"];
+
+crate::backends!(a_dropped_listener_for_a_signal_takes_it_from_nobody);
+
+async fn a_dropped_lookup_is_asked_again(dropper: &Dropper) {
+    let addrs = dropper.again(async || lookup_host("localhost:80").await, || {}).await.unwrap();
+    assert!(!addrs.is_empty());
+    assert!(addrs.iter().all(|addr| addr.ip().is_loopback() && addr.port() == 80));
+}
+
+async fn a_dropped_server_cuts_everybody_off_and_loses_nobody(dropper: &Dropper) {
+    let server = Server::bind("127.0.0.1:0").unwrap().grace(Duration::ZERO);
+    let (addr, stopper) = (server.local_addrs()[0], server.stopper());
+    let serving = server.serve(async |stream: TcpStream, _| copy(&stream, &stream).await.map(drop));
+    let mut clients = Vec::new();
+    let mut n_steps = 0;
+    let world = || {
+        n_steps += 1;
+        match n_steps {
+            // Refused, once the server was dropped.
+            1..=2 => clients.extend(net::TcpStream::connect(addr).ok()),
+            3..=4 => {
+                let client = clients.get_mut(n_steps - 3);
+                client.map_or(Ok(()), |client| client.write_all(b"hello")).unwrap_or_default();
+            }
+            _ => stopper.stop(),
+        }
+    };
+    let report = dropper.once(serving, world).await.map(Result::unwrap);
+    while stopper.n_open() > 0 {
+        yield_now().await;
+    }
+    // Each hears of its end, whether or not it was accepted; and the address is free.
+    let n_clients = clients.len() as u64;
+    for mut client in clients {
+        client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut said = Vec::new();
+        let end = client.read_to_end(&mut said);
+        let is_end = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionReset;
+        assert!(end.as_ref().map_or_else(is_end, |_| true), "{end:?}");
+        assert!(b"hello".starts_with(&said));
+    }
+    net::TcpListener::bind(addr).unwrap();
+    if let Some(report) = report {
+        assert!(report.n_cut_off + report.n_served + report.n_failed <= n_clients, "{report:?}");
+    }
+}
+
+fn a_dropped_listener_for_a_signal_takes_it_from_nobody(backend: Backend) {
+    let name = "a_dropped_listener_for_a_signal_takes_it_from_nobody";
+    if !is_alone(&format!("services::{backend}::{name}")) {
+        return;
+    }
+    at_every_poll(backend, async |dropper| {
+        let (interrupted, terminated) = (ctrl_c(), terminate());
+        // Each call is a listener of its own, so each attempt needs a signal of its own.
+        let interrupt = || kill(Pid::this(), Signal::SIGINT).unwrap();
+        dropper.again(async || ctrl_c().await, interrupt).await.unwrap();
+        interrupted.await.unwrap();
+        let terminate_it = || kill(Pid::this(), Signal::SIGTERM).unwrap();
+        dropper.again(async || terminate().await, terminate_it).await.unwrap();
+        terminated.await.unwrap();
+    });
+}

@@ -1,0 +1,272 @@
+//! Time, tasks, and waiting for many of them.
+
+use std::cell::{Cell, RefCell};
+use std::future::{pending, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use futures_core::Stream;
+use polyloop::channel::local;
+use polyloop::{
+    AsCompleted, CancellationToken, Either, FairRace, Handle, JoinSet, Until, as_completed, gather,
+    interval_at, race, scope, sleep, sleep_until, spawn, spawn_blocking, timeout, timeout_at,
+    try_gather, wait, yield_now,
+};
+
+use crate::dropper::{Dropper, cases};
+
+cases! {
+    a_dropped_sleep_leaves_no_timer_and_the_next_is_not_early: "sleep", "sleep_until", "Sleep",
+        "yield_now", "YieldNow";
+    a_dropped_wait_loses_no_tick: "Interval::tick", "Interval as Stream";
+    a_dropped_join_loses_no_output: "JoinHandle", "JoinHandle::named", "spawn",
+        "JoinHandle::abort_on_drop", "AbortOnDrop", "AbortOnDrop::into_handle";
+    a_dropped_join_across_threads_loses_no_output: "Handle::spawn", "Runtime::spawn",
+        "spawn_blocking";
+    a_dropped_wait_for_the_next_of_a_set_loses_no_output: "JoinSet::join_next",
+        "AsCompleted::next", "AsCompleted as Stream";
+    a_dropped_gather_drops_what_it_gathers: "gather", "try_gather";
+    a_dropped_wait_detaches_its_tasks: "wait";
+    a_dropped_scope_drops_its_children: "scope";
+    what_a_dropped_limit_is_around_decides: "timeout", "timeout_at", "race", "FairRace::race",
+        "CancellationToken::run_until_cancelled";
+    a_dropped_wait_for_a_token_loses_nothing: "CancellationToken::cancelled";
+}
+
+const SHORT: Duration = Duration::from_millis(2);
+
+async fn a_dropped_sleep_leaves_no_timer_and_the_next_is_not_early(dropper: &Dropper) {
+    let deadline = Instant::now() + SHORT;
+    dropper.again(async || sleep_until(deadline).await, || {}).await;
+    assert!(Instant::now() >= deadline);
+    let begun = Cell::new(Instant::now());
+    let nap = async || {
+        begun.set(Instant::now());
+        sleep(SHORT).await;
+    };
+    dropper.again(nap, || {}).await;
+    assert!(begun.get().elapsed() >= SHORT);
+    // One that is kept, and only the waiting for it dropped, is not begun anew.
+    let mut kept = sleep(SHORT);
+    let deadline = kept.deadline().unwrap();
+    dropper.again(async || Pin::new(&mut kept).await, || {}).await;
+    assert!(Instant::now() >= deadline);
+    dropper.again(async || yield_now().await, || {}).await;
+}
+
+async fn a_dropped_wait_loses_no_tick(dropper: &Dropper) {
+    let start = Instant::now();
+    let mut beat = interval_at(start, SHORT / 4);
+    for i in 0..8 {
+        let tick = async || match i % 2 {
+            0 => beat.tick().await,
+            _ => poll_fn(|cx| Pin::new(&mut beat).poll_next(cx)).await.unwrap(),
+        };
+        let due = dropper.again(tick, || {}).await;
+        assert_eq!(due, start + SHORT / 4 * i);
+        assert!(Instant::now() >= due);
+    }
+}
+
+/// A task that ends with the sum of what it was sent, when it was sent enough.
+fn adder() -> (impl FnMut(), impl Future<Output = u32> + 'static) {
+    let (sender, mut receiver) = local::unbounded();
+    let mut numbers = 1..=4;
+    let world = move || {
+        // It does not listen any more once it has them all.
+        let _ = numbers.next().map(|number| sender.send(number));
+    };
+    let sum = async move {
+        let mut sum = 0;
+        for _ in 1..=4 {
+            sum += receiver.recv().await.unwrap();
+        }
+        sum
+    };
+    (world, sum)
+}
+
+async fn a_dropped_join_loses_no_output(dropper: &Dropper) {
+    let (world, sum) = adder();
+    let mut task = spawn(sum).named("adder");
+    assert_eq!(dropper.again(async || (&mut task).await, world).await.unwrap(), 10);
+    // The waiting is dropped, and not what would end the task.
+    let (world, sum) = adder();
+    let mut task = spawn(sum).abort_on_drop().into_handle().abort_on_drop();
+    assert_eq!(dropper.again(async || (&mut task).await, world).await.unwrap(), 10);
+}
+
+async fn a_dropped_join_across_threads_loses_no_output(dropper: &Dropper) {
+    let (go, mut gone) = polyloop::channel::unbounded();
+    let mut task = Handle::current().unwrap().spawn(async move { gone.recv().await.unwrap() });
+    let world = || drop(go.send(7));
+    assert_eq!(dropper.again(async || (&mut task).await, world).await.unwrap(), 7);
+
+    let (go, gone) = mpsc::channel();
+    let mut work = spawn_blocking(move || gone.recv().unwrap());
+    let world = || drop(go.send("done"));
+    assert_eq!(dropper.again(async || (&mut work).await, world).await.unwrap(), "done");
+}
+
+/// Futures that end one at each step, the last first.
+fn one_by_one() -> (impl FnMut(), Vec<impl Future<Output = usize> + 'static>) {
+    let (senders, receivers): (Vec<_>, Vec<_>) = (0..4).map(|_| local::unbounded()).unzip();
+    let mut senders = senders.into_iter().enumerate();
+    let world = move || {
+        // Whoever waits for them may have given up.
+        let _ = senders.next_back().map(|(i, sender)| sender.send(i));
+    };
+    let wait = |mut receiver: local::Receiver<usize>| async move { receiver.recv().await.unwrap() };
+    (world, receivers.into_iter().map(wait).collect())
+}
+
+async fn a_dropped_wait_for_the_next_of_a_set_loses_no_output(dropper: &Dropper) {
+    let (mut world, futures) = one_by_one();
+    let mut set = JoinSet::new();
+    for future in futures {
+        set.spawn(future);
+    }
+    let mut numbers = Vec::new();
+    while let Some((i, output)) = dropper.again(async || set.join_next().await, &mut world).await {
+        assert_eq!(output.unwrap(), i);
+        numbers.push(i);
+    }
+    assert_eq!(numbers, [3, 2, 1, 0]);
+
+    let (mut world, futures) = one_by_one();
+    let mut completed: AsCompleted<usize> = as_completed(futures);
+    let mut numbers = Vec::new();
+    loop {
+        let next = async || match numbers.len() % 2 {
+            0 => completed.next().await,
+            _ => poll_fn(|cx| Pin::new(&mut completed).poll_next(cx)).await,
+        };
+        let Some((i, output)) = dropper.again(next, &mut world).await else { break };
+        assert_eq!(output.unwrap(), i);
+        numbers.push(i);
+    }
+    assert_eq!(numbers, [3, 2, 1, 0]);
+}
+
+/// Lends each of the futures a share in something, and so shows when all are gone.
+fn watched<F: Future>(
+    shared: &Rc<()>,
+    futures: Vec<F>,
+) -> Vec<impl Future<Output = F::Output> + use<F>> {
+    let watch = |future| {
+        let share = Rc::clone(shared);
+        async move {
+            let output = future.await;
+            drop(share);
+            output
+        }
+    };
+    futures.into_iter().map(watch).collect()
+}
+
+async fn a_dropped_gather_drops_what_it_gathers(dropper: &Dropper) {
+    let shared = Rc::new(());
+    let (world, futures) = one_by_one();
+    if let Some(outputs) = dropper.once(gather(watched(&shared, futures)), world).await {
+        let outputs: Vec<_> = outputs.into_iter().map(Result::unwrap).collect();
+        assert_eq!(outputs, [0, 1, 2, 3]);
+    }
+    assert_eq!(Rc::strong_count(&shared), 1);
+
+    let (world, futures) = one_by_one();
+    let futures = watched(&shared, futures).into_iter();
+    let futures = futures.map(|future| async { Ok::<_, ()>(future.await) });
+    if let Some(outputs) = dropper.once(try_gather(futures), world).await {
+        assert_eq!(outputs.unwrap(), [0, 1, 2, 3]);
+    }
+    assert_eq!(Rc::strong_count(&shared), 1);
+}
+
+async fn a_dropped_wait_detaches_its_tasks(dropper: &Dropper) {
+    let n_done = Rc::new(Cell::new(0));
+    let (mut world, futures) = one_by_one();
+    let tasks: Vec<_> = futures
+        .into_iter()
+        .map(|future| {
+            let n_done = Rc::clone(&n_done);
+            spawn(async move {
+                future.await;
+                n_done.set(n_done.get() + 1);
+            })
+        })
+        .collect();
+    if let Some(waited) = dropper.once(wait(tasks, Until::All, None), &mut world).await {
+        assert_eq!((waited.done.len(), waited.pending.len()), (4, 0));
+    }
+    // They go on, whoever waits.
+    while n_done.get() < 4 {
+        world();
+        yield_now().await;
+    }
+}
+
+async fn a_dropped_scope_drops_its_children(dropper: &Dropper) {
+    let shared = Rc::new(());
+    let (world, futures) = one_by_one();
+    let futures = RefCell::new(watched(&shared, futures));
+    let scope = scope(async |group| {
+        for future in futures.take() {
+            group.spawn(async {
+                future.await;
+                Ok::<_, ()>(())
+            });
+        }
+        yield_now().await;
+        Ok(7)
+    });
+    if let Some(value) = dropper.once(scope, world).await {
+        assert_eq!(value.unwrap(), 7);
+    }
+    drop(futures);
+    assert_eq!(Rc::strong_count(&shared), 1);
+}
+
+async fn what_a_dropped_limit_is_around_decides(dropper: &Dropper) {
+    let (sender, mut receiver) = local::unbounded();
+    let mut numbers = 0..;
+    let mut world = || sender.send(numbers.next().unwrap()).unwrap();
+    let hour = Duration::from_secs(3_600);
+    let token = CancellationToken::new();
+    let mut fair = FairRace::new();
+    for number in 0..10 {
+        let received = dropper.again(
+            async || match number % 5 {
+                0 => timeout(hour, receiver.recv()).await.unwrap(),
+                1 => timeout_at(Instant::now() + hour, receiver.recv()).await.unwrap(),
+                2 => match race(pending::<()>(), receiver.recv()).await {
+                    Either::Left(()) => unreachable!("it waits for ever"),
+                    Either::Right(received) => received,
+                },
+                3 => match fair.race(receiver.recv(), pending::<()>()).await {
+                    Either::Left(received) => received,
+                    Either::Right(()) => unreachable!("it waits for ever"),
+                },
+                _ => token.run_until_cancelled(receiver.recv()).await.unwrap(),
+            },
+            &mut world,
+        );
+        assert_eq!(received.await, Some(number));
+    }
+}
+
+async fn a_dropped_wait_for_a_token_loses_nothing(dropper: &Dropper) {
+    let parent = CancellationToken::new();
+    let (token, sibling) = (parent.child(), parent.child());
+    let mut n_steps = 0;
+    let world = || {
+        n_steps += 1;
+        if n_steps == 2 {
+            parent.cancel();
+        }
+    };
+    dropper.again(async || token.cancelled().await, world).await;
+    assert!(token.is_cancelled() && sibling.is_cancelled());
+    sibling.cancelled().await;
+}

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io::{ErrorKind, IoSliceMut, Read, Write};
 use std::net;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::net as unix;
 use std::path::PathBuf;
 use std::pin::pin;

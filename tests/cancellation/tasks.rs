@@ -101,12 +101,12 @@ async fn a_dropped_join_loses_no_output(dropper: &Dropper) {
 async fn a_dropped_join_across_threads_loses_no_output(dropper: &Dropper) {
     let (go, mut gone) = polyloop::channel::unbounded();
     let mut task = Handle::current().unwrap().spawn(async move { gone.recv().await.unwrap() });
-    let world = || drop(go.send(7));
+    let world = || _ = go.send(7);
     assert_eq!(dropper.again(async || (&mut task).await, world).await.unwrap(), 7);
 
     let (go, gone) = mpsc::channel();
     let mut work = spawn_blocking(move || gone.recv().unwrap());
-    let world = || drop(go.send("done"));
+    let world = || _ = go.send("done");
     assert_eq!(dropper.again(async || (&mut work).await, world).await.unwrap(), "done");
 }
 

@@ -26,8 +26,20 @@ unsafe extern "C" {
 }
 
 /// Remembers in which process it was made.
+///
+/// # Platform
+/// A child made by a bare `clone` system call, past the C library, is not noticed.
+///
+/// # References
+/// [pthread_atfork(3)](https://man7.org/linux/man-pages/man3/pthread_atfork.3.html).
+///
+/// # Examples
+/// ```
+/// let guard = polyloop_reactor::ForkGuard::new();
+/// assert!(!guard.is_foreign());
+/// ```
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct ForkGuard {
+pub struct ForkGuard {
     born: u32,
 }
 
@@ -36,7 +48,8 @@ impl ForkGuard {
     ///
     /// # Panics
     /// If there is no memory for the fork handler.
-    pub(crate) fn new() -> ForkGuard {
+    #[expect(clippy::new_without_default, reason = "no default process is meant, but this one")]
+    pub fn new() -> ForkGuard {
         INSTALL.call_once(|| {
             // SAFETY: `in_child` takes nothing, returns nothing, does one atomic addition (which
             // is async-signal-safe, as a child of a threaded process demands) and lives for ever.
@@ -47,7 +60,7 @@ impl ForkGuard {
     }
 
     /// Reports whether this process is another one. Async-signal-safe; one relaxed load.
-    pub(crate) fn is_foreign(self) -> bool {
+    pub fn is_foreign(self) -> bool {
         self.born != generation()
     }
 

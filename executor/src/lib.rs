@@ -80,7 +80,9 @@ mod source;
 mod metrics;
 
 pub use abort_on_drop::AbortOnDrop;
-pub use blocking::spawn_blocking;
+pub use blocking::{
+    BlockingPool, BlockingPoolBuilder, Map, MapIter, RunningJob, Unfinished, spawn_blocking,
+};
 pub use budget::poll_proceed;
 pub use callback::{CallHandle, call_at, call_later, call_soon};
 pub use clock::now;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use polyloop_reactor::{Backend, Selector, SignalFd, default_selector};
 
-use crate::blocking::{DEFAULT_GRACE, DEFAULT_THREADS, Pool};
+use crate::blocking::{BlockingPool, DEFAULT_GRACE, DEFAULT_THREADS};
 use crate::clock::Clock;
 use crate::debug::{self, DEFAULT_SLOW_POLL, Debug, Report, Reporter};
 use crate::dump_signal::dump_on;
@@ -326,6 +326,7 @@ pub struct Builder {
     selector: Option<Box<dyn Selector>>,
     blocking_threads: usize,
     shutdown_grace: Duration,
+    blocking_pool: Option<BlockingPool>,
     virtual_time: bool,
     spin: Duration,
     seed: Option<u64>,
@@ -343,6 +344,7 @@ impl Builder {
             selector: None,
             blocking_threads: DEFAULT_THREADS,
             shutdown_grace: DEFAULT_GRACE,
+            blocking_pool: None,
             virtual_time: false,
             spin: Duration::ZERO,
             seed: None,
@@ -374,9 +376,20 @@ impl Builder {
 
     /// Bounds how long the end of the loop waits for blocking work: one second by default.
     ///
-    /// Work that takes longer goes on on its thread, and its result is dropped.
+    /// Work that takes longer is named on standard error and goes on on its thread; its result is
+    /// dropped.
     pub fn shutdown_grace(mut self, grace: Duration) -> Builder {
         self.shutdown_grace = grace;
+        self
+    }
+
+    /// Gives the loop a pool for [`spawn_blocking`](crate::spawn_blocking) that it shares with
+    /// others, in place of one of its own.
+    ///
+    /// The pool's settings hold then. The end of the loop waits for blocking work only if it has
+    /// the pool's last handle.
+    pub fn blocking_pool(mut self, pool: BlockingPool) -> Builder {
+        self.blocking_pool = Some(pool);
         self
     }
 
@@ -537,7 +550,10 @@ impl Builder {
             (None, None) => default_selector()?,
         };
         let clock = if self.virtual_time { Clock::manual() } else { Clock::system() };
-        let pool = Pool::new(self.blocking_threads, self.shutdown_grace);
+        let pool = self.blocking_pool.unwrap_or_else(|| {
+            let settings = BlockingPool::builder().max_threads(self.blocking_threads);
+            settings.shutdown_grace(self.shutdown_grace).build()
+        });
         let spin = Spin::new(self.spin);
         let seed = self.seed.map_or_else(debug::seed_from_env, |seed| Ok(Some(seed)))?;
         let is_debugged = self.debug.map_or_else(debug::debug_from_env, Ok)?;

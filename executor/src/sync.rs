@@ -4,7 +4,8 @@
 //! check the code that runs and not a copy of it.
 
 pub(crate) use imp::{
-    Arc, AtomicU8, Condvar, Mutex, MutexGuard, spawn_thread, wait_at_most, wait_idle,
+    Arc, AtomicU8, Condvar, Mutex, MutexGuard, ThreadId, spawn_thread, this_thread, wait_at_most,
+    wait_idle,
 };
 
 #[cfg(not(loom))]
@@ -14,10 +15,24 @@ mod imp {
     use std::time::Duration;
 
     pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::AtomicU8};
+    pub(crate) use std::thread::ThreadId;
 
     /// Starts a thread.
-    pub(crate) fn spawn_thread(name: String, f: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        thread::Builder::new().name(name).spawn(f).map(drop)
+    pub(crate) fn spawn_thread(
+        name: String,
+        stack_size: Option<usize>,
+        f: impl FnOnce() + Send + 'static,
+    ) -> io::Result<()> {
+        let mut builder = thread::Builder::new().name(name);
+        if let Some(n_bytes) = stack_size {
+            builder = builder.stack_size(n_bytes);
+        }
+        builder.spawn(f).map(drop)
+    }
+
+    /// Says which thread this is.
+    pub(crate) fn this_thread() -> ThreadId {
+        thread::current().id()
     }
 
     /// Waits until `condvar` is notified, or `limit` is over.
@@ -47,8 +62,17 @@ mod imp {
 
     pub(crate) use loom::sync::{Arc, Condvar, Mutex, MutexGuard, atomic::AtomicU8};
     use loom::thread;
+    pub(crate) use loom::thread::ThreadId;
 
-    pub(crate) fn spawn_thread(_name: String, f: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    pub(crate) fn this_thread() -> ThreadId {
+        thread::current().id()
+    }
+
+    pub(crate) fn spawn_thread(
+        _name: String,
+        _stack_size: Option<usize>,
+        f: impl FnOnce() + Send + 'static,
+    ) -> io::Result<()> {
         drop(thread::spawn(f));
         Ok(())
     }
@@ -63,13 +87,20 @@ mod imp {
     }
 
     /// Waits for a notification that may or may not come before the time is over: models have no
-    /// clock, so the lock is given up once and the time is over.
+    /// clock, so the lock is given up once and the time is over. If there is no limit, a model in
+    /// which the notification is missing does not end.
     pub(crate) fn wait_idle<'a, T>(
-        (mutex, _): (&'a Mutex<T>, &Condvar),
-        guard: MutexGuard<'a, T>,
-        _limit: Duration,
-        _is_idle: impl FnMut(&mut T) -> bool,
+        (mutex, condvar): (&'a Mutex<T>, &Condvar),
+        mut guard: MutexGuard<'a, T>,
+        limit: Duration,
+        mut is_idle: impl FnMut(&mut T) -> bool,
     ) -> MutexGuard<'a, T> {
+        if limit == Duration::MAX {
+            while is_idle(&mut guard) {
+                guard = condvar.wait(guard).expect("no model panics under a lock");
+            }
+            return guard;
+        }
         drop(guard);
         thread::yield_now();
         mutex.lock().expect("no model panics under a lock")

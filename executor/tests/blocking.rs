@@ -2,12 +2,22 @@
 
 mod util;
 
+use std::cell::RefCell;
+use std::env;
+use std::hint::black_box;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::{self, Command};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use polyloop_executor::{Builder, JoinHandle, Runtime, run, spawn, spawn_blocking, yield_now};
+use polyloop_executor::{
+    BlockingPool, Builder, JoinHandle, Runtime, Until, as_completed, run, spawn, spawn_blocking,
+    wait, yield_now,
+};
+use polyloop_reactor::conformance::in_forked_child;
 
 use util::{OnDrop, block_on_elsewhere, with_watchdog};
 
@@ -250,4 +260,565 @@ fn the_loop_goes_on_while_work_blocks() {
         job.await.unwrap();
     })
     .unwrap();
+}
+
+// Pools of one's own.
+
+/// A job that does not end before it is released.
+struct Held {
+    job: JoinHandle<()>,
+    release: mpsc::Sender<()>,
+}
+
+impl Held {
+    /// Returns when the job has begun.
+    #[track_caller]
+    fn begin(pool: &BlockingPool, name: &'static str) -> Held {
+        let (release, hold) = mpsc::channel::<()>();
+        let (began, has_begun) = mpsc::channel();
+        let job = pool.spawn_named(name, move || {
+            began.send(()).unwrap();
+            // An error is as good: the test is over.
+            let _ = hold.recv();
+        });
+        has_begun.recv().unwrap();
+        Held { job, release }
+    }
+
+    fn end(self) {
+        drop(self.release);
+        block_on_elsewhere(self.job).unwrap();
+    }
+}
+
+fn wait_until(condition: impl Fn() -> bool) {
+    with_watchdog(LIMIT, || {
+        while !condition() {
+            thread::yield_now();
+        }
+    });
+}
+
+#[test]
+fn a_pool_serves_plain_threads_without_a_loop() {
+    let pool = BlockingPool::new(2);
+    let threads: Vec<_> = (0..4_u64)
+        .map(|thread| {
+            let pool = pool.clone();
+            thread::spawn(move || {
+                let jobs = (0..100).map(|i| pool.spawn(move || thread * 100 + i));
+                jobs.map(|mut job| job.join(LIMIT).unwrap().unwrap()).sum::<u64>()
+            })
+        })
+        .collect();
+    let sum: u64 = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
+    assert_eq!(sum, (0..400).sum());
+}
+
+#[test]
+fn a_plain_thread_may_look_again_for_a_result_that_was_not_there_in_time() {
+    let pool = BlockingPool::new(1);
+    let Held { mut job, release } = Held::begin(&pool, "held");
+    assert!(!job.is_finished());
+    assert!(job.join(Duration::from_millis(5)).is_err());
+    drop(release);
+    job.join(LIMIT).unwrap().unwrap();
+    let mut panics = pool.spawn(|| panic!("job"));
+    assert_eq!(panics.join(LIMIT).unwrap().unwrap_err().to_string(), "task panicked: job");
+}
+
+#[test]
+fn several_loops_share_a_pool_and_their_ends_leave_it_alone() {
+    let pool = BlockingPool::builder().name("shared").max_threads(1).build();
+    let held = Held::begin(&pool, "held");
+    let threads: Vec<_> = (0..2)
+        .map(|_| {
+            let pool = pool.clone();
+            thread::spawn(move || {
+                let runtime = Builder::new().blocking_pool(pool).build().unwrap();
+                let name = || thread::current().name().map(String::from);
+                runtime.block_on(async { [spawn_blocking(name)] }).unwrap()
+            })
+        })
+        .collect();
+    // The loops are over. Their jobs have not begun and are not lost.
+    let jobs: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+    held.end();
+    for job in jobs.into_iter().flatten() {
+        assert_eq!(block_on_elsewhere(job).unwrap().as_deref(), Some("shared-1"));
+    }
+}
+
+#[test]
+fn pools_have_names_and_threads_of_their_own() {
+    let pools = ["left", "right"].map(|name| BlockingPool::builder().name(name).max_threads(2));
+    let pools = pools.map(|pool| pool.build());
+    with_watchdog(LIMIT, || {
+        // All four wait for each other, so none can have run in another's place.
+        let barrier = Arc::new(Barrier::new(4));
+        let jobs = [0, 1, 0, 1].map(|i| {
+            let barrier = Arc::clone(&barrier);
+            pools[i].spawn(move || {
+                barrier.wait();
+                thread::current().name().map(String::from).unwrap()
+            })
+        });
+        let mut names = jobs.map(|job| block_on_elsewhere(job).unwrap());
+        names.sort();
+        assert_eq!(names, ["left-1", "left-2", "right-1", "right-2"]);
+    });
+}
+
+#[test]
+fn threads_without_work_end_and_others_take_their_place() {
+    let pool = BlockingPool::builder().keep_alive(Duration::ZERO).build();
+    for _ in 0..3 {
+        assert!(block_on_elsewhere(pool.spawn(|| ())).is_ok());
+        wait_until(|| pool.n_threads() == 0);
+    }
+    let pool = BlockingPool::builder().keep_alive(Duration::MAX).build();
+    for _ in 0..3 {
+        assert!(block_on_elsewhere(pool.spawn(|| ())).is_ok());
+        wait_until(|| !pool.is_busy());
+        assert_eq!(pool.n_threads(), 1);
+    }
+}
+
+#[test]
+fn no_job_is_lost_to_a_thread_that_is_about_to_end() {
+    with_watchdog(LIMIT, || {
+        for keep_alive in [Duration::ZERO, Duration::from_micros(20)] {
+            let pool = BlockingPool::builder().max_threads(2).keep_alive(keep_alive).build();
+            for i in 0..5_000 {
+                assert_eq!(block_on_elsewhere(pool.spawn(move || i)).unwrap(), i);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_stack_is_as_large_as_was_asked() {
+    const N_BYTES: usize = 8 << 20;
+    let pool = BlockingPool::builder().stack_size(8 * N_BYTES).build();
+    // It would overflow a stack of the usual two MiB, and end the process.
+    let job = pool.spawn(|| black_box([1_u8; N_BYTES]).iter().map(|&byte| usize::from(byte)).sum());
+    let sum: usize = block_on_elsewhere(job).unwrap();
+    assert_eq!(sum, N_BYTES);
+}
+
+#[test]
+fn a_pool_without_a_single_thread_says_so_and_drops_the_work() {
+    // No address space is as large.
+    let pool = BlockingPool::builder().stack_size(1 << 62).build();
+    let held = Arc::new(());
+    let work = Arc::clone(&held);
+    pool.try_spawn(move || drop(work)).unwrap_err();
+    assert_eq!(Arc::strong_count(&held), 1);
+    assert!(catch_unwind(AssertUnwindSafe(|| pool.spawn(|| ()))).is_err());
+    assert!(!pool.is_busy());
+    pool.shutdown(Duration::MAX).unwrap();
+}
+
+#[test]
+fn a_name_with_a_zero_byte_is_refused_at_once() {
+    assert!(catch_unwind(|| BlockingPool::builder().name("a\0b")).is_err());
+}
+
+#[test]
+fn wait_and_as_completed_take_jobs() {
+    let pool = BlockingPool::new(3);
+    run(async {
+        let held = ["first", "second"].map(|name| Held::begin(&pool, name));
+        let panics = pool.spawn(|| panic!("job"));
+        let (jobs, releases): (Vec<_>, Vec<_>) =
+            held.into_iter().map(|held| (held.job, held.release)).unzip();
+        let waited = wait(jobs.into_iter().chain([panics]), Until::FirstFailure, None).await;
+        assert_eq!((waited.done[0].0, waited.pending.len()), (2, 2));
+        assert!(waited.done[0].1.as_ref().unwrap_err().is_panic());
+
+        let mut done = as_completed(waited.pending.into_iter().map(|(_, job)| job));
+        for (number, release) in releases.into_iter().enumerate().rev() {
+            drop(release);
+            let (position, outcome) = done.next().await.unwrap();
+            assert_eq!(position, number);
+            outcome.unwrap().unwrap();
+        }
+        assert!(done.next().await.is_none());
+    })
+    .unwrap();
+}
+
+#[test]
+fn jobs_that_run_are_listed_with_name_line_and_time() {
+    let pool = BlockingPool::new(3);
+    let line = line!() + 1;
+    let held = Held::begin(&pool, "held");
+    let begun = Instant::now();
+    wait_until(|| begun.elapsed() >= Duration::from_millis(2));
+    let later = Held::begin(&pool, "later");
+    let running = pool.running();
+    assert_eq!(
+        running.iter().map(|job| job.name().unwrap()).collect::<Vec<_>>(),
+        ["held", "later"]
+    );
+    assert_eq!((running[0].spawned_at().file(), running[0].spawned_at().line()), (file!(), line));
+    assert!(running[0].running_for() >= Duration::from_millis(2));
+    held.end();
+    later.end();
+    wait_until(|| pool.running().is_empty());
+}
+
+// Map.
+
+#[test]
+fn map_keeps_the_order_of_the_items_for_threads_and_for_tasks() {
+    let pool = BlockingPool::new(4);
+    let slow_at_first = |i: u64| {
+        if i.is_multiple_of(8) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        i * i
+    };
+    let squares: Vec<u64> = (0..200).map(|i| i * i).collect();
+    let blocking: Result<Vec<u64>, _> = pool.map(0..200, slow_at_first).into_iter().collect();
+    assert_eq!(blocking.unwrap(), squares);
+    run(async {
+        let mut map = pool.map(0..200, slow_at_first);
+        let mut awaited = Vec::new();
+        while let Some(square) = map.next().await {
+            awaited.push(square.unwrap());
+        }
+        assert_eq!(awaited, squares);
+        assert!(map.next().await.is_none());
+    })
+    .unwrap();
+}
+
+#[test]
+fn map_takes_items_only_so_far_ahead() {
+    const AHEAD: usize = 5;
+    let pool = BlockingPool::new(2);
+    let n_taken = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&n_taken);
+    let items = (0..).inspect(move |_| {
+        count.fetch_add(1, Ordering::SeqCst);
+    });
+    let map = pool.map(items, |i: usize| i).ahead(AHEAD);
+    assert_eq!(n_taken.load(Ordering::SeqCst), 0);
+    for (i, result) in map.into_iter().take(100).enumerate() {
+        assert_eq!(result.unwrap(), i);
+        assert_eq!(n_taken.load(Ordering::SeqCst), i + AHEAD);
+    }
+}
+
+#[test]
+fn map_works_on_as_many_items_at_once_as_there_are_threads() {
+    with_watchdog(LIMIT, || {
+        let pool = BlockingPool::new(4);
+        let barrier = Arc::new(Barrier::new(4));
+        // Fewer at once would be a deadlock.
+        let map = pool.map(0..8, move |_| barrier.wait().is_leader());
+        assert_eq!(map.into_iter().filter(|leads| *leads.as_ref().unwrap()).count(), 2);
+    });
+}
+
+#[test]
+fn a_panic_is_the_result_of_its_item_and_of_no_other() {
+    let pool = BlockingPool::new(2);
+    let map = pool.map(0..10, |i| if i == 3 { panic!("item {i}") } else { i });
+    for (i, result) in map.into_iter().enumerate() {
+        match result {
+            Ok(output) => assert_eq!(output, i),
+            Err(error) => assert_eq!((i, error.to_string()), (3, "task panicked: item 3".into())),
+        }
+    }
+}
+
+#[test]
+fn dropping_a_map_cancels_what_has_not_begun() {
+    let pool = BlockingPool::new(1);
+    let n_runs = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&n_runs);
+    let (release, hold) = mpsc::channel::<()>();
+    let hold = Mutex::new(hold);
+    let mut map = pool.map(0..10, move |i| {
+        count.fetch_add(1, Ordering::SeqCst);
+        if i == 1 {
+            let _ = hold.lock().unwrap().recv();
+        }
+    });
+    block_on_elsewhere(map.next()).unwrap().unwrap();
+    wait_until(|| n_runs.load(Ordering::SeqCst) == 2);
+    drop(map);
+    drop(release);
+    pool.finish(LIMIT).unwrap();
+    assert_eq!(n_runs.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn the_map_of_a_pool_that_is_shut_down_ends_and_not_in_silence() {
+    let pool = BlockingPool::new(1);
+    let mut map = pool.map(0.., |i| i).ahead(3);
+    assert_eq!(block_on_elsewhere(map.next()).unwrap().unwrap(), 0);
+    pool.shutdown(LIMIT).unwrap();
+    let left: Vec<_> = map.into_iter().collect();
+    assert!(left.last().unwrap().as_ref().unwrap_err().is_cancelled());
+    assert!(left.len() <= 3, "{left:?}");
+}
+
+#[test]
+fn iterating_over_a_map_inside_a_loop_is_refused() {
+    let pool = BlockingPool::new(1);
+    let task = async move { pool.map(0..3, |i| i).into_iter().next() };
+    let error = run(async { spawn(task).await.unwrap_err() }).unwrap();
+    assert!(error.to_string().contains("await `next` instead"), "{error}");
+}
+
+// The end of a pool.
+
+#[test]
+fn shutdown_cancels_what_has_not_begun_and_waits_for_what_has() {
+    let pool = BlockingPool::new(1);
+    let held = Held::begin(&pool, "held");
+    let queued = pool.spawn(|| ());
+    let releasing = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(20));
+        held.end();
+    });
+    pool.shutdown(LIMIT).unwrap();
+    assert_eq!(pool.n_threads(), 0);
+    assert!(block_on_elsewhere(queued).unwrap_err().is_cancelled());
+    assert!(block_on_elsewhere(pool.spawn(|| ())).unwrap_err().is_cancelled());
+    releasing.join().unwrap();
+}
+
+#[test]
+fn finish_runs_what_was_spawned_and_nothing_else() {
+    let pool = BlockingPool::new(2);
+    let jobs: Vec<_> = (0..100).map(|i| pool.spawn(move || i)).collect();
+    pool.finish(LIMIT).unwrap();
+    assert_eq!((pool.n_threads(), pool.is_busy()), (0, false));
+    for (i, job) in jobs.into_iter().enumerate() {
+        assert_eq!(block_on_elsewhere(job).unwrap(), i);
+    }
+    assert!(block_on_elsewhere(pool.spawn(|| ())).unwrap_err().is_cancelled());
+}
+
+#[test]
+fn close_waits_for_nothing_and_lets_the_queue_run() {
+    let pool = BlockingPool::new(1);
+    let held = Held::begin(&pool, "held");
+    let queued = pool.spawn(|| 7);
+    pool.close();
+    assert!(pool.is_closed());
+    assert!(block_on_elsewhere(pool.spawn(|| ())).unwrap_err().is_cancelled());
+    held.end();
+    assert_eq!(block_on_elsewhere(queued).unwrap(), 7);
+    wait_until(|| pool.n_threads() == 0);
+}
+
+#[test]
+fn jobs_that_do_not_end_are_named_after_a_bounded_wait() {
+    let limit = Duration::from_millis(20);
+    for graceful in [false, true] {
+        let pool = BlockingPool::builder().name("stuck").max_threads(2).build();
+        let line = line!() + 1;
+        let held = ["one", "two"].map(|name| Held::begin(&pool, name));
+        let queued = pool.spawn(|| ());
+        let start = Instant::now();
+        let unfinished = if graceful { pool.finish(limit) } else { pool.shutdown(limit) };
+        let took = start.elapsed();
+        assert!(took >= limit && took < LIMIT, "{took:?}");
+        let unfinished = unfinished.unwrap_err();
+        assert_eq!(unfinished.n_cancelled(), 1);
+        assert!(block_on_elsewhere(queued).unwrap_err().is_cancelled());
+        let named: Vec<_> = unfinished.running().iter().map(|job| job.name().unwrap()).collect();
+        assert_eq!(named, ["one", "two"]);
+        assert!(unfinished.running()[1].running_for() >= limit);
+        let text = unfinished.to_string();
+        for part in ["\"stuck\"", "\"one\"", "\"two\"", &format!("{}:{line}:", file!())] {
+            assert!(text.contains(part), "{text} lacks {part}");
+        }
+        assert_eq!(io::Error::from(unfinished).kind(), io::ErrorKind::TimedOut);
+        // They were told of, and are not waited for again.
+        let start = Instant::now();
+        drop(pool);
+        assert!(start.elapsed() < Duration::from_secs(1));
+        held.into_iter().for_each(Held::end);
+    }
+}
+
+#[test]
+fn a_graceful_end_without_time_says_what_it_cancelled() {
+    let pool = BlockingPool::new(1);
+    // On a busy machine the thread may have come to some of them already.
+    let jobs: Vec<_> = (0..1_000).map(|_| pool.spawn(thread::yield_now)).collect();
+    let n_cancelled = pool.finish(Duration::ZERO).map_or_else(|error| error.n_cancelled(), |()| 0);
+    let outcomes = jobs.into_iter().map(block_on_elsewhere);
+    assert_eq!(outcomes.filter(Result::is_err).count(), n_cancelled);
+}
+
+#[test]
+fn a_cancelled_job_whose_destructor_panics_stops_no_shutdown() {
+    let pool = BlockingPool::new(1);
+    let held = Held::begin(&pool, "held");
+    let bombs = [(); 2].map(|()| {
+        let bomb = OnDrop(|| panic!("bomb"));
+        pool.spawn(move || drop(bomb))
+    });
+    let innocent = pool.spawn(|| ());
+    pool.shutdown(Duration::ZERO).unwrap_err();
+    for job in bombs.into_iter().chain([innocent]) {
+        assert!(block_on_elsewhere(job).unwrap_err().is_cancelled());
+    }
+    held.end();
+}
+
+#[test]
+fn a_job_may_spawn_into_its_own_pool() {
+    fn chain(pool: BlockingPool, n_left: usize, done: mpsc::Sender<()>) {
+        match n_left {
+            0 => done.send(()).unwrap(),
+            _ => drop(pool.clone().spawn(move || chain(pool, n_left - 1, done))),
+        }
+    }
+    with_watchdog(LIMIT, || {
+        let pool = BlockingPool::new(1);
+        let (done, is_done) = mpsc::channel();
+        chain(pool, 1_000, done);
+        is_done.recv().unwrap();
+    });
+}
+
+#[test]
+fn a_job_that_shuts_its_own_pool_down_waits_for_the_others_only() {
+    with_watchdog(LIMIT, || {
+        let pool = BlockingPool::new(2);
+        let other = Held::begin(&pool, "other");
+        let theirs = pool.clone();
+        let job = pool.spawn_named("own", move || {
+            let unfinished = theirs.shutdown(Duration::from_millis(10)).unwrap_err();
+            let names = unfinished.running().iter().map(|job| job.name().unwrap().to_owned());
+            (names.collect::<Vec<_>>(), theirs)
+        });
+        let (names, theirs) = block_on_elsewhere(job).unwrap();
+        assert_eq!(names, ["other"]);
+        other.end();
+        theirs.finish(Duration::MAX).unwrap();
+    });
+}
+
+#[test]
+fn two_jobs_that_end_their_pool_do_not_wait_for_each_other() {
+    with_watchdog(LIMIT, || {
+        let pool = BlockingPool::new(2);
+        let barrier = Arc::new(Barrier::new(2));
+        let jobs = [(); 2].map(|()| {
+            let (pool, barrier) = (pool.clone(), Arc::clone(&barrier));
+            pool.clone().spawn(move || {
+                barrier.wait();
+                pool.shutdown(Duration::MAX).unwrap();
+            })
+        });
+        jobs.into_iter().for_each(|job| block_on_elsewhere(job).unwrap());
+    });
+}
+
+#[test]
+fn a_job_may_hold_the_last_handle() {
+    with_watchdog(LIMIT, || {
+        let pool = BlockingPool::builder().shutdown_grace(Duration::MAX).build();
+        let (release, hold) = mpsc::channel::<()>();
+        let theirs = pool.clone();
+        let job = pool.spawn(move || {
+            hold.recv().unwrap();
+            drop(theirs);
+        });
+        drop(pool);
+        release.send(()).unwrap();
+        block_on_elsewhere(job).unwrap();
+    });
+}
+
+#[test]
+fn a_pool_in_a_thread_local_ends_with_its_thread() {
+    thread_local! {
+        static POOL: RefCell<Option<BlockingPool>> = const { RefCell::new(None) };
+    }
+    with_watchdog(LIMIT, || {
+        let job = thread::spawn(|| {
+            let pool = BlockingPool::new(1);
+            let held = Held::begin(&pool, "held");
+            let queued = pool.spawn(|| ());
+            POOL.set(Some(pool));
+            (held, queued)
+        });
+        let (held, queued) = job.join().unwrap();
+        assert!(block_on_elsewhere(queued).unwrap_err().is_cancelled());
+        held.end();
+    });
+}
+
+#[test]
+fn a_forked_child_gets_an_error_and_waits_for_nobody() {
+    const GRACE: Duration = Duration::from_secs(5);
+    let pool = BlockingPool::builder().keep_alive(LIMIT).shutdown_grace(GRACE).build();
+    block_on_elsewhere(pool.spawn(|| ())).unwrap();
+    assert_eq!(pool.n_threads(), 1);
+    let code = in_forked_child(move || {
+        let error = pool.try_spawn(|| ()).unwrap_err();
+        assert!(error.to_string().contains("forked child"), "{error}");
+        assert_eq!((pool.n_threads(), pool.is_closed()), (0, true));
+        let start = Instant::now();
+        pool.shutdown(GRACE).unwrap();
+        drop(pool);
+        assert!(start.elapsed() < GRACE);
+        // One of its own works.
+        block_on_elsewhere(BlockingPool::new(1).spawn(|| 7)).unwrap() == 7
+    });
+    assert_eq!(code.unwrap(), 0);
+}
+
+/// Says to a test that it runs by itself in a process of its own.
+const ALONE: &str = "POLYLOOP_TEST_ALONE";
+
+/// Runs one test of this file in a process of its own, and returns what it says on standard error.
+fn stderr_of(test: &str) -> String {
+    let mut command = Command::new(env::current_exe().unwrap());
+    let output = command.args([test, "--exact", "--nocapture"]).env(ALONE, "1").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn the_end_of_the_last_handle_names_jobs_on_standard_error() {
+    if env::var_os(ALONE).is_none() {
+        let said = stderr_of("the_end_of_the_last_handle_names_jobs_on_standard_error");
+        let named: Vec<&str> = said.lines().filter(|line| line.starts_with("polyloop: ")).collect();
+        assert_eq!(named.len(), 2, "{said}");
+        assert!(named[0].contains("\"mine\"") && named[0].contains("\"endless\""), "{said}");
+        assert!(named[0].contains(file!()), "{said}");
+        assert!(named[1].contains("polyloop-blocking") && named[1].contains(file!()), "{said}");
+        return;
+    }
+    let grace = Duration::from_millis(10);
+    let pool = BlockingPool::builder().name("mine").shutdown_grace(grace).build();
+    let held = Held::begin(&pool, "endless");
+    drop(pool);
+    held.end();
+    // The same for the loop's own.
+    let (began, has_begun) = mpsc::channel();
+    let runtime = Builder::new().shutdown_grace(grace).build().unwrap();
+    runtime
+        .block_on(async move {
+            drop(spawn_blocking(move || {
+                began.send(()).unwrap();
+                thread::park_timeout(LIMIT);
+            }));
+            has_begun.recv().unwrap();
+        })
+        .unwrap();
+    drop(runtime);
+    // Without a wait for the one that is left.
+    process::exit(0);
 }

@@ -1,0 +1,218 @@
+//! One function on many threads, and the results in order.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::poll_fn;
+use std::panic::Location;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_core::Stream;
+
+use super::BlockingPool;
+use super::pool::NO_THREAD;
+use crate::waker::current;
+use crate::{JoinError, JoinHandle};
+
+/// Yields the results of one function for many items, in the order of the items. Made by
+/// [`BlockingPool::map`].
+///
+/// Tasks await [`next`](Map::next), or use it as a [`Stream`]. Plain threads iterate over it with
+/// `for`, which blocks.
+///
+/// Nothing begins before the first result is asked for. From then on a number of items are worked
+/// on ahead of the result that is waited for: twice as many as the pool may have threads, unless
+/// [`ahead`](Map::ahead) says otherwise. So the items may be without end, and results do not pile
+/// up. Dropping it cancels what has not begun.
+///
+/// If the pool is shut down, results of items that were not begun say cancelled, and no further
+/// items are taken: the last result is such an error.
+///
+/// # Examples
+/// ```
+/// use polyloop_executor::BlockingPool;
+///
+/// # polyloop_executor::run(async {
+/// let pool = BlockingPool::new(4);
+/// let mut squares = pool.map(1_u64.., |i| i * i);
+/// assert_eq!(squares.next().await.unwrap().unwrap(), 1);
+/// assert_eq!(squares.next().await.unwrap().unwrap(), 4);
+/// # }).unwrap();
+/// ```
+#[must_use = "nothing begins before a result is asked for"]
+pub struct Map<I, F, T> {
+    pool: BlockingPool,
+    /// None when there are no more.
+    items: Option<I>,
+    f: Arc<F>,
+    /// Those whose results have not been returned, in the order of their items.
+    jobs: VecDeque<JoinHandle<T>>,
+    n_ahead: usize,
+    spawned_at: &'static Location<'static>,
+}
+
+impl<I, F, T> Map<I, F, T> {
+    pub(super) fn new(
+        pool: BlockingPool,
+        items: I,
+        f: F,
+        spawned_at: &'static Location<'static>,
+    ) -> Map<I, F, T> {
+        let n_ahead = pool.max_threads().saturating_mul(2);
+        let jobs = VecDeque::new();
+        Map { pool, items: Some(items), f: Arc::new(f), jobs, n_ahead, spawned_at }
+    }
+
+    /// Bounds how many items are worked on at a time, results that nobody has taken included:
+    /// 1 at least.
+    ///
+    /// # References
+    /// The parameter `buffersize` of Python's `ThreadPoolExecutor.map`.
+    pub fn ahead(mut self, n_items: usize) -> Map<I, F, T> {
+        self.n_ahead = n_items.max(1);
+        self
+    }
+}
+
+impl<I, F, T> Map<I, F, T>
+where
+    I: Iterator,
+    I::Item: Send + 'static,
+    F: Fn(I::Item) -> T + Send + Sync + 'static,
+    T: Send + 'static,
+{
+    /// Waits for the next result; none when all were returned.
+    ///
+    /// # Errors
+    /// The result is a [`JoinError`] if the function panicked or the pool was shut down. Those of
+    /// other items follow.
+    ///
+    /// # Panics
+    /// If the iterator over the items does; where [`BlockingPool::try_spawn`] is an error.
+    ///
+    /// # Cancel safety
+    /// No result is lost.
+    pub async fn next(&mut self) -> Option<Result<T, JoinError>> {
+        poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    }
+
+    /// Spawns jobs until there are enough.
+    fn fill(&mut self) {
+        while self.jobs.len() < self.n_ahead
+            && let Some(items) = &mut self.items
+        {
+            let Some(item) = items.next() else {
+                self.items = None;
+                break;
+            };
+            let f = Arc::clone(&self.f);
+            let job = self.pool.start(None, self.spawned_at, move || f(item));
+            self.jobs.push_back(job.expect(NO_THREAD));
+            if self.pool.is_closed() {
+                // The last job says cancelled, and so would all others.
+                self.items = None;
+            }
+        }
+    }
+}
+
+impl<I, F, T> Stream for Map<I, F, T>
+where
+    I: Iterator,
+    I::Item: Send + 'static,
+    F: Fn(I::Item) -> T + Send + Sync + 'static,
+    T: Send + 'static,
+{
+    type Item = Result<T, JoinError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.fill();
+        let Some(job) = self.jobs.front_mut() else { return Poll::Ready(None) };
+        let result = ready!(Pin::new(job).poll(cx));
+        self.jobs.pop_front();
+        Poll::Ready(Some(result))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let (least, most) = self.items.as_ref().map_or((0, Some(0)), Iterator::size_hint);
+        let n_jobs = self.jobs.len();
+        // If the pool is shut down, one more comes and then the end.
+        (n_jobs + least.min(1), most.and_then(|most| most.checked_add(n_jobs)))
+    }
+}
+
+// No field is ever pinned.
+impl<I, F, T> Unpin for Map<I, F, T> {}
+
+impl<I, F, T> Drop for Map<I, F, T> {
+    fn drop(&mut self) {
+        for job in &self.jobs {
+            job.abort();
+        }
+    }
+}
+
+impl<I, F, T> fmt::Debug for Map<I, F, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut map = f.debug_struct("Map");
+        map.field("pool", &self.pool).field("n_jobs", &self.jobs.len()).finish_non_exhaustive()
+    }
+}
+
+impl<I, F, T> IntoIterator for Map<I, F, T>
+where
+    I: Iterator,
+    I::Item: Send + 'static,
+    F: Fn(I::Item) -> T + Send + Sync + 'static,
+    T: Send + 'static,
+{
+    type Item = Result<T, JoinError>;
+    type IntoIter = MapIter<I, F, T>;
+
+    /// Makes an iterator that blocks the thread until the next result is there.
+    fn into_iter(self) -> MapIter<I, F, T> {
+        MapIter { map: self }
+    }
+}
+
+/// Yields the results of a [`Map`] to a thread that may block.
+///
+/// # Panics
+/// Its `next` panics inside a running loop, which it would hold up: await [`Map::next`] there.
+/// Otherwise as that.
+pub struct MapIter<I, F, T> {
+    map: Map<I, F, T>,
+}
+
+impl<I, F, T> Iterator for MapIter<I, F, T>
+where
+    I: Iterator,
+    I::Item: Send + 'static,
+    F: Fn(I::Item) -> T + Send + Sync + 'static,
+    T: Send + 'static,
+{
+    type Item = Result<T, JoinError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        assert!(
+            current(|_| ()).is_none(),
+            "the results of `map` were waited for inside a running loop: await `next` instead"
+        );
+        self.map.fill();
+        let result = self.map.jobs.front_mut()?.join(Duration::MAX);
+        self.map.jobs.pop_front();
+        Some(result.expect("there is no end to that time"))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.map.size_hint()
+    }
+}
+
+impl<I, F, T> fmt::Debug for MapIter<I, F, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("MapIter").field(&self.map).finish()
+    }
+}

@@ -1,0 +1,373 @@
+//! A pool as its users hold it.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io;
+use std::mem;
+use std::panic::Location;
+use std::time::Duration;
+
+use polyloop_reactor::ForkGuard;
+
+use super::job::{Job, Label};
+use super::threads::{Queued, Threads};
+use super::{BlockingPoolBuilder, Map, RunningJob, Unfinished};
+use crate::JoinHandle;
+use crate::packet::Packet;
+use crate::sync::Arc;
+
+/// Runs jobs that block, on a bounded number of threads of its own.
+///
+/// It needs no loop: jobs are spawned and awaited from tasks of any loop, from other executors
+/// and from plain threads. Cloning it makes another handle to the same pool. Threads are started
+/// as they are needed, take jobs in the order in which those were spawned, and end when there are
+/// none for a while.
+///
+/// The pool ends with its last handle, as if by [`shutdown`](BlockingPool::shutdown) with the
+/// [grace](BlockingPoolBuilder::shutdown_grace) that it was made with; jobs that do not end in
+/// that time are named on standard error, one in a line. That blocks the thread, but never for
+/// ever, and on a thread of the pool it does not wait for itself.
+///
+/// A job that waits for another job of its pool may wait for ever, because all threads may do
+/// the same while the other is queued.
+///
+/// # Platform
+/// A forked child has no threads but the one that forked. There, spawning fails, and the rest
+/// finds an empty pool.
+///
+/// # References
+/// Python's `concurrent.futures.ThreadPoolExecutor`: `submit` is [`spawn`](BlockingPool::spawn),
+/// its `wait` and `as_completed` are [`wait`](crate::wait) and
+/// [`as_completed`](crate::as_completed), which take the handles of jobs as of tasks.
+///
+/// # Examples
+/// ```
+/// use std::sync::mpsc;
+/// use polyloop_executor::{BlockingPool, Until, as_completed, wait};
+///
+/// # polyloop_executor::run(async {
+/// let pool = BlockingPool::new(2);
+/// let (answer, question) = mpsc::channel();
+/// let slow = pool.spawn(move || question.recv().unwrap());
+/// let quick = pool.spawn(|| 7);
+///
+/// let waited = wait([slow, quick], Until::First, None).await;
+/// assert!(matches!(waited.done[..], [(1, Ok(7))]));
+///
+/// answer.send(42).unwrap();
+/// let left = waited.pending.into_iter().map(|(_, job)| job);
+/// let mut done = as_completed(left);
+/// assert_eq!(done.next().await.unwrap().1.unwrap().unwrap(), 42);
+/// # }).unwrap();
+/// ```
+#[derive(Clone)]
+pub struct BlockingPool {
+    owner: Arc<Owner>,
+}
+
+impl BlockingPool {
+    /// Makes a pool of up to `max_threads` threads, with the default settings.
+    pub fn new(max_threads: usize) -> BlockingPool {
+        BlockingPool::builder().max_threads(max_threads).build()
+    }
+
+    /// Returns the settings to change before making a pool.
+    pub fn builder() -> BlockingPoolBuilder {
+        BlockingPoolBuilder::new()
+    }
+
+    pub(super) fn with(settings: BlockingPoolBuilder) -> BlockingPool {
+        let threads = Arc::new(Threads::new(settings));
+        BlockingPool { owner: Arc::new(Owner { threads, guard: ForkGuard::new() }) }
+    }
+
+    /// Runs `work` on a thread of the pool, and returns a handle to its result.
+    ///
+    /// If all threads are busy it waits in a queue, which has no bound. The handle can be awaited
+    /// anywhere, and a plain thread [joins](JoinHandle::join) it. If the pool has been shut down,
+    /// it says cancelled.
+    ///
+    /// # Panics
+    /// Where [`try_spawn`](BlockingPool::try_spawn) is an error.
+    ///
+    /// # Cancel safety
+    /// The handle may be dropped: the work goes on. [`JoinHandle::abort`] cancels it if it has not
+    /// begun.
+    ///
+    /// # References
+    /// Python's `ThreadPoolExecutor.submit`.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use polyloop_executor::BlockingPool;
+    ///
+    /// let pool = BlockingPool::new(4);
+    /// let text = pool.spawn(|| std::fs::read_to_string("Cargo.toml"));
+    /// # polyloop_executor::run(async {
+    /// assert!(text.await.unwrap().unwrap().contains("polyloop"));
+    /// # }).unwrap();
+    ///
+    /// // Without a loop:
+    /// let mut answer = pool.spawn(|| 6 * 7);
+    /// assert_eq!(answer.join(Duration::from_secs(60)).unwrap().unwrap(), 42);
+    /// ```
+    #[track_caller]
+    pub fn spawn<F, T>(&self, work: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.start(None, Location::caller(), work).expect(NO_THREAD)
+    }
+
+    /// Runs `work` as [`spawn`](BlockingPool::spawn) does, as a job with a name.
+    ///
+    /// That is what it is called where jobs are listed: by [`running`](BlockingPool::running), and
+    /// when it does not end. Other jobs are called after the line that spawned them.
+    ///
+    /// # Panics
+    /// As `spawn`.
+    ///
+    /// # Examples
+    /// ```
+    /// # polyloop_executor::run(async {
+    /// let pool = polyloop_executor::BlockingPool::new(1);
+    /// let backup = pool.spawn_named("backup", || "done");
+    /// assert_eq!(backup.await.unwrap(), "done");
+    /// # }).unwrap();
+    /// ```
+    #[track_caller]
+    pub fn spawn_named<F, T>(&self, name: impl Into<Cow<'static, str>>, work: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.start(Some(name.into()), Location::caller(), work).expect(NO_THREAD)
+    }
+
+    /// Runs `work` as [`spawn`](BlockingPool::spawn) does, where running out of threads must be
+    /// survived.
+    ///
+    /// # Errors
+    /// If the pool has no thread and the system refuses to start one; if there is one at least, it
+    /// will come to the job. In a forked child. The work has been dropped.
+    #[track_caller]
+    pub fn try_spawn<F, T>(&self, work: F) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.start(None, Location::caller(), work)
+    }
+
+    /// Calls `f` with each of `items` on the pool, and returns the results in the order of the
+    /// items: see [`Map`] for who waits for them, and how many are worked on ahead.
+    ///
+    /// # References
+    /// Python's `ThreadPoolExecutor.map`.
+    ///
+    /// # Examples
+    /// ```
+    /// use polyloop_executor::BlockingPool;
+    ///
+    /// let pool = BlockingPool::new(4);
+    /// let squares: Result<Vec<u64>, _> = pool.map(1..4, |i| i * i).into_iter().collect();
+    /// assert_eq!(squares.unwrap(), [1, 4, 9]);
+    /// ```
+    #[track_caller]
+    pub fn map<I, F, T>(&self, items: I, f: F) -> Map<I::IntoIter, F, T>
+    where
+        I: IntoIterator,
+        I::Item: Send + 'static,
+        F: Fn(I::Item) -> T + Send + Sync + 'static,
+        T: Send + 'static,
+    {
+        Map::new(self.clone(), items.into_iter(), f, Location::caller())
+    }
+
+    /// Returns the jobs that run, those that have run longest first.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::sync::mpsc;
+    ///
+    /// let pool = polyloop_executor::BlockingPool::new(1);
+    /// let ((began, has_begun), (end, wait)) = (mpsc::channel(), mpsc::channel::<()>());
+    /// let job = pool.spawn_named("wait", move || {
+    ///     began.send(()).unwrap();
+    ///     wait.recv()
+    /// });
+    /// has_begun.recv().unwrap();
+    /// assert_eq!(pool.running()[0].name(), Some("wait"));
+    /// # drop(end);
+    /// ```
+    pub fn running(&self) -> Vec<RunningJob> {
+        self.threads().map_or_else(|_| Vec::new(), |threads| threads.running())
+    }
+
+    /// Reports whether a job runs or is queued.
+    pub fn is_busy(&self) -> bool {
+        self.threads().is_ok_and(|threads| threads.is_busy())
+    }
+
+    /// Returns the number of threads there are at present.
+    pub fn n_threads(&self) -> usize {
+        self.threads().map_or(0, |threads| threads.n_threads())
+    }
+
+    /// Reports whether the pool takes in no more jobs.
+    pub fn is_closed(&self) -> bool {
+        self.threads().map_or(true, |threads| threads.is_closed())
+    }
+
+    /// Takes in no more jobs, for any handle. Those that were spawned are run; nothing is waited
+    /// for.
+    ///
+    /// # References
+    /// Python's `ThreadPoolExecutor.shutdown(wait=False)`.
+    pub fn close(&self) {
+        if let Ok(threads) = self.threads() {
+            threads.close();
+        }
+    }
+
+    /// Closes the pool, cancels the jobs that have not begun, and waits up to `limit` for those
+    /// that have.
+    ///
+    /// It blocks the thread. In a task, await `spawn_blocking(move || pool.shutdown(limit))`. On a
+    /// thread of the pool it waits for the other threads.
+    ///
+    /// # Errors
+    /// Names the jobs that have not ended in time. They go on by themselves, and dropping the pool
+    /// does not wait for them again.
+    ///
+    /// # References
+    /// Python's `ThreadPoolExecutor.shutdown(cancel_futures=True)`, which waits for ever.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::sync::mpsc;
+    /// use std::time::Duration;
+    ///
+    /// let pool = polyloop_executor::BlockingPool::new(1);
+    /// let ((began, has_begun), (end, wait)) = (mpsc::channel(), mpsc::channel::<()>());
+    /// let job = pool.spawn_named("endless", move || {
+    ///     began.send(()).unwrap();
+    ///     wait.recv()
+    /// });
+    /// has_begun.recv().unwrap();
+    /// let unfinished = pool.shutdown(Duration::from_millis(1)).unwrap_err();
+    /// assert_eq!(unfinished.running()[0].name(), Some("endless"));
+    /// # drop(end);
+    /// ```
+    pub fn shutdown(&self, limit: Duration) -> Result<(), Unfinished> {
+        self.shut_down(limit, Queued::Cancel)
+    }
+
+    /// Closes the pool and waits up to `limit` until all jobs that were spawned have been run.
+    ///
+    /// When the time is over, those that have not begun are cancelled. It blocks the thread, as
+    /// [`shutdown`](BlockingPool::shutdown) does. Called by a job of the pool, it waits for the
+    /// other threads, and returns with jobs in the queue if that job's own thread has to run them.
+    ///
+    /// # Errors
+    /// Names the jobs that have not ended in time, and says how many were cancelled.
+    ///
+    /// # References
+    /// Python's `ThreadPoolExecutor.shutdown()`, which waits for ever.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let pool = polyloop_executor::BlockingPool::new(1);
+    /// let jobs: Vec<_> = (0..10).map(|i| pool.spawn(move || i)).collect();
+    /// pool.finish(Duration::from_secs(60))?;
+    /// # polyloop_executor::run(async {
+    /// for (i, job) in jobs.into_iter().enumerate() {
+    ///     assert_eq!(job.await.unwrap(), i);
+    /// }
+    /// # }).unwrap();
+    /// # Ok::<(), polyloop_executor::Unfinished>(())
+    /// ```
+    pub fn finish(&self, limit: Duration) -> Result<(), Unfinished> {
+        self.shut_down(limit, Queued::Run)
+    }
+
+    fn shut_down(&self, limit: Duration, queued: Queued) -> Result<(), Unfinished> {
+        match self.threads() {
+            Ok(threads) => threads.shut_down(limit, queued),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Queues a job.
+    pub(crate) fn start<F, T>(
+        &self,
+        name: Option<Cow<'static, str>>,
+        spawned_at: &'static Location<'static>,
+        work: F,
+    ) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let (packet, sender) = Packet::new();
+        let job = Job::new(Label { name, spawned_at }, work, sender);
+        Threads::queue(self.threads()?, job)?;
+        Ok(JoinHandle::of_packet(packet))
+    }
+
+    /// Returns the number of threads that there may be.
+    pub(super) fn max_threads(&self) -> usize {
+        self.owner.threads.settings.max_threads
+    }
+
+    /// Returns the threads, unless this is a forked child, which has none of them. Their lock may
+    /// have been copied locked, so it must not be waited for.
+    fn threads(&self) -> io::Result<&Arc<Threads>> {
+        if self.owner.guard.is_foreign() {
+            return Err(io::Error::other(
+                "a forked child cannot use its parent's blocking threads: make a new pool",
+            ));
+        }
+        Ok(&self.owner.threads)
+    }
+}
+
+/// What is said where `try_spawn` would return an error.
+pub(super) const NO_THREAD: &str = "no thread could be started for blocking work";
+
+impl fmt::Debug for BlockingPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let settings = &self.owner.threads.settings;
+        f.debug_struct("BlockingPool")
+            .field("name", &settings.name)
+            .field("max_threads", &settings.max_threads)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the handles of a pool share and its threads do not, so that it ends with the last handle.
+struct Owner {
+    threads: Arc<Threads>,
+    guard: ForkGuard,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        if self.guard.is_foreign() {
+            // The jobs in the queue are the parent's, and what they hold may be locked.
+            mem::forget(Arc::clone(&self.threads));
+            return;
+        }
+        if self.threads.has_given_up() {
+            return;
+        }
+        let grace = self.threads.settings.shutdown_grace;
+        if let Err(unfinished) = self.threads.shut_down(grace, Queued::Cancel) {
+            unfinished.tell();
+        }
+    }
+}

@@ -1,0 +1,440 @@
+//! The threads of a pool: which takes which job, and how they end.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::mem;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+use super::BlockingPoolBuilder;
+use super::job::{Job, Label, RunningJob, Unfinished};
+use crate::stage::quietly;
+use crate::sync::{
+    Arc, Condvar, Mutex, MutexGuard, ThreadId, spawn_thread, this_thread, wait_at_most, wait_idle,
+};
+
+/// The threads and their queue, which outlive the pool's handles if a job does.
+pub(super) struct Threads {
+    pub(super) settings: BlockingPoolBuilder,
+    state: Mutex<State>,
+    /// Something was queued, or the pool was closed.
+    work: Condvar,
+    /// A thread has ended.
+    ended: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Job>,
+    n_threads: usize,
+    /// Threads that wait for work. One that was notified counts until it has taken its job, and
+    /// the job stays in the queue for as long, so the two are always compared fairly.
+    ///
+    /// Invariant: grows only while the queue is empty.
+    n_idle: usize,
+    /// Threads that were started and have not come to the queue yet.
+    n_starting: usize,
+    /// All threads that were ever started, for their numbers.
+    n_started: usize,
+    /// What runs, by the number of its thread.
+    running: BTreeMap<usize, Running>,
+    /// No job is taken in any more; threads end when the queue is empty.
+    closed: bool,
+    /// Somebody was told of the jobs that do not end.
+    given_up: bool,
+}
+
+struct Running {
+    label: Label,
+    since: Instant,
+    thread: ThreadId,
+    /// It waits for the end of the others, so they must not wait for its own.
+    waits: bool,
+}
+
+impl State {
+    fn begin(&mut self, number: usize, thread: ThreadId, label: Label) {
+        let running = Running { label, since: Instant::now(), thread, waits: false };
+        self.running.insert(number, running);
+    }
+
+    /// Returns the number of a thread that is one of the pool's.
+    fn number_of(&self, thread: ThreadId) -> Option<usize> {
+        let mut running = self.running.iter();
+        running.find(|(_, running)| running.thread == thread).map(|(number, _)| *number)
+    }
+
+    fn set_waits(&mut self, number: usize, waits: bool) {
+        if let Some(running) = self.running.get_mut(&number) {
+            running.waits = waits;
+        }
+    }
+
+    /// Counts the jobs that wait for the end of the others.
+    fn n_waiting(&self) -> usize {
+        self.running.values().filter(|running| running.waits).count()
+    }
+
+    /// Describes some of the jobs that run, those that have run longest first.
+    fn running(&self, which: impl Fn(usize, &Running) -> bool) -> Vec<RunningJob> {
+        let running = self.running.iter().filter(|(number, running)| which(**number, running));
+        let mut running: Vec<_> = running.map(|(_, running)| running).collect();
+        running.sort_by_key(|running| running.since);
+        let describe = |running: &Running| RunningJob {
+            label: running.label.clone(),
+            running_for: running.since.elapsed(),
+        };
+        running.into_iter().map(describe).collect()
+    }
+}
+
+/// What becomes of jobs that have not begun when a pool is shut down.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Queued {
+    /// They are cancelled.
+    Cancel,
+    /// They are run, as far as the time allows.
+    Run,
+}
+
+impl Threads {
+    pub(super) fn new(settings: BlockingPoolBuilder) -> Threads {
+        Threads {
+            settings,
+            state: Mutex::new(State::default()),
+            work: Condvar::new(),
+            ended: Condvar::new(),
+        }
+    }
+
+    /// Queues a job and sees to it that a thread will take it.
+    ///
+    /// # Errors
+    /// If there is no thread and none can be started.
+    pub(super) fn queue(this: &Arc<Threads>, job: Job) -> io::Result<()> {
+        let mut state = this.lock();
+        if state.closed {
+            drop(state);
+            // It tells its handle that it was cancelled.
+            drop(job);
+            return Ok(());
+        }
+        state.queue.push_back(job);
+        let n_queued = state.queue.len();
+        if n_queued <= state.n_idle {
+            this.work.notify_one();
+            return Ok(());
+        }
+        // Beyond that, all idle threads were notified for the jobs before this one.
+        if n_queued <= state.n_idle + state.n_starting
+            || state.n_threads == this.settings.max_threads
+        {
+            return Ok(());
+        }
+        if let Err(error) = Threads::start(this, &mut state)
+            && state.n_threads == 0
+        {
+            let job = state.queue.pop_back();
+            drop(state);
+            drop(job);
+            return Err(error);
+        }
+        // If there are threads, they will come to it.
+        Ok(())
+    }
+
+    fn start(this: &Arc<Threads>, state: &mut State) -> io::Result<()> {
+        let number = state.n_started + 1;
+        let name = format!("{}-{number}", this.settings.name);
+        let threads = Arc::clone(this);
+        spawn_thread(name, this.settings.stack_size, move || threads.serve(number))?;
+        state.n_started = number;
+        state.n_threads += 1;
+        state.n_starting += 1;
+        Ok(())
+    }
+
+    /// Is a thread: takes jobs until there are none for a while.
+    fn serve(&self, number: usize) {
+        let thread = this_thread();
+        let mut state = self.lock();
+        state.n_starting -= 1;
+        loop {
+            if let Some(Job { label, work }) = state.queue.pop_front() {
+                state.begin(number, thread, label);
+                drop(state);
+                // The work's panic goes to its handle; this is for an output that nobody takes and
+                // whose destructor panics.
+                quietly(work);
+                state = self.lock();
+                state.running.remove(&number);
+                continue;
+            }
+            if state.closed {
+                break;
+            }
+            state.n_idle += 1;
+            let keep_alive = self.settings.keep_alive;
+            state = wait_idle((&self.state, &self.work), state, keep_alive, |state| {
+                state.queue.is_empty() && !state.closed
+            });
+            state.n_idle -= 1;
+            if state.queue.is_empty() {
+                // Waited long enough, or closed. A job cannot slip in: the lock is held.
+                break;
+            }
+        }
+        state.n_threads -= 1;
+        drop(state);
+        self.ended.notify_all();
+    }
+
+    /// Describes the jobs that run.
+    pub(super) fn running(&self) -> Vec<RunningJob> {
+        self.lock().running(|_, _| true)
+    }
+
+    /// Reports whether a job runs or is queued.
+    pub(super) fn is_busy(&self) -> bool {
+        let state = self.lock();
+        !state.queue.is_empty() || !state.running.is_empty()
+    }
+
+    pub(super) fn n_threads(&self) -> usize {
+        self.lock().n_threads
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    /// Takes in no more jobs.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.work.notify_all();
+    }
+
+    /// Takes in no more jobs and waits up to `limit` for the others: for those that run and
+    /// perhaps for those that are queued.
+    ///
+    /// None is left in the queue when it returns, unless it is called by a job of the pool: that
+    /// one it does not wait for, and what is queued may have to.
+    pub(super) fn shut_down(&self, limit: Duration, queued: Queued) -> Result<(), Unfinished> {
+        let deadline = Instant::now().checked_add(limit);
+        self.close();
+        let mut n_cancelled = match queued {
+            Queued::Cancel => self.cancel_queued(),
+            Queued::Run => 0,
+        };
+        if self.wait_for_end(deadline) {
+            return Ok(());
+        }
+        n_cancelled += self.cancel_queued();
+        let mut state = self.lock();
+        let own = state.number_of(this_thread());
+        let running = state.running(|number, running| match own {
+            Some(own) => number != own && !running.waits,
+            None => true,
+        });
+        if running.is_empty() && (n_cancelled == 0 || queued == Queued::Cancel) {
+            // The threads are about to end.
+            return Ok(());
+        }
+        state.given_up = true;
+        Err(Unfinished { pool: self.settings.name.clone(), running, n_cancelled })
+    }
+
+    /// Reports whether somebody was told already of the jobs that do not end.
+    pub(super) fn has_given_up(&self) -> bool {
+        self.lock().given_up
+    }
+
+    /// Cancels the jobs that have not begun, and returns how many they were.
+    fn cancel_queued(&self) -> usize {
+        let queue = mem::take(&mut self.lock().queue);
+        let n_cancelled = queue.len();
+        for job in queue {
+            quietly(|| drop(job));
+        }
+        n_cancelled
+    }
+
+    /// Waits until all threads have ended; false if the time is over before. On one of the
+    /// threads it waits for those that do not wait for it.
+    fn wait_for_end(&self, deadline: Option<Instant>) -> bool {
+        let mut state = self.lock();
+        let own = state.number_of(this_thread());
+        if let Some(own) = own {
+            state.set_waits(own, true);
+        }
+        let has_ended = loop {
+            let n_waiting = if own.is_some() { state.n_waiting() } else { 0 };
+            if state.n_threads == n_waiting {
+                break true;
+            }
+            let left = match deadline {
+                Some(deadline) => deadline.saturating_duration_since(Instant::now()),
+                None => Duration::MAX,
+            };
+            if left.is_zero() {
+                break false;
+            }
+            state = wait_at_most(&self.ended, state, left);
+        };
+        if let Some(own) = own {
+            state.set_waits(own, false);
+        }
+        has_ended
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while the lock is held.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use std::panic::Location;
+
+    use loom::future::block_on;
+    use loom::sync::atomic::{AtomicUsize, Ordering};
+    use loom::thread;
+
+    use super::*;
+    use crate::JoinHandle;
+    use crate::blocking::BlockingPool;
+    use crate::packet::Packet;
+
+    /// One thread that ends as soon as it has nothing to do, and an end without a bound.
+    fn pool() -> BlockingPoolBuilder {
+        let settings = BlockingPool::builder().max_threads(1);
+        settings.keep_alive(Duration::ZERO).shutdown_grace(Duration::MAX)
+    }
+
+    fn job(work: impl FnOnce() + Send + 'static) -> (Job, JoinHandle<()>) {
+        let (packet, sender) = Packet::new();
+        let label = Label { name: None, spawned_at: Location::caller() };
+        (Job::new(label, work, sender), JoinHandle::of_packet(packet))
+    }
+
+    fn count(n_runs: &Arc<AtomicUsize>) -> impl FnOnce() + Send + use<> {
+        let n_runs = Arc::clone(n_runs);
+        move || {
+            n_runs.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn loom_a_job_against_an_idle_thread_that_goes_is_run() {
+        loom::model(|| {
+            let (threads, n_runs) = (Arc::new(Threads::new(pool())), Arc::new(AtomicUsize::new(0)));
+            for _ in 0..2 {
+                Threads::queue(&threads, job(count(&n_runs)).0).unwrap();
+            }
+            // Until the thread has ended by itself, for want of work.
+            assert!(threads.wait_for_end(None));
+            assert_eq!(n_runs.load(Ordering::SeqCst), 2);
+        });
+    }
+
+    #[test]
+    fn loom_a_job_for_an_idle_thread_that_waits_for_ever_is_announced() {
+        loom::model(|| {
+            let pool = pool().keep_alive(Duration::MAX).build();
+            for _ in 0..2 {
+                block_on(pool.spawn(|| ())).unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn loom_a_job_beside_one_that_was_announced_is_run_too() {
+        loom::model(|| {
+            let pool = pool().max_threads(2).keep_alive(Duration::MAX).build();
+            block_on(pool.spawn(|| ())).unwrap();
+            // One for the thread that is idle, one for a thread that has to be started.
+            let n_runs = Arc::new(AtomicUsize::new(0));
+            for _ in 0..2 {
+                drop(pool.spawn(count(&n_runs)));
+            }
+            pool.finish(Duration::MAX).unwrap();
+            assert_eq!(n_runs.load(Ordering::SeqCst), 2);
+        });
+    }
+
+    #[test]
+    fn loom_a_job_against_the_end_of_the_pool_is_run_or_cancelled() {
+        loom::model(|| {
+            let (pool, n_runs) = (pool().build(), Arc::new(AtomicUsize::new(0)));
+            let job = pool.spawn(count(&n_runs));
+            drop(pool);
+            let outcome = block_on(job);
+            assert_eq!(n_runs.load(Ordering::SeqCst), usize::from(outcome.is_ok()));
+        });
+    }
+
+    #[test]
+    fn loom_a_spawn_against_a_shutdown_resolves() {
+        loom::model(|| {
+            let (pool, n_runs) = (pool().build(), Arc::new(AtomicUsize::new(0)));
+            let (theirs, runs) = (pool.clone(), count(&n_runs));
+            let thread = thread::spawn(move || block_on(theirs.spawn(runs)).is_ok());
+            pool.shutdown(Duration::MAX).unwrap();
+            assert!(!pool.is_busy());
+            let ran = thread.join().unwrap();
+            assert_eq!(n_runs.load(Ordering::SeqCst), usize::from(ran));
+        });
+    }
+
+    #[test]
+    fn loom_a_graceful_end_runs_what_was_spawned_before() {
+        loom::model(|| {
+            let (pool, n_runs) = (pool().build(), Arc::new(AtomicUsize::new(0)));
+            let jobs = [(); 2].map(|()| pool.spawn(count(&n_runs)));
+            pool.finish(Duration::MAX).unwrap();
+            assert_eq!(n_runs.load(Ordering::SeqCst), 2);
+            jobs.into_iter().for_each(|job| block_on(job).unwrap());
+        });
+    }
+
+    #[test]
+    fn loom_two_threads_that_shut_down_both_return() {
+        loom::model(|| {
+            let pool = pool().build();
+            let job = pool.spawn(|| ());
+            let theirs = pool.clone();
+            let thread = thread::spawn(move || theirs.finish(Duration::MAX).unwrap());
+            pool.shutdown(Duration::MAX).unwrap();
+            thread.join().unwrap();
+            // Run or cancelled, but not forgotten.
+            drop(block_on(job));
+        });
+    }
+
+    #[test]
+    fn loom_a_job_that_has_the_last_handle_does_not_wait_for_itself() {
+        loom::model(|| {
+            let pool = pool().build();
+            let theirs = pool.clone();
+            let job = pool.spawn(move || drop(theirs));
+            drop(pool);
+            // The one of the two that is later ends the pool.
+            drop(block_on(job));
+        });
+    }
+
+    #[test]
+    fn loom_two_jobs_that_shut_down_do_not_wait_for_each_other() {
+        loom::model(|| {
+            let pool = pool().max_threads(2).build();
+            let jobs = [(); 2].map(|()| {
+                let pool = pool.clone();
+                pool.clone().spawn(move || pool.finish(Duration::MAX).unwrap())
+            });
+            pool.finish(Duration::MAX).unwrap();
+            // The second was spawned too late if the first had closed the pool by then.
+            jobs.into_iter().for_each(|job| drop(block_on(job)));
+        });
+    }
+}

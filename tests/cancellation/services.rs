@@ -4,8 +4,7 @@ use std::io::{Read, Write};
 use std::net;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::{Signal, raise};
 use polyloop::net::{Server, TcpStream, copy, lookup_host};
 use polyloop::signal::{ctrl_c, terminate};
 use polyloop::{Backend, yield_now};
@@ -74,11 +73,13 @@ fn a_dropped_listener_for_a_signal_takes_it_from_nobody(backend: Backend) {
     }
     at_every_poll(backend, async |dropper| {
         let (interrupted, terminated) = (ctrl_c(), terminate());
-        // Each call is a listener of its own, so each attempt needs a signal of its own.
-        let interrupt = || kill(Pid::this(), Signal::SIGINT).unwrap();
+        // Each call is a listener of its own, so each attempt needs a signal of its own. It is
+        // raised on this thread, where it has come before the call returns: one on its way to
+        // another thread might find the last listener gone, and end the process.
+        let interrupt = || raise(Signal::SIGINT).unwrap();
         dropper.again(async || ctrl_c().await, interrupt).await.unwrap();
         interrupted.await.unwrap();
-        let terminate_it = || kill(Pid::this(), Signal::SIGTERM).unwrap();
+        let terminate_it = || raise(Signal::SIGTERM).unwrap();
         dropper.again(async || terminate().await, terminate_it).await.unwrap();
         terminated.await.unwrap();
     });

@@ -89,9 +89,11 @@ pub use clock::now;
 pub use debug::Report;
 pub use handle::Handle;
 pub use join::{JoinError, JoinHandle};
+#[doc(hidden)]
+pub use many::Branch;
 pub use many::{
     AsCompleted, CancellationToken, Either, Failure, FairRace, FirstFailure, GroupError, JoinSet,
-    TaskGroup, Until, Waited, as_completed, gather, race, scope, try_gather, wait,
+    TaskGroup, Until, Waited, as_completed, gather, race, scope, try_gather, wait, wait_until,
 };
 pub use metrics::{Metrics, metrics};
 pub use runtime::{Builder, Runtime, run, spawn};

@@ -1,13 +1,15 @@
 //! Sets, groups, races and cancellation tokens.
 
 use std::cell::{Cell, RefCell};
-use std::future::{pending, ready};
+use std::future::{pending, poll_fn, ready};
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use polyloop_executor::{
     CancellationToken, Either, Failure, FairRace, FirstFailure, JoinSet, Runtime, TaskGroup, Until,
-    as_completed, gather, metrics, race, scope, sleep, spawn, timeout, try_gather, wait, yield_now,
+    as_completed, gather, join, metrics, now, race, scope, sleep, spawn, spawn_blocking, timeout,
+    try_gather, try_join, wait, wait_until, yield_now,
 };
 
 /// Runs on a clock that jumps, so that no test takes the time it speaks of.
@@ -202,6 +204,200 @@ fn wait_ends_at_the_first_failure_if_asked() {
         let waited = wait([good, bad, slow], Until::FirstFailure, None).await;
         assert_eq!((waited.done.len(), waited.pending.len()), (2, 1));
         assert!(waited.done[1].1.is_err());
+    });
+}
+
+#[test]
+fn wait_sees_every_task_however_many_there_are() {
+    run(async {
+        // More than a poll's budget allows to look at, and the first of them never end.
+        let tasks = || {
+            (0..1_000_u64).map(|i| {
+                spawn(async move {
+                    if i < 900 {
+                        pending::<()>().await;
+                    }
+                    after(i, i).await
+                })
+            })
+        };
+        let before = metrics().n_polls;
+        let first = wait(tasks(), Until::First, None).await;
+        assert_eq!((first.done.len(), first.pending.len()), (1, 999));
+        assert_eq!(first.done[0].0, 900);
+        let limit = Some(Duration::from_secs(50));
+        let rest = first.pending.into_iter().map(|(_, task)| task);
+        let rest = wait(rest, Until::All, limit).await;
+        assert_eq!((rest.done.len(), rest.pending.len()), (50, 949));
+        // A poll for each task, some for each end, and few for looking.
+        let n_polls = metrics().n_polls - before;
+        assert!(n_polls < 2_000, "{n_polls}");
+    });
+}
+
+#[test]
+fn wait_of_nothing_is_over_at_once() {
+    run(async {
+        let none = std::iter::empty::<polyloop_executor::JoinHandle<()>>();
+        let waited = wait(none, Until::First, Some(Duration::MAX)).await;
+        assert!(waited.done.is_empty() && waited.pending.is_empty());
+    });
+}
+
+#[test]
+fn wait_takes_any_limit() {
+    run(async {
+        for limit in [Duration::ZERO, Duration::from_nanos(1), Duration::MAX] {
+            let begin = now();
+            let waited = wait([spawn(after(1, 7))], Until::All, Some(limit)).await;
+            assert_eq!(waited.done.len(), usize::from(limit == Duration::MAX));
+            assert_eq!(now() - begin, limit.min(Duration::from_secs(1)));
+        }
+    });
+}
+
+#[test]
+fn wait_works_for_tasks_of_other_threads() {
+    polyloop_executor::run(async {
+        let tasks = (0..10).map(|i| spawn_blocking(move || i));
+        let mut waited = wait(tasks, Until::All, None).await;
+        let values = waited.done.drain(..).map(|(_, output)| output.unwrap());
+        assert!(values.eq(0..10));
+    })
+    .unwrap();
+}
+
+#[test]
+fn wait_until_counts_errors_that_are_returned() {
+    run(async {
+        let task = |seconds, result: Result<(), &'static str>| spawn(after(seconds, result));
+        let tasks = [task(1, Ok(())), task(3, Ok(())), task(2, Err("second"))];
+        let begin = now();
+        let waited = wait_until(tasks, |output| !matches!(output, Ok(Ok(()))), None).await;
+        assert_eq!(now() - begin, Duration::from_secs(2));
+        let positions: Vec<usize> = waited.done.iter().map(|(position, _)| *position).collect();
+        assert_eq!(positions, [0, 2]);
+        assert_eq!(waited.pending[0].0, 1);
+    });
+}
+
+#[test]
+fn a_dropped_wait_lets_its_tasks_go_on() {
+    run(async {
+        let count = Rc::new(Cell::new(0));
+        let tasks = [1, 2].map(|seconds| {
+            let count = Rc::clone(&count);
+            spawn(async move {
+                sleep(Duration::from_secs(seconds)).await;
+                count.set(count.get() + 1);
+            })
+        });
+        let waiting = wait(tasks, Until::All, None);
+        assert!(timeout(Duration::from_millis(500), waiting).await.is_err());
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(count.get(), 2);
+    });
+}
+
+#[test]
+fn what_is_gathered_ends_when_the_gathering_is_dropped() {
+    run(async {
+        let alive = Alive::new();
+        let futures = || {
+            let alive = &alive;
+            (0..3).map(move |_| {
+                let alive = alive.clone();
+                async move {
+                    let _alive = alive;
+                    pending::<Result<(), ()>>().await
+                }
+            })
+        };
+        let second = Duration::from_secs(1);
+        assert!(timeout(second, gather(futures())).await.is_err());
+        assert!(timeout(second, try_gather(futures())).await.is_err());
+        let mut done = as_completed(futures());
+        assert!(timeout(second, done.next()).await.is_err());
+        assert_eq!(alive.others(), 3);
+        drop(done);
+        assert_eq!(alive.others(), 0);
+        assert_eq!(metrics().n_tasks, 0);
+    });
+}
+
+#[test]
+fn try_gather_keeps_the_order_and_tells_a_panic_from_an_error() {
+    run(async {
+        let values = try_gather([3, 1, 2].map(|s| after(s, Ok::<_, ()>(s)))).await.unwrap();
+        assert_eq!(values, [3, 1, 2]);
+        let panicking = [async { panic!("the only one") }];
+        let failure: FirstFailure<()> = try_gather::<_, (), _>(panicking).await.unwrap_err();
+        assert!(matches!(failure, FirstFailure::Panicked(_)), "{failure:?}");
+    });
+}
+
+#[test]
+fn join_awaits_all_at_the_same_time_and_keeps_the_order() {
+    run(async {
+        let begin = now();
+        let text = String::from("borrowed");
+        let outputs = join!(after(3, 'a'), after(1, 2), async { text.as_str() }, ready(()));
+        assert_eq!(outputs, ('a', 2, "borrowed", ()));
+        assert_eq!(now() - begin, Duration::from_secs(3));
+        assert_eq!(join!(ready(1),), (1,));
+        // In its own arguments, and with what an expression can be.
+        assert_eq!(
+            join!(async { join!(ready(1), ready(2)) }, after(after(1, 1).await, 2)),
+            ((1, 2), 2)
+        );
+    });
+}
+
+#[test]
+fn join_polls_in_written_order_and_drops_and_forgets_what_is_done() {
+    run(async {
+        let trace = Rc::new(RefCell::new(Vec::new()));
+        let branch = |name: &'static str, n_polls: u32| {
+            let trace = Rc::clone(&trace);
+            let alive = OnDrop(Rc::clone(&trace), name);
+            let mut left = n_polls;
+            poll_fn(move |cx| {
+                let _alive = &alive;
+                trace.borrow_mut().push(name.to_owned());
+                left = left.checked_sub(1).expect("it is not polled after it was ready");
+                cx.waker().wake_by_ref();
+                if left == 0 { Poll::Ready(()) } else { Poll::Pending }
+            })
+        };
+        join!(branch("a", 2), branch("b", 1), branch("c", 3));
+        let expected = ["a", "b", "b dropped", "c", "a", "a dropped", "c", "c", "c dropped"];
+        assert_eq!(*trace.borrow(), expected);
+    });
+}
+
+struct OnDrop(Rc<RefCell<Vec<String>>>, &'static str);
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        self.0.borrow_mut().push(format!("{} dropped", self.1));
+    }
+}
+
+#[test]
+fn try_join_ends_at_the_first_error_and_drops_the_others() {
+    run(async {
+        let begin = now();
+        let alive = Alive::new();
+        let other = async {
+            let _alive = alive.clone();
+            pending::<Result<(), &str>>().await
+        };
+        let error = try_join!(after(1, Ok::<_, &str>(1)), other, after(2, Err::<(), _>("second")));
+        assert_eq!(error, Err("second"));
+        assert_eq!((alive.others(), now() - begin), (0, Duration::from_secs(2)));
+        assert_eq!(try_join!(ready(Ok::<_, ()>(1)), after(1, Ok("x"))), Ok((1, "x")));
+        let both = try_join!(ready(Err::<(), _>("left")), ready(Err::<(), _>("right")));
+        assert_eq!(both, Err("left"));
     });
 }
 

@@ -1,15 +1,18 @@
 //! A set of tasks whose outputs are taken in the order in which they come.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
+use super::numbered::Numbered;
 use crate::budget::poll_proceed;
-use crate::handle::catch_panic;
 use crate::notes::{Notes, note};
+use crate::stage::quietly;
 use crate::waker::{clone_of, drop_of};
 use crate::{JoinError, JoinHandle, spawn};
 
@@ -40,8 +43,7 @@ use crate::{JoinError, JoinHandle, spawn};
 pub struct JoinSet<T> {
     arrivals: Rc<Arrivals<T>>,
     /// Those that have not been handed out, by number.
-    tasks: BTreeMap<usize, JoinHandle<()>>,
-    n_spawned: usize,
+    tasks: Numbered<JoinHandle<()>>,
 }
 
 /// Where the tasks leave their outputs.
@@ -80,11 +82,37 @@ impl<T> Drop for Announce<T> {
     }
 }
 
+/// Polls `future` by `poll` until that is ready or panics, and announces it.
+async fn run_to_end<F, T>(
+    future: F,
+    mut poll: impl FnMut(Pin<&mut F>, &mut Context<'_>) -> Poll<T>,
+    announce: Announce<T>,
+) {
+    let mut future = pin!(Some(future));
+    let outcome = poll_fn(|cx| {
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            let unfinished = future.as_mut().as_pin_mut().expect("it is not polled again");
+            let output = ready!(poll(unfinished, cx));
+            future.set(None);
+            Poll::Ready(output)
+        }));
+        match polled {
+            Ok(polled) => polled.map(Ok),
+            Err(payload) => {
+                quietly(|| future.set(None));
+                Poll::Ready(Err(JoinError::panicked(payload)))
+            }
+        }
+    })
+    .await;
+    announce.end_with(outcome);
+}
+
 impl<T: 'static> JoinSet<T> {
     /// Makes an empty set.
     pub fn new() -> JoinSet<T> {
         let arrivals = Arrivals { queue: RefCell::default(), waker: Cell::default() };
-        JoinSet { arrivals: Rc::new(arrivals), tasks: BTreeMap::new(), n_spawned: 0 }
+        JoinSet { arrivals: Rc::new(arrivals), tasks: Numbered::new() }
     }
 
     /// Starts a task in the set and returns its number.
@@ -96,12 +124,20 @@ impl<T: 'static> JoinSet<T> {
     where
         F: Future<Output = T> + 'static,
     {
-        let number = self.n_spawned;
-        self.n_spawned += 1;
+        self.spawn_polled(future, |future, cx| future.poll(cx))
+    }
+
+    /// Starts a task that is polled by `poll`.
+    #[track_caller]
+    pub(super) fn spawn_polled<F, P>(&mut self, future: F, poll: P) -> usize
+    where
+        F: Future + 'static,
+        P: FnMut(Pin<&mut F>, &mut Context<'_>) -> Poll<T> + 'static,
+    {
+        let number = self.tasks.next_number();
         let arrivals = Rc::clone(&self.arrivals);
         let announce = Announce { number, arrivals, outcome: None };
-        let work = async move { announce.end_with(catch_panic(future).await) };
-        self.tasks.insert(number, spawn(work));
+        self.tasks.push(spawn(run_to_end(future, poll, announce)));
         number
     }
 
@@ -126,7 +162,7 @@ impl<T: 'static> JoinSet<T> {
         if let Some(arrival) = self.try_join_next() {
             return Poll::Ready(Some(arrival));
         }
-        if self.tasks.is_empty() {
+        if self.is_empty() {
             return Poll::Ready(None);
         }
         let replaced = self.arrivals.waker.replace(Some(clone_of(cx.waker())));
@@ -138,7 +174,7 @@ impl<T: 'static> JoinSet<T> {
     /// Returns the next output if there is one already.
     pub fn try_join_next(&mut self) -> Option<(usize, Result<T, JoinError>)> {
         let arrival = self.arrivals.queue.borrow_mut().pop_front()?;
-        self.tasks.remove(&arrival.0);
+        self.tasks.remove(arrival.0);
         Some(arrival)
     }
 }
@@ -151,12 +187,12 @@ impl<T> JoinSet<T> {
 
     /// Reports whether all outputs were handed out.
     pub fn is_empty(&self) -> bool {
-        self.tasks.is_empty()
+        self.tasks.len() == 0
     }
 
     /// Ends one task, if it is still in the set; its output then says that it was cancelled.
     pub fn abort(&self, number: usize) {
-        if let Some(task) = self.tasks.get(&number) {
+        if let Some(task) = self.tasks.get(number) {
             task.abort();
         }
     }
@@ -170,7 +206,7 @@ impl<T> JoinSet<T> {
 
     /// Lets all tasks go on by themselves. Their outputs are dropped.
     pub fn detach_all(&mut self) {
-        self.tasks.clear();
+        drop(self.tasks.take());
         // Later arrivals go nowhere; those that are here already are dropped outside the borrow.
         let arrived = self.arrivals.queue.take();
         drop(arrived);

@@ -1,0 +1,99 @@
+//! A map whose keys are given out in rising order.
+
+/// Holds values by number. Adding one costs no search, and finding one seldom does: as long as few
+/// have been removed, a number says where its value is.
+pub(super) struct Numbered<T> {
+    /// Invariant: the numbers rise. None was removed; those are swept when they prevail.
+    entries: Vec<(usize, Option<T>)>,
+    n_values: usize,
+    next_number: usize,
+}
+
+impl<T> Numbered<T> {
+    pub(super) fn new() -> Numbered<T> {
+        Numbered { entries: Vec::new(), n_values: 0, next_number: 0 }
+    }
+
+    /// Returns the number of the next value, counting from zero.
+    pub(super) fn next_number(&self) -> usize {
+        self.next_number
+    }
+
+    pub(super) fn push(&mut self, value: T) {
+        self.entries.push((self.next_number, Some(value)));
+        self.next_number += 1;
+        self.n_values += 1;
+    }
+
+    pub(super) fn get(&self, number: usize) -> Option<&T> {
+        self.entries[self.position(number)?].1.as_ref()
+    }
+
+    pub(super) fn remove(&mut self, number: usize) -> Option<T> {
+        let position = self.position(number)?;
+        let value = self.entries[position].1.take()?;
+        self.n_values -= 1;
+        if self.entries.len() > 2 * self.n_values + 16 {
+            self.entries.retain(|(_, value)| value.is_some());
+        }
+        Some(value)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.n_values
+    }
+
+    /// Lends the values, lowest number first.
+    pub(super) fn values(&self) -> impl Iterator<Item = &T> {
+        self.entries.iter().filter_map(|(_, value)| value.as_ref())
+    }
+
+    /// Takes all values. The numbers go on.
+    pub(super) fn take(&mut self) -> Vec<T> {
+        self.n_values = 0;
+        self.entries.drain(..).filter_map(|(_, value)| value).collect()
+    }
+
+    fn position(&self, number: usize) -> Option<usize> {
+        let guess = number.checked_sub(self.entries.first()?.0)?;
+        if self.entries.get(guess).is_some_and(|entry| entry.0 == number) {
+            return Some(guess);
+        }
+        self.entries.binary_search_by_key(&number, |entry| entry.0).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn it_is_a_map_and_stays_small() {
+        let mut random = fastrand::Rng::with_seed(5);
+        let (mut numbered, mut model) = (Numbered::new(), BTreeMap::new());
+        for _ in 0..20_000 {
+            let number = random.usize(..=numbered.next_number());
+            match random.u8(..4) {
+                0 | 1 => {
+                    model.insert(numbered.next_number(), number);
+                    numbered.push(number);
+                }
+                2 => assert_eq!(numbered.get(number), model.get(&number)),
+                // Either one of the first, so that many go, or any.
+                _ => {
+                    let first = model.keys().next().copied().unwrap_or_default();
+                    for number in [number, first] {
+                        assert_eq!(numbered.remove(number), model.remove(&number));
+                    }
+                }
+            }
+            assert_eq!(numbered.len(), model.len());
+            assert!(numbered.entries.len() <= 2 * model.len() + 17);
+        }
+        assert!(numbered.values().eq(model.values()));
+        assert_eq!(numbered.take().len(), model.len());
+        assert_eq!((numbered.len(), numbered.get(0)), (0, None));
+    }
+}

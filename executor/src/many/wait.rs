@@ -1,0 +1,224 @@
+//! Waiting for some of many.
+
+use std::future::poll_fn;
+use std::mem;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use crate::notes::{Notes, note};
+use crate::waker::{clone_of, drop_of};
+use crate::{JoinError, JoinHandle, timeout};
+
+/// Waits for some of many tasks, for `limit` at most if there is one.
+///
+/// Nothing is lost: each task is either in `done` with its output or in `pending` with its
+/// handle. No task is ended.
+///
+/// # Cancel safety
+/// The handles are dropped, which detaches their tasks.
+///
+/// # References
+/// Python's `asyncio.wait`.
+///
+/// # Examples
+/// ```
+/// use std::future::pending;
+/// use polyloop_executor::{Until, spawn, wait};
+///
+/// # polyloop_executor::run(async {
+/// let tasks = vec![spawn(pending()), spawn(async { 7 })];
+/// let waited = wait(tasks, Until::First, None).await;
+/// assert_eq!(waited.done[0].0, 1);
+/// assert_eq!(waited.pending[0].0, 0);
+/// # }).unwrap();
+/// ```
+pub async fn wait<T: 'static>(
+    tasks: impl IntoIterator<Item = JoinHandle<T>>,
+    until: Until,
+    limit: Option<Duration>,
+) -> Waited<T> {
+    let is_enough = |output: &Result<T, JoinError>| match until {
+        Until::First => true,
+        Until::FirstFailure => output.is_err(),
+        Until::All => false,
+    };
+    wait_until(tasks, is_enough, limit).await
+}
+
+/// Waits for some of many tasks, until `is_enough` says so of an output or all are done, for
+/// `limit` at most if there is one.
+///
+/// Nothing is lost, as with [`wait`], and no task is ended. Other tasks that are done at the same
+/// time are in `done` as well.
+///
+/// # Panics
+/// If `is_enough` does.
+///
+/// # Cancel safety
+/// The handles are dropped, which detaches their tasks.
+///
+/// # References
+/// Python's `asyncio.wait(return_when=FIRST_EXCEPTION)`, where errors that are returned count.
+///
+/// # Examples
+/// ```
+/// use polyloop_executor::{spawn, wait_until};
+///
+/// # polyloop_executor::run(async {
+/// let tasks = ["1", "x", "2"].map(|text| spawn(async { text.parse::<i32>() }));
+/// let is_failure = |output: &Result<Result<_, _>, _>| !matches!(output, Ok(Ok(_)));
+/// let waited = wait_until(tasks, is_failure, None).await;
+/// assert!(waited.done.iter().any(|(position, _)| *position == 1));
+/// # }).unwrap();
+/// ```
+pub async fn wait_until<T: 'static>(
+    tasks: impl IntoIterator<Item = JoinHandle<T>>,
+    mut is_enough: impl FnMut(&Result<T, JoinError>) -> bool,
+    limit: Option<Duration>,
+) -> Waited<T> {
+    let mut waiting = Waiting::new(tasks);
+    let mut done = Vec::new();
+    let enough = poll_fn(|cx| waiting.poll(cx, &mut done, &mut is_enough));
+    match limit {
+        None => enough.await,
+        // Late is no error here: what is not done is pending.
+        Some(limit) => drop(timeout(limit, enough).await),
+    }
+    done.sort_by_key(|(position, _)| *position);
+    Waited { done, pending: waiting.into_pending() }
+}
+
+/// Says when [`wait`] has waited long enough.
+///
+/// # Examples
+/// ```
+/// use polyloop_executor::{Until, spawn, wait};
+///
+/// # polyloop_executor::run(async {
+/// let waited = wait([1, 2].map(|i| spawn(async move { i })), Until::All, None).await;
+/// assert!(waited.pending.is_empty());
+/// # }).unwrap();
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// When one task is done.
+    First,
+    /// When one task has failed (it panicked or was aborted), or all are done. For tasks that
+    /// return errors there is [`wait_until`].
+    FirstFailure,
+    /// When all are done.
+    All,
+}
+
+/// Sorts tasks into those that are done and those that are not. Made by [`wait`] and
+/// [`wait_until`].
+#[derive(Debug)]
+#[must_use = "the handles of the tasks are in it"]
+pub struct Waited<T> {
+    /// The outputs that came, each with the position of its handle, in the order of positions.
+    pub done: Vec<(usize, Result<T, JoinError>)>,
+    /// The handles of the others, with their positions.
+    pub pending: Vec<(usize, JoinHandle<T>)>,
+}
+
+/// The tasks that are not done.
+///
+/// Each handle has a waker of its own, so that the end of one task costs one look, and not one at
+/// every handle: of those a poll's budget would allow only the first.
+struct Waiting<T> {
+    tasks: Vec<Option<(JoinHandle<T>, Waker)>>,
+    n_pending: usize,
+    woken: Arc<Woken>,
+}
+
+impl<T: 'static> Waiting<T> {
+    fn new(tasks: impl IntoIterator<Item = JoinHandle<T>>) -> Waiting<T> {
+        let woken = Arc::new(Woken::default());
+        let bell = |position| Waker::from(Arc::new(Bell { position, woken: Arc::clone(&woken) }));
+        let tasks = tasks.into_iter().enumerate();
+        let tasks: Vec<_> = tasks.map(|(position, task)| Some((task, bell(position)))).collect();
+        woken.lock().positions = (0..tasks.len()).collect();
+        Waiting { n_pending: tasks.len(), tasks, woken }
+    }
+
+    /// Moves what is done to `done`; ready when that is enough.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        done: &mut Vec<(usize, Result<T, JoinError>)>,
+        is_enough: &mut impl FnMut(&Result<T, JoinError>) -> bool,
+    ) -> Poll<()> {
+        let mut has_enough = false;
+        for position in self.woken.take(cx) {
+            let Some((task, bell)) = &mut self.tasks[position] else { continue };
+            if let Poll::Ready(output) = Pin::new(task).poll(&mut Context::from_waker(bell)) {
+                self.tasks[position] = None;
+                self.n_pending -= 1;
+                has_enough |= is_enough(&output);
+                done.push((position, output));
+            }
+        }
+        if has_enough || self.n_pending == 0 {
+            return Poll::Ready(());
+        }
+        note(Notes::CHILDREN);
+        Poll::Pending
+    }
+
+    fn into_pending(self) -> Vec<(usize, JoinHandle<T>)> {
+        let tasks = self.tasks.into_iter().enumerate();
+        tasks.filter_map(|(position, task)| Some((position, task?.0))).collect()
+    }
+}
+
+/// Collects which handles are to be looked at.
+#[derive(Default)]
+struct Woken {
+    state: Mutex<WokenState>,
+}
+
+#[derive(Default)]
+struct WokenState {
+    positions: Vec<usize>,
+    /// Whoever waits.
+    waiter: Option<Waker>,
+}
+
+impl Woken {
+    fn lock(&self) -> MutexGuard<'_, WokenState> {
+        // Nothing panics while the lock is held.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what has been collected, and has `cx` woken when there is more.
+    fn take(&self, cx: &Context<'_>) -> Vec<usize> {
+        let waiter = Some(clone_of(cx.waker()));
+        let mut state = self.lock();
+        let replaced = mem::replace(&mut state.waiter, waiter);
+        let positions = mem::take(&mut state.positions);
+        drop(state);
+        // Outside the lock: it may be foreign.
+        drop_of(replaced);
+        positions
+    }
+}
+
+/// Wakes whoever waits, and says which task it was.
+struct Bell {
+    position: usize,
+    woken: Arc<Woken>,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        let mut state = self.woken.lock();
+        state.positions.push(self.position);
+        let waiter = state.waiter.take();
+        drop(state);
+        if let Some(waiter) = waiter {
+            waiter.wake();
+        }
+    }
+}

@@ -92,8 +92,10 @@ pub use join::{JoinError, JoinHandle};
 #[doc(hidden)]
 pub use many::Branch;
 pub use many::{
-    AsCompleted, CancellationToken, Either, Failure, FairRace, FirstFailure, GroupError, JoinSet,
-    TaskGroup, Until, Waited, as_completed, gather, race, scope, try_gather, wait, wait_until,
+    AsCompleted, CancelScope, CancellationToken, Cancelled, Either, Failure, FairRace,
+    FirstFailure, GroupError, JoinSet, TaskGroup, Until, Waited, as_completed, cancel_scope,
+    current_effective_deadline, gather, race, scope, shield, shielded, timeout_scope, timeout_with,
+    try_gather, wait, wait_until,
 };
 pub use metrics::{Metrics, metrics};
 pub use runtime::{Builder, Runtime, run, spawn};

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::JoinSet;
+use super::scope_node::{current_scope, enter};
 use crate::JoinError;
 
 /// Runs all futures at the same time and returns their outputs in the order of the futures.
@@ -84,13 +85,21 @@ where
     Ok(values.into_iter().map(|value| value.expect("every task of the set has ended")).collect())
 }
 
+/// Starts a task for each future, in the scope in which the caller is: the tasks do not outlive it.
 fn spawn_all<F>(futures: impl IntoIterator<Item = F>) -> JoinSet<F::Output>
 where
     F: Future + 'static,
 {
     let mut set = JoinSet::new();
+    let scope = current_scope();
     for future in futures {
-        set.spawn(future);
+        if let Some(scope) = scope.clone() {
+            set.spawn_polled(future, move |future, cx| {
+                enter(Some(scope.clone()), || future.poll(cx))
+            });
+        } else {
+            set.spawn(future);
+        }
     }
     set
 }

@@ -1,31 +1,40 @@
 //! Structure: children end before their group does.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::error::Error;
 use std::fmt;
 use std::future::poll_fn;
-use std::pin::pin;
-use std::task::{Poll, Waker};
+use std::mem;
+use std::pin::{Pin, pin};
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
-use super::JoinSet;
-use crate::JoinError;
-use crate::waker::clone_of;
+use super::cancel_scope::{DeadlineTimer, outlast_enclosing};
+use super::scope_node::{EndOnDrop, ScopeNode};
+use super::{CancelScope, Cancelled, JoinSet};
+use crate::{JoinError, now};
 
 /// Runs `body`, which may spawn children into the group it is given, and returns when it and all
 /// of them have ended.
 ///
-/// The first failure, of `body` or of a child, ends the rest: their futures are dropped. All
-/// failures are kept. If the future of the scope itself is dropped, by a timeout or a race, its
-/// children are dropped with it: none is left running behind.
+/// The first failure, of `body` or of a child, ends the rest: their futures are dropped, those in a
+/// [shielded](crate::shielded) section as soon as that has ended. All failures are kept. If the
+/// future of the scope itself is dropped, by a timeout or a race, its children are dropped with
+/// it: none is left running behind.
+///
+/// The group has a [`CancelScope`](TaskGroup::cancel_scope), by which it can be cancelled or given
+/// a deadline; [`timeout_scope`] begins with one.
 ///
 /// # Errors
-/// Every failure: the errors that were returned and the panics.
+/// Every failure: the errors that were returned, the panics, and the cancellation of the group if
+/// that cut a member short.
 ///
 /// # Panics
 /// Outside a loop. If `body` does; the children have then been dropped.
 ///
 /// # Cancel safety
-/// `body` and the children are dropped.
+/// `body` and the children are dropped, sections that are shielded as well.
 ///
 /// # References
 /// Python's `asyncio.TaskGroup`, trio's nurseries.
@@ -52,63 +61,144 @@ use crate::waker::clone_of;
 pub async fn scope<T, E: 'static>(
     body: impl AsyncFnOnce(&TaskGroup<E>) -> Result<T, E>,
 ) -> Result<T, GroupError<E>> {
-    let group = TaskGroup { children: RefCell::new(JoinSet::new()), waker: Cell::new(None) };
-    let mut failures = Vec::new();
-    let value = {
-        let mut body = pin!(body(&group));
-        let mut value = None;
-        poll_fn(|cx| {
-            if value.is_none()
-                && let Poll::Ready(result) = body.as_mut().poll(cx)
-            {
-                value = Some(result);
+    run_group(None, body).await
+}
+
+/// Runs `body` as [`scope`] does, for `duration` at most, from now on.
+///
+/// At the deadline `body` and the children are dropped, those in a [shielded](crate::shielded)
+/// section as soon as that has ended. The body can move the deadline, through
+/// [`TaskGroup::cancel_scope`].
+///
+/// # Errors
+/// As [`scope`]; [`Failure::Cancelled`] is among the failures if the deadline cut a member short.
+///
+/// # Panics
+/// Outside a loop. If `body` does; the children have then been dropped.
+///
+/// # Cancel safety
+/// `body` and the children are dropped, sections that are shielded as well.
+///
+/// # References
+/// trio's `fail_after` around a nursery.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use polyloop_executor::{TaskGroup, timeout_scope};
+///
+/// # polyloop_executor::run(async {
+/// let outcome = timeout_scope(Duration::from_millis(1), async |group: &TaskGroup<()>| {
+///     group.spawn(std::future::pending());
+///     Ok(())
+/// });
+/// assert!(outcome.await.unwrap_err().is_elapsed());
+/// # }).unwrap();
+/// ```
+pub fn timeout_scope<T, E: 'static>(
+    duration: Duration,
+    body: impl AsyncFnOnce(&TaskGroup<E>) -> Result<T, E>,
+) -> impl Future<Output = Result<T, GroupError<E>>> {
+    run_group(now().checked_add(duration), body)
+}
+
+async fn run_group<T, E: 'static>(
+    deadline: Option<Instant>,
+    body: impl AsyncFnOnce(&TaskGroup<E>) -> Result<T, E>,
+) -> Result<T, GroupError<E>> {
+    let group = TaskGroup::new(deadline);
+    let node = &group.scope.node;
+    let _end = EndOnDrop(Rc::clone(node));
+    let mut body = pin!(Some(body(&group)));
+    let body_node = node.inner();
+    let _end_of_body = EndOnDrop(Rc::clone(&body_node));
+    let mut timer = DeadlineTimer::default();
+    let mut value = None;
+    let mut failures = Failures::default();
+    let mut was_doomed = false;
+    poll_fn(|cx| {
+        node.attach();
+        if let Some(running) = body.as_mut().as_pin_mut()
+            && let Poll::Ready(outcome) = body_node.poll(cx, |cx| running.poll(cx))
+        {
+            body.set(None);
+            match outcome {
+                Ok(Ok(output)) => value = Some(output),
+                Ok(Err(error)) => failures.add(Failure::Error(error), node),
+                Err(why) => failures.add_cancelled(why),
             }
-            group.waker.set(Some(clone_of(cx.waker())));
-            if let Some(failure) = group.poll_children(cx) {
-                failures.push(failure);
-                return Poll::Ready(());
-            }
-            let is_over = group.children.borrow().is_empty();
-            match &value {
-                Some(Err(_)) => Poll::Ready(()),
-                Some(Ok(_)) if is_over => Poll::Ready(()),
-                _ => Poll::Pending,
-            }
-        })
-        .await;
-        value
-        // Here the body is dropped, if it has not ended.
-    };
-    let value = match value {
-        Some(Ok(value)) => Some(value),
-        Some(Err(error)) => {
-            failures.push(Failure::Error(error));
-            None
         }
-        None => None,
-    };
-    let mut children = group.children.into_inner();
-    children.abort_all();
-    while let Some((_, outcome)) = children.join_next().await {
-        failures.extend(Failure::of(outcome));
+        while let Some(outcome) = group.poll_child(cx) {
+            match outcome {
+                Ok(Ok(Ok(()))) => {}
+                Ok(Ok(Err(error))) => failures.add(Failure::Error(error), node),
+                Ok(Err(why)) => failures.add_cancelled(why),
+                // The loop is coming down: nobody else aborts a child.
+                Err(error) if error.is_cancelled() => {}
+                Err(error) => failures.add(Failure::Panicked(error), node),
+            }
+        }
+        timer.poll(node, cx);
+        let is_doomed = node.doom().is_some();
+        if is_doomed && !was_doomed {
+            group.wake_members();
+            match body_node.must_end() {
+                Some(why) if body.is_some() => {
+                    body.set(None);
+                    failures.add_cancelled(why);
+                }
+                _ => body_node.wake(),
+            }
+        }
+        was_doomed = is_doomed;
+        if body.is_none() && group.is_empty() { Poll::Ready(()) } else { node.wait(cx) }
+    })
+    .await;
+    if failures.is_explained && node.cancelled().is_none() {
+        outlast_enclosing(node).await;
     }
     match value {
-        Some(value) if failures.is_empty() => Ok(value),
-        _ => Err(GroupError { failures }),
+        Some(value) if failures.list.is_empty() => Ok(value),
+        _ => Err(GroupError { failures: failures.list }),
     }
 }
 
 /// Takes in the children of a [`scope`].
+///
+/// # Examples
+/// ```
+/// use polyloop_executor::{TaskGroup, scope};
+///
+/// # polyloop_executor::run(async {
+/// scope(async |group: &TaskGroup<()>| {
+///     group.spawn(async { Ok(()) });
+///     assert_eq!(group.len(), 1);
+///     Ok(())
+/// })
+/// .await
+/// .unwrap();
+/// # }).unwrap();
+/// ```
 pub struct TaskGroup<E> {
-    children: RefCell<JoinSet<Result<(), E>>>,
-    /// The scope, which has to watch a child that is new.
-    waker: Cell<Option<Waker>>,
+    scope: CancelScope,
+    children: RefCell<JoinSet<Outcome<E>>>,
+    /// What the children run in.
+    members: RefCell<Vec<Weak<ScopeNode>>>,
 }
 
+/// What a child comes to, if it does not panic: its own result, or why it was cut short.
+type Outcome<E> = Result<Result<(), E>, Cancelled>;
+
 impl<E: 'static> TaskGroup<E> {
+    fn new(deadline: Option<Instant>) -> TaskGroup<E> {
+        let (children, members) = (RefCell::new(JoinSet::new()), RefCell::default());
+        TaskGroup { scope: CancelScope::new(deadline), children, members }
+    }
+
     /// Starts a child.
     ///
-    /// Its value goes where it puts it: into a cell or a channel that it shares with the body.
+    /// Its value goes where it puts it: into a cell or a channel that it shares with the body. In a
+    /// group that is cancelled it is dropped before it begins.
     ///
     /// # Panics
     /// Outside a loop.
@@ -117,10 +207,13 @@ impl<E: 'static> TaskGroup<E> {
     where
         F: Future<Output = Result<(), E>> + 'static,
     {
-        self.children.borrow_mut().spawn(child);
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
+        let member = EndOnDrop(self.scope.node.inner());
+        self.note_member(&member.0);
+        let poll =
+            move |child: Pin<&mut F>, cx: &mut Context<'_>| member.0.poll(cx, |cx| child.poll(cx));
+        self.children.borrow_mut().spawn_polled(child, poll);
+        // The scope has to watch a child that is new.
+        self.scope.node.wake();
     }
 
     /// Returns the number of children that have not ended.
@@ -133,25 +226,92 @@ impl<E: 'static> TaskGroup<E> {
         self.len() == 0
     }
 
-    /// Takes the children that have ended; returns the first failure among them.
-    fn poll_children(&self, cx: &mut std::task::Context<'_>) -> Option<Failure<E>> {
-        loop {
-            let polled = self.children.borrow_mut().poll_join_next(cx);
-            match polled {
-                Poll::Ready(Some((_, outcome))) => {
-                    if let Some(failure) = Failure::of(outcome) {
-                        return Some(failure);
-                    }
-                }
-                Poll::Ready(None) | Poll::Pending => return None,
-            }
+    /// Returns the cancel scope of the group: its deadline, and the way to cancel it.
+    ///
+    /// # References
+    /// trio's `Nursery.cancel_scope`.
+    ///
+    /// # Examples
+    /// ```
+    /// use polyloop_executor::{TaskGroup, scope};
+    ///
+    /// # polyloop_executor::run(async {
+    /// let outcome = scope(async |group: &TaskGroup<&str>| {
+    ///     group.spawn(std::future::pending());
+    ///     // Enough of it: the child is dropped.
+    ///     group.cancel_scope().cancel();
+    ///     Ok(())
+    /// });
+    /// assert_eq!(outcome.await.unwrap_err().to_string(), "scope was cancelled");
+    /// # }).unwrap();
+    /// ```
+    pub fn cancel_scope(&self) -> &CancelScope {
+        &self.scope
+    }
+
+    fn note_member(&self, member: &Rc<ScopeNode>) {
+        let mut members = self.members.borrow_mut();
+        // Those that are gone make room, so that the list is at most twice as long as needed.
+        if members.len() == members.capacity() {
+            members.retain(|member| member.strong_count() > 0);
+        }
+        members.push(Rc::downgrade(member));
+    }
+
+    /// Has the children look whether they are to end.
+    fn wake_members(&self) {
+        let members: Vec<_> = self.members.borrow().iter().filter_map(Weak::upgrade).collect();
+        for member in members {
+            member.wake();
+        }
+    }
+
+    /// Takes the outcome of a child that has ended, if there is one.
+    fn poll_child(&self, cx: &mut Context<'_>) -> Option<Result<Outcome<E>, JoinError>> {
+        match self.children.borrow_mut().poll_join_next(cx) {
+            Poll::Ready(Some((_, outcome))) => Some(outcome),
+            Poll::Ready(None) | Poll::Pending => None,
         }
     }
 }
 
 impl<E> fmt::Debug for TaskGroup<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TaskGroup").field("children", &self.children).finish_non_exhaustive()
+        f.debug_struct("TaskGroup")
+            .field("scope", &self.scope)
+            .field("children", &self.children)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What has gone wrong so far.
+struct Failures<E> {
+    list: Vec<Failure<E>>,
+    /// Whether the list tells what ended the members that were cut short.
+    is_explained: bool,
+}
+
+impl<E> Failures<E> {
+    /// Adds what a member did, and ends the others.
+    fn add(&mut self, failure: Failure<E>, node: &ScopeNode) {
+        self.list.push(failure);
+        if node.cancelled().is_none() {
+            node.cancel(Cancelled::Request);
+            self.is_explained = true;
+        }
+    }
+
+    /// Adds what was done to a member, once, unless a failure has led to it.
+    fn add_cancelled(&mut self, why: Cancelled) {
+        if !mem::replace(&mut self.is_explained, true) {
+            self.list.push(Failure::Cancelled(why));
+        }
+    }
+}
+
+impl<E> Default for Failures<E> {
+    fn default() -> Failures<E> {
+        Failures { list: Vec::new(), is_explained: false }
     }
 }
 
@@ -162,16 +322,17 @@ pub enum Failure<E> {
     Error(E),
     /// It panicked.
     Panicked(JoinError),
+    /// It was cut short, by the deadline of the group or because somebody cancelled that. However
+    /// many members that ended, it is told once.
+    Cancelled(Cancelled),
 }
 
-impl<E> Failure<E> {
-    fn of(outcome: Result<Result<(), E>, JoinError>) -> Option<Failure<E>> {
-        match outcome {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(Failure::Error(error)),
-            // Cancelled is what the group itself did to it.
-            Err(error) if error.is_cancelled() => None,
-            Err(error) => Some(Failure::Panicked(error)),
+impl<E: fmt::Display> fmt::Display for Failure<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Error(error) => error.fmt(f),
+            Failure::Panicked(error) => error.fmt(f),
+            Failure::Cancelled(why) => why.fmt(f),
         }
     }
 }
@@ -192,16 +353,19 @@ impl<E> GroupError<E> {
     pub fn failures(&self) -> &[Failure<E>] {
         &self.failures
     }
+
+    /// Reports whether a deadline cut a member short.
+    pub fn is_elapsed(&self) -> bool {
+        let is_elapsed = |f: &Failure<E>| matches!(f, Failure::Cancelled(Cancelled::Deadline));
+        self.failures.iter().any(is_elapsed)
+    }
 }
 
 impl<E: fmt::Display> fmt::Display for GroupError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut separator = "";
         for failure in &self.failures {
-            match failure {
-                Failure::Error(error) => write!(f, "{separator}{error}")?,
-                Failure::Panicked(error) => write!(f, "{separator}{error}")?,
-            }
+            write!(f, "{separator}{failure}")?;
             separator = "; ";
         }
         Ok(())

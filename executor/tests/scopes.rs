@@ -1,0 +1,999 @@
+//! Aim: a scope ends at its deadline to the nanosecond, and no shielded section is cut short by it.
+
+mod util;
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, pending, poll_fn, ready};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use polyloop_executor::{
+    CancelScope, Cancelled, Failure, JoinSet, TaskGroup, cancel_scope, current_effective_deadline,
+    gather, join, metrics, now, race, run, scope, shield, shielded, sleep, sleep_until, spawn,
+    timeout, timeout_scope, timeout_with, yield_now,
+};
+
+use util::{ForeignWaker, Trace, run_virtual, virtual_runtime};
+
+const SECOND: Duration = Duration::from_secs(1);
+const YEAR: Duration = Duration::from_secs(31_557_600);
+
+/// Runs `body` in virtual time and returns what it returned with the time that it took.
+fn timed<F: Future>(body: impl FnOnce() -> F) -> (F::Output, Duration) {
+    run_virtual(async {
+        let begin = now();
+        let output = body().await;
+        assert_eq!(metrics().n_timers, 0, "a timer was left");
+        (output, now() - begin)
+    })
+}
+
+async fn after<T>(seconds: u32, value: T) -> T {
+    sleep(seconds * SECOND).await;
+    value
+}
+
+async fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx))).await
+}
+
+// Deadlines.
+
+#[test]
+fn a_body_that_is_done_in_time_gives_its_value_and_one_that_is_not_is_dropped_at_the_deadline() {
+    let trace = Trace::default();
+    let (outcomes, took) = timed(async || {
+        let in_time = timeout_with(2 * SECOND, async |_| after(1, 7).await).await;
+        let late = timeout_with(2 * SECOND, async |_| {
+            let _guard = trace.on_drop("dropped");
+            pending::<()>().await;
+        })
+        .await;
+        trace.push("after");
+        (in_time, late)
+    });
+    assert_eq!(outcomes, (Ok(7), Err(Cancelled::Deadline)));
+    assert_eq!(took, 3 * SECOND);
+    trace.assert(&["dropped", "after"]);
+}
+
+#[test]
+fn a_deadline_is_moved_later_earlier_and_away() {
+    let (outcome, took) = timed(|| {
+        timeout_with(SECOND, async |limit| {
+            limit.reschedule(now() + 5 * SECOND);
+            sleep(3 * SECOND).await;
+            limit.reschedule(None);
+            assert_eq!(limit.deadline(), None);
+            sleep(100 * SECOND).await;
+            limit.reschedule(now() + 60 * SECOND);
+            yield_now().await;
+            limit.reschedule(now() + Duration::from_nanos(1));
+            pending::<()>().await;
+        })
+    });
+    assert_eq!(outcome, Err(Cancelled::Deadline));
+    assert_eq!(took, 103 * SECOND + Duration::from_nanos(1));
+}
+
+#[test]
+fn a_deadline_is_moved_from_another_task() {
+    let (outcome, took) = timed(|| {
+        timeout_with(9 * SECOND, async |limit| {
+            let limit = limit.clone();
+            let mover = spawn(async move {
+                sleep(SECOND).await;
+                limit.reschedule(now() + SECOND);
+            });
+            let outcome = pending::<()>().await;
+            mover.await.unwrap();
+            outcome
+        })
+    });
+    assert_eq!(outcome, Err(Cancelled::Deadline));
+    assert_eq!(took, 2 * SECOND);
+}
+
+#[test]
+fn a_deadline_in_the_past_cancels_at_the_next_wait_and_a_ready_body_wins() {
+    let (outcomes, took) = timed(async || {
+        let waited = timeout_with(SECOND, async |limit| {
+            limit.reschedule(now() - Duration::from_nanos(1));
+            assert!(!limit.is_cancelled());
+            sleep(SECOND).await;
+        });
+        let ready = timeout_with(SECOND, async |limit| limit.reschedule(now()));
+        (waited.await, ready.await, timeout_with(Duration::ZERO, async |_| 7).await)
+    });
+    assert_eq!(outcomes, (Err(Cancelled::Deadline), Ok(()), Ok(7)));
+    assert_eq!(took, Duration::ZERO);
+}
+
+#[test]
+fn every_duration_is_legal() {
+    let long = [583 * YEAR, 585 * YEAR, Duration::from_secs(u64::MAX / 2), Duration::MAX];
+    run_virtual(async {
+        for short in [Duration::ZERO, Duration::from_nanos(1)] {
+            let begin = now();
+            let late = timeout_with(short, async |_| pending::<()>().await).await;
+            assert_eq!((late, now() - begin), (Err(Cancelled::Deadline), short));
+            let late =
+                timeout_scope(short, async |_: &TaskGroup<()>| pending::<Result<(), ()>>().await);
+            assert!(late.await.unwrap_err().is_elapsed());
+            assert_eq!(now() - begin, 2 * short);
+        }
+        for duration in long {
+            let outcome = timeout_with(duration, async |limit| {
+                limit.reschedule(now().checked_add(duration));
+                sleep(SECOND).await;
+            });
+            assert_eq!(outcome.await, Ok(()));
+            let outcome = timeout_scope(duration, async |_: &TaskGroup<()>| {
+                sleep(SECOND).await;
+                Ok(())
+            });
+            outcome.await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_deadline_583_years_away_is_exact() {
+    let (outcome, took) = timed(|| timeout_with(583 * YEAR, async |_| pending::<()>().await));
+    assert_eq!((outcome, took), (Err(Cancelled::Deadline), 583 * YEAR));
+}
+
+#[test]
+fn time_runs_from_the_call_and_not_from_the_first_poll() {
+    let (outcome, took) = timed(async || {
+        let limited = timeout_with(3 * SECOND, async |_| pending::<()>().await);
+        sleep(2 * SECOND).await;
+        limited.await
+    });
+    assert_eq!((outcome, took), (Err(Cancelled::Deadline), 3 * SECOND));
+}
+
+#[test]
+fn deadlines_hold_on_the_real_clock_as_well() {
+    let begin = std::time::Instant::now();
+    run(async {
+        let limit = Duration::from_millis(20);
+        let outcome = timeout_with(limit, async |_| shielded(sleep(2 * limit)).await).await;
+        assert_eq!(outcome, Ok(()));
+        assert!(timeout_with(limit, async |_| pending::<()>().await).await.is_err());
+    })
+    .unwrap();
+    assert!(begin.elapsed() >= Duration::from_millis(60));
+    assert!(begin.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn a_body_that_always_goes_on_still_ends_at_its_deadline() {
+    run_virtual(async {
+        let outcome = timeout_with(SECOND, async |_| {
+            loop {
+                sleep(Duration::from_millis(1)).await;
+            }
+        });
+        let outcome: Result<(), _> = outcome.await;
+        assert_eq!(outcome, Err(Cancelled::Deadline));
+    });
+}
+
+// Cancelling by request.
+
+#[test]
+fn a_scope_is_cancelled_by_its_body_at_the_next_wait() {
+    let trace = Trace::default();
+    let (outcome, took) = timed(|| {
+        cancel_scope(async |scope| {
+            scope.cancel();
+            assert!(scope.is_cancelled() && !scope.is_expired());
+            trace.push("goes on");
+            yield_now().await;
+            trace.push("never");
+        })
+    });
+    assert_eq!((outcome, took), (Err(Cancelled::Request), Duration::ZERO));
+    trace.assert(&["goes on"]);
+}
+
+#[test]
+fn a_scope_that_another_task_cancels_does_not_run_on_even_if_it_was_woken() {
+    let trace = Trace::default();
+    let (outcome, took) = timed(|| {
+        cancel_scope(async |scope| {
+            let (begin, handle) = (now(), scope.clone());
+            let _canceller = spawn(async move {
+                sleep_until(begin + SECOND).await;
+                handle.cancel();
+            });
+            yield_now().await;
+            // Woken in the same turn, after the task above.
+            sleep_until(begin + SECOND).await;
+            trace.push("never");
+        })
+    });
+    assert_eq!((outcome, took), (Err(Cancelled::Request), SECOND));
+    trace.assert(&[]);
+}
+
+#[test]
+fn the_first_reason_stays() {
+    let (outcome, took) = timed(|| {
+        timeout_with(SECOND, async |limit| {
+            shielded(async {
+                limit.cancel();
+                limit.reschedule(now());
+                sleep(3 * SECOND).await;
+                assert!(limit.is_cancelled() && !limit.is_expired());
+            })
+            .await;
+            pending::<()>().await;
+        })
+    });
+    assert_eq!((outcome, took), (Err(Cancelled::Request), 3 * SECOND));
+}
+
+#[test]
+fn a_handle_to_a_scope_that_has_ended_does_nothing() {
+    run_virtual(async {
+        let handle = timeout_with(SECOND, async |limit| limit.clone()).await.unwrap();
+        handle.cancel();
+        handle.reschedule(now());
+        assert!(!handle.is_cancelled());
+        assert_eq!(current_effective_deadline(), None);
+    });
+}
+
+// Nesting.
+
+#[test]
+fn nested_scopes_end_by_the_earliest_deadline() {
+    let (outcomes, took) = timed(async || {
+        let nested = async |outer: u32, inner: u32| {
+            let outcome = timeout_with(outer * SECOND, async |_| {
+                timeout_with(inner * SECOND, async |_| pending::<()>().await).await
+            });
+            outcome.await
+        };
+        (nested(9, 1).await, nested(2, 9).await)
+    });
+    assert_eq!(outcomes, (Ok(Err(Cancelled::Deadline)), Err(Cancelled::Deadline)));
+    assert_eq!(took, 3 * SECOND);
+}
+
+#[test]
+fn the_effective_deadline_is_the_earliest_and_stops_at_a_shield() {
+    run_virtual(async {
+        let begin = now();
+        let in_seconds = || current_effective_deadline().map(|at| (at - begin).as_secs());
+        assert_eq!(in_seconds(), None);
+        let outcome = timeout_with(5 * SECOND, async |outer| {
+            assert_eq!(in_seconds(), Some(5));
+            timeout_with(9 * SECOND, async |inner| {
+                assert_eq!(in_seconds(), Some(5));
+                inner.reschedule(begin + 3 * SECOND);
+                assert_eq!(in_seconds(), Some(3));
+                let section = async {
+                    assert_eq!(in_seconds(), None);
+                    let inmost = timeout_with(7 * SECOND, async |_| in_seconds()).await;
+                    assert_eq!(inmost, Ok(Some(7)));
+                };
+                shielded(section).await;
+                inner.reschedule(None);
+                assert_eq!(in_seconds(), Some(5));
+                outer.reschedule(None);
+                assert_eq!(in_seconds(), None);
+            })
+            .await
+            .unwrap();
+            outer.cancel();
+            assert_eq!(current_effective_deadline(), Some(now()));
+        });
+        outcome.await.unwrap();
+        assert_eq!(in_seconds(), None);
+    });
+}
+
+async fn ask() -> Option<Instant> {
+    current_effective_deadline()
+}
+
+#[test]
+fn members_and_gathered_futures_are_in_the_scope_and_spawned_tasks_are_not() {
+    run_virtual(async {
+        timeout_with(5 * SECOND, async |limit| {
+            let deadline = limit.deadline();
+            assert_eq!(spawn(ask()).await.unwrap(), None);
+            assert_eq!(shield(ask()).await.unwrap(), None);
+            let mut set = JoinSet::new();
+            set.spawn(ask());
+            assert_eq!(set.join_next().await.unwrap().1.unwrap(), None);
+            for gathered in gather([ask(), ask()]).await {
+                assert_eq!(gathered.unwrap(), deadline);
+            }
+            let seen = Rc::new(Cell::new(None));
+            scope(async |group: &TaskGroup<()>| {
+                let seen = Rc::clone(&seen);
+                group.cancel_scope().reschedule(now() + SECOND);
+                group.spawn(async move {
+                    seen.set(ask().await);
+                    Ok(())
+                });
+                assert_eq!(ask().await, group.cancel_scope().deadline());
+                Ok(())
+            })
+            .await
+            .unwrap();
+            assert_eq!(seen.get(), Some(now() + SECOND));
+        })
+        .await
+        .unwrap();
+    });
+}
+
+// Shielded sections.
+
+#[test]
+fn a_shielded_section_is_awaited_and_what_follows_it_is_not_run() {
+    let trace = Trace::default();
+    let (outcome, took) = timed(|| {
+        timeout_with(SECOND, async |limit| {
+            let _guard = trace.on_drop("body dropped");
+            let seen = limit.clone();
+            shielded(async {
+                sleep(3 * SECOND).await;
+                assert!(seen.is_expired());
+                trace.push("section done");
+            })
+            .await;
+            trace.push("goes on to the next wait");
+            sleep(Duration::ZERO).await;
+            trace.push("never");
+        })
+    });
+    assert_eq!((outcome, took), (Err(Cancelled::Deadline), 3 * SECOND));
+    trace.assert(&["section done", "goes on to the next wait", "body dropped"]);
+}
+
+#[test]
+fn a_body_that_ends_with_its_section_gives_its_value() {
+    let (outcome, took) = timed(|| timeout_with(SECOND, async |_| shielded(after(3, 7)).await));
+    assert_eq!((outcome, took), (Ok(7), 3 * SECOND));
+}
+
+#[test]
+fn a_section_that_begins_after_the_cancellation_is_not_waited_for() {
+    let trace = Trace::default();
+    let (outcome, took) = timed(|| {
+        timeout_with(SECOND, async |_| {
+            shielded(sleep(2 * SECOND)).await;
+            shielded(async {
+                trace.push("begins");
+                sleep(SECOND).await;
+                trace.push("never");
+            })
+            .await;
+        })
+    });
+    assert_eq!((outcome, took), (Err(Cancelled::Deadline), 2 * SECOND));
+    trace.assert(&["begins"]);
+}
+
+#[test]
+fn sections_that_overlap_for_ever_do_not_keep_a_scope_alive() {
+    let alternate = async |offset: u32| {
+        sleep(offset * SECOND).await;
+        loop {
+            shielded(sleep(2 * SECOND)).await;
+        }
+    };
+    let (outcome, took) = timed(|| {
+        timeout_with(10 * SECOND, async |_| {
+            let ((), ()) = join!(alternate(0), alternate(1));
+        })
+    });
+    // At ten seconds a section ends and the other one is half done.
+    assert_eq!((outcome, took), (Err(Cancelled::Deadline), 12 * SECOND));
+}
+
+#[test]
+fn a_section_holds_every_scope_around_it() {
+    let trace = Trace::default();
+    let (outcome, took) = timed(|| {
+        timeout_with(SECOND, async |_| {
+            let inner = timeout_with(2 * SECOND, async |_| {
+                shielded(async {
+                    let own = timeout_with(SECOND, async |_| pending::<()>().await).await;
+                    assert_eq!(own, Err(Cancelled::Deadline));
+                    trace.push("own deadline");
+                    sleep(3 * SECOND).await;
+                    trace.push("section done");
+                })
+                .await;
+                pending::<()>().await;
+            });
+            assert_eq!(inner.await, Err(Cancelled::Deadline));
+            trace.push("between the scopes");
+            pending::<()>().await;
+        })
+    });
+    assert_eq!((outcome, took), (Err(Cancelled::Deadline), 4 * SECOND));
+    trace.assert(&["own deadline", "section done", "between the scopes"]);
+}
+
+#[test]
+fn nothing_runs_after_an_inner_scope_that_an_outer_one_has_ended() {
+    let trace = Trace::default();
+    let (outcome, took) = timed(|| {
+        timeout_with(SECOND, async |_| {
+            let held = shielded(sleep(5 * SECOND));
+            let retry = async {
+                // Without the rule this would go round for ever within one poll.
+                while cancel_scope(async |_| {
+                    let _guard = trace.on_drop("inner dropped");
+                    pending::<()>().await;
+                })
+                .await
+                .is_err()
+                {
+                    trace.push("never");
+                }
+            };
+            join!(held, retry);
+        })
+    });
+    assert_eq!((outcome, took), (Err(Cancelled::Deadline), 5 * SECOND));
+    trace.assert(&["inner dropped"]);
+}
+
+#[test]
+fn a_section_in_a_gathered_task_holds_the_scope() {
+    let trace = Trace::default();
+    let (outcome, took) = timed(|| {
+        timeout_with(SECOND, async |_| {
+            let section = || {
+                let trace = trace.clone();
+                async move {
+                    shielded(sleep(3 * SECOND)).await;
+                    trace.push("section done");
+                    pending::<()>().await;
+                }
+            };
+            gather([section(), section()]).await;
+        })
+    });
+    assert_eq!((outcome.unwrap_err(), took), (Cancelled::Deadline, 3 * SECOND));
+    trace.assert(&["section done", "section done"]);
+}
+
+#[test]
+fn a_section_is_dropped_with_the_future_of_its_scope_and_by_a_plain_timeout() {
+    let trace = Trace::default();
+    let ((), took) = timed(async || {
+        let section = async || {
+            let _guard = trace.on_drop("section dropped");
+            shielded(pending::<()>()).await;
+        };
+        let limited = timeout_with(SECOND, async |_| section().await);
+        assert!(timeout(3 * SECOND, limited).await.is_err());
+        assert!(timeout(SECOND, section()).await.is_err());
+        race(section(), ready(())).await;
+    });
+    assert_eq!(took, 4 * SECOND);
+    trace.assert(&["section dropped", "section dropped", "section dropped"]);
+}
+
+#[test]
+fn a_section_that_is_dropped_lets_go_of_its_scope() {
+    let (outcome, took) = timed(|| {
+        timeout_with(SECOND, async |_| {
+            // The plain timeout drops the section when the scope is cancelled already.
+            assert!(timeout(3 * SECOND, shielded(pending::<()>())).await.is_err());
+            pending::<()>().await;
+        })
+    });
+    assert_eq!((outcome, took), (Err(Cancelled::Deadline), 3 * SECOND));
+}
+
+#[test]
+fn a_section_that_was_never_polled_or_has_ended_holds_nothing() {
+    let (outcome, took) = timed(|| {
+        timeout_with(SECOND, async |_| {
+            let _unpolled = shielded(pending::<()>());
+            shielded(ready(())).await;
+            pending::<()>().await;
+        })
+    });
+    assert_eq!((outcome, took), (Err(Cancelled::Deadline), SECOND));
+}
+
+#[test]
+fn a_section_without_a_scope_is_just_awaited() {
+    assert_eq!(timed(|| shielded(after(3, 7))), (7, 3 * SECOND));
+}
+
+// Futures that are polled here and there.
+
+#[test]
+fn a_scope_that_is_only_lent_to_another_outlives_it() {
+    let (outcomes, took) = timed(async || {
+        let mut work = Box::pin(timeout_with(9 * SECOND, async |_| after(5, 7).await));
+        let mut outcomes = Vec::new();
+        for _ in 0..2 {
+            outcomes.push(timeout_with(SECOND, async |_| (&mut work).await).await);
+        }
+        (outcomes, work.await)
+    });
+    assert_eq!(outcomes, (vec![Err(Cancelled::Deadline); 2], Ok(7)));
+    assert_eq!(took, 5 * SECOND);
+}
+
+#[test]
+fn a_section_holds_the_scope_in_which_it_is_polled_and_no_other() {
+    let (outcomes, took) = timed(async || {
+        let mut section = Box::pin(shielded(sleep(5 * SECOND)));
+        // Polled once in this scope, and then set aside: the scope may end.
+        let mut first = Box::pin(cancel_scope(async |scope| {
+            assert!(poll_once(&mut section).await.is_pending());
+            scope.clone()
+        }));
+        let ended = (&mut first).await.unwrap();
+        drop(first);
+        ended.cancel();
+        let second = timeout_with(SECOND, async |_| (&mut section).await).await;
+        let third = timeout_with(SECOND, async |_| pending::<()>().await).await;
+        (second, third)
+    });
+    assert_eq!(outcomes, (Ok(()), Err(Cancelled::Deadline)));
+    assert_eq!(took, 6 * SECOND);
+}
+
+#[test]
+fn a_scope_that_moves_takes_the_sections_in_it_along() {
+    let (outcomes, took) = timed(async || {
+        let mut work = Box::pin(cancel_scope(async |_| shielded(sleep(5 * SECOND)).await));
+        let first = timeout_with(9 * SECOND, async |_| {
+            assert!(poll_once(&mut work).await.is_pending());
+            // Dropped from here on: what was polled in this scope goes on in the next.
+            let second = timeout_with(SECOND, async |_| (&mut work).await).await;
+            assert_eq!(second, Ok(Ok(())));
+            7
+        });
+        (first.await, timeout_with(SECOND, async |_| pending::<()>().await).await)
+    });
+    assert_eq!(outcomes, (Ok(7), Err(Cancelled::Deadline)));
+    assert_eq!(took, 6 * SECOND);
+}
+
+#[test]
+fn a_scope_moves_to_another_task_with_its_deadline_and_its_section() {
+    let (outcome, took) = timed(async || {
+        let mut work = Box::pin(timeout_with(SECOND, async |_| {
+            shielded(sleep(2 * SECOND)).await;
+            pending::<()>().await;
+        }));
+        assert!(poll_once(&mut work).await.is_pending());
+        spawn(work).await.unwrap()
+    });
+    assert_eq!((outcome, took), (Err(Cancelled::Deadline), 2 * SECOND));
+}
+
+#[test]
+fn a_scope_may_await_itself_from_a_task_of_its_own_without_a_ring() {
+    type Slot = Rc<RefCell<Option<Pin<Box<dyn Future<Output = Result<(), Cancelled>>>>>>>;
+    let slot = Slot::default();
+    let inside = Rc::clone(&slot);
+    run_virtual(async move {
+        let future = cancel_scope(async move |_| {
+            // The gathered task is in the scope, and polls the scope's own future.
+            let take = async move {
+                yield_now().await;
+                let future = inside.borrow_mut().take().expect("it was put there");
+                timeout(SECOND, future).await.is_err()
+            };
+            gather([take]).await;
+        });
+        let mut future: Pin<Box<dyn Future<Output = _>>> = Box::pin(future);
+        assert!(poll_once(&mut future).await.is_pending());
+        *slot.borrow_mut() = Some(future);
+        sleep(2 * SECOND).await;
+        assert!(slot.borrow().is_none());
+    });
+}
+
+#[test]
+fn a_scope_without_a_deadline_works_under_any_executor_and_wakes_foreign_wakers() {
+    let (foreign, waker) = ForeignWaker::new();
+    let mut handle: Option<CancelScope> = None;
+    let section_done = Rc::new(Cell::new(false));
+    let mut body = pin!(cancel_scope(async |scope| {
+        handle = Some(scope.clone());
+        let section = poll_fn(|_| if section_done.get() { Poll::Ready(()) } else { Poll::Pending });
+        shielded(section).await;
+        pending::<()>().await;
+    }));
+    let mut cx = Context::from_waker(&waker);
+    assert!(body.as_mut().poll(&mut cx).is_pending());
+    assert_eq!(foreign.n_wakes(), 0);
+    section_done.set(true);
+    assert!(body.as_mut().poll(&mut cx).is_pending());
+    assert_eq!(foreign.n_wakes(), 0, "a scope wakes nobody by itself");
+}
+
+#[test]
+fn cancelling_wakes_a_foreign_waker_once() {
+    let (foreign, waker) = ForeignWaker::new();
+    let handle: RefCell<Option<CancelScope>> = RefCell::default();
+    let mut body = pin!(cancel_scope(async |scope| {
+        *handle.borrow_mut() = Some(scope.clone());
+        pending::<()>().await;
+    }));
+    let mut cx = Context::from_waker(&waker);
+    assert!(body.as_mut().poll(&mut cx).is_pending());
+    let handle = handle.borrow().clone().unwrap();
+    for _ in 0..3 {
+        handle.cancel();
+    }
+    assert_eq!(foreign.n_wakes(), 1);
+    assert_eq!(body.poll(&mut cx), Poll::Ready(Err(Cancelled::Request)));
+}
+
+// Panics.
+
+#[test]
+fn a_panic_leaves_the_scope_and_the_thread_knows_it() {
+    run_virtual(async {
+        let task = spawn(async {
+            timeout_with(SECOND, async |_| shielded(async { panic!("in a section") }).await).await
+        });
+        assert!(task.await.unwrap_err().is_panic());
+        assert_eq!(current_effective_deadline(), None);
+        let mut body = Box::pin(timeout_with(SECOND, async |_| {
+            yield_now().await;
+            panic!("in a body")
+        }));
+        let polled: Poll<Result<(), _>> = poll_once(&mut body).await;
+        assert!(polled.is_pending());
+        let caught = poll_fn(|cx| {
+            Poll::Ready(catch_unwind(AssertUnwindSafe(|| body.as_mut().poll(cx).is_ready())))
+        });
+        assert!(caught.await.is_err());
+        assert_eq!(current_effective_deadline(), None);
+        drop(body);
+        assert_eq!(metrics().n_timers, 0);
+    });
+}
+
+#[test]
+fn a_panicking_section_in_a_child_lets_go_of_the_scopes_around() {
+    let (outcome, took) = timed(|| {
+        timeout_with(SECOND, async |_| {
+            let group = scope(async |group: &TaskGroup<()>| {
+                group.spawn(shielded(async {
+                    sleep(2 * SECOND).await;
+                    panic!("section")
+                }));
+                Ok(())
+            });
+            let error = group.await.unwrap_err();
+            assert!(matches!(error.failures(), [Failure::Panicked(_)]));
+            pending::<()>().await;
+        })
+    });
+    assert_eq!((outcome, took), (Err(Cancelled::Deadline), 2 * SECOND));
+}
+
+// Groups.
+
+#[test]
+fn at_its_deadline_a_group_ends_body_and_children_and_says_so() {
+    let trace = Trace::default();
+    let (outcome, took) = timed(|| {
+        timeout_scope(SECOND, async |group: &TaskGroup<&str>| {
+            let guard = trace.on_drop("child dropped");
+            group.spawn(async move {
+                let _guard = guard;
+                pending().await
+            });
+            group.spawn(after(0, Ok(())));
+            let _guard = trace.on_drop("body dropped");
+            pending::<Result<(), _>>().await
+        })
+    });
+    let error = outcome.unwrap_err();
+    assert!(error.is_elapsed());
+    assert!(matches!(error.failures(), [Failure::Cancelled(Cancelled::Deadline)]));
+    assert_eq!(error.to_string(), "deadline has elapsed");
+    assert_eq!(took, SECOND);
+    trace.assert(&["body dropped", "child dropped"]);
+}
+
+#[test]
+fn a_group_waits_for_its_shielded_children_only_and_keeps_their_failures() {
+    let trace = Trace::default();
+    let begin_trace = trace.clone();
+    let (outcome, took) = timed(|| {
+        timeout_scope(SECOND, async move |group: &TaskGroup<&str>| {
+            let begin = now();
+            let trace = begin_trace;
+            let note =
+                move |what: &str| trace.push(format!("{what} at {}", (now() - begin).as_secs()));
+            let (n1, n2, n3) = (note.clone(), note.clone(), note.clone());
+            group.spawn(async move {
+                shielded(sleep(3 * SECOND)).await;
+                n1("first section done");
+                pending().await
+            });
+            group.spawn(async move {
+                shielded(async {
+                    sleep(2 * SECOND).await;
+                    n2("second section fails");
+                    Err("second")
+                })
+                .await
+            });
+            group.spawn(async move {
+                let _guard = util::OnDrop(move || n3("third dropped"));
+                pending().await
+            });
+            let _guard = util::OnDrop(move || note("body dropped"));
+            pending::<Result<(), _>>().await
+        })
+    });
+    let error = outcome.unwrap_err();
+    assert!(error.is_elapsed());
+    let failures = error.into_failures();
+    assert!(
+        matches!(failures[..], [Failure::Cancelled(Cancelled::Deadline), Failure::Error("second")]),
+        "{failures:?}"
+    );
+    assert_eq!(took, 3 * SECOND);
+    trace.assert(&[
+        "body dropped at 1",
+        "third dropped at 1",
+        "second section fails at 2",
+        "first section done at 3",
+    ]);
+}
+
+#[test]
+fn a_group_of_which_nothing_was_cut_short_has_its_value_though_it_is_late() {
+    let (outcome, took) = timed(|| {
+        timeout_scope(SECOND, async |group: &TaskGroup<()>| {
+            group.spawn(shielded(after(2, Ok(()))));
+            shielded(after(3, Ok(7))).await
+        })
+    });
+    assert_eq!((outcome.unwrap(), took), (7, 3 * SECOND));
+}
+
+#[test]
+fn a_failure_waits_for_shielded_siblings_and_keeps_what_they_say() {
+    let trace = Trace::default();
+    let (outcome, took) = timed(|| {
+        scope(async |group: &TaskGroup<&str>| {
+            let (inner, guard) = (trace.clone(), trace.on_drop("sibling dropped"));
+            group.spawn(after(1, Err("first")));
+            group.spawn(async move {
+                let _guard = guard;
+                pending().await
+            });
+            group.spawn(shielded(async move {
+                sleep(2 * SECOND).await;
+                inner.push("shielded sibling done");
+                Err("second")
+            }));
+            shielded(after(4, Ok(()))).await
+        })
+    });
+    let error = outcome.unwrap_err();
+    assert_eq!(error.to_string(), "first; second");
+    assert!(!error.is_elapsed());
+    assert_eq!(took, 4 * SECOND);
+    trace.assert(&["sibling dropped", "shielded sibling done"]);
+}
+
+#[test]
+fn a_group_is_given_a_deadline_and_cancelled_from_without() {
+    let (outcome, took) = timed(|| {
+        scope(async |group: &TaskGroup<()>| {
+            group.cancel_scope().reschedule(now() + 9 * SECOND);
+            let handle = group.cancel_scope().clone();
+            let _canceller = spawn(async move {
+                sleep(SECOND).await;
+                handle.cancel();
+            });
+            group.spawn(pending());
+            Ok(())
+        })
+    });
+    let error = outcome.unwrap_err();
+    assert!(matches!(error.failures(), [Failure::Cancelled(Cancelled::Request)]));
+    assert_eq!(took, SECOND);
+}
+
+#[test]
+fn a_child_of_a_cancelled_group_never_begins() {
+    let trace = Trace::default();
+    let (outcome, _) = timed(|| {
+        scope(async |group: &TaskGroup<&str>| {
+            let (inner, guard) = (trace.clone(), trace.on_drop("dropped"));
+            group.cancel_scope().cancel();
+            group.spawn(async move {
+                let _guard = guard;
+                inner.push("never");
+                Ok(())
+            });
+            Ok(())
+        })
+    });
+    assert_eq!(outcome.unwrap_err().to_string(), "scope was cancelled");
+    trace.assert(&["dropped"]);
+}
+
+#[test]
+fn the_deadline_of_an_outer_scope_ends_the_unshielded_members_of_a_group_at_once() {
+    let trace = Trace::default();
+    let (outcome, took) = timed(|| {
+        timeout_with(SECOND, async |_| {
+            let begin = now();
+            let inner = trace.clone();
+            let note =
+                move |what: &str| inner.push(format!("{what} at {}", (now() - begin).as_secs()));
+            let (n1, n2, n3) = (note.clone(), note.clone(), note.clone());
+            // A group in a child of a group, so that nobody but the groups can reach the innermost.
+            let outcome = scope(async |outer: &TaskGroup<()>| {
+                outer.spawn(async move {
+                    let inner = scope(async |inner: &TaskGroup<()>| {
+                        inner.spawn(async move {
+                            shielded(sleep(3 * SECOND)).await;
+                            n1("section done");
+                            pending().await
+                        });
+                        inner.spawn(async move {
+                            let _guard = util::OnDrop(move || n2("sibling dropped"));
+                            pending().await
+                        });
+                        Ok(())
+                    });
+                    let _never = inner.await;
+                    unreachable!("the outer deadline has ended all this")
+                });
+                let _guard = util::OnDrop(move || n3("body dropped"));
+                pending::<Result<(), ()>>().await
+            });
+            let _never = outcome.await;
+            unreachable!("the outer deadline has ended all this")
+        })
+    });
+    assert_eq!((outcome, took), (Err::<(), _>(Cancelled::Deadline), 3 * SECOND));
+    trace.assert(&["body dropped at 1", "sibling dropped at 1", "section done at 3"]);
+}
+
+#[test]
+fn a_group_that_an_outer_scope_has_emptied_says_so_if_it_is_polled_elsewhere() {
+    run_virtual(async {
+        let mut group = Box::pin(scope(async |group: &TaskGroup<()>| {
+            group.spawn(pending());
+            pending::<Result<(), ()>>().await
+        }));
+        let outcome = timeout_with(SECOND, async |_| {
+            join!(shielded(sleep(2 * SECOND)), async { (&mut group).await.is_ok() })
+        });
+        assert_eq!(outcome.await, Err(Cancelled::Deadline));
+        assert!(group.await.unwrap_err().is_elapsed());
+        assert_eq!(metrics().n_tasks, 0);
+    });
+}
+
+#[test]
+fn dropping_a_group_drops_its_shielded_children_as_well() {
+    let trace = Trace::default();
+    let (outcome, took) = timed(|| {
+        timeout(
+            SECOND,
+            timeout_scope(9 * SECOND, async |group: &TaskGroup<()>| {
+                let guard = trace.on_drop("child dropped");
+                group.spawn(shielded(async move {
+                    let _guard = guard;
+                    pending().await
+                }));
+                Ok(())
+            }),
+        )
+    });
+    assert!(outcome.is_err());
+    assert_eq!(took, SECOND);
+    trace.assert(&["child dropped"]);
+}
+
+#[test]
+fn a_body_that_panics_takes_its_children_along() {
+    run_virtual(async {
+        let trace = Trace::default();
+        let guard = trace.on_drop("child dropped");
+        let task = spawn(async move {
+            scope(async |group: &TaskGroup<()>| {
+                group.spawn(async move {
+                    let _guard = guard;
+                    shielded(pending()).await
+                });
+                yield_now().await;
+                yield_now().await;
+                panic!("body");
+                #[allow(unreachable_code)]
+                Ok(())
+            })
+            .await
+        });
+        assert!(task.await.unwrap_err().is_panic());
+        trace.assert(&["child dropped"]);
+        assert_eq!(metrics().n_tasks, 0);
+    });
+}
+
+#[test]
+fn a_thousand_shielded_children_are_awaited_and_none_is_polled_for_nothing() {
+    let runtime = virtual_runtime();
+    let n_polls = runtime
+        .block_on(async {
+            let outcome = timeout_scope(SECOND, async |group: &TaskGroup<()>| {
+                for i in 0..1_000 {
+                    group.spawn(async move {
+                        shielded(sleep(2 * SECOND + i * Duration::from_millis(1))).await;
+                        pending().await
+                    });
+                }
+                Ok(())
+            });
+            assert!(outcome.await.unwrap_err().is_elapsed());
+            metrics().n_polls
+        })
+        .unwrap();
+    // A child: to begin, when it is told, when its section ends. The group: when a child ends.
+    assert!(n_polls < 5_000, "{n_polls}");
+}
+
+// Shield.
+
+#[test]
+fn a_shielded_task_outlives_whoever_awaits_it() {
+    run_virtual(async {
+        let begin = now();
+        let trace = Trace::default();
+        let inner = trace.clone();
+        let mut saving = shield(async move {
+            sleep(3 * SECOND).await;
+            inner.push("saved");
+            7
+        });
+        assert!(timeout(SECOND, &mut saving).await.is_err());
+        let outcome = timeout_with(SECOND, async |_| (&mut saving).await.unwrap()).await;
+        assert_eq!((outcome, now() - begin), (Err(Cancelled::Deadline), 2 * SECOND));
+        assert_eq!(saving.await.unwrap(), 7);
+        // And without any reference to it.
+        let inner = trace.clone();
+        drop(shield(async move {
+            sleep(SECOND).await;
+            inner.push("saved again");
+        }));
+        sleep(2 * SECOND).await;
+        trace.assert(&["saved", "saved again"]);
+    });
+}
+
+#[test]
+fn what_happens_to_a_shielded_task_arrives_as_a_join_error() {
+    run_virtual(async {
+        let error = shield(async { panic!("inner") }).await.unwrap_err();
+        assert_eq!(error.to_string(), "task panicked: inner");
+        let aborted = shield(pending::<()>());
+        aborted.abort();
+        assert!(aborted.await.unwrap_err().is_cancelled());
+    });
+}

@@ -14,9 +14,11 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use polyloop::Backend;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use polyloop::net::Splicer;
 use polyloop::net::{
     AcceptFailure, Direction, Keepalive, TcpListener, TcpSocket, TcpStream, UnixStream,
-    accept_failure, lookup_host,
+    accept_failure, lookup_host, pipe,
 };
 use polyloop::reactor::SignalFd;
 use socket2::SockRef;
@@ -307,6 +309,25 @@ fn no_way_of_writing_to_a_closed_peer_raises_a_signal(backend: Backend) {
             assert_eq!(one.write(b"x").await.unwrap_err().kind(), ErrorKind::BrokenPipe);
             assert_eq!(one.write_vectored(&bufs).await.unwrap_err().kind(), ErrorKind::BrokenPipe);
             assert!(one.send_fds(b"x", &[one.as_fd()]).await.is_err());
+        }
+        let (reader, writer) = pipe().unwrap();
+        drop(reader);
+        for _ in 0..3 {
+            assert_eq!(writer.write(b"x").await.unwrap_err().kind(), ErrorKind::BrokenPipe);
+            let error = writer.write_vectored(&bufs).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+            assert!(writer.try_write(b"x").is_err());
+        }
+        // These have no flag that would say so to the system.
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        for _ in 0..3 {
+            let file = fs::File::open("Cargo.toml").unwrap();
+            let error = client.send_file(&file, &mut (0..10)).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+            let (from, to_from) = UnixStream::pair().unwrap();
+            to_from.write_all(b"x").await.unwrap();
+            let error = Splicer::new(&from, &one).unwrap().run().await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::BrokenPipe);
         }
         assert!(!signals.take().unwrap(), "SIGPIPE was raised");
     });

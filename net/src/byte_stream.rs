@@ -3,7 +3,7 @@
 //! The methods of the streams and of their halves are written here once, by two macros, so that
 //! they do the same and promise the same everywhere.
 
-use std::io::{self, IoSlice, IoSliceMut, PipeReader, PipeWriter, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, PipeReader, Read};
 use std::mem;
 use std::net;
 use std::os::fd::AsFd;
@@ -36,7 +36,7 @@ pub trait Transmit: AsFd + Send + Sync + 'static {
     fn transmit_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize>;
 }
 
-/// Sockets never raise `SIGPIPE`, in whatever way they are written to.
+/// Sockets never raise `SIGPIPE`, in whatever way they are written to, nor do pipes.
 macro_rules! socket {
     ($socket:ty, short_is_empty: $short_is_empty:literal) => {
         impl Receive for $socket {
@@ -78,18 +78,6 @@ impl Receive for PipeReader {
     fn receive_vectored(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let mut reader = self;
         reader.read_vectored(bufs)
-    }
-}
-
-impl Transmit for PipeWriter {
-    fn transmit(&self, buf: &[u8]) -> io::Result<usize> {
-        let mut writer = self;
-        writer.write(buf)
-    }
-
-    fn transmit_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        let mut writer = self;
-        writer.write_vectored(bufs)
     }
 }
 

@@ -1,16 +1,16 @@
 //! Pipes and FIFOs.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, IoSlice, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
-use polyloop_reactor::socket::OPEN_NONBLOCK;
+use polyloop_reactor::socket::{NoSignal, OPEN_NONBLOCK};
 
 use crate::AsyncFd;
 use crate::async_fd::into_std;
-use crate::byte_stream::{reading, writing};
+use crate::byte_stream::{Transmit, reading, writing};
 
 /// Makes a pipe: what is written to the second end is read from the first.
 ///
@@ -46,12 +46,41 @@ pub struct PipeReader {
 
 /// Writes to a pipe. Dropping the last writer is the end for the reader.
 ///
-/// # Platform
-/// Writing to a pipe that has no reader raises `SIGPIPE`. Programs in Rust ignore that signal
-/// unless they say otherwise, and get [`BrokenPipe`](io::ErrorKind::BrokenPipe).
+/// Writing to a pipe that has no reader is an error, [`BrokenPipe`](io::ErrorKind::BrokenPipe),
+/// and never a `SIGPIPE`. Where the process did not ignore that signal when the writer was made,
+/// as programs in Rust do unless they say otherwise, that takes two more system calls a write.
 #[derive(Debug)]
 pub struct PipeWriter {
-    fd: AsyncFd<io::PipeWriter>,
+    fd: AsyncFd<Quiet>,
+}
+
+/// A write end that raises no signal.
+#[derive(Debug)]
+pub(crate) struct Quiet {
+    pipe: io::PipeWriter,
+    no_signal: NoSignal,
+}
+
+impl Quiet {
+    fn new(pipe: OwnedFd) -> Quiet {
+        Quiet { pipe: pipe.into(), no_signal: NoSignal::new() }
+    }
+}
+
+impl AsFd for Quiet {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pipe.as_fd()
+    }
+}
+
+impl Transmit for Quiet {
+    fn transmit(&self, buf: &[u8]) -> io::Result<usize> {
+        self.no_signal.call(|| (&self.pipe).write(buf))
+    }
+
+    fn transmit_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.no_signal.call(|| (&self.pipe).write_vectored(bufs))
+    }
 }
 
 impl PipeReader {
@@ -98,7 +127,7 @@ impl PipeWriter {
     /// # Errors
     /// What the system says. [`InvalidInput`](io::ErrorKind::InvalidInput) for a file on a disk.
     pub fn from_std(writer: impl Into<OwnedFd>) -> io::Result<PipeWriter> {
-        Ok(PipeWriter { fd: AsyncFd::new(writer.into().into())? })
+        Ok(PipeWriter { fd: AsyncFd::new(Quiet::new(writer.into()))? })
     }
 
     /// Opens a FIFO to write to. Somebody has to have it open for reading.
@@ -115,12 +144,13 @@ impl PipeWriter {
     /// # Errors
     /// What the system says.
     pub fn into_std(self) -> io::Result<io::PipeWriter> {
-        let writer = into_std(self.fd, io::PipeWriter::try_clone)?;
+        let try_clone = |quiet: &Quiet| quiet.pipe.try_clone().map(|pipe| Quiet::new(pipe.into()));
+        let writer = into_std(self.fd, try_clone)?.pipe;
         socket2::SockRef::from(&writer).set_nonblocking(false)?;
         Ok(writer)
     }
 
-    pub(crate) fn fd(&self) -> &AsyncFd<io::PipeWriter> {
+    pub(crate) fn fd(&self) -> &AsyncFd<Quiet> {
         &self.fd
     }
 }

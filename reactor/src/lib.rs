@@ -56,6 +56,7 @@ pub mod conformance;
 /// What sockets and pipes need of the system beyond the standard library.
 pub mod socket {
     pub use crate::sys::net::*;
+    pub use crate::sys::sigpipe::NoSignal;
     pub use crate::sys::socket::*;
 }
 

@@ -7,6 +7,7 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 
 use polyloop_reactor::Direction;
+use polyloop_reactor::socket::NoSignal;
 use socket2::SockRef;
 
 use super::TcpStream;
@@ -30,20 +31,21 @@ impl TcpStream {
     /// there.
     ///
     /// # Platform
-    /// Linux, macOS and FreeBSD. On Linux it raises `SIGPIPE` if the peer is gone, which programs
-    /// in Rust ignore unless they say otherwise.
+    /// Linux, macOS and FreeBSD. A peer that is gone is an error, never a `SIGPIPE`.
     ///
     /// # References
     /// [sendfile(2)](https://man7.org/linux/man-pages/man2/sendfile.2.html).
     pub async fn send_file(&self, file: &File, range: &mut Range<u64>) -> io::Result<()> {
+        let no_signal = NoSignal::new();
         while range.start < range.end {
             // The system takes less than it is asked for where it has to.
             let wanted = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
             let offset = usize::try_from(range.start)
                 .map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
             let wanted = NonZeroUsize::new(wanted.min(SEND_FILE_BYTES));
-            let send =
-                |stream: &net::TcpStream| SockRef::from(stream).sendfile(file, offset, wanted);
+            let send = |stream: &net::TcpStream| {
+                no_signal.call(|| SockRef::from(stream).sendfile(file, offset, wanted))
+            };
             match self.fd().async_io(Direction::Write, send).await? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 n_bytes => range.start += n_bytes as u64,

@@ -70,10 +70,19 @@ pub async fn lookup_host(addr: impl ToAddrs) -> io::Result<Vec<SocketAddr>> {
 
 async fn look_up(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
     let name = host.clone();
+    let ask = move || Ok((host.as_str(), port).to_socket_addrs()?.collect());
+    ask_about(&RESOLVER, &name, ask).await
+}
+
+/// Waits for an answer, which names the host if it is an error. Tests bring their own resolver.
+async fn ask_about(
+    resolver: &'static Resolver,
+    name: &str,
+    ask: impl FnOnce() -> Answer + Send + 'static,
+) -> Answer {
     let explain =
         |error: io::Error| io::Error::new(error.kind(), format!("looking up {name:?}: {error}"));
-    let ask = move || Ok((host.as_str(), port).to_socket_addrs()?.collect());
-    let answer = async { Lookup::begin(&RESOLVER, ask)?.await };
+    let answer = async { Lookup::begin(resolver, ask)?.await };
     let addrs: Vec<_> =
         timeout(DEADLINE, answer).await.map_err(io::Error::from).flatten().map_err(explain)?;
     if addrs.is_empty() {
@@ -306,6 +315,38 @@ mod tests {
         })
         .unwrap();
         drop(release);
+    }
+
+    #[test]
+    fn a_name_server_that_never_answers_is_an_error_after_the_deadline() {
+        static ONE: Resolver = Resolver::new(1);
+        let (release, hang) = mpsc::channel::<()>();
+        // Nothing else can happen, so the half minute is over at once.
+        let runtime = polyloop_executor::Runtime::builder().virtual_time(true).build().unwrap();
+        let waited = runtime.block_on(async move {
+            let began = polyloop_executor::now();
+            let never = move || {
+                let _ = hang.recv();
+                Ok(Vec::new())
+            };
+            let error = ask_about(&ONE, "slow.example", never).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            assert!(error.to_string().contains("\"slow.example\""), "{error}");
+            polyloop_executor::now() - began
+        });
+        assert_eq!(waited.unwrap(), DEADLINE);
+        drop(release);
+    }
+
+    #[test]
+    fn an_answer_without_an_address_is_an_error() {
+        static ONE: Resolver = Resolver::new(1);
+        polyloop_executor::run(async {
+            let error = ask_about(&ONE, "empty.example", || Ok(Vec::new())).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::NotFound);
+            assert!(error.to_string().contains("\"empty.example\""), "{error}");
+        })
+        .unwrap();
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::waker::current;
 ///
 /// A leaf future (a read, a receive, a join) that is always ready would otherwise keep its task
 /// running for ever. 128 reads of 16 KiB take about a millisecond.
-pub(crate) const OPERATIONS_PER_POLL: u16 = 128;
+pub(crate) const OPERATIONS_PER_POLL: u32 = 128;
 
 /// Takes one operation from the running task's budget, for those who write leaf futures.
 ///

@@ -51,12 +51,14 @@ pub(crate) struct EventLoop {
     spin: Spin,
     /// What is watched and told in debug mode.
     debug: Option<Debug>,
-    /// What belongs to the poll that is going on.
-    poll: Cell<PollState>,
+    /// The operations that the running task may still complete in this poll.
+    budget: Cell<u32>,
+    /// What the running task's futures have left in this poll.
+    notes: Cell<Notes>,
     /// The task that runs, or was polled last; nobody while the loop acts for others.
     current_task: Cell<Token>,
-    /// Set while a future of `block_on` is there.
-    has_main: Cell<bool>,
+    /// Where `block_on` was called, while its future is there.
+    main_at: Cell<Option<&'static Location<'static>>>,
     /// Set while a host drives the loop turn by turn.
     is_hosted: Cell<bool>,
     /// Set once a handle was made, by which another thread might reach the loop.
@@ -87,19 +89,6 @@ pub(crate) struct Parts {
     pub(crate) spin: Spin,
     pub(crate) shuffle: Option<Shuffle>,
     pub(crate) debug: Option<Debug>,
-}
-
-/// What one poll has left of its budget, and what its futures leave: one word, so that a poll
-/// begins with one store.
-#[derive(Clone, Copy)]
-struct PollState {
-    /// The operations that the task may still complete.
-    budget: u16,
-    notes: Notes,
-}
-
-impl PollState {
-    const BEGIN: PollState = PollState { budget: OPERATIONS_PER_POLL, notes: Notes::NONE };
 }
 
 /// How long the loop may sleep.
@@ -136,9 +125,10 @@ impl EventLoop {
             pool,
             spin,
             debug,
-            poll: Cell::new(PollState::BEGIN),
+            budget: Cell::new(OPERATIONS_PER_POLL),
+            notes: Cell::new(Notes::NONE),
             current_task: Cell::new(NOBODY),
-            has_main: Cell::new(false),
+            main_at: Cell::new(None),
             is_hosted: Cell::new(false),
             has_handles: Cell::new(false),
             look_at: Cell::new(POLLS_PER_LOOK),
@@ -151,15 +141,20 @@ impl EventLoop {
 
     /// Gives a new future of `block_on` its number. The loop must be the thread's current one.
     #[inline]
-    pub(crate) fn begin_main(&self, called_at: &'static Location<'static>) -> Token {
-        self.has_main.set(true);
-        self.tasks.borrow_mut().begin_main(called_at)
+    pub(crate) fn begin_main(&self) -> Token {
+        self.tasks.borrow_mut().begin_main()
+    }
+
+    /// Notes that there will be a future of `block_on`.
+    #[inline]
+    pub(crate) fn announce_main(&self, called_at: &'static Location<'static>) {
+        self.main_at.set(Some(called_at));
     }
 
     /// Notes that the future of `block_on` is gone.
     #[inline]
     pub(crate) fn end_main(&self) {
-        self.has_main.set(false);
+        self.main_at.set(None);
         self.pause();
     }
 
@@ -187,11 +182,7 @@ impl EventLoop {
         if self.mailbox.has_mail() {
             self.read_mail();
         }
-        let no_main = &mut |_: &mut Context<'_>| false;
-        match self.debug {
-            None => self.run_ready::<false>(no_main),
-            Some(_) => self.run_ready::<true>(no_main),
-        };
+        self.run_ready(&mut |_| false);
         self.pause();
         // Fails, rightly, if mail has come: then the next turn is due at once.
         self.mailbox.park();
@@ -201,7 +192,8 @@ impl EventLoop {
     /// Ends the sleep in which a turn for a host has left the mailbox.
     #[inline]
     pub(crate) fn resume(&self) {
-        if self.is_hosted.replace(false) {
+        if self.is_hosted.get() {
+            self.is_hosted.set(false);
             self.mailbox.unpark();
         }
     }
@@ -230,15 +222,12 @@ impl EventLoop {
         }
 
         // 5. Tasks.
-        Ok(match self.debug {
-            None => self.run_ready::<false>(main),
-            Some(_) => self.run_ready::<true>(main),
-        })
+        Ok(self.run_ready(main))
     }
 
     /// Polls those that are ready, first in first out, as far as the next look. True when `main`
     /// is done.
-    fn run_ready<const DEBUG: bool>(&self, main: &mut PollMain<'_>) -> bool {
+    fn run_ready(&self, main: &mut PollMain<'_>) -> bool {
         let mut tasks = self.tasks.borrow_mut();
         while self.n_polls.get() < self.look_at.get() {
             let Some(next) = tasks.next() else { break };
@@ -251,20 +240,21 @@ impl EventLoop {
                         return true;
                     }
                     tasks = self.tasks.borrow_mut();
-                    tasks.note_main(self.poll.get().notes);
+                    tasks.note(id, self.notes.get());
                 }
                 Next::Task(id, mut task) => {
                     drop(tasks);
                     self.begin_poll(id);
-                    let start = DEBUG.then(Stopwatch::start);
-                    let polled =
-                        lend_waker(id, |waker| task.as_mut().poll(&mut Context::from_waker(waker)));
-                    if let Some(start) = start {
-                        self.note_poll(id, start);
-                    }
+                    let mut poll = || {
+                        lend_waker(id, |waker| task.as_mut().poll(&mut Context::from_waker(waker)))
+                    };
+                    let polled = match &self.debug {
+                        None => poll(),
+                        Some(debug) => self.watch_poll(debug, id, &mut poll),
+                    };
                     tasks = self.tasks.borrow_mut();
                     let left_over = match polled {
-                        Poll::Pending => tasks.put_back(id, task, self.poll.get().notes),
+                        Poll::Pending => tasks.put_back(id, task, self.notes.get()),
                         Poll::Ready(()) => tasks.finish(id, task),
                     };
                     if let Some(left_over) = left_over {
@@ -282,34 +272,36 @@ impl EventLoop {
     #[inline]
     pub(crate) fn poll_main<R>(&self, id: Token, main: impl FnOnce(&mut Context<'_>) -> R) -> R {
         self.begin_poll(id);
-        let start = self.debug.is_some().then(Stopwatch::start);
-        let polled = lend_waker(id, |waker| main(&mut Context::from_waker(waker)));
-        if let Some(start) = start {
-            self.note_poll(id, start);
+        let poll = || lend_waker(id, |waker| main(&mut Context::from_waker(waker)));
+        match &self.debug {
+            None => poll(),
+            Some(debug) => self.watch_poll(debug, id, poll),
         }
-        polled
     }
 
-    /// Notes that the first poll of the main future was not the last.
-    #[inline]
-    pub(crate) fn note_main(&self) {
-        self.tasks.borrow_mut().note_main(self.poll.get().notes);
+    /// Keeps what the first poll of the main future has left.
+    pub(crate) fn note_main(&self, id: Token) {
+        self.tasks.borrow_mut().note_main(id, self.notes.get());
     }
 
     #[inline]
     fn begin_poll(&self, id: Token) {
         self.current_task.set(id);
-        self.poll.set(PollState::BEGIN);
+        self.budget.set(OPERATIONS_PER_POLL);
+        self.notes.set(Notes::NONE);
     }
 
-    /// Notes how long a poll took, and reports it if it was slow.
+    /// Times a poll, and reports it if it was slow.
     #[cold]
-    fn note_poll(&self, id: Token, start: Stopwatch) {
+    fn watch_poll<R>(&self, debug: &Debug, id: Token, poll: impl FnOnce() -> R) -> R {
+        let start = Stopwatch::start();
+        let polled = poll();
         let took = start.elapsed();
         self.tasks.borrow_mut().add_busy(id, took);
-        if self.debug.as_ref().is_some_and(|debug| took >= debug.slow_poll) {
+        if took >= debug.slow_poll {
             self.report(id, |task| Report::SlowPoll { task, took });
         }
+        polled
     }
 
     /// Tells of a task that misbehaved, outside any borrow, if this is debug mode.
@@ -317,7 +309,10 @@ impl EventLoop {
     fn report(&self, id: Token, report: impl FnOnce(TaskInfo) -> Report) {
         let Some(debug) = &self.debug else { return };
         let task = self.tasks.borrow().describe(id);
-        if let Some(task) = task {
+        if let Some(mut task) = task {
+            if let Some(called_at) = self.main_at().filter(|_| task.id.is_main()) {
+                task.spawned_at = called_at;
+            }
             let report = report(task);
             quietly(|| (debug.reporter)(&report));
         }
@@ -340,7 +335,8 @@ impl EventLoop {
                     self.settle(id, left_over);
                 }
             }
-            LeftOver::Watched(mut task, callbacks) => {
+            LeftOver::Watched(mut task) => {
+                let callbacks = self.tasks.borrow_mut().take_callbacks(id);
                 for callback in callbacks {
                     let mut callback = Some(callback);
                     task.as_mut().show_output(&mut |output| {
@@ -538,8 +534,8 @@ impl EventLoop {
         self.current_task.get() == id
     }
 
-    pub(crate) fn has_main(&self) -> bool {
-        self.has_main.get()
+    pub(crate) fn main_at(&self) -> Option<&'static Location<'static>> {
+        self.main_at.get()
     }
 
     pub(crate) fn has_handles(&self) -> bool {
@@ -555,9 +551,7 @@ impl EventLoop {
     /// Adds to what the running task's futures have left in this poll.
     #[inline]
     pub(crate) fn note(&self, note: Notes) {
-        let mut poll = self.poll.get();
-        poll.notes |= note;
-        self.poll.set(poll);
+        self.notes.set(self.notes.get() | note);
     }
 
     /// Says that a task waits for what does not count as work to come.
@@ -596,11 +590,9 @@ impl EventLoop {
     /// Takes one operation from the budget of the running task; false if it is spent.
     #[inline]
     pub(crate) fn proceed(&self) -> bool {
-        let mut poll = self.poll.get();
-        let is_left = poll.budget > 0;
-        poll.budget = poll.budget.saturating_sub(1);
-        self.poll.set(poll);
-        is_left
+        let left = self.budget.get();
+        self.budget.set(left.saturating_sub(1));
+        left > 0
     }
 
     #[inline]

@@ -4,7 +4,7 @@
 //! Other leaf futures leave a bit when they are pending, so that seeing a program think costs
 //! one byte for each task and no allocation.
 
-use std::ops::BitOrAssign;
+use std::ops::BitOr;
 
 use crate::waker::current;
 
@@ -43,20 +43,22 @@ impl Notes {
         self.has(Notes::FROM_OUTSIDE)
     }
 
-    /// Returns the notes after another poll, which left `new`.
+    /// Returns what is left of the notes after another poll.
     ///
     /// A foreign future may keep a waker for as long as the task lives, and need not clone it
     /// again.
     #[inline]
-    pub(crate) fn then(self, new: Notes) -> Notes {
-        Notes(self.0 & Notes::FOREIGN.0 | new.0)
+    pub(crate) fn kept(self) -> Notes {
+        Notes(self.0 & Notes::FOREIGN.0)
     }
 }
 
-impl BitOrAssign for Notes {
+impl BitOr for Notes {
+    type Output = Notes;
+
     #[inline]
-    fn bitor_assign(&mut self, other: Notes) {
-        self.0 |= other.0;
+    fn bitor(self, other: Notes) -> Notes {
+        Notes(self.0 | other.0)
     }
 }
 

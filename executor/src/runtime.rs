@@ -136,19 +136,19 @@ impl Runtime {
         }
 
         check_not_nested("block_on")?;
-        let called_at = Location::caller();
+        self.event_loop.announce_main(Location::caller());
+        self.event_loop.resume();
         within(&self.event_loop, || {
-            self.event_loop.resume();
-            let _end = EndMain(&self.event_loop);
             // Pinned in here, so that its destructors reach the loop as well.
             let mut future = pin!(future);
-            let id = self.event_loop.begin_main(called_at);
+            let _end = EndMain(&self.event_loop);
+            let id = self.event_loop.begin_main();
             if let Poll::Ready(output) =
                 self.event_loop.poll_main(id, |cx| future.as_mut().poll(cx))
             {
                 return Ok(output);
             }
-            self.event_loop.note_main();
+            self.event_loop.note_main(id);
             let mut output = None;
             self.event_loop.run_until(&mut |cx| match future.as_mut().poll(cx) {
                 Poll::Pending => false,

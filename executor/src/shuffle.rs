@@ -11,6 +11,7 @@ impl Shuffle {
     }
 
     /// Puts the items into any order, each as likely as the others.
+    #[cold]
     pub(crate) fn mix<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last + 1));

@@ -24,8 +24,9 @@ impl EventLoop {
         let mut infos = Vec::new();
         for (mut info, notes, _) in tasks.survey() {
             let id = info.id.token();
-            if info.id.is_main() && !self.has_main() {
-                continue;
+            if info.id.is_main() {
+                let Some(called_at) = self.main_at() else { continue };
+                info.spawned_at = called_at;
             }
             if info.state == TaskState::Waiting && Some(info.id) == self.current_task() {
                 // The main future, which is never taken out of its slot.
@@ -99,7 +100,7 @@ impl EventLoop {
             || self.has_handles()
             || tasks.survey().any(|(info, notes, joiner)| {
                 let is_foreign = joiner.is_some_and(|joiner| id_of(joiner).is_none());
-                let is_seen = !info.id.is_main() || self.has_main();
+                let is_seen = !info.id.is_main() || self.main_at().is_some();
                 is_seen && info.state != TaskState::Finished && (notes.is_open() || is_foreign)
             });
         is_open && n_threads().is_none_or(|n_threads| n_threads > 1 + self.pool.n_threads())

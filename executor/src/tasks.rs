@@ -79,6 +79,8 @@ struct Slot {
     n_polls: u32,
     flags: Flags,
     notes: Notes,
+    /// The poll that left the notes: the low bits of its number. After another poll they are old.
+    noted_in: u16,
 }
 
 /// The state of a slot. Any combination is legal but for those that the comments exclude.
@@ -116,6 +118,20 @@ impl Flags {
 }
 
 impl Slot {
+    /// Keeps what the last poll has left.
+    #[inline]
+    fn note(&mut self, notes: Notes) {
+        if notes != Notes::NONE {
+            self.notes = self.notes.kept() | notes;
+            self.noted_in = self.n_polls as u16;
+        }
+    }
+
+    /// Returns the notes of the last poll.
+    fn fresh_notes(&self) -> Notes {
+        if self.noted_in == self.n_polls as u16 { self.notes } else { self.notes.kept() }
+    }
+
     /// Puts a box into the slot, which has none.
     #[inline]
     fn put(&mut self, task: TaskBox) {
@@ -180,8 +196,9 @@ pub(crate) enum Next {
 pub(crate) enum LeftOver {
     /// It was aborted: drop its future, then [`finish`](Tasks::finish) it.
     Aborted(TaskBox),
-    /// Show these its output, then [`finish`](Tasks::finish) it.
-    Watched(TaskBox, Vec<Callback>),
+    /// Show its output to its [`callbacks`](Tasks::take_callbacks), then
+    /// [`finish`](Tasks::finish) it.
+    Watched(TaskBox),
     /// Nobody takes its output: drop that, then [`free`](Tasks::free) the slot.
     Unwanted(TaskBox),
     /// Wake whoever waits for the output, on another loop or under another executor.
@@ -250,13 +267,18 @@ impl Tasks {
 
     /// Gives the main future a new number.
     #[inline]
-    pub(crate) fn begin_main(&mut self, called_at: &'static Location<'static>) -> Token {
+    pub(crate) fn begin_main(&mut self) -> Token {
         let slot = &mut self.slots[MAIN_SLOT as usize];
         slot.id = slot.id.next_tenant();
-        slot.spawned_at = called_at;
+        slot.id
+    }
+
+    /// Notes that the first poll of the main future was not the last, and what it left.
+    pub(crate) fn note_main(&mut self, id: Token, notes: Notes) {
+        let slot = &mut self.slots[id.slot() as usize];
         slot.n_polls = 1;
         slot.notes = Notes::NONE;
-        slot.id
+        slot.note(notes);
     }
 
     /// Adds a task with a join handle, and queues it.
@@ -332,7 +354,7 @@ impl Tasks {
     #[inline]
     pub(crate) fn put_back(&mut self, id: Token, task: TaskBox, notes: Notes) -> Option<LeftOver> {
         let slot = &mut self.slots[id.slot() as usize];
-        slot.notes = slot.notes.then(notes);
+        slot.note(notes);
         if slot.flags.has(Flags::ABORTED) {
             return Some(LeftOver::Aborted(task));
         }
@@ -347,11 +369,10 @@ impl Tasks {
     #[inline]
     pub(crate) fn finish(&mut self, id: Token, task: TaskBox) -> Option<LeftOver> {
         let slot = &mut self.slots[id.slot() as usize];
-        if slot.flags.has(Flags::EXTRAS) {
-            let callbacks = self.extras.get_mut(&id.slot()).map(|extras| &mut extras.callbacks);
-            if let Some(callbacks) = callbacks.map(mem::take).filter(|some| !some.is_empty()) {
-                return Some(LeftOver::Watched(task, callbacks));
-            }
+        if slot.flags.has(Flags::EXTRAS)
+            && self.extras.get(&id.slot()).is_some_and(|extras| !extras.callbacks.is_empty())
+        {
+            return Some(LeftOver::Watched(task));
         }
         if !slot.flags.has(Flags::JOINED) {
             return Some(LeftOver::Unwanted(task));
@@ -499,11 +520,9 @@ impl Tasks {
         Some(Stripped { id: slot.id, task: slot.task.take(), joiner: slot.joiner.take() })
     }
 
-    /// Notes what the main future left when it was pending.
-    #[inline]
-    pub(crate) fn note_main(&mut self, notes: Notes) {
-        let slot = &mut self.slots[MAIN_SLOT as usize];
-        slot.notes = slot.notes.then(notes);
+    /// Keeps what a task's futures have left in a poll.
+    pub(crate) fn note(&mut self, id: Token, note: Notes) {
+        self.slots[id.slot() as usize].note(note);
     }
 
     /// Adds to the time that a task's polls have taken.
@@ -554,10 +573,17 @@ impl Tasks {
                 let task = slot.task.take()?;
                 slot.flags.clear(Flags::FINISHED);
                 slot.flags.set(Flags::RUNNING);
-                Some(LeftOver::Watched(task, callback.take().into_iter().collect()))
+                self.extras(id)?.callbacks.extend(callback.take());
+                Some(LeftOver::Watched(task))
             }
             Join::Gone => None,
         }
+    }
+
+    /// Takes the callbacks that wait for the output of a task.
+    pub(crate) fn take_callbacks(&mut self, id: Token) -> Vec<Callback> {
+        let extras = self.extras.get_mut(&id.slot());
+        extras.map(|extras| mem::take(&mut extras.callbacks)).unwrap_or_default()
     }
 
     /// Lends what only some tasks have, and makes it if need be; none if there is no such task.
@@ -583,7 +609,7 @@ impl Tasks {
             .slots
             .iter()
             .filter(|slot| slot.id.slot() == MAIN_SLOT || slot.flags.has(Flags::TAKEN));
-        taken.map(|slot| (self.info(slot), slot.notes, slot.joiner.as_ref()))
+        taken.map(|slot| (self.info(slot), slot.fresh_notes(), slot.joiner.as_ref()))
     }
 
     fn info(&self, slot: &Slot) -> TaskInfo {
@@ -637,6 +663,7 @@ impl Tasks {
             n_polls: 0,
             flags: Flags(0),
             notes: Notes::NONE,
+            noted_in: 0,
         });
         index
     }

@@ -206,7 +206,9 @@ fn a_slow_poll_is_reported_with_its_name_place_and_time() {
 fn a_slow_first_poll_of_the_main_future_is_reported_too() {
     let (runtime, reports) = debugged(Duration::from_millis(5));
     runtime.block_on(async { thread::sleep(Duration::from_millis(5)) }).unwrap();
-    assert!(matches!(&reports.borrow()[..], [Report::SlowPoll { task, .. }] if task.id.is_main()));
+    let reports = reports.borrow();
+    let [Report::SlowPoll { task, .. }] = &reports[..] else { panic!("{reports:?}") };
+    assert!(task.id.is_main() && task.spawned_at.file().ends_with("seeing.rs"));
 }
 
 #[test]

@@ -81,7 +81,8 @@ mod metrics;
 
 pub use abort_on_drop::AbortOnDrop;
 pub use blocking::{
-    BlockingPool, BlockingPoolBuilder, Map, MapIter, RunningJob, Unfinished, spawn_blocking,
+    BlockingPool, BlockingPoolBuilder, PoolMap, PoolMapIter, RunningJob, UnfinishedJobs,
+    spawn_blocking,
 };
 pub use budget::poll_proceed;
 pub use callback::{CallHandle, call_at, call_later, call_soon};

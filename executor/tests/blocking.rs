@@ -563,7 +563,27 @@ fn the_map_of_a_pool_that_is_shut_down_ends_and_not_in_silence() {
     pool.shutdown(LIMIT).unwrap();
     let left: Vec<_> = map.into_iter().collect();
     assert!(left.last().unwrap().as_ref().unwrap_err().is_cancelled());
-    assert!(left.len() <= 3, "{left:?}");
+    assert!(left.len() <= 4, "{left:?}");
+}
+
+#[test]
+fn a_map_against_a_shutdown_never_ends_in_silence() {
+    with_watchdog(LIMIT, || {
+        for _ in 0..300 {
+            let pool = BlockingPool::new(1);
+            let map = pool.map(0.., |i| i).ahead(1);
+            let ending = thread::spawn(move || pool.shutdown(LIMIT).unwrap());
+            let (order, last) = map.into_iter().fold((0, None), |(n, _), result| match result {
+                Ok(i) => {
+                    assert_eq!(i, n);
+                    (n + 1, None)
+                }
+                Err(error) => (n, Some(error)),
+            });
+            assert!(last.is_some_and(|error| error.is_cancelled()), "an end after {order}");
+            ending.join().unwrap();
+        }
+    });
 }
 
 #[test]

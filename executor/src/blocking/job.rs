@@ -81,13 +81,13 @@ impl fmt::Display for RunningJob {
 ///
 /// They go on by themselves, on their threads; nothing can end them but the end of the process.
 #[derive(Clone, Debug)]
-pub struct Unfinished {
+pub struct UnfinishedJobs {
     pub(super) pool: String,
     pub(super) running: Vec<RunningJob>,
     pub(super) n_cancelled: usize,
 }
 
-impl Unfinished {
+impl UnfinishedJobs {
     /// Returns the jobs that run, those that have run longest first.
     pub fn running(&self) -> &[RunningJob] {
         &self.running
@@ -112,15 +112,18 @@ impl Unfinished {
     }
 }
 
-impl fmt::Display for Unfinished {
+impl fmt::Display for UnfinishedJobs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (pool, n_running) = (&self.pool, self.running.len());
-        write!(f, "the pool {pool:?} was left with {n_running} running jobs")?;
-        if self.n_cancelled > 0 {
-            write!(f, ", and {} were cancelled", self.n_cancelled)?;
+        let UnfinishedJobs { pool, running, n_cancelled } = self;
+        if running.is_empty() {
+            return write!(f, "the pool {pool:?} had no time for {n_cancelled} of its jobs");
+        }
+        write!(f, "the pool {pool:?} has jobs that do not end")?;
+        if *n_cancelled > 0 {
+            write!(f, ", and had no time for {n_cancelled} others")?;
         }
         let mut before = ": ";
-        for job in &self.running {
+        for job in running {
             write!(f, "{before}{job}")?;
             before = "; ";
         }
@@ -128,10 +131,10 @@ impl fmt::Display for Unfinished {
     }
 }
 
-impl Error for Unfinished {}
+impl Error for UnfinishedJobs {}
 
-impl From<Unfinished> for io::Error {
-    fn from(unfinished: Unfinished) -> io::Error {
+impl From<UnfinishedJobs> for io::Error {
+    fn from(unfinished: UnfinishedJobs) -> io::Error {
         io::Error::new(io::ErrorKind::TimedOut, unfinished)
     }
 }

@@ -19,13 +19,13 @@ use crate::{JoinError, JoinHandle};
 /// Yields the results of one function for many items, in the order of the items. Made by
 /// [`BlockingPool::map`].
 ///
-/// Tasks await [`next`](Map::next), or use it as a [`Stream`]. Plain threads iterate over it with
-/// `for`, which blocks.
+/// Tasks await [`next`](PoolMap::next), or use it as a [`Stream`]. Plain threads iterate over it
+/// with `for`, which blocks.
 ///
 /// Nothing begins before the first result is asked for. From then on a number of items are worked
 /// on ahead of the result that is waited for: twice as many as the pool may have threads, unless
-/// [`ahead`](Map::ahead) says otherwise. So the items may be without end, and results do not pile
-/// up. Dropping it cancels what has not begun.
+/// [`ahead`](PoolMap::ahead) says otherwise. So the items may be without end, and results do not
+/// pile up. Dropping it cancels what has not begun.
 ///
 /// If the pool is shut down, results of items that were not begun say cancelled, and no further
 /// items are taken: the last result is such an error.
@@ -42,7 +42,7 @@ use crate::{JoinError, JoinHandle};
 /// # }).unwrap();
 /// ```
 #[must_use = "nothing begins before a result is asked for"]
-pub struct Map<I, F, T> {
+pub struct PoolMap<I, F, T> {
     pool: BlockingPool,
     /// None when there are no more.
     items: Option<I>,
@@ -53,16 +53,16 @@ pub struct Map<I, F, T> {
     spawned_at: &'static Location<'static>,
 }
 
-impl<I, F, T> Map<I, F, T> {
+impl<I, F, T> PoolMap<I, F, T> {
     pub(super) fn new(
         pool: BlockingPool,
         items: I,
         f: F,
         spawned_at: &'static Location<'static>,
-    ) -> Map<I, F, T> {
+    ) -> PoolMap<I, F, T> {
         let n_ahead = pool.max_threads().saturating_mul(2);
         let jobs = VecDeque::new();
-        Map { pool, items: Some(items), f: Arc::new(f), jobs, n_ahead, spawned_at }
+        PoolMap { pool, items: Some(items), f: Arc::new(f), jobs, n_ahead, spawned_at }
     }
 
     /// Bounds how many items are worked on at a time, results that nobody has taken included:
@@ -70,13 +70,13 @@ impl<I, F, T> Map<I, F, T> {
     ///
     /// # References
     /// The parameter `buffersize` of Python's `ThreadPoolExecutor.map`.
-    pub fn ahead(mut self, n_items: usize) -> Map<I, F, T> {
+    pub fn ahead(mut self, n_items: usize) -> PoolMap<I, F, T> {
         self.n_ahead = n_items.max(1);
         self
     }
 }
 
-impl<I, F, T> Map<I, F, T>
+impl<I, F, T> PoolMap<I, F, T>
 where
     I: Iterator,
     I::Item: Send + 'static,
@@ -107,18 +107,19 @@ where
                 self.items = None;
                 break;
             };
+            // Asked before, so that the last job is sure to say so.
+            let is_closed = self.pool.is_closed();
             let f = Arc::clone(&self.f);
             let job = self.pool.start(None, self.spawned_at, move || f(item));
             self.jobs.push_back(job.expect(NO_THREAD));
-            if self.pool.is_closed() {
-                // The last job says cancelled, and so would all others.
+            if is_closed {
                 self.items = None;
             }
         }
     }
 }
 
-impl<I, F, T> Stream for Map<I, F, T>
+impl<I, F, T> Stream for PoolMap<I, F, T>
 where
     I: Iterator,
     I::Item: Send + 'static,
@@ -144,9 +145,9 @@ where
 }
 
 // No field is ever pinned.
-impl<I, F, T> Unpin for Map<I, F, T> {}
+impl<I, F, T> Unpin for PoolMap<I, F, T> {}
 
-impl<I, F, T> Drop for Map<I, F, T> {
+impl<I, F, T> Drop for PoolMap<I, F, T> {
     fn drop(&mut self) {
         for job in &self.jobs {
             job.abort();
@@ -154,14 +155,14 @@ impl<I, F, T> Drop for Map<I, F, T> {
     }
 }
 
-impl<I, F, T> fmt::Debug for Map<I, F, T> {
+impl<I, F, T> fmt::Debug for PoolMap<I, F, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut map = f.debug_struct("Map");
+        let mut map = f.debug_struct("PoolMap");
         map.field("pool", &self.pool).field("n_jobs", &self.jobs.len()).finish_non_exhaustive()
     }
 }
 
-impl<I, F, T> IntoIterator for Map<I, F, T>
+impl<I, F, T> IntoIterator for PoolMap<I, F, T>
 where
     I: Iterator,
     I::Item: Send + 'static,
@@ -169,24 +170,24 @@ where
     T: Send + 'static,
 {
     type Item = Result<T, JoinError>;
-    type IntoIter = MapIter<I, F, T>;
+    type IntoIter = PoolMapIter<I, F, T>;
 
     /// Makes an iterator that blocks the thread until the next result is there.
-    fn into_iter(self) -> MapIter<I, F, T> {
-        MapIter { map: self }
+    fn into_iter(self) -> PoolMapIter<I, F, T> {
+        PoolMapIter { map: self }
     }
 }
 
-/// Yields the results of a [`Map`] to a thread that may block.
+/// Yields the results of a [`PoolMap`] to a thread that may block.
 ///
 /// # Panics
-/// Its `next` panics inside a running loop, which it would hold up: await [`Map::next`] there.
+/// Its `next` panics inside a running loop, which it would hold up: await [`PoolMap::next`] there.
 /// Otherwise as that.
-pub struct MapIter<I, F, T> {
-    map: Map<I, F, T>,
+pub struct PoolMapIter<I, F, T> {
+    map: PoolMap<I, F, T>,
 }
 
-impl<I, F, T> Iterator for MapIter<I, F, T>
+impl<I, F, T> Iterator for PoolMapIter<I, F, T>
 where
     I: Iterator,
     I::Item: Send + 'static,
@@ -211,8 +212,8 @@ where
     }
 }
 
-impl<I, F, T> fmt::Debug for MapIter<I, F, T> {
+impl<I, F, T> fmt::Debug for PoolMapIter<I, F, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("MapIter").field(&self.map).finish()
+        f.debug_tuple("PoolMapIter").field(&self.map).finish()
     }
 }

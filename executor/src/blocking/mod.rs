@@ -21,8 +21,8 @@ use crate::JoinHandle;
 use crate::waker::current;
 
 pub use builder::BlockingPoolBuilder;
-pub use job::{RunningJob, Unfinished};
-pub use map::{Map, MapIter};
+pub use job::{RunningJob, UnfinishedJobs};
+pub use map::{PoolMap, PoolMapIter};
 pub use pool::BlockingPool;
 
 /// The pool of a loop.

@@ -11,7 +11,7 @@ use polyloop_reactor::ForkGuard;
 
 use super::job::{Job, Label};
 use super::threads::{Queued, Threads};
-use super::{BlockingPoolBuilder, Map, RunningJob, Unfinished};
+use super::{BlockingPoolBuilder, PoolMap, RunningJob, UnfinishedJobs};
 use crate::JoinHandle;
 use crate::packet::Packet;
 use crate::sync::Arc;
@@ -162,7 +162,7 @@ impl BlockingPool {
     }
 
     /// Calls `f` with each of `items` on the pool, and returns the results in the order of the
-    /// items: see [`Map`] for who waits for them, and how many are worked on ahead.
+    /// items: see [`PoolMap`] for who waits for them, and how many are worked on ahead.
     ///
     /// # References
     /// Python's `ThreadPoolExecutor.map`.
@@ -176,14 +176,14 @@ impl BlockingPool {
     /// assert_eq!(squares.unwrap(), [1, 4, 9]);
     /// ```
     #[track_caller]
-    pub fn map<I, F, T>(&self, items: I, f: F) -> Map<I::IntoIter, F, T>
+    pub fn map<I, F, T>(&self, items: I, f: F) -> PoolMap<I::IntoIter, F, T>
     where
         I: IntoIterator,
         I::Item: Send + 'static,
         F: Fn(I::Item) -> T + Send + Sync + 'static,
         T: Send + 'static,
     {
-        Map::new(self.clone(), items.into_iter(), f, Location::caller())
+        PoolMap::new(self.clone(), items.into_iter(), f, Location::caller())
     }
 
     /// Returns the jobs that run, those that have run longest first.
@@ -261,7 +261,7 @@ impl BlockingPool {
     /// assert_eq!(unfinished.running()[0].name(), Some("endless"));
     /// # drop(end);
     /// ```
-    pub fn shutdown(&self, limit: Duration) -> Result<(), Unfinished> {
+    pub fn shutdown(&self, limit: Duration) -> Result<(), UnfinishedJobs> {
         self.shut_down(limit, Queued::Cancel)
     }
 
@@ -289,13 +289,13 @@ impl BlockingPool {
     ///     assert_eq!(job.await.unwrap(), i);
     /// }
     /// # }).unwrap();
-    /// # Ok::<(), polyloop_executor::Unfinished>(())
+    /// # Ok::<(), polyloop_executor::UnfinishedJobs>(())
     /// ```
-    pub fn finish(&self, limit: Duration) -> Result<(), Unfinished> {
+    pub fn finish(&self, limit: Duration) -> Result<(), UnfinishedJobs> {
         self.shut_down(limit, Queued::Run)
     }
 
-    fn shut_down(&self, limit: Duration, queued: Queued) -> Result<(), Unfinished> {
+    fn shut_down(&self, limit: Duration, queued: Queued) -> Result<(), UnfinishedJobs> {
         match self.threads() {
             Ok(threads) => threads.shut_down(limit, queued),
             Err(_) => Ok(()),

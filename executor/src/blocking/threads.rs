@@ -7,7 +7,7 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use super::BlockingPoolBuilder;
-use super::job::{Job, Label, RunningJob, Unfinished};
+use super::job::{Job, Label, RunningJob, UnfinishedJobs};
 use crate::stage::quietly;
 use crate::sync::{
     Arc, Condvar, Mutex, MutexGuard, ThreadId, spawn_thread, this_thread, wait_at_most, wait_idle,
@@ -219,7 +219,7 @@ impl Threads {
     ///
     /// None is left in the queue when it returns, unless it is called by a job of the pool: that
     /// one it does not wait for, and what is queued may have to.
-    pub(super) fn shut_down(&self, limit: Duration, queued: Queued) -> Result<(), Unfinished> {
+    pub(super) fn shut_down(&self, limit: Duration, queued: Queued) -> Result<(), UnfinishedJobs> {
         let deadline = Instant::now().checked_add(limit);
         self.close();
         let mut n_cancelled = match queued {
@@ -241,7 +241,7 @@ impl Threads {
             return Ok(());
         }
         state.given_up = true;
-        Err(Unfinished { pool: self.settings.name.clone(), running, n_cancelled })
+        Err(UnfinishedJobs { pool: self.settings.name.clone(), running, n_cancelled })
     }
 
     /// Reports whether somebody was told already of the jobs that do not end.

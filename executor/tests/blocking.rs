@@ -409,7 +409,7 @@ fn a_stack_is_as_large_as_was_asked() {
 #[test]
 fn a_pool_without_a_single_thread_says_so_and_drops_the_work() {
     // No address space is as large.
-    let pool = BlockingPool::builder().stack_size(1 << 62).build();
+    let pool = BlockingPool::builder().stack_size(usize::MAX / 2).build();
     let held = Arc::new(());
     let work = Arc::clone(&held);
     pool.try_spawn(move || drop(work)).unwrap_err();
@@ -692,6 +692,10 @@ fn a_cancelled_job_whose_destructor_panics_stops_no_shutdown() {
         assert!(block_on_elsewhere(job).unwrap_err().is_cancelled());
     }
     held.end();
+    // Nor does one that comes too late disturb whoever spawns it.
+    let bomb = OnDrop(|| panic!("bomb"));
+    let late = pool.spawn(move || drop(bomb));
+    assert!(block_on_elsewhere(late).unwrap_err().is_cancelled());
 }
 
 #[test]

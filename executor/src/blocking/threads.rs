@@ -116,7 +116,7 @@ impl Threads {
         if state.closed {
             drop(state);
             // It tells its handle that it was cancelled.
-            drop(job);
+            quietly(|| drop(job));
             return Ok(());
         }
         state.queue.push_back(job);
@@ -136,7 +136,7 @@ impl Threads {
         {
             let job = state.queue.pop_back();
             drop(state);
-            drop(job);
+            quietly(|| drop(job));
             return Err(error);
         }
         // If there are threads, they will come to it.

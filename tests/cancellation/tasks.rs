@@ -9,10 +9,13 @@ use std::time::{Duration, Instant};
 
 use futures_core::Stream;
 use polyloop::channel::local;
+use polyloop::executor::{
+    BlockingPool, cancel_scope, shield, shielded, timeout_scope, timeout_with, wait_until,
+};
 use polyloop::{
-    AsCompleted, CancellationToken, Either, FairRace, Handle, JoinSet, Until, as_completed, gather,
-    interval_at, race, scope, sleep, sleep_until, spawn, spawn_blocking, timeout, timeout_at,
-    try_gather, wait, yield_now,
+    AsCompleted, CancellationToken, Either, FairRace, Handle, JoinSet, TaskGroup, Until,
+    as_completed, gather, interval_at, race, scope, sleep, sleep_until, spawn, spawn_blocking,
+    timeout, timeout_at, try_gather, wait, yield_now,
 };
 
 use crate::dropper::{Dropper, cases};
@@ -24,14 +27,16 @@ cases! {
     a_dropped_join_loses_no_output: "JoinHandle", "JoinHandle::named", "spawn",
         "JoinHandle::abort_on_drop", "AbortOnDrop", "AbortOnDrop::into_handle";
     a_dropped_join_across_threads_loses_no_output: "Handle::spawn", "Runtime::spawn",
-        "spawn_blocking";
+        "spawn_blocking", "shield", "BlockingPool::spawn", "BlockingPool::spawn_named",
+        "BlockingPool::try_spawn";
+    a_dropped_wait_for_a_result_of_a_pool_loses_none: "PoolMap::next", "PoolMap as Stream";
     a_dropped_wait_for_the_next_of_a_set_loses_no_output: "JoinSet::join_next",
         "AsCompleted::next", "AsCompleted as Stream";
     a_dropped_gather_drops_what_it_gathers: "gather", "try_gather";
-    a_dropped_wait_detaches_its_tasks: "wait";
-    a_dropped_scope_drops_its_children: "scope";
+    a_dropped_wait_detaches_its_tasks: "wait", "wait_until";
+    a_dropped_scope_drops_its_children: "scope", "timeout_scope";
     what_a_dropped_limit_is_around_decides: "timeout", "timeout_at", "race", "FairRace::race",
-        "CancellationToken::run_until_cancelled";
+        "CancellationToken::run_until_cancelled", "timeout_with", "cancel_scope", "shielded";
     a_dropped_wait_for_a_token_loses_nothing: "CancellationToken::cancelled";
 }
 
@@ -104,10 +109,42 @@ async fn a_dropped_join_across_threads_loses_no_output(dropper: &Dropper) {
     let world = || _ = go.send(7);
     assert_eq!(dropper.again(async || (&mut task).await, world).await.unwrap(), 7);
 
+    let pool = BlockingPool::new(1);
+    for i in 0..4 {
+        let (go, gone) = mpsc::channel();
+        let work = move || gone.recv().unwrap();
+        let mut work = match i {
+            0 => spawn_blocking(work),
+            1 => pool.spawn(work),
+            2 => pool.spawn_named("named", work),
+            _ => pool.try_spawn(work).unwrap(),
+        };
+        let world = || _ = go.send("done");
+        assert_eq!(dropper.again(async || (&mut work).await, world).await.unwrap(), "done");
+    }
+
+    let (world, sum) = adder();
+    let mut task = shield(sum);
+    assert_eq!(dropper.again(async || (&mut task).await, world).await.unwrap(), 10);
+}
+
+async fn a_dropped_wait_for_a_result_of_a_pool_loses_none(dropper: &Dropper) {
     let (go, gone) = mpsc::channel();
-    let mut work = spawn_blocking(move || gone.recv().unwrap());
-    let world = || _ = go.send("done");
-    assert_eq!(dropper.again(async || (&mut work).await, world).await.unwrap(), "done");
+    let gone = std::sync::Mutex::new(gone);
+    let pool = BlockingPool::new(1);
+    let mut results = pool.map(0..6, move |i| {
+        gone.lock().unwrap().recv().unwrap();
+        i
+    });
+    let world = || _ = go.send(());
+    for i in 0..6 {
+        let next = async || match i % 2 {
+            0 => results.next().await,
+            _ => poll_fn(|cx| Pin::new(&mut results).poll_next(cx)).await,
+        };
+        assert_eq!(dropper.again(next, world).await.unwrap().unwrap(), i);
+    }
+    assert!(results.next().await.is_none());
 }
 
 /// Futures that end one at each step, the last first.
@@ -185,47 +222,58 @@ async fn a_dropped_gather_drops_what_it_gathers(dropper: &Dropper) {
 }
 
 async fn a_dropped_wait_detaches_its_tasks(dropper: &Dropper) {
-    let n_done = Rc::new(Cell::new(0));
-    let (mut world, futures) = one_by_one();
-    let tasks: Vec<_> = futures
-        .into_iter()
-        .map(|future| {
+    for with_condition in [false, true] {
+        let n_done = Rc::new(Cell::new(0));
+        let (mut world, futures) = one_by_one();
+        let count = |future: Pin<Box<dyn Future<Output = usize>>>| {
             let n_done = Rc::clone(&n_done);
             spawn(async move {
                 future.await;
                 n_done.set(n_done.get() + 1);
             })
-        })
-        .collect();
-    if let Some(waited) = dropper.once(wait(tasks, Until::All, None), &mut world).await {
-        assert_eq!((waited.done.len(), waited.pending.len()), (4, 0));
-    }
-    // They go on, whoever waits.
-    while n_done.get() < 4 {
-        world();
-        yield_now().await;
+        };
+        let tasks = futures.into_iter().map(|future| count(Box::pin(future)));
+        let waited = match with_condition {
+            false => dropper.once(wait(tasks, Until::All, None), &mut world).await,
+            true => dropper.once(wait_until(tasks, |_| false, None), &mut world).await,
+        };
+        if let Some(waited) = waited {
+            assert_eq!((waited.done.len(), waited.pending.len()), (4, 0));
+        }
+        // They go on, whoever waits.
+        while n_done.get() < 4 {
+            world();
+            yield_now().await;
+        }
     }
 }
 
 async fn a_dropped_scope_drops_its_children(dropper: &Dropper) {
-    let shared = Rc::new(());
-    let (world, futures) = one_by_one();
-    let futures = RefCell::new(watched(&shared, futures));
-    let scope = scope(async |group| {
-        for future in futures.take() {
-            group.spawn(async {
-                future.await;
-                Ok::<_, ()>(())
-            });
+    let hour = Duration::from_secs(3_600);
+    for with_deadline in [false, true] {
+        let shared = Rc::new(());
+        let (world, futures) = one_by_one();
+        let futures = RefCell::new(watched(&shared, futures));
+        let body = async |group: &TaskGroup<()>| {
+            for future in futures.take() {
+                group.spawn(async {
+                    future.await;
+                    Ok(())
+                });
+            }
+            yield_now().await;
+            Ok(7)
+        };
+        let outcome = match with_deadline {
+            false => dropper.once(scope(body), world).await,
+            true => dropper.once(timeout_scope(hour, body), world).await,
+        };
+        if let Some(value) = outcome {
+            assert_eq!(value.unwrap(), 7);
         }
-        yield_now().await;
-        Ok(7)
-    });
-    if let Some(value) = dropper.once(scope, world).await {
-        assert_eq!(value.unwrap(), 7);
+        drop(futures);
+        assert_eq!(Rc::strong_count(&shared), 1);
     }
-    drop(futures);
-    assert_eq!(Rc::strong_count(&shared), 1);
 }
 
 async fn what_a_dropped_limit_is_around_decides(dropper: &Dropper) {
@@ -235,9 +283,9 @@ async fn what_a_dropped_limit_is_around_decides(dropper: &Dropper) {
     let hour = Duration::from_secs(3_600);
     let token = CancellationToken::new();
     let mut fair = FairRace::new();
-    for number in 0..10 {
+    for number in 0..16 {
         let received = dropper.again(
-            async || match number % 5 {
+            async || match number % 8 {
                 0 => timeout(hour, receiver.recv()).await.unwrap(),
                 1 => timeout_at(Instant::now() + hour, receiver.recv()).await.unwrap(),
                 2 => match race(pending::<()>(), receiver.recv()).await {
@@ -248,7 +296,10 @@ async fn what_a_dropped_limit_is_around_decides(dropper: &Dropper) {
                     Either::Left(received) => received,
                     Either::Right(()) => unreachable!("it waits for ever"),
                 },
-                _ => token.run_until_cancelled(receiver.recv()).await.unwrap(),
+                4 => token.run_until_cancelled(receiver.recv()).await.unwrap(),
+                5 => timeout_with(hour, async |_| receiver.recv().await).await.unwrap(),
+                6 => cancel_scope(async |_| receiver.recv().await).await.unwrap(),
+                _ => shielded(receiver.recv()).await,
             },
             &mut world,
         );

@@ -9,7 +9,7 @@ use std::panic::Location;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use polyloop_reactor::{Collected, Reactor, Selector, Token};
+use polyloop_reactor::{Collected, ForkGuard, Reactor, Selector, Token};
 
 use crate::Handle;
 use crate::blocking::Pool;
@@ -51,6 +51,8 @@ pub(crate) struct EventLoop {
     spin: Spin,
     /// What is watched and told in debug mode.
     debug: Option<Debug>,
+    /// The process that the loop belongs to.
+    pub(crate) fork: ForkGuard,
     /// The operations that the running task may still complete in this poll.
     budget: Cell<u32>,
     /// What the running task's futures have left in this poll.
@@ -124,6 +126,7 @@ impl EventLoop {
             reactor: RefCell::new(reactor),
             pool,
             spin,
+            fork: ForkGuard::new(),
             debug,
             budget: Cell::new(OPERATIONS_PER_POLL),
             notes: Cell::new(Notes::NONE),

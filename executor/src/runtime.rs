@@ -119,8 +119,9 @@ impl Runtime {
     /// and go on in the next call.
     ///
     /// # Errors
-    /// If a loop runs on this thread already: a nested one would keep the outer from running.
-    /// What the selector reports. In debug mode, `Deadlock` if nothing can ever wake a task: see
+    /// If a loop runs on this thread already: a nested one would keep the outer from running. In
+    /// a forked child of the process that made the runtime, whose descriptors it shares. What the
+    /// selector reports. In debug mode, `Deadlock` if nothing can ever wake a task: see
     /// [`Builder::debug`].
     ///
     /// # Panics
@@ -136,6 +137,7 @@ impl Runtime {
         }
 
         check_not_nested("block_on")?;
+        self.event_loop.fork.check()?;
         self.event_loop.announce_main(Location::caller());
         self.event_loop.resume();
         within(&self.event_loop, || {
@@ -203,6 +205,7 @@ impl Runtime {
     /// ```
     pub fn turn(&self, timeout: Option<Duration>) -> io::Result<()> {
         check_not_nested("turn")?;
+        self.event_loop.fork.check()?;
         within(&self.event_loop, || self.event_loop.turn(timeout))
     }
 

@@ -68,7 +68,8 @@ impl ForkGuard {
     ///
     /// # Errors
     /// In any process but the one that made the guard.
-    pub(crate) fn check(self) -> io::Result<()> {
+    #[inline]
+    pub fn check(self) -> io::Result<()> {
         if self.is_foreign() { Err(forked()) } else { Ok(()) }
     }
 }

@@ -1,0 +1,109 @@
+//! polyloop inside a program that has a poll(2) loop of its own.
+//!
+//! ```text
+//! cargo run --example inside_poll
+//! ```
+//! The host here is what a GUI toolkit, a game or an old daemon is: it owns the thread, waits in
+//! poll(2) for descriptors that it cares for (a pipe, on which a thread writes lines), and has no
+//! idea of futures. One more descriptor in its list, and one call when that is readable or a
+//! deadline has come, and an echo server and a clock run beside it, asleep when there is nothing
+//! to do.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net;
+use std::os::fd::AsFd;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use polyloop::net::TcpListener;
+use polyloop::{Backend, Runtime, interval};
+
+fn main() -> io::Result<()> {
+    // select and poll have no descriptor that a host could watch.
+    let available = Backend::available().iter().copied();
+    let mut usable = available.filter(|b| !matches!(b, Backend::Select | Backend::Poll));
+    let Some(backend) = usable.next() else {
+        return Err(io::Error::other("this system has neither epoll nor kqueue"));
+    };
+    let runtime = Runtime::builder().backend(backend).build()?;
+    let address = runtime.enter(start_services)?;
+    let lines = start_client(address)?;
+    let n_turns = host(&runtime, lines)?;
+    println!("host: done after {n_turns} turns");
+    Ok(())
+}
+
+/// Starts what runs beside the host: an echo server and a clock.
+fn start_services() -> io::Result<net::SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    polyloop::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            polyloop::spawn(async move {
+                let mut buffer = [0; 1024];
+                while let Ok(n @ 1..) = stream.read(&mut buffer).await {
+                    if stream.write_all(&buffer[..n]).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    polyloop::spawn(async {
+        let mut beat = interval(Duration::from_millis(20));
+        for number in 0.. {
+            beat.tick().await;
+            println!("polyloop: tick {number}");
+        }
+    });
+    Ok(address)
+}
+
+/// Is the host's loop: waits for its own descriptor and for polyloop's. Returns how often it woke.
+fn host(runtime: &Runtime, lines: io::PipeReader) -> io::Result<usize> {
+    let mut lines = BufReader::new(lines);
+    let mut n_turns = 0;
+    loop {
+        let mut fds = [
+            PollFd::new(lines.get_ref().as_fd(), PollFlags::POLLIN),
+            PollFd::new(runtime.pollable_fd()?, PollFlags::POLLIN),
+        ];
+        poll(&mut fds, time_left(runtime))?;
+        let own = fds[0].any().unwrap_or(false);
+        n_turns += 1;
+        // A turn that finds nothing costs one system call, so it need not be spared.
+        runtime.turn(Some(Duration::ZERO))?;
+        if own {
+            let mut line = String::new();
+            if lines.read_line(&mut line)? == 0 {
+                return Ok(n_turns);
+            }
+            println!("host: {}", line.trim_end());
+        }
+    }
+}
+
+/// Returns how long poll(2) may wait: up to polyloop's next deadline, rounded up to milliseconds.
+fn time_left(runtime: &Runtime) -> PollTimeout {
+    let Some(deadline) = runtime.next_deadline() else { return PollTimeout::NONE };
+    let left = deadline.saturating_duration_since(Instant::now());
+    PollTimeout::try_from(left.as_micros().div_ceil(1_000)).unwrap_or(PollTimeout::MAX)
+}
+
+/// Starts a thread that talks to the echo server and tells the host, over a pipe, what came back.
+fn start_client(address: net::SocketAddr) -> io::Result<io::PipeReader> {
+    let (reader, mut writer) = io::pipe()?;
+    thread::spawn(move || -> io::Result<()> {
+        let mut stream = net::TcpStream::connect(address)?;
+        for word in ["one", "two", "three"] {
+            stream.write_all(word.as_bytes())?;
+            let mut echo = vec![0; word.len()];
+            stream.read_exact(&mut echo)?;
+            writeln!(writer, "the server says {}", String::from_utf8_lossy(&echo))?;
+            thread::sleep(Duration::from_millis(30));
+        }
+        Ok(())
+    });
+    Ok(reader)
+}

@@ -1,0 +1,79 @@
+//! polyloop inside a tokio program: one thread, two runtimes, neither blocks the other.
+//!
+//! ```text
+//! cargo run -p polyloop-inside-tokio
+//! ```
+//! tokio drives. It watches polyloop's descriptor as it would a socket, and turns the loop when
+//! that is readable or polyloop's next deadline has come. A server on polyloop then talks to a
+//! client on tokio. tokio's timers count milliseconds, and so do polyloop's while it drives.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use polyloop::{JoinHandle, Runtime};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::net::TcpStream;
+use tokio::time::timeout_at;
+
+fn main() -> io::Result<()> {
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let polyloop = Runtime::new()?;
+    let listener = polyloop::net::TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let server = polyloop.spawn(serve_one(listener));
+
+    tokio.block_on(async {
+        let client = tokio::spawn(async move {
+            let mut stream = TcpStream::connect(address).await?;
+            let mut answer = String::new();
+            stream.write_all(b"hello from tokio").await?;
+            stream.shutdown().await?;
+            stream.read_to_string(&mut answer).await?;
+            Ok::<_, io::Error>(answer)
+        });
+        let n_turns = drive(&polyloop, &server).await?;
+        println!("polyloop answered {:?} in {n_turns} turns", client.await??);
+        Ok(())
+    })
+}
+
+/// Runs polyloop from a task of tokio until `task` is over. Returns the number of turns.
+async fn drive<T>(runtime: &Runtime, task: &JoinHandle<T>) -> io::Result<usize> {
+    // What replaces this asks the caller to swear that the descriptor stays the same and open,
+    // which a borrow of the runtime does by itself.
+    #[allow(deprecated, reason = "its replacement is unsafe, for the sake of other types")]
+    let fd = AsyncFd::with_interest(runtime.pollable_fd()?, Interest::READABLE)?;
+    let mut n_turns = 0;
+    loop {
+        runtime.turn(Some(Duration::ZERO))?;
+        n_turns += 1;
+        if runtime.enter(|| task.is_finished()) {
+            return Ok(n_turns);
+        }
+        match runtime.next_deadline() {
+            // Something is ready: tokio's other tasks have their turn, and then polyloop again.
+            Some(deadline) if deadline <= Instant::now() => tokio::task::yield_now().await,
+            Some(deadline) => {
+                if let Ok(ready) = timeout_at(deadline.into(), fd.readable()).await {
+                    ready?.clear_ready();
+                }
+            }
+            None => fd.readable().await?.clear_ready(),
+        }
+    }
+}
+
+/// Echoes one connection, a little later.
+async fn serve_one(listener: polyloop::net::TcpListener) -> io::Result<()> {
+    let (stream, _) = listener.accept().await?;
+    let mut buffer = [0; 1024];
+    loop {
+        let n = stream.read(&mut buffer).await?;
+        if n == 0 {
+            return Ok(());
+        }
+        polyloop::sleep(Duration::from_millis(5)).await;
+        stream.write_all(&buffer[..n]).await?;
+    }
+}

@@ -23,7 +23,7 @@ use polyloop::net::{
 use polyloop::reactor::SignalFd;
 use socket2::SockRef;
 
-use common::{is_alone, run_on};
+use common::{is_alone, is_libkqueue, run_on};
 
 backends!(
     settings_are_what_they_were_set_to,
@@ -614,7 +614,10 @@ fn a_reset_in_the_middle_is_an_error_of_both_directions(backend: Backend) {
                 Ok(()) => panic!("it ended well"),
             }
         }
-        assert!(kinds.contains(&ErrorKind::ConnectionReset), "{kinds:?}");
+        // The library takes the error away from the socket; what is left is the broken pipe.
+        let expects_reset = !is_libkqueue(backend);
+        assert!(!expects_reset || kinds.contains(&ErrorKind::ConnectionReset), "{kinds:?}");
+        assert!(!kinds.is_empty(), "nobody was told");
         assert!(kinds.iter().all(|kind| expected.contains(kind)), "{kinds:?}");
     });
 }

@@ -453,6 +453,8 @@ fn a_full_receiver_is_waited_for_without_spinning(backend: Backend) {
         while poll_once(one.send_to(&n_sent.to_le_bytes(), &path)).await.is_some() {
             n_sent += 1;
         }
+        let full = one.try_send_to(&[0], &path).unwrap_err();
+        assert_eq!(full.kind(), ErrorKind::WouldBlock);
         let next = n_sent.to_le_bytes();
         let late = one.send_to(&next, &path);
         let before = polyloop::metrics().n_polls;
@@ -567,6 +569,14 @@ fn messages_keep_their_borders_and_have_an_end(backend: Backend) {
         assert_eq!(client.recv(&mut buf).await.unwrap(), 0);
         assert_eq!(client.send(b"x").await.unwrap_err().kind(), ErrorKind::BrokenPipe);
         assert!(!path.exists());
+
+        // A file that was left behind is replaced, whoever left it, and a living listener is not.
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let listener = UnixSeqpacketListener::bind_or_replace(&path).unwrap();
+        let error = UnixSeqpacketListener::bind_or_replace(&path).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AddrInUse);
+        assert_eq!(listener.local_addr().unwrap().as_pathname(), Some(&*path));
+        drop(listener);
 
         let (one, other) = UnixSeqpacket::pair().unwrap();
         assert_eq!(other.try_receive(&mut buf).unwrap_err().kind(), ErrorKind::WouldBlock);

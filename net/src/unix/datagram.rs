@@ -10,7 +10,7 @@ use std::time::Duration;
 use polyloop_executor::sleep;
 use polyloop_reactor::Direction;
 use polyloop_reactor::socket::{NO_SIGNAL, Received, is_out_of_buffers, receive};
-use socket2::{SockRef, Type};
+use socket2::{SockAddr, SockRef, Type};
 
 use super::listener::{SocketFile, bind};
 use super::{address, credentials, passing};
@@ -150,15 +150,8 @@ impl UnixDatagram {
         let addr = address(path.as_ref())?;
         let mut rest = FULL_QUEUE_REST;
         loop {
-            let send = |socket: &net::UnixDatagram| {
-                SockRef::from(socket).send_to_with_flags(buf, &addr, NO_SIGNAL)
-            };
-            match self.fd.try_io(Direction::Write, send) {
-                Err(error)
-                    if error.kind() == io::ErrorKind::WouldBlock || is_out_of_buffers(&error) =>
-                {
-                    pause(&mut rest).await;
-                }
+            match self.try_send_to_addr(buf, &addr) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => pause(&mut rest).await,
                 result => return result,
             }
         }
@@ -240,6 +233,25 @@ impl UnixDatagram {
     /// [`WouldBlock`](io::ErrorKind::WouldBlock) if nothing is; what the system says.
     pub fn try_receive(&self, buf: &mut [u8]) -> io::Result<Received> {
         self.fd.try_io(Direction::Read, |socket| receive(socket.as_fd(), buf, false))
+    }
+
+    /// Sends to `path` if there is room now.
+    ///
+    /// # Errors
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if there is none; as for
+    /// [`send_to`](UnixDatagram::send_to).
+    pub fn try_send_to(&self, buf: &[u8], path: impl AsRef<Path>) -> io::Result<usize> {
+        self.try_send_to_addr(buf, &address(path.as_ref())?)
+    }
+
+    fn try_send_to_addr(&self, buf: &[u8], addr: &SockAddr) -> io::Result<usize> {
+        let send = |socket: &net::UnixDatagram| {
+            SockRef::from(socket).send_to_with_flags(buf, addr, NO_SIGNAL)
+        };
+        match self.fd.try_io(Direction::Write, send) {
+            Err(error) if is_out_of_buffers(&error) => Err(io::ErrorKind::WouldBlock.into()),
+            result => result,
+        }
     }
 
     /// Sends to the connected socket if there is room now.

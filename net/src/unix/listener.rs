@@ -72,14 +72,9 @@ impl UnixListener {
     /// As for [`bind`](UnixListener::bind): `AddrInUse` if somebody listens, or if what is there
     /// is no socket.
     pub fn bind_or_replace(path: impl AsRef<Path>) -> io::Result<UnixListener> {
-        let path = path.as_ref();
-        match UnixListener::bind(path) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_left_behind(path) => {
-                fs::remove_file(path)?;
-                UnixListener::bind(path)
-            }
-            result => result,
-        }
+        let (socket, file) = bind_or_replace(Type::STREAM, path.as_ref())?;
+        socket.listen(BACKLOG)?;
+        Ok(UnixListener { fd: AsyncFd::from_nonblocking(socket.into()), file })
     }
 
     /// Takes a listener of the standard library and makes it non-blocking. Its file stays when it
@@ -149,12 +144,28 @@ pub(super) fn bind(socket_type: Type, path: &Path) -> io::Result<(Socket, Option
     Ok((socket, SocketFile::at(path)))
 }
 
+/// Binds a new non-blocking socket to `path`, in place of one that was left behind.
+pub(super) fn bind_or_replace(
+    socket_type: Type,
+    path: &Path,
+) -> io::Result<(Socket, Option<SocketFile>)> {
+    match bind(socket_type, path) {
+        Err(error)
+            if error.kind() == io::ErrorKind::AddrInUse && is_left_behind(socket_type, path) =>
+        {
+            fs::remove_file(path)?;
+            bind(socket_type, path)
+        }
+        result => result,
+    }
+}
+
 /// Reports whether there is a socket's file that no process listens at.
-fn is_left_behind(path: &Path) -> bool {
+fn is_left_behind(socket_type: Type, path: &Path) -> bool {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
     // Non-blocking: a queue that is full has a listener as well.
     let refused = || -> io::Result<bool> {
-        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        let socket = Socket::new(Domain::UNIX, socket_type, None)?;
         socket.set_nonblocking(true)?;
         let result = socket.connect(&address(path)?);
         Ok(result.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused))

@@ -11,7 +11,7 @@ use polyloop_reactor::socket::{NO_SIGNAL, Received, receive};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::connect::connect;
-use super::listener::{BACKLOG, SocketFile, bind};
+use super::listener::{BACKLOG, SocketFile, bind, bind_or_replace};
 use super::{credentials, passing, to_std};
 use crate::AsyncFd;
 use crate::accept::{accept, listening, sealed};
@@ -213,6 +213,16 @@ impl UnixSeqpacketListener {
     /// As for [`UnixListener::bind`](crate::UnixListener::bind).
     pub fn bind(path: impl AsRef<Path>) -> io::Result<UnixSeqpacketListener> {
         let (socket, file) = bind(Type::SEQPACKET, path.as_ref())?;
+        socket.listen(BACKLOG)?;
+        Ok(UnixSeqpacketListener { fd: AsyncFd::from_nonblocking(socket), _file: file })
+    }
+
+    /// Listens at `path`, in place of a listener that has left its file behind.
+    ///
+    /// # Errors
+    /// As for [`UnixListener::bind_or_replace`](crate::UnixListener::bind_or_replace).
+    pub fn bind_or_replace(path: impl AsRef<Path>) -> io::Result<UnixSeqpacketListener> {
+        let (socket, file) = bind_or_replace(Type::SEQPACKET, path.as_ref())?;
         socket.listen(BACKLOG)?;
         Ok(UnixSeqpacketListener { fd: AsyncFd::from_nonblocking(socket), _file: file })
     }

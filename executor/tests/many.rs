@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn, ready};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -517,6 +518,52 @@ fn a_race_polls_in_written_order_and_a_fair_one_in_turns() {
         assert_eq!(winners, [Left('l'), Right('r'), Left('l'), Right('r')]);
         assert_eq!(fair.race(pending::<()>(), after(1, 'r')).await, Right('r'));
         assert_eq!(fair.race(after(1, 'l'), pending::<()>()).await, Left('l'));
+    });
+}
+
+#[test]
+fn races_of_many_begin_with_the_next_one_each_time() {
+    run(async {
+        let trace = RefCell::new(String::new());
+        let contender = |name: char, is_ready: bool| {
+            let trace = &trace;
+            poll_fn(move |_| {
+                trace.borrow_mut().push(name);
+                if is_ready { Poll::Ready(name) } else { Poll::Pending }
+            })
+        };
+        let mut fair = FairRace::new();
+        for expected in ["abcd", "bcd", "cd", "d", "abcd"] {
+            let mut futures = [false, false, false, true].into_iter().zip('a'..);
+            let mut next = || futures.next().map(|(is_ready, name)| contender(name, is_ready));
+            let (a, b, c, d) = (next().unwrap(), next().unwrap(), next().unwrap(), next().unwrap());
+            let (mut a, mut b, mut c, mut d) = (pin!(a), pin!(b), pin!(c), pin!(d));
+            let won = fair.race_of(&mut [a.as_mut(), b.as_mut(), c.as_mut(), d.as_mut()]).await;
+            assert_eq!((won, trace.take().as_str()), ((3, 'd'), expected));
+        }
+        // Who is always ready wins in turn: nobody waits longer than for a round.
+        let mut winners = String::new();
+        for _ in 0..6 {
+            let (_, name) =
+                fair.race_of(&mut [pin!(ready('a')), pin!(ready('b')), pin!(ready('c'))]).await;
+            winners.push(name);
+        }
+        assert_eq!(winners, "cabcab");
+    });
+}
+
+#[test]
+fn a_future_that_lost_a_race_of_many_can_be_raced_again() {
+    run(async {
+        let mut slow = pin!(after(3, 's'));
+        let mut fair = FairRace::new();
+        let begin = now();
+        let mut winners = Vec::new();
+        for _ in 0..2 {
+            winners.push(fair.race_of(&mut [slow.as_mut(), pin!(after(2, 'f'))]).await);
+        }
+        assert_eq!(winners, [(1, 'f'), (0, 's')]);
+        assert_eq!(now() - begin, Duration::from_secs(3));
     });
 }
 

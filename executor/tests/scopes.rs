@@ -799,6 +799,29 @@ fn a_failure_waits_for_shielded_siblings_and_keeps_what_they_say() {
 }
 
 #[test]
+fn a_failure_ends_at_once_what_is_unshielded_in_a_body_that_is_held() {
+    let trace = Trace::default();
+    let (outcome, took) = timed(|| {
+        scope(async |group: &TaskGroup<&str>| {
+            let begin = now();
+            group.spawn(after(1, Err("first")));
+            let inner = trace.clone();
+            let nested = scope(async |nested: &TaskGroup<&str>| {
+                nested.spawn(async move {
+                    let _guard = util::OnDrop(move || inner.push((now() - begin).as_secs()));
+                    pending().await
+                });
+                Ok(())
+            });
+            let ((), _never) = join!(shielded(sleep(3 * SECOND)), nested);
+            Ok(())
+        })
+    });
+    assert_eq!((outcome.unwrap_err().to_string().as_str(), took), ("first", 3 * SECOND));
+    trace.assert(&["1"]);
+}
+
+#[test]
 fn a_group_is_given_a_deadline_and_cancelled_from_without() {
     let (outcome, took) = timed(|| {
         scope(async |group: &TaskGroup<()>| {
@@ -957,6 +980,39 @@ fn a_thousand_shielded_children_are_awaited_and_none_is_polled_for_nothing() {
         .unwrap();
     // A child: to begin, when it is told, when its section ends. The group: when a child ends.
     assert!(n_polls < 5_000, "{n_polls}");
+}
+
+#[test]
+fn a_child_whose_destructor_panics_when_it_is_cut_short_is_told() {
+    let (outcome, _) = timed(|| {
+        timeout_scope(SECOND, async |group: &TaskGroup<&str>| {
+            group.spawn(async {
+                let _bomb = util::OnDrop(|| panic!("bomb"));
+                pending().await
+            });
+            Ok(())
+        })
+    });
+    assert!(matches!(outcome.unwrap_err().failures(), [Failure::Panicked(_)]));
+}
+
+#[test]
+fn groups_nest_deeply_through_tasks() {
+    fn nest(depth: u32) -> Pin<Box<dyn Future<Output = Result<(), Cancelled>>>> {
+        Box::pin(async move {
+            if depth == 0 {
+                return shielded(after(3, Ok(()))).await;
+            }
+            let outcome = scope(async |group: &TaskGroup<Cancelled>| {
+                group.spawn(nest(depth - 1));
+                Ok(())
+            });
+            outcome.await.map_err(|_| unreachable!("the outermost has ended all"))
+        })
+    }
+    let (outcome, took) = timed(|| timeout_with(SECOND, async |_| nest(1_000).await));
+    // The section ends in a task far within, and then nothing holds the outermost scope.
+    assert_eq!((outcome, took), (Err(Cancelled::Deadline), 3 * SECOND));
 }
 
 // Shield.

@@ -55,6 +55,19 @@ impl<T: 'static> AsCompleted<T> {
     ///
     /// # Cancel safety
     /// No output is lost.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::future::ready;
+    /// use polyloop_executor::as_completed;
+    ///
+    /// # polyloop_executor::run(async {
+    /// let mut done = as_completed([ready(7)]);
+    /// while let Some((position, output)) = done.next().await {
+    ///     assert_eq!((position, output.unwrap()), (0, 7));
+    /// }
+    /// # }).unwrap();
+    /// ```
     pub async fn next(&mut self) -> Option<(usize, Result<T, JoinError>)> {
         self.set.join_next().await
     }

@@ -59,11 +59,25 @@ impl Node {
 
 impl CancellationToken {
     /// Makes a token that is not cancelled.
+    ///
+    /// # Examples
+    /// ```
+    /// assert!(!polyloop_executor::CancellationToken::new().is_cancelled());
+    /// ```
     pub fn new() -> CancellationToken {
         CancellationToken { node: Arc::default() }
     }
 
     /// Makes a token that is cancelled when this one is, or by itself.
+    ///
+    /// # Examples
+    /// ```
+    /// use polyloop_executor::CancellationToken;
+    /// let server = CancellationToken::new();
+    /// let connection = server.child();
+    /// server.cancel();
+    /// assert!(connection.is_cancelled());
+    /// ```
     pub fn child(&self) -> CancellationToken {
         let child = CancellationToken::new();
         let mut state = self.node.lock();
@@ -82,6 +96,13 @@ impl CancellationToken {
     }
 
     /// Cancels the token and all below it. Once cancelled, always cancelled.
+    ///
+    /// # Examples
+    /// ```
+    /// let token = polyloop_executor::CancellationToken::new();
+    /// token.cancel();
+    /// assert!(token.is_cancelled());
+    /// ```
     pub fn cancel(&self) {
         let mut nodes = vec![Arc::clone(&self.node)];
         let mut wakers = Vec::new();
@@ -108,6 +129,18 @@ impl CancellationToken {
     ///
     /// # Cancel safety
     /// Nothing is lost.
+    ///
+    /// # Examples
+    /// ```
+    /// use polyloop_executor::{CancellationToken, spawn};
+    ///
+    /// # polyloop_executor::run(async {
+    /// let token = CancellationToken::new();
+    /// let other = token.clone();
+    /// let _detached = spawn(async move { other.cancel() });
+    /// token.cancelled().await;
+    /// # }).unwrap();
+    /// ```
     pub async fn cancelled(&self) {
         struct Waiting<'a> {
             node: &'a Node,
@@ -159,6 +192,19 @@ impl CancellationToken {
     ///
     /// # Cancel safety
     /// That of `future`.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::future::pending;
+    /// use polyloop_executor::CancellationToken;
+    ///
+    /// # polyloop_executor::run(async {
+    /// let token = CancellationToken::new();
+    /// assert_eq!(token.run_until_cancelled(async { 7 }).await, Some(7));
+    /// token.cancel();
+    /// assert_eq!(token.run_until_cancelled(pending::<()>()).await, None);
+    /// # }).unwrap();
+    /// ```
     pub async fn run_until_cancelled<F: Future>(&self, future: F) -> Option<F::Output> {
         match race(self.cancelled(), future).await {
             Either::Left(()) => None,

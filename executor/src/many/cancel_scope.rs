@@ -160,6 +160,11 @@ impl DeadlineTimer {
 /// [group](crate::TaskGroup::cancel_scope) has one. Cloning it makes another handle to the same
 /// scope, for other tasks of the loop. Once the scope has ended, nothing has an effect on it.
 ///
+/// A scope that is cancelled drops what runs in it, at once or, where a
+/// [shielded](crate::shielded) section has begun, when that has ended. Until then the rest of a
+/// body goes on, for a part of a future cannot be dropped, but groups within end their other members
+/// at once, and no inner scope begins.
+///
 /// # Examples
 /// ```
 /// use std::time::Duration;
@@ -199,6 +204,23 @@ impl CancelScope {
     /// One in the past cancels the scope as soon as its body waits for something. A scope that is
     /// cancelled already stays so. For any `Duration` there is
     /// `reschedule(now().checked_add(duration))`.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use polyloop_executor::{cancel_scope, now, sleep};
+    ///
+    /// # polyloop_executor::run(async {
+    /// let outcome = cancel_scope(async |scope| {
+    ///     // `Duration::MAX` from now is later than a clock can tell: never.
+    ///     scope.reschedule(now().checked_add(Duration::MAX));
+    ///     assert_eq!(scope.deadline(), None);
+    ///     scope.reschedule(now() + Duration::from_millis(1));
+    ///     sleep(Duration::from_secs(60)).await;
+    /// });
+    /// assert!(outcome.await.is_err());
+    /// # }).unwrap();
+    /// ```
     pub fn reschedule(&self, deadline: impl Into<Option<Instant>>) {
         self.node.set_deadline(deadline.into());
     }
@@ -207,6 +229,21 @@ impl CancelScope {
     /// [shielded](crate::shielded) section is left in it.
     ///
     /// Called from within, it lets the caller go on until it waits for something.
+    ///
+    /// # Examples
+    /// ```
+    /// use polyloop_executor::{cancel_scope, yield_now};
+    ///
+    /// # polyloop_executor::run(async {
+    /// let outcome = cancel_scope(async |scope| {
+    ///     scope.cancel();
+    ///     yield_now().await;
+    ///     unreachable!("it was cancelled while it waited")
+    /// });
+    /// let outcome: Result<(), _> = outcome.await;
+    /// assert!(outcome.is_err());
+    /// # }).unwrap();
+    /// ```
     pub fn cancel(&self) {
         self.node.cancel(Cancelled::Request);
     }
@@ -264,6 +301,14 @@ pub fn current_effective_deadline() -> Option<Instant> {
 }
 
 /// Says what made a scope end its body before the body was done.
+///
+/// # Examples
+/// ```
+/// use std::io;
+/// use polyloop_executor::Cancelled;
+/// assert_eq!(Cancelled::Deadline.to_string(), "deadline has elapsed");
+/// assert_eq!(io::Error::from(Cancelled::Deadline).kind(), io::ErrorKind::TimedOut);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cancelled {
     /// The deadline came.

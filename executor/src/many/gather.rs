@@ -105,6 +105,16 @@ where
 }
 
 /// Says which way one of many failed first.
+///
+/// # Examples
+/// ```
+/// use polyloop_executor::{FirstFailure, try_gather};
+///
+/// # polyloop_executor::run(async {
+/// let outcome = try_gather([async { Err::<(), _>("no") }]).await;
+/// assert_eq!(outcome.unwrap_err().to_string(), "no");
+/// # }).unwrap();
+/// ```
 #[derive(Debug)]
 pub enum FirstFailure<E> {
     /// It returned an error.

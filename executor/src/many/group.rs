@@ -202,6 +202,25 @@ impl<E: 'static> TaskGroup<E> {
     ///
     /// # Panics
     /// Outside a loop.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::{cell::Cell, rc::Rc};
+    /// use polyloop_executor::{TaskGroup, scope};
+    ///
+    /// # polyloop_executor::run(async {
+    /// let answer = scope(async |group: &TaskGroup<()>| {
+    ///     let answer = Rc::new(Cell::new(0));
+    ///     let place = answer.clone();
+    ///     group.spawn(async move {
+    ///         place.set(42);
+    ///         Ok(())
+    ///     });
+    ///     Ok(answer)
+    /// });
+    /// assert_eq!(answer.await.unwrap().get(), 42);
+    /// # }).unwrap();
+    /// ```
     #[track_caller]
     pub fn spawn<F>(&self, child: F)
     where
@@ -316,6 +335,16 @@ impl<E> Default for Failures<E> {
 }
 
 /// Says which way one member of a group failed.
+///
+/// # Examples
+/// ```
+/// use polyloop_executor::{Failure, TaskGroup, scope};
+///
+/// # polyloop_executor::run(async {
+/// let outcome = scope(async |_: &TaskGroup<&str>| Err::<(), _>("no"));
+/// assert!(matches!(outcome.await.unwrap_err().failures(), [Failure::Error("no")]));
+/// # }).unwrap();
+/// ```
 #[derive(Debug)]
 pub enum Failure<E> {
     /// It returned an error.
@@ -338,6 +367,20 @@ impl<E: fmt::Display> fmt::Display for Failure<E> {
 }
 
 /// Holds every failure in a group, in the order in which they happened. There is at least one.
+///
+/// # Examples
+/// ```
+/// use polyloop_executor::{TaskGroup, scope};
+///
+/// # polyloop_executor::run(async {
+/// let outcome = scope(async |group: &TaskGroup<&str>| {
+///     group.spawn(async { Err("one") });
+///     group.spawn(async { Err("two") });
+///     Ok(())
+/// });
+/// assert_eq!(outcome.await.unwrap_err().to_string(), "one; two");
+/// # }).unwrap();
+/// ```
 #[derive(Debug)]
 pub struct GroupError<E> {
     failures: Vec<Failure<E>>,
@@ -355,6 +398,19 @@ impl<E> GroupError<E> {
     }
 
     /// Reports whether a deadline cut a member short.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use polyloop_executor::{TaskGroup, timeout_scope};
+    ///
+    /// # polyloop_executor::run(async {
+    /// let late = timeout_scope(Duration::ZERO, async |_: &TaskGroup<()>| {
+    ///     std::future::pending::<Result<(), ()>>().await
+    /// });
+    /// assert!(late.await.unwrap_err().is_elapsed());
+    /// # }).unwrap();
+    /// ```
     pub fn is_elapsed(&self) -> bool {
         let is_elapsed = |f: &Failure<E>| matches!(f, Failure::Cancelled(Cancelled::Deadline));
         self.failures.iter().any(is_elapsed)

@@ -110,6 +110,12 @@ async fn run_to_end<F, T>(
 
 impl<T: 'static> JoinSet<T> {
     /// Makes an empty set.
+    ///
+    /// # Examples
+    /// ```
+    /// let set = polyloop_executor::JoinSet::<u8>::new();
+    /// assert!(set.is_empty());
+    /// ```
     pub fn new() -> JoinSet<T> {
         let arrivals = Arrivals { queue: RefCell::default(), waker: Cell::default() };
         JoinSet { arrivals: Rc::new(arrivals), tasks: Numbered::new() }
@@ -119,6 +125,17 @@ impl<T: 'static> JoinSet<T> {
     ///
     /// # Panics
     /// Outside a loop, as [`spawn`](crate::spawn).
+    ///
+    /// # Examples
+    /// ```
+    /// use polyloop_executor::JoinSet;
+    ///
+    /// # polyloop_executor::run(async {
+    /// let mut set = JoinSet::new();
+    /// assert_eq!(set.spawn(async {}), 0);
+    /// assert_eq!(set.spawn(async {}), 1);
+    /// # }).unwrap();
+    /// ```
     #[track_caller]
     pub fn spawn<F>(&mut self, future: F) -> usize
     where
@@ -149,11 +166,36 @@ impl<T: 'static> JoinSet<T> {
     ///
     /// # Cancel safety
     /// No output is lost.
+    ///
+    /// # Examples
+    /// ```
+    /// use polyloop_executor::JoinSet;
+    ///
+    /// # polyloop_executor::run(async {
+    /// let mut set = JoinSet::new();
+    /// set.spawn(async { 7 });
+    /// assert_eq!(set.join_next().await.unwrap().1.unwrap(), 7);
+    /// assert!(set.join_next().await.is_none());
+    /// # }).unwrap();
+    /// ```
     pub async fn join_next(&mut self) -> Option<(usize, Result<T, JoinError>)> {
         poll_fn(|cx| self.poll_join_next(cx)).await
     }
 
     /// Polls for the next output: see [`join_next`](JoinSet::join_next).
+    ///
+    /// # Examples
+    /// ```
+    /// use std::future::poll_fn;
+    /// use polyloop_executor::JoinSet;
+    ///
+    /// # polyloop_executor::run(async {
+    /// let mut set = JoinSet::new();
+    /// set.spawn(async { 7 });
+    /// let (number, output) = poll_fn(|cx| set.poll_join_next(cx)).await.unwrap();
+    /// assert_eq!((number, output.unwrap()), (0, 7));
+    /// # }).unwrap();
+    /// ```
     pub fn poll_join_next(
         &mut self,
         cx: &mut Context<'_>,
@@ -172,6 +214,19 @@ impl<T: 'static> JoinSet<T> {
     }
 
     /// Returns the next output if there is one already.
+    ///
+    /// # Examples
+    /// ```
+    /// use polyloop_executor::{JoinSet, yield_now};
+    ///
+    /// # polyloop_executor::run(async {
+    /// let mut set = JoinSet::new();
+    /// set.spawn(async { 7 });
+    /// assert!(set.try_join_next().is_none());
+    /// yield_now().await;
+    /// assert!(set.try_join_next().is_some());
+    /// # }).unwrap();
+    /// ```
     pub fn try_join_next(&mut self) -> Option<(usize, Result<T, JoinError>)> {
         let arrival = self.arrivals.queue.borrow_mut().pop_front()?;
         self.tasks.remove(arrival.0);
@@ -191,6 +246,19 @@ impl<T> JoinSet<T> {
     }
 
     /// Ends one task, if it is still in the set; its output then says that it was cancelled.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::future::pending;
+    /// use polyloop_executor::JoinSet;
+    ///
+    /// # polyloop_executor::run(async {
+    /// let mut set = JoinSet::new();
+    /// let number = set.spawn(pending::<()>());
+    /// set.abort(number);
+    /// assert!(set.join_next().await.unwrap().1.unwrap_err().is_cancelled());
+    /// # }).unwrap();
+    /// ```
     pub fn abort(&self, number: usize) {
         if let Some(task) = self.tasks.get(number) {
             task.abort();
@@ -198,6 +266,22 @@ impl<T> JoinSet<T> {
     }
 
     /// Ends all tasks, first spawned first. Their outputs can still be taken.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::future::pending;
+    /// use polyloop_executor::JoinSet;
+    ///
+    /// # polyloop_executor::run(async {
+    /// let mut set = JoinSet::new();
+    /// set.spawn(pending::<()>());
+    /// set.spawn(pending::<()>());
+    /// set.abort_all();
+    /// while let Some((_, output)) = set.join_next().await {
+    ///     assert!(output.unwrap_err().is_cancelled());
+    /// }
+    /// # }).unwrap();
+    /// ```
     pub fn abort_all(&self) {
         for task in self.tasks.values() {
             task.abort();
@@ -205,6 +289,25 @@ impl<T> JoinSet<T> {
     }
 
     /// Lets all tasks go on by themselves. Their outputs are dropped.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::{cell::Cell, rc::Rc};
+    /// use polyloop_executor::{JoinSet, yield_now};
+    ///
+    /// # polyloop_executor::run(async {
+    /// let done = Rc::new(Cell::new(false));
+    /// let mut set = JoinSet::new();
+    /// set.spawn({
+    ///     let done = done.clone();
+    ///     async move { done.set(true) }
+    /// });
+    /// set.detach_all();
+    /// drop(set);
+    /// yield_now().await;
+    /// assert!(done.get());
+    /// # }).unwrap();
+    /// ```
     pub fn detach_all(&mut self) {
         drop(self.tasks.take());
         // Later arrivals go nowhere; those that are here already are dropped outside the borrow.

@@ -119,13 +119,16 @@ impl ScopeNode {
 
     /// Says why the scope is to end, or one around it.
     pub(crate) fn doom(&self) -> Option<Cancelled> {
-        let own = self.cancelled.get().filter(|_| !self.has_ended.get());
-        own.or_else(|| self.parent.borrow().as_ref()?.doom())
+        self.own_doom().or_else(|| self.around().find_map(|scope| scope.own_doom()))
     }
 
     /// Says why what runs in the scope is to end now, which no section forbids.
     pub(crate) fn must_end(&self) -> Option<Cancelled> {
         if self.is_held() { None } else { self.doom() }
+    }
+
+    fn own_doom(&self) -> Option<Cancelled> {
+        self.cancelled.get().filter(|_| !self.has_ended.get())
     }
 
     fn is_held(&self) -> bool {
@@ -149,20 +152,23 @@ impl ScopeNode {
     }
 
     pub(crate) fn set_deadline(&self, deadline: Option<Instant>) {
-        if self.deadline.replace(deadline) != deadline {
+        if self.cancelled.get().is_none() && self.deadline.replace(deadline) != deadline {
             self.wake();
         }
     }
 
     /// Returns the earliest deadline of the scope and those around it: now, if one is cancelled.
     pub(crate) fn effective_deadline(&self) -> Option<Instant> {
-        let own = match self.cancelled.get() {
+        let around = self.around().filter_map(|scope| scope.own_deadline());
+        self.own_deadline().into_iter().chain(around).min()
+    }
+
+    fn own_deadline(&self) -> Option<Instant> {
+        match self.cancelled.get() {
             _ if self.has_ended.get() => None,
             Some(_) => Some(now()),
             None => self.deadline.get(),
-        };
-        let around = self.parent.borrow().as_ref().and_then(|scope| scope.effective_deadline());
-        own.into_iter().chain(around).min()
+        }
     }
 
     /// Has whoever polls the scope poll it again.
@@ -188,6 +194,11 @@ impl ScopeNode {
         self.has_ended.set(true);
         self.move_to(None);
         drop_of(self.waker.take());
+    }
+
+    /// Goes from the scope around this one to the one around that, and so on.
+    fn around(&self) -> impl Iterator<Item = Rc<ScopeNode>> {
+        outwards(self.parent.borrow().clone())
     }
 
     /// Moves the scope into another, with all sections in it.

@@ -114,6 +114,20 @@ pub enum Until {
 
 /// Sorts tasks into those that are done and those that are not. Made by [`wait`] and
 /// [`wait_until`].
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use polyloop_executor::{Until, sleep, spawn, wait};
+///
+/// # polyloop_executor::run(async {
+/// let tasks = [1, 60_000].map(|ms| spawn(sleep(Duration::from_millis(ms))));
+/// let waited = wait(tasks, Until::First, None).await;
+/// for (_, task) in waited.pending {
+///     task.abort();
+/// }
+/// # }).unwrap();
+/// ```
 #[derive(Debug)]
 #[must_use = "the handles of the tasks are in it"]
 pub struct Waited<T> {

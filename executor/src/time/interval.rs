@@ -33,12 +33,38 @@ pub fn interval(period: Duration) -> Interval {
 ///
 /// # Panics
 /// If `period` is zero.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use polyloop_executor::{interval_at, now};
+///
+/// # polyloop_executor::run(async {
+/// let start = now() + Duration::from_millis(1);
+/// assert_eq!(interval_at(start, Duration::from_secs(60)).tick().await, start);
+/// # }).unwrap();
+/// ```
 pub fn interval_at(start: Instant, period: Duration) -> Interval {
     assert!(!period.is_zero(), "an interval needs a period above zero");
     Interval { sleep: sleep_until(start), next: Some(start), period, missed: MissedTicks::Burst }
 }
 
 /// Says what becomes of ticks that came while nobody listened.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use polyloop_executor::{MissedTicks, interval};
+///
+/// # polyloop_executor::run(async {
+/// let mut beat = interval(Duration::from_millis(1)).missed_ticks(MissedTicks::Skip);
+/// let first = beat.tick().await;
+/// // The beats of a stall of 5 ms are not made up for.
+/// std::thread::sleep(Duration::from_millis(5));
+/// beat.tick().await;
+/// assert!(beat.tick().await >= first + Duration::from_millis(5));
+/// # }).unwrap();
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MissedTicks {
     /// Each is made up for, one at a time, until the beat is reached again.
@@ -51,6 +77,16 @@ pub enum MissedTicks {
 }
 
 /// Ticks at a steady beat. Made by [`interval`] and [`interval_at`].
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+///
+/// # polyloop_executor::run(async {
+/// let beat = polyloop_executor::interval(Duration::from_secs(1));
+/// assert_eq!(beat.period(), Duration::from_secs(1));
+/// # }).unwrap();
+/// ```
 #[derive(Debug)]
 pub struct Interval {
     sleep: Sleep,
@@ -79,6 +115,17 @@ impl Interval {
     ///
     /// # Cancel safety
     /// No tick is lost: one that was not returned comes in the next call.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # polyloop_executor::run(async {
+    /// let mut beat = polyloop_executor::interval(Duration::from_millis(1));
+    /// let (first, second) = (beat.tick().await, beat.tick().await);
+    /// assert_eq!(second - first, Duration::from_millis(1));
+    /// # }).unwrap();
+    /// ```
     pub async fn tick(&mut self) -> Instant {
         poll_fn(|cx| self.poll_tick(cx)).await
     }

@@ -44,6 +44,18 @@ pub fn sleep(duration: Duration) -> Sleep {
 ///
 /// # Cancel safety
 /// Nothing is lost.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use polyloop_executor::{now, sleep_until};
+///
+/// # polyloop_executor::run(async {
+/// let deadline = now() + Duration::from_millis(1);
+/// sleep_until(deadline).await;
+/// assert!(now() >= deadline);
+/// # }).unwrap();
+/// ```
 pub fn sleep_until(deadline: Instant) -> Sleep {
     Sleep { deadline: Some(deadline), timer: None }
 }
@@ -51,6 +63,20 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 /// Is ready at its deadline, never before. Made by [`sleep`] and [`sleep_until`].
 ///
 /// It is a few numbers, and may be polled on one loop and then on another.
+///
+/// # Examples
+/// ```
+/// use std::pin::pin;
+/// use std::time::Duration;
+/// use polyloop_executor::{now, sleep};
+///
+/// # polyloop_executor::run(async {
+/// // It can be awaited again and again, and moved.
+/// let mut idle = pin!(sleep(Duration::from_secs(60)));
+/// idle.reset(now() + Duration::from_millis(1));
+/// idle.await;
+/// # }).unwrap();
+/// ```
 #[derive(Debug)]
 #[must_use = "futures do nothing unless awaited"]
 pub struct Sleep {
@@ -69,11 +95,29 @@ struct Timer {
 
 impl Sleep {
     /// Returns the deadline; none if it is beyond what the clock can tell.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// assert_eq!(polyloop_executor::sleep(Duration::MAX).deadline(), None);
+    /// ```
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
 
     /// Moves the deadline, earlier or later, also after it was reached.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use polyloop_executor::{now, sleep};
+    ///
+    /// # polyloop_executor::run(async {
+    /// let mut nap = sleep(Duration::from_secs(60));
+    /// nap.reset(now());
+    /// nap.await;
+    /// # }).unwrap();
+    /// ```
     pub fn reset(&mut self, deadline: Instant) {
         self.disarm();
         self.deadline = Some(deadline);

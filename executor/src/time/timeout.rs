@@ -53,6 +53,17 @@ pub fn timeout<F: Future>(
 ///
 /// # Cancel safety
 /// That of `future`.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use polyloop_executor::{now, sleep, timeout_at};
+///
+/// # polyloop_executor::run(async {
+/// let deadline = now() + Duration::from_millis(1);
+/// assert!(timeout_at(deadline, sleep(Duration::from_secs(60))).await.is_err());
+/// # }).unwrap();
+/// ```
 pub fn timeout_at<F: Future>(
     deadline: Instant,
     future: F,
@@ -71,6 +82,18 @@ async fn before<F: Future>(sleep: Sleep, future: F) -> Result<F::Output, Elapsed
 }
 
 /// Says that a future took longer than it was given.
+///
+/// # Examples
+/// ```
+/// use std::io;
+/// use std::time::Duration;
+/// use polyloop_executor::timeout;
+///
+/// # polyloop_executor::run(async {
+/// let late = timeout(Duration::ZERO, std::future::pending::<()>()).await;
+/// assert_eq!(io::Error::from(late.unwrap_err()).kind(), io::ErrorKind::TimedOut);
+/// # }).unwrap();
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Elapsed(());
 

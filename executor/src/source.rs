@@ -1,13 +1,12 @@
 //! The seam for those who write I/O types: the running loop's reactor.
 
 use std::io;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker};
 
-use polyloop_reactor::{Direction, Reactor, Token, WaiterKey};
+use polyloop_reactor::{Direction, Outlook, Reactor, Token, WaiterKey};
 
 use crate::mailbox::{self, Mail};
-use crate::poll_proceed;
-use crate::waker::{clone_of, current};
+use crate::waker::{current, drop_of, id_of, waker_of};
 
 /// Calls `f` with the reactor of the loop that runs on this thread.
 ///
@@ -41,18 +40,39 @@ pub fn poll_source(
     key: &mut Option<WaiterKey>,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<bool>> {
-    ready!(poll_proceed(cx));
-    match with_reactor(|reactor| reactor.readiness(token, direction))? {
-        Some(false) => {}
-        Some(true) => {
-            *key = None;
-            return Poll::Ready(Ok(true));
+    // Cloning one of ours runs nothing foreign, so that one borrow is enough.
+    let mut waker = id_of(cx.waker()).map(waker_of);
+    let is_ours = waker.is_some();
+    let outlook = current(|event_loop| {
+        if !event_loop.proceed() {
+            return Ok(None);
         }
-        None => return Poll::Ready(Ok(false)),
+        event_loop.reactor.borrow_mut().poll_ready(token, direction, key, &mut waker).map(Some)
+    });
+    // What it replaced may be foreign.
+    drop_of(waker);
+    match outlook.unwrap_or_else(|| Err(no_loop()))? {
+        None => {
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+        Some(Outlook::Unknown) => Poll::Ready(Ok(false)),
+        Some(Outlook::Ready) => Poll::Ready(Ok(true)),
+        Some(Outlook::Blocks) if is_ours => Poll::Pending,
+        Some(Outlook::Blocks) => wait_from_afar(token, direction, key, cx.waker()),
     }
-    // Cloned before the reactor is borrowed, and what is left of it dropped after: it may be
-    // foreign.
-    let mut waker = Some(clone_of(cx.waker()));
+}
+
+/// Leaves a waker that is not ours.
+#[cold]
+fn wait_from_afar(
+    token: Token,
+    direction: Direction,
+    key: &mut Option<WaiterKey>,
+    waker: &Waker,
+) -> Poll<io::Result<bool>> {
+    // Cloned before the reactor is borrowed, and what is left of it dropped after.
+    let mut waker = Some(waker.clone());
     *key = Some(with_reactor(|reactor| reactor.wait(token, direction, *key, &mut waker))??);
     Poll::Pending
 }
@@ -64,16 +84,21 @@ pub enum Tried {
     Done,
     /// It would have blocked.
     WouldBlock,
+    /// It moved less than it was asked to, which proves that the next one would block; see
+    /// [`Reactor::note_short`].
+    Short,
 }
 
 /// Counts an operation that was tried, for [`Metrics::n_io_calls`](crate::Metrics), and forgets
-/// the readiness of a source that turned out to block. Outside a loop it does nothing.
+/// the readiness of a source that would block now. Outside a loop it does nothing.
 #[inline]
 pub fn note_io(token: Token, direction: Direction, tried: Tried) {
     current(|event_loop| {
         event_loop.n_io_calls.set(event_loop.n_io_calls.get() + 1);
-        if tried == Tried::WouldBlock {
-            event_loop.reactor.borrow_mut().clear_ready(token, direction);
+        match tried {
+            Tried::Done => {}
+            Tried::WouldBlock => event_loop.reactor.borrow_mut().clear_ready(token, direction),
+            Tried::Short => event_loop.reactor.borrow_mut().note_short(token, direction),
         }
     });
 }

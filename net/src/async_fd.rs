@@ -129,7 +129,21 @@ impl<T: AsFd + Send + Sync + 'static> AsyncFd<T> {
     where
         F: FnMut(&T) -> io::Result<R>,
     {
-        Io { waiter: Waiter::new(self, direction), operation }
+        let mut operation = operation;
+        self.async_attempt(direction, move |io| Ok((operation(io)?, Tried::Done)))
+    }
+
+    /// Performs an operation as [`async_io`](AsyncFd::async_io) does; it says itself what it came
+    /// to.
+    pub(crate) fn async_attempt<R, F>(
+        &self,
+        direction: Direction,
+        operation: F,
+    ) -> impl Future<Output = io::Result<R>>
+    where
+        F: FnMut(&T) -> io::Result<(R, Tried)>,
+    {
+        Attempt { waiter: Waiter::new(self, direction), operation }
     }
 
     /// Waits until an operation in `direction` is worth trying.
@@ -156,24 +170,30 @@ impl<T: AsFd + Send + Sync + 'static> AsyncFd<T> {
         direction: Direction,
         mut operation: impl FnMut(&T) -> io::Result<R>,
     ) -> io::Result<R> {
-        let home = self.shared.homes.latest();
-        loop {
-            let result = operation(&self.shared.io);
-            let kind = result.as_ref().err().map(io::Error::kind);
-            let blocks = kind == Some(io::ErrorKind::WouldBlock);
-            note_io(home, direction, if blocks { Tried::WouldBlock } else { Tried::Done });
-            if kind != Some(io::ErrorKind::Interrupted) {
-                return result;
-            }
-        }
+        self.try_attempt(direction, |io| Ok((operation(io)?, Tried::Done)))
     }
 
-    /// Notes that a read or write of a byte stream moved less than it was asked to, so that the
-    /// next one need not be tried before the descriptor is ready again.
-    pub(crate) fn note_short(&self, direction: Direction) {
-        let home = self.shared.homes.latest();
-        // Outside a loop there is no readiness to forget.
-        let _ = with_reactor(|reactor| reactor.note_short(home, direction));
+    /// Performs an operation now; it says itself what it came to.
+    #[inline]
+    pub(crate) fn try_attempt<R>(
+        &self,
+        direction: Direction,
+        mut operation: impl FnMut(&T) -> io::Result<(R, Tried)>,
+    ) -> io::Result<R> {
+        loop {
+            let (result, tried) = match operation(&self.shared.io) {
+                Ok((value, tried)) => (Ok(value), tried),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    (Err(error), Tried::WouldBlock)
+                }
+                Err(error) => (Err(error), Tried::Done),
+            };
+            note_io(self.shared.homes.latest(), direction, tried);
+            match result {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
     }
 
     /// Looks for an earlier registration with the running loop, and makes it the home.
@@ -261,13 +281,15 @@ impl<T: AsFd + Send + Sync + fmt::Debug + 'static> fmt::Debug for AsyncFd<T> {
 pub(crate) struct Waiter<'a, T: AsFd + Send + Sync + 'static> {
     fd: &'a AsyncFd<T>,
     direction: Direction,
-    /// The place on the list, and of which registration.
-    place: Option<(Token, WaiterKey)>,
+    /// The registration that was polled last.
+    home: Token,
+    /// The place among those who wait there.
+    key: Option<WaiterKey>,
 }
 
 impl<'a, T: AsFd + Send + Sync + 'static> Waiter<'a, T> {
     pub(crate) fn new(fd: &'a AsyncFd<T>, direction: Direction) -> Waiter<'a, T> {
-        Waiter { fd, direction, place: None }
+        Waiter { fd, direction, home: NOWHERE, key: None }
     }
 
     /// Polls for an operation: see [`AsyncFd::async_io`].
@@ -276,9 +298,18 @@ impl<'a, T: AsFd + Send + Sync + 'static> Waiter<'a, T> {
         cx: &mut Context<'_>,
         mut operation: impl FnMut(&T) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
+        self.poll_attempt(cx, |io| Ok((operation(io)?, Tried::Done)))
+    }
+
+    /// Polls for an operation: see [`AsyncFd::async_attempt`].
+    pub(crate) fn poll_attempt<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut operation: impl FnMut(&T) -> io::Result<(R, Tried)>,
+    ) -> Poll<io::Result<R>> {
         loop {
             let is_registered = ready!(self.poll_home(cx))?;
-            match self.fd.try_io(self.direction, &mut operation) {
+            match self.fd.try_attempt(self.direction, &mut operation) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return Poll::Ready(result),
             }
@@ -308,10 +339,11 @@ impl<'a, T: AsFd + Send + Sync + 'static> Waiter<'a, T> {
     fn poll_home(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         loop {
             let home = self.fd.shared.homes.latest();
-            let mut key = self.place.filter(|(token, _)| *token == home).map(|(_, key)| key);
-            let polled = poll_source(home, self.direction, &mut key, cx);
-            self.place = key.map(|key| (home, key));
-            let is_registered = ready!(polled)?;
+            if self.home != home {
+                // It has moved: the place is on the list of another loop.
+                (self.home, self.key) = (home, None);
+            }
+            let is_registered = ready!(poll_source(home, self.direction, &mut self.key, cx))?;
             if is_registered || !self.fd.come_home()? {
                 return Poll::Ready(Ok(is_registered));
             }
@@ -321,35 +353,35 @@ impl<'a, T: AsFd + Send + Sync + 'static> Waiter<'a, T> {
 
 impl<T: AsFd + Send + Sync + 'static> Drop for Waiter<'_, T> {
     fn drop(&mut self) {
-        let Some((token, key)) = self.place else { return };
-        if current_loop() != Some(token.owner()) {
+        let Some(key) = self.key else { return };
+        if current_loop() != Some(self.home.owner()) {
             // Dropped elsewhere: the waker stays until the descriptor reports, and is then woken
             // for nothing.
             return;
         }
-        let forgotten = with_reactor(|reactor| reactor.forget(token, self.direction, key));
+        let forgotten = with_reactor(|reactor| reactor.forget(self.home, self.direction, key));
         drop(forgotten);
     }
 }
 
-/// Future of [`AsyncFd::async_io`].
-struct Io<'a, T: AsFd + Send + Sync + 'static, F> {
+/// Future of [`AsyncFd::async_attempt`].
+struct Attempt<'a, T: AsFd + Send + Sync + 'static, F> {
     waiter: Waiter<'a, T>,
     operation: F,
 }
 
 // The operation is only ever called, never pinned.
-impl<T: AsFd + Send + Sync + 'static, F> Unpin for Io<'_, T, F> {}
+impl<T: AsFd + Send + Sync + 'static, F> Unpin for Attempt<'_, T, F> {}
 
-impl<T, F, R> Future for Io<'_, T, F>
+impl<T, F, R> Future for Attempt<'_, T, F>
 where
     T: AsFd + Send + Sync + 'static,
-    F: FnMut(&T) -> io::Result<R>,
+    F: FnMut(&T) -> io::Result<(R, Tried)>,
 {
     type Output = io::Result<R>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<R>> {
-        let Io { waiter, operation } = &mut *self;
-        waiter.poll_io(cx, operation)
+        let Attempt { waiter, operation } = &mut *self;
+        waiter.poll_attempt(cx, operation)
     }
 }

@@ -9,6 +9,7 @@ use std::net;
 use std::os::fd::AsFd;
 use std::os::unix::net as unix;
 
+use polyloop_executor::Tried;
 use polyloop_reactor::Direction;
 use polyloop_reactor::socket::NO_SIGNAL;
 use socket2::SockRef;
@@ -81,28 +82,23 @@ impl Receive for PipeReader {
     }
 }
 
-/// Notes how much of what was asked for was moved.
+/// Says what moving so much of what was asked for came to.
 ///
 /// Less than asked says that the next try would block. Zero is the end of the stream, which can
 /// be read again and again.
-fn note_moved<T: AsFd + Send + Sync>(
-    fd: &AsyncFd<T>,
-    direction: Direction,
-    moved: usize,
-    asked: usize,
-) {
-    if moved > 0 && moved < asked {
-        fd.note_short(direction);
-    }
+fn moved(n_bytes: usize, asked: usize) -> (usize, Tried) {
+    let is_short = n_bytes > 0 && n_bytes < asked;
+    (n_bytes, if is_short { Tried::Short } else { Tried::Done })
+}
+
+/// Says what reading so much of what was asked for came to.
+fn received<T: Receive>(n_bytes: usize, asked: usize) -> (usize, Tried) {
+    if T::SHORT_IS_EMPTY { moved(n_bytes, asked) } else { (n_bytes, Tried::Done) }
 }
 
 pub(crate) async fn read<T: Receive>(fd: &AsyncFd<T>, buf: &mut [u8]) -> io::Result<usize> {
     let size = buf.len();
-    let n_bytes = fd.async_io(Direction::Read, |io| io.receive(buf)).await?;
-    if T::SHORT_IS_EMPTY {
-        note_moved(fd, Direction::Read, n_bytes, size);
-    }
-    Ok(n_bytes)
+    fd.async_attempt(Direction::Read, |io| Ok(received::<T>(io.receive(buf)?, size))).await
 }
 
 pub(crate) async fn read_vectored<T: Receive>(
@@ -110,11 +106,8 @@ pub(crate) async fn read_vectored<T: Receive>(
     bufs: &mut [IoSliceMut<'_>],
 ) -> io::Result<usize> {
     let size = bufs.iter().map(|buf| buf.len()).sum();
-    let n_bytes = fd.async_io(Direction::Read, |io| io.receive_vectored(bufs)).await?;
-    if T::SHORT_IS_EMPTY {
-        note_moved(fd, Direction::Read, n_bytes, size);
-    }
-    Ok(n_bytes)
+    let receive = |io: &T| Ok(received::<T>(io.receive_vectored(bufs)?, size));
+    fd.async_attempt(Direction::Read, receive).await
 }
 
 pub(crate) async fn read_exact_buf<T: Receive>(
@@ -132,11 +125,7 @@ pub(crate) async fn read_exact_buf<T: Receive>(
 
 pub(crate) fn try_read<T: Receive>(fd: &AsyncFd<T>, buf: &mut [u8]) -> io::Result<usize> {
     let size = buf.len();
-    let n_bytes = fd.try_io(Direction::Read, |io| io.receive(buf))?;
-    if T::SHORT_IS_EMPTY {
-        note_moved(fd, Direction::Read, n_bytes, size);
-    }
-    Ok(n_bytes)
+    fd.try_attempt(Direction::Read, |io| Ok(received::<T>(io.receive(buf)?, size)))
 }
 
 pub(crate) fn try_read_vectored<T: Receive>(
@@ -144,26 +133,21 @@ pub(crate) fn try_read_vectored<T: Receive>(
     bufs: &mut [IoSliceMut<'_>],
 ) -> io::Result<usize> {
     let size = bufs.iter().map(|buf| buf.len()).sum();
-    let n_bytes = fd.try_io(Direction::Read, |io| io.receive_vectored(bufs))?;
-    if T::SHORT_IS_EMPTY {
-        note_moved(fd, Direction::Read, n_bytes, size);
-    }
-    Ok(n_bytes)
+    let receive = |io: &T| Ok(received::<T>(io.receive_vectored(bufs)?, size));
+    fd.try_attempt(Direction::Read, receive)
 }
 
 pub(crate) async fn write<T: Transmit>(fd: &AsyncFd<T>, buf: &[u8]) -> io::Result<usize> {
-    let n_bytes = fd.async_io(Direction::Write, |io| io.transmit(buf)).await?;
-    note_moved(fd, Direction::Write, n_bytes, buf.len());
-    Ok(n_bytes)
+    fd.async_attempt(Direction::Write, |io| Ok(moved(io.transmit(buf)?, buf.len()))).await
 }
 
 pub(crate) async fn write_vectored<T: Transmit>(
     fd: &AsyncFd<T>,
     bufs: &[IoSlice<'_>],
 ) -> io::Result<usize> {
-    let n_bytes = fd.async_io(Direction::Write, |io| io.transmit_vectored(bufs)).await?;
-    note_moved(fd, Direction::Write, n_bytes, bufs.iter().map(|buf| buf.len()).sum());
-    Ok(n_bytes)
+    let size = bufs.iter().map(|buf| buf.len()).sum();
+    let transmit = |io: &T| Ok(moved(io.transmit_vectored(bufs)?, size));
+    fd.async_attempt(Direction::Write, transmit).await
 }
 
 pub(crate) async fn write_all_buf<T: Transmit>(fd: &AsyncFd<T>, buf: &mut &[u8]) -> io::Result<()> {
@@ -192,18 +176,15 @@ pub(crate) async fn write_all_vectored<T: Transmit>(
 }
 
 pub(crate) fn try_write<T: Transmit>(fd: &AsyncFd<T>, buf: &[u8]) -> io::Result<usize> {
-    let n_bytes = fd.try_io(Direction::Write, |io| io.transmit(buf))?;
-    note_moved(fd, Direction::Write, n_bytes, buf.len());
-    Ok(n_bytes)
+    fd.try_attempt(Direction::Write, |io| Ok(moved(io.transmit(buf)?, buf.len())))
 }
 
 pub(crate) fn try_write_vectored<T: Transmit>(
     fd: &AsyncFd<T>,
     bufs: &[IoSlice<'_>],
 ) -> io::Result<usize> {
-    let n_bytes = fd.try_io(Direction::Write, |io| io.transmit_vectored(bufs))?;
-    note_moved(fd, Direction::Write, n_bytes, bufs.iter().map(|buf| buf.len()).sum());
-    Ok(n_bytes)
+    let size = bufs.iter().map(|buf| buf.len()).sum();
+    fd.try_attempt(Direction::Write, |io| Ok(moved(io.transmit_vectored(bufs)?, size)))
 }
 
 /// Gives a type the methods of a stream that can be read. It has a `fd()` to read from.

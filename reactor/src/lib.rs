@@ -64,7 +64,7 @@ pub use event::{Event, Events, Readiness};
 pub use interest::{Interest, Mode};
 pub use keyed::{Key, KeyedSelector, Keys, Ready};
 pub use notifier::Notifier;
-pub use reactor::{Collected, Reactor, Released, Watched};
+pub use reactor::{Collected, Outlook, Reactor, Released, Watched};
 pub use selector::{
     Backend, Registration, Selector, SystemCalls, UnknownBackend, default_selector,
 };

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use slab::Slab;
 
-use crate::source::{Source, WaiterKey};
+use crate::source::{Crowd, Crowds, Source, WaiterKey};
 use crate::{
     Backend, Direction, Events, Interest, Mode, Notifier, Readiness, Selector, SystemCalls, Token,
 };
@@ -43,6 +43,17 @@ pub trait Watched: AsFd + Send + Sync {
     fn is_home(&self, token: Token) -> bool;
 }
 
+/// Says what is known of an operation before it is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outlook {
+    /// The source is not registered here.
+    Unknown,
+    /// It is worth trying: nothing says that it would block.
+    Ready,
+    /// It would block.
+    Blocks,
+}
+
 /// Watches descriptors, remembers what they are ready for, and wakes those who wait.
 ///
 /// It belongs to one loop, which calls [`turn`](Reactor::turn); [`notifier`](Reactor::notifier)
@@ -51,9 +62,12 @@ pub trait Watched: AsFd + Send + Sync {
 pub struct Reactor {
     selector: Box<dyn Selector>,
     mode: Mode,
+    /// Whether less than was asked for proves that the next operation would block.
+    short_is_empty: bool,
     owner: u16,
     next_generation: u32,
     sources: Slab<Source>,
+    crowds: Crowds,
     events: Events,
 }
 
@@ -65,11 +79,13 @@ impl Reactor {
     pub fn new(selector: Box<dyn Selector>, owner: u16, first_generation: u32) -> Reactor {
         let mode = if selector.supports(Mode::Edge) { Mode::Edge } else { Mode::Level };
         Reactor {
+            short_is_empty: mode == Mode::Level || selector.backend() == Backend::Epoll,
             selector,
             mode,
             owner,
             next_generation: first_generation,
             sources: Slab::new(),
+            crowds: Crowds::default(),
             events: Events::with_capacity(EVENTS_PER_TURN),
         }
     }
@@ -118,7 +134,7 @@ impl Reactor {
             ));
         }
         let token = Token::new(self.owner, self.next_generation, slot as u32);
-        let mut source = Source::new(token, io);
+        let mut source = Source::new(token.generation(), io);
         if self.mode == Mode::Edge {
             source.armed = Interest::READABLE | Interest::WRITABLE;
             if self.backend() == Backend::Epoll {
@@ -138,13 +154,7 @@ impl Reactor {
     /// Whoever still waits on it is not woken: it is released by its owner, whom they borrow from.
     pub fn release(&mut self, token: Token) -> Option<Released> {
         self.source(token)?;
-        let source = self.sources.remove(token.slot() as usize);
-        if !source.armed.is_empty() {
-            // The selector can only say that it does not know the descriptor any more, which is
-            // what was wanted.
-            let _ = self.selector.unregister(source.io.as_fd());
-        }
-        Some(Released(source))
+        Some(self.remove(token.slot()))
     }
 
     /// Reports whether `token` is registered here.
@@ -152,18 +162,43 @@ impl Reactor {
         self.source(token).is_some()
     }
 
-    /// Reports whether an operation in `direction` is worth trying; none if `token` is not
-    /// registered here.
+    /// Says whether an operation in `direction` is worth trying, and leaves `waker` to be woken if
+    /// it is not.
     ///
-    /// While it is, nobody waits for that direction.
+    /// Without a waker nobody is woken. Apart from that, `key` and `waker` are those of
+    /// [`wait`](Reactor::wait); `key` is none once the operation is worth trying.
+    ///
+    /// # Errors
+    /// What the selector says when interest has to be added.
     #[inline]
-    pub fn readiness(&self, token: Token, direction: Direction) -> Option<bool> {
-        self.source(token).map(|source| source.is_ready(direction))
+    pub fn poll_ready(
+        &mut self,
+        token: Token,
+        direction: Direction,
+        key: &mut Option<WaiterKey>,
+        waker: &mut Option<Waker>,
+    ) -> io::Result<Outlook> {
+        let Some(source) = find(&mut self.sources, self.owner, token) else {
+            return Ok(Outlook::Unknown);
+        };
+        if source.is_ready(direction) {
+            // Whoever waited was woken, so there is no place to give back.
+            *key = None;
+            return Ok(Outlook::Ready);
+        }
+        if waker.is_some() {
+            if self.mode == Mode::Level {
+                arm(&mut *self.selector, source, token, direction)?;
+            }
+            *key = Some(self.crowds.put(token.slot(), source, direction, *key, waker));
+        }
+        Ok(Outlook::Blocks)
     }
 
     /// Notes that an operation in `direction` would have blocked.
+    #[inline]
     pub fn clear_ready(&mut self, token: Token, direction: Direction) {
-        if let Some(source) = self.source_mut(token) {
+        if let Some(source) = find(&mut self.sources, self.owner, token) {
             source.set_ready(direction, false);
         }
     }
@@ -173,11 +208,11 @@ impl Reactor {
     /// That proves that the next one would block, so it need not be tried, unless a hang-up was
     /// seen (the end of the stream is then waiting behind the data), or the backend is kqueue,
     /// where data and end arrive under one edge.
+    #[inline]
     pub fn note_short(&mut self, token: Token, direction: Direction) {
-        let proves = self.mode == Mode::Level || self.backend() == Backend::Epoll;
-        if let Some(source) = self.source_mut(token)
-            && proves
-            && !source.hung_up
+        if self.short_is_empty
+            && let Some(source) = find(&mut self.sources, self.owner, token)
+            && !source.has_hung_up()
         {
             source.set_ready(direction, false);
         }
@@ -200,27 +235,31 @@ impl Reactor {
         key: Option<WaiterKey>,
         waker: &mut Option<Waker>,
     ) -> io::Result<WaiterKey> {
-        self.arm(token, direction)?;
-        let source = self.source_mut(token).ok_or_else(unknown_source)?;
-        Ok(source.waiters_mut(direction).put(key, waker))
+        assert!(waker.is_some(), "a waiter brings a waker");
+        let source = find(&mut self.sources, self.owner, token).ok_or_else(unknown_source)?;
+        if self.mode == Mode::Level {
+            arm(&mut *self.selector, source, token, direction)?;
+        }
+        Ok(self.crowds.put(token.slot(), source, direction, key, waker))
     }
 
     /// Takes back a waiter that is no longer interested.
     pub fn forget(&mut self, token: Token, direction: Direction, key: WaiterKey) -> Option<Waker> {
-        self.source_mut(token)?.waiters_mut(direction).remove(key)
+        let source = find(&mut self.sources, self.owner, token)?;
+        self.crowds.remove(token.slot(), source, direction, key)
     }
 
     /// Lists whoever waits: for which descriptor, in which direction, and the waker that they left.
     ///
     /// O(sources), for those who want to see what a loop is waiting for.
     pub fn waiters(&self) -> impl Iterator<Item = (BorrowedFd<'_>, Direction, &Waker)> {
-        let sides = |source| Direction::BOTH.map(|direction: Direction| (source, direction));
-        self.sources.iter().flat_map(move |(_, source): (usize, &Source)| sides(source)).flat_map(
-            |(source, direction)| {
-                let wakers = source.waiters(direction).iter();
+        self.sources.iter().flat_map(move |(slot, source)| {
+            Direction::BOTH.into_iter().flat_map(move |direction| {
+                let crowd = self.crowds.of(slot as u32, direction);
+                let wakers = source.waiter(direction).into_iter().chain(crowd);
                 wakers.map(move |waker| (source.io.as_fd(), direction, waker))
-            },
-        )
+            })
+        })
     }
 
     /// Waits up to `timeout` for a source to be ready, and collects whoever waits on it.
@@ -234,69 +273,88 @@ impl Reactor {
     pub fn turn(&mut self, timeout: Option<Duration>, collected: &mut Collected) -> io::Result<()> {
         self.selector.select(&mut self.events, timeout)?;
         for event in &self.events {
-            let slot = event.token.slot() as usize;
-            let Some(source) = self.sources.get_mut(slot) else { continue };
-            if source.token != event.token {
-                continue;
+            let (token, told) = (event.token, event.readiness);
+            let Some(source) = find(&mut self.sources, self.owner, token) else { continue };
+            if told.without(Readiness::READABLE | Readiness::WRITABLE) != Readiness::NONE {
+                source.set_hung_up();
             }
-            let had_waiters = source.has_waiters();
-            if event.readiness.without(Readiness::READABLE | Readiness::WRITABLE) != Readiness::NONE
-            {
-                source.hung_up = true;
-            }
+            let mut is_wanted = false;
             let mut unwanted = Interest::NONE;
             for direction in Direction::BOTH {
-                if !direction.is_woken_by(event.readiness) {
+                if !direction.is_woken_by(told) {
+                    is_wanted |= source.has_waiter(direction);
                     continue;
                 }
                 source.set_ready(direction, true);
-                if source.waiters(direction).is_empty() {
-                    unwanted |= direction.interest();
+                if let Some(waker) = source.take_waiter(direction) {
+                    collected.wakers.push(waker);
+                    is_wanted = true;
+                } else if source.is_crowded(direction) {
+                    let crowd = self.crowds.disperse(token.slot(), source, direction);
+                    collected.wakers.extend(crowd.into_iter().map(|(_, waker)| waker));
+                    is_wanted = true;
                 } else {
-                    source.waiters_mut(direction).take_into(&mut collected.wakers);
+                    unwanted |= direction.interest();
                 }
             }
-            if !had_waiters && !source.io.is_home(source.token) {
-                collected.leaving.push(source.token);
+            if !is_wanted && !source.io.is_home(token) {
+                collected.leaving.push(token);
             } else if self.mode == Mode::Level {
                 let kept = source.armed.without(unwanted);
                 if kept != source.armed {
-                    set_interest(&mut *self.selector, source, kept)?;
+                    set_interest(&mut *self.selector, source, token, kept)?;
                 }
             }
         }
         for token in collected.leaving.drain(..) {
-            let slot = token.slot() as usize;
-            let source = self.sources.remove(slot);
-            // As in `release`.
-            let _ = self.selector.unregister(source.io.as_fd());
-            collected.released.push(Released(source));
+            // Two events may have said the same.
+            collected.released.extend(self.release(token));
         }
         Ok(())
     }
 
-    /// Makes sure that the selector watches `direction`.
-    fn arm(&mut self, token: Token, direction: Direction) -> io::Result<()> {
-        if self.mode == Mode::Edge {
-            return Ok(());
+    /// Takes a source out of the slab and out of the set.
+    fn remove(&mut self, slot: u32) -> Released {
+        let mut source = self.sources.remove(slot as usize);
+        if !source.armed.is_empty() {
+            // The selector can only say that it does not know the descriptor any more, which is
+            // what was wanted.
+            let _ = self.selector.unregister(source.io.as_fd());
         }
-        let slot = token.slot() as usize;
-        let known = self.sources.get_mut(slot).filter(|source| source.token == token);
-        let source = known.ok_or_else(unknown_source)?;
-        let wanted = source.armed | direction.interest();
-        if wanted == source.armed {
-            return Ok(());
-        }
-        set_interest(&mut *self.selector, source, wanted)
+        let crowds = Direction::BOTH.map(|direction| {
+            let is_crowded = source.is_crowded(direction);
+            is_crowded.then(|| self.crowds.disperse(slot, &mut source, direction))
+        });
+        Released(source, crowds)
     }
 
     fn source(&self, token: Token) -> Option<&Source> {
-        self.sources.get(token.slot() as usize).filter(|source| source.token == token)
+        let source = self.sources.get(token.slot() as usize)?;
+        (source.generation == token.generation() && token.owner() == self.owner).then_some(source)
     }
+}
 
-    fn source_mut(&mut self, token: Token) -> Option<&mut Source> {
-        self.sources.get_mut(token.slot() as usize).filter(|source| source.token == token)
+/// Finds the source that `token` names.
+///
+/// A function, so that the selector and the crowds can be borrowed beside it.
+#[inline]
+fn find(sources: &mut Slab<Source>, owner: u16, token: Token) -> Option<&mut Source> {
+    let source = sources.get_mut(token.slot() as usize)?;
+    (source.generation == token.generation() && token.owner() == owner).then_some(source)
+}
+
+/// Makes sure that a level-triggered selector watches `direction`.
+fn arm(
+    selector: &mut dyn Selector,
+    source: &mut Source,
+    token: Token,
+    direction: Direction,
+) -> io::Result<()> {
+    let wanted = source.armed | direction.interest();
+    if wanted == source.armed {
+        return Ok(());
     }
+    set_interest(selector, source, token, wanted)
 }
 
 impl fmt::Debug for Reactor {
@@ -313,13 +371,14 @@ impl fmt::Debug for Reactor {
 fn set_interest(
     selector: &mut dyn Selector,
     source: &mut Source,
+    token: Token,
     wanted: Interest,
 ) -> io::Result<()> {
     let fd = source.io.as_fd();
     match (source.armed.is_empty(), wanted.is_empty()) {
         (true, true) => {}
-        (true, false) => selector.register(fd, source.token, wanted, Mode::Level)?,
-        (false, false) => selector.modify(fd, source.token, wanted, Mode::Level)?,
+        (true, false) => selector.register(fd, token, wanted, Mode::Level)?,
+        (false, false) => selector.modify(fd, token, wanted, Mode::Level)?,
         (false, true) => selector.unregister(fd)?,
     }
     source.armed = wanted;
@@ -333,7 +392,10 @@ fn unknown_source() -> io::Error {
 /// Holds a source that is no longer watched, until it can be dropped.
 #[derive(Debug)]
 #[must_use = "drop it when no borrow of the reactor is alive"]
-pub struct Released(#[expect(dead_code, reason = "held only to be dropped")] Source);
+pub struct Released(
+    #[expect(dead_code, reason = "held only to be dropped")] Source,
+    #[expect(dead_code, reason = "held only to be dropped")] [Option<Crowd>; 2],
+);
 
 /// Gathers in one turn what may only be done after it: wakers to wake, sources to drop.
 ///

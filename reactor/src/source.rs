@@ -1,14 +1,15 @@
 //! One watched descriptor: what it is ready for, and who waits for it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::mem;
 use std::sync::Arc;
 use std::task::Waker;
 
-use crate::{Interest, Readiness, Token, Watched};
+use crate::{Interest, Readiness, Watched};
 
 /// Names the two ways in which data moves through a descriptor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Direction {
     /// Towards the program: read, receive, accept.
     Read,
@@ -39,62 +40,120 @@ impl Direction {
 
 /// A registered descriptor.
 ///
-/// It shares ownership of the descriptor, so none is ever closed while it is registered.
+/// It shares ownership of the descriptor, so none is ever closed while it is registered. It fills
+/// one cache line, because with a thousand connections every line is a miss for each message: of
+/// its token only the generation is kept, and a second waiter for a direction is kept elsewhere.
+#[repr(align(64))]
 pub(crate) struct Source {
-    pub(crate) token: Token,
-    pub(crate) io: Arc<dyn Watched>,
+    /// That of its token. The rest of the token is the reactor's number and the slot.
+    pub(crate) generation: u32,
+    facts: Facts,
     /// What the selector watches for at present.
     pub(crate) armed: Interest,
-    /// Set once an error, a hang-up or urgent data was told: from then on a short read proves
-    /// nothing, since the end of the stream may be waiting behind it without another edge.
-    pub(crate) hung_up: bool,
-    sides: [Side; 2],
+    /// The key that was given out last, for each direction.
+    keys: [WaiterKey; 2],
+    /// Who waits for each direction, if it is one.
+    ///
+    /// Invariant: the key of such a waiter is the last that was given out.
+    waiters: [Option<Waker>; 2],
+    pub(crate) io: Arc<dyn Watched>,
 }
 
-/// One direction of a source.
-struct Side {
-    /// Remembered until an operation would block. It starts set: nobody has tried yet.
+/// What is known of a source: a set of bits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Facts(u8);
+
+impl Facts {
+    /// Reading is worth trying, and writing is. Remembered until an operation would block; it
+    /// starts set, since nobody has tried yet.
     ///
     /// Invariant: while it is set there are no waiters; whoever would wait tries instead, and
     /// setting it wakes those that are there.
-    ready: bool,
-    waiters: Waiters,
+    const READY: [Facts; 2] = [Facts(1), Facts(2)];
+    /// Several wait for a direction: all of them are in the reactor's crowds.
+    const CROWDED: [Facts; 2] = [Facts(4), Facts(8)];
+    /// An error, a hang-up or urgent data was told: from then on a short read proves nothing,
+    /// since the end of the stream may be waiting behind it without another edge.
+    const HUNG_UP: Facts = Facts(16);
+
+    fn has(self, other: Facts) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    fn set(&mut self, other: Facts, value: bool) {
+        self.0 = if value { self.0 | other.0 } else { self.0 & !other.0 };
+    }
 }
 
 impl Source {
-    pub(crate) fn new(token: Token, io: Arc<dyn Watched>) -> Source {
-        let side = || Side { ready: true, waiters: Waiters::default() };
-        Source { token, io, armed: Interest::NONE, hung_up: false, sides: [side(), side()] }
+    pub(crate) fn new(generation: u32, io: Arc<dyn Watched>) -> Source {
+        let [read, write] = Facts::READY;
+        Source {
+            generation,
+            facts: Facts(read.0 | write.0),
+            armed: Interest::NONE,
+            keys: [WaiterKey(0); 2],
+            waiters: [None, None],
+            io,
+        }
     }
 
+    #[inline]
     pub(crate) fn is_ready(&self, direction: Direction) -> bool {
-        self.sides[direction as usize].ready
+        self.facts.has(Facts::READY[direction as usize])
     }
 
+    #[inline]
     pub(crate) fn set_ready(&mut self, direction: Direction, ready: bool) {
-        self.sides[direction as usize].ready = ready;
+        self.facts.set(Facts::READY[direction as usize], ready);
     }
 
-    pub(crate) fn waiters(&self, direction: Direction) -> &Waiters {
-        &self.sides[direction as usize].waiters
+    #[inline]
+    pub(crate) fn has_hung_up(&self) -> bool {
+        self.facts.has(Facts::HUNG_UP)
     }
 
-    pub(crate) fn waiters_mut(&mut self, direction: Direction) -> &mut Waiters {
-        &mut self.sides[direction as usize].waiters
+    #[inline]
+    pub(crate) fn set_hung_up(&mut self) {
+        self.facts.set(Facts::HUNG_UP, true);
     }
 
-    pub(crate) fn has_waiters(&self) -> bool {
-        self.sides.iter().any(|side| !side.waiters.is_empty())
+    #[inline]
+    pub(crate) fn is_crowded(&self, direction: Direction) -> bool {
+        self.facts.has(Facts::CROWDED[direction as usize])
+    }
+
+    #[inline]
+    pub(crate) fn has_waiter(&self, direction: Direction) -> bool {
+        self.waiters[direction as usize].is_some() || self.is_crowded(direction)
+    }
+
+    /// Lends the waiter that a direction has, if it is one.
+    pub(crate) fn waiter(&self, direction: Direction) -> Option<&Waker> {
+        self.waiters[direction as usize].as_ref()
+    }
+
+    /// Takes the waiter that a direction has, if it is one.
+    #[inline]
+    pub(crate) fn take_waiter(&mut self, direction: Direction) -> Option<Waker> {
+        self.waiters[direction as usize].take()
+    }
+
+    fn next_key(&mut self, direction: Direction) -> WaiterKey {
+        let key = &mut self.keys[direction as usize];
+        *key = WaiterKey(key.0.wrapping_add(1));
+        *key
     }
 }
 
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let both = Direction::BOTH;
         f.debug_struct("Source")
-            .field("token", &self.token)
+            .field("generation", &self.generation)
             .field("armed", &self.armed)
-            .field("ready", &self.sides.each_ref().map(|side| side.ready))
-            .field("waiters", &self.sides.each_ref().map(|side| side.waiters.len()))
+            .field("ready", &both.map(|direction| self.is_ready(direction)))
+            .field("waited_for", &both.map(|direction| self.has_waiter(direction)))
             .finish_non_exhaustive()
     }
 }
@@ -103,110 +162,235 @@ impl fmt::Debug for Source {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WaiterKey(u32);
 
-/// Those who wait for one direction, in the order in which they came.
+/// Those who wait for one direction of one source, in the order in which they came.
+pub(crate) type Crowd = Vec<(WaiterKey, Waker)>;
+
+/// The crowds of all sources: the directions for which several wait, or did when one more came.
 ///
-/// One is the rule and costs no allocation; any number is legal, and each of them is woken.
+/// One waiter is the rule; any number is legal, and each of them is woken.
+///
+/// Invariant: there is one for those directions that are marked as crowded, and none is empty.
 #[derive(Default)]
-pub(crate) struct Waiters {
-    first: Option<(WaiterKey, Waker)>,
-    /// Invariant: empty while `first` is.
-    rest: Vec<(WaiterKey, Waker)>,
-    next_key: u32,
-}
+pub(crate) struct Crowds(BTreeMap<(u32, Direction), Crowd>);
 
-impl Waiters {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.first.is_none()
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.rest.len()
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Waker> {
-        self.first.iter().chain(&self.rest).map(|(_, waker)| waker)
-    }
-
+impl Crowds {
     /// Puts `waker` in the place that `key` names, or at the end under a new key, and leaves what
     /// it replaces in its stead.
-    pub(crate) fn put(&mut self, key: Option<WaiterKey>, waker: &mut Option<Waker>) -> WaiterKey {
+    #[inline]
+    pub(crate) fn put(
+        &mut self,
+        slot: u32,
+        source: &mut Source,
+        direction: Direction,
+        key: Option<WaiterKey>,
+        waker: &mut Option<Waker>,
+    ) -> WaiterKey {
+        if source.is_crowded(direction) {
+            return self.join(slot, source, direction, key, waker);
+        }
+        let place = &mut source.waiters[direction as usize];
+        if place.is_none() {
+            // Forgotten, because the compiler cannot know that there is nothing to drop.
+            mem::forget(mem::replace(place, waker.take()));
+            return source.next_key(direction);
+        }
+        let latest = source.keys[direction as usize];
+        if key != Some(latest) {
+            return self.join(slot, source, direction, key, waker);
+        }
+        mem::swap(place, waker);
+        latest
+    }
+
+    /// Puts `waker` beside others.
+    #[cold]
+    fn join(
+        &mut self,
+        slot: u32,
+        source: &mut Source,
+        direction: Direction,
+        key: Option<WaiterKey>,
+        waker: &mut Option<Waker>,
+    ) -> WaiterKey {
         let new = waker.take().expect("a waiter brings a waker");
-        let known = self.first.iter_mut().chain(&mut self.rest).find(|(k, _)| Some(*k) == key);
-        if let Some((key, place)) = known {
+        let crowd = self.0.entry((slot, direction)).or_default();
+        if let Some(first) = source.take_waiter(direction) {
+            crowd.push((source.keys[direction as usize], first));
+            source.facts.set(Facts::CROWDED[direction as usize], true);
+        }
+        if let Some((key, place)) = crowd.iter_mut().find(|(known, _)| Some(*known) == key) {
             *waker = Some(mem::replace(place, new));
             return *key;
         }
-        let key = WaiterKey(self.next_key);
-        self.next_key = self.next_key.wrapping_add(1);
-        match self.first {
-            None => self.first = Some((key, new)),
-            Some(_) => self.rest.push((key, new)),
-        }
+        let key = source.next_key(direction);
+        crowd.push((key, new));
         key
     }
 
     /// Takes back the waiter that `key` names, if it is still there.
-    pub(crate) fn remove(&mut self, key: WaiterKey) -> Option<Waker> {
-        if self.first.as_ref().is_some_and(|(k, _)| *k == key) {
-            let next = if self.rest.is_empty() { None } else { Some(self.rest.remove(0)) };
-            return mem::replace(&mut self.first, next).map(|(_, waker)| waker);
+    pub(crate) fn remove(
+        &mut self,
+        slot: u32,
+        source: &mut Source,
+        direction: Direction,
+        key: WaiterKey,
+    ) -> Option<Waker> {
+        if !source.is_crowded(direction) {
+            let is_there = source.keys[direction as usize] == key;
+            return if is_there { source.take_waiter(direction) } else { None };
         }
-        let index = self.rest.iter().position(|(k, _)| *k == key)?;
-        Some(self.rest.remove(index).1)
+        let crowd = self.0.get_mut(&(slot, direction))?;
+        let index = crowd.iter().position(|(known, _)| *known == key)?;
+        let (_, waker) = crowd.remove(index);
+        if crowd.is_empty() {
+            self.disperse(slot, source, direction);
+        }
+        Some(waker)
     }
 
-    /// Moves all waiters to `wakers`.
-    pub(crate) fn take_into(&mut self, wakers: &mut Vec<Waker>) {
-        if let Some((_, waker)) = self.first.take() {
-            wakers.push(waker);
-        }
-        if !self.rest.is_empty() {
-            wakers.extend(self.rest.drain(..).map(|(_, waker)| waker));
-        }
+    /// Hands out all who wait in a crowd.
+    #[cold]
+    pub(crate) fn disperse(
+        &mut self,
+        slot: u32,
+        source: &mut Source,
+        direction: Direction,
+    ) -> Crowd {
+        source.facts.set(Facts::CROWDED[direction as usize], false);
+        self.0.remove(&(slot, direction)).unwrap_or_default()
+    }
+
+    /// Lists who waits in a crowd.
+    pub(crate) fn of(&self, slot: u32, direction: Direction) -> impl Iterator<Item = &Waker> {
+        self.0.get(&(slot, direction)).into_iter().flatten().map(|(_, waker)| waker)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::{AsFd, BorrowedFd};
+
     use super::*;
 
-    fn put(waiters: &mut Waiters) -> WaiterKey {
-        waiters.put(None, &mut Some(Waker::noop().clone()))
+    struct Nothing(std::io::PipeReader);
+
+    impl AsFd for Nothing {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+    }
+
+    impl Watched for Nothing {
+        fn is_home(&self, _token: crate::Token) -> bool {
+            true
+        }
+    }
+
+    /// The waiters for one direction of one source.
+    struct Side {
+        crowds: Crowds,
+        source: Source,
+    }
+
+    impl Side {
+        fn new() -> Side {
+            let (reader, _) = std::io::pipe().unwrap();
+            Side { crowds: Crowds::default(), source: Source::new(0, Arc::new(Nothing(reader))) }
+        }
+
+        fn put(&mut self, key: Option<WaiterKey>) -> (WaiterKey, Option<Waker>) {
+            let mut waker = Some(Waker::noop().clone());
+            let key = self.crowds.put(5, &mut self.source, Direction::Read, key, &mut waker);
+            (key, waker)
+        }
+
+        fn remove(&mut self, key: WaiterKey) -> Option<Waker> {
+            self.crowds.remove(5, &mut self.source, Direction::Read, key)
+        }
+
+        fn len(&self) -> usize {
+            let one = self.source.waiter(Direction::Read).iter().count();
+            one + self.crowds.of(5, Direction::Read).count()
+        }
+
+        fn take(&mut self) -> usize {
+            let one = self.source.take_waiter(Direction::Read).iter().count();
+            one + self.crowds.disperse(5, &mut self.source, Direction::Read).len()
+        }
+    }
+
+    #[cfg(target_pointer_width = "64")]
+    #[test]
+    fn a_source_fills_one_cache_line() {
+        assert_eq!(size_of::<Source>(), 64);
+        // What the slab makes of it.
+        enum Entry {
+            #[expect(dead_code, reason = "only its size counts")]
+            Vacant(usize),
+            #[expect(dead_code, reason = "only its size counts")]
+            Occupied(Source),
+        }
+        assert_eq!(size_of::<Entry>(), 64);
     }
 
     #[test]
-    fn removing_the_first_moves_the_second_up() {
-        let mut waiters = Waiters::default();
-        let (first, second) = (put(&mut waiters), put(&mut waiters));
-        assert!(waiters.remove(first).is_some());
-        assert!(waiters.remove(first).is_none());
-        assert_eq!(waiters.len(), 1);
-        assert!(waiters.remove(second).is_some());
-        assert!(waiters.is_empty());
+    fn removing_the_first_leaves_the_second() {
+        let mut side = Side::new();
+        let (first, second) = (side.put(None).0, side.put(None).0);
+        assert!(side.remove(first).is_some());
+        assert!(side.remove(first).is_none());
+        assert_eq!(side.len(), 1);
+        assert!(side.remove(second).is_some());
+        assert!(!side.source.has_waiter(Direction::Read));
     }
 
     #[test]
     fn a_known_key_replaces_and_an_unknown_one_joins_the_end() {
-        let mut waiters = Waiters::default();
-        let key = put(&mut waiters);
-        let mut waker = Some(Waker::noop().clone());
-        assert_eq!(waiters.put(Some(key), &mut waker), key);
-        assert!(waker.take().is_some(), "the old one is handed out");
-        assert_eq!(waiters.len(), 1);
-        waiters.take_into(&mut Vec::new());
-        assert_ne!(waiters.put(Some(key), &mut Some(Waker::noop().clone())), key);
-        assert_eq!(waiters.len(), 1);
+        for n_others in [0, 1, 3] {
+            let mut side = Side::new();
+            let (key, _) = side.put(None);
+            for _ in 0..n_others {
+                side.put(None);
+            }
+            let (again, old) = side.put(Some(key));
+            assert_eq!(again, key);
+            assert!(old.is_some(), "the old one is handed out");
+            assert_eq!(side.len(), 1 + n_others);
+            assert_eq!(side.take(), 1 + n_others);
+            assert_ne!(side.put(Some(key)).0, key);
+            assert_eq!(side.len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_key_from_before_a_wake_names_nobody_who_came_after() {
+        let mut side = Side::new();
+        let old = side.put(None).0;
+        side.take();
+        side.put(None);
+        assert!(side.remove(old).is_none());
+        side.put(None);
+        assert!(side.remove(old).is_none());
+        assert_eq!(side.len(), 2);
     }
 
     #[test]
     fn everyone_who_waits_is_taken() {
-        let mut waiters = Waiters::default();
+        let mut side = Side::new();
         for _ in 0..5 {
-            put(&mut waiters);
+            side.put(None);
         }
-        let mut wakers = Vec::new();
-        waiters.take_into(&mut wakers);
-        assert_eq!(wakers.len(), 5);
-        assert!(waiters.is_empty());
+        assert_eq!(side.take(), 5);
+        assert!(!side.source.has_waiter(Direction::Read));
+    }
+
+    #[test]
+    fn directions_do_not_mix() {
+        let mut side = Side::new();
+        let (key, _) = side.put(None);
+        side.put(None);
+        assert!(!side.source.has_waiter(Direction::Write));
+        assert!(side.crowds.remove(5, &mut side.source, Direction::Write, key).is_none());
+        assert_eq!(side.len(), 2);
     }
 }

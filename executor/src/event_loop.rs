@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use polyloop_reactor::{Collected, ForkGuard, Reactor, Selector, Token};
 
 use crate::Handle;
-use crate::blocking::Pool;
+use crate::blocking::BlockingPool;
 use crate::budget::OPERATIONS_PER_POLL;
 use crate::clock::{Clock, Stopwatch};
 use crate::debug::{Debug, Report};
@@ -47,7 +47,7 @@ pub(crate) struct EventLoop {
     pub(crate) tasks: RefCell<Tasks>,
     pub(crate) timers: RefCell<TimerHeap>,
     pub(crate) reactor: RefCell<Reactor>,
-    pub(crate) pool: Pool,
+    pub(crate) pool: BlockingPool,
     spin: Spin,
     /// What is watched and told in debug mode.
     debug: Option<Debug>,
@@ -87,7 +87,7 @@ struct Buffers {
 pub(crate) struct Parts {
     pub(crate) selector: Box<dyn Selector>,
     pub(crate) clock: Clock,
-    pub(crate) pool: Pool,
+    pub(crate) pool: BlockingPool,
     pub(crate) spin: Spin,
     pub(crate) shuffle: Option<Shuffle>,
     pub(crate) debug: Option<Debug>,

@@ -152,7 +152,7 @@ impl<T> JoinHandle<T> {
     /// Names the task, for [`task::all`](crate::task::all), dumps and reports, and returns the
     /// handle.
     ///
-    /// Blocking work has no name here; its threads have one.
+    /// Blocking work is named by [`BlockingPool::spawn_named`](crate::BlockingPool::spawn_named).
     ///
     /// # References
     /// The argument `name` of Python's `asyncio.create_task`.

@@ -30,6 +30,8 @@ struct State<T> {
     /// What that task is to be called.
     name: Option<String>,
     aborted: bool,
+    /// The work is a job in a queue, which nobody has begun.
+    queued: bool,
 }
 
 enum Outcome<T> {
@@ -41,12 +43,23 @@ enum Outcome<T> {
 impl<T> Packet<T> {
     /// Makes a packet and the one side that may fill it.
     pub(crate) fn new() -> (Arc<Packet<T>>, Sender<T>) {
+        Packet::make(false)
+    }
+
+    /// Makes the packet of a job that is to be queued: an abort settles it at once, however long
+    /// the queue is, until the job [begins](Sender::begin).
+    pub(crate) fn of_job() -> (Arc<Packet<T>>, Sender<T>) {
+        Packet::make(true)
+    }
+
+    fn make(queued: bool) -> (Arc<Packet<T>>, Sender<T>) {
         let state = State {
             outcome: Outcome::Waiting,
             waker: None,
             task: None,
             name: None,
             aborted: false,
+            queued,
         };
         let packet = Arc::new(Packet { state: Mutex::new(state) });
         (Arc::clone(&packet), Sender { packet: Some(packet) })
@@ -75,10 +88,13 @@ impl<T> Packet<T> {
     pub(crate) fn abort(&self) {
         let mut state = self.lock();
         state.aborted = true;
-        let task = state.task;
+        let (task, queued) = (state.task, state.queued);
         drop(state);
         if let Some(task) = task {
             join::abort(task);
+        }
+        if queued {
+            self.set(Err(JoinError::cancelled()));
         }
     }
 
@@ -123,8 +139,14 @@ impl<T> Packet<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Sets the outcome; the first counts.
     fn set(&self, outcome: Result<T, JoinError>) {
         let mut state = self.lock();
+        if !matches!(state.outcome, Outcome::Waiting) {
+            drop(state);
+            drop(outcome);
+            return;
+        }
         state.outcome = Outcome::Done(outcome);
         let waker = state.waker.take();
         drop(state);
@@ -140,9 +162,12 @@ pub(crate) struct Sender<T> {
 }
 
 impl<T> Sender<T> {
-    /// Reports whether the work was asked to end before it began.
-    pub(crate) fn is_aborted(&self) -> bool {
-        self.packet.as_ref().is_none_or(|packet| packet.lock().aborted)
+    /// Notes that the job begins, from where on an abort comes too late. False if one has come.
+    pub(crate) fn begin(&self) -> bool {
+        let Some(packet) = &self.packet else { return false };
+        let mut state = packet.lock();
+        state.queued = false;
+        !state.aborted
     }
 
     /// Reports whether nobody is left to take the outcome.
@@ -253,9 +278,9 @@ mod loom_tests {
     #[test]
     fn loom_an_abort_against_the_start_of_the_work_is_heeded_or_too_late() {
         loom::model(|| {
-            let (packet, sender) = Packet::new();
+            let (packet, sender) = Packet::of_job();
             let thread = thread::spawn(move || {
-                if !sender.is_aborted() {
+                if sender.begin() {
                     sender.run(|| 7);
                 }
             });

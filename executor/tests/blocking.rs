@@ -145,6 +145,21 @@ fn an_abort_reaches_work_that_has_not_begun_and_no_other() {
 }
 
 #[test]
+fn an_aborted_job_is_over_at_once_though_its_queue_stands_still() {
+    let pool = BlockingPool::new(1);
+    let held = Held::begin(&pool, "held");
+    let n_runs = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&n_runs);
+    let mut queued = pool.spawn(move || count.fetch_add(1, Ordering::SeqCst));
+    queued.abort();
+    assert!(queued.is_finished());
+    assert!(queued.join(LIMIT).unwrap().unwrap_err().is_cancelled());
+    held.end();
+    pool.finish(LIMIT).unwrap();
+    assert_eq!(n_runs.load(Ordering::SeqCst), 0);
+}
+
+#[test]
 fn the_end_of_the_loop_waits_for_work_that_has_begun() {
     let (began, has_begun) = mpsc::channel();
     let finished = Arc::new(AtomicUsize::new(0));

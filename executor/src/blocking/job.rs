@@ -23,7 +23,7 @@ impl Job {
         sender: Sender<T>,
     ) -> Job {
         let work = move || {
-            if !sender.is_aborted() {
+            if sender.begin() {
                 sender.run(work);
             }
         };

@@ -25,9 +25,6 @@ pub use job::{RunningJob, UnfinishedJobs};
 pub use map::{PoolMap, PoolMapIter};
 pub use pool::BlockingPool;
 
-/// The pool of a loop.
-pub(crate) type Pool = BlockingPool;
-
 /// The most threads of a pool, unless its builder says otherwise.
 ///
 /// Such threads mostly wait, for disks and name servers, so there may be many more than

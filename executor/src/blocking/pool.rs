@@ -313,7 +313,7 @@ impl BlockingPool {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        let (packet, sender) = Packet::new();
+        let (packet, sender) = Packet::of_job();
         let job = Job::new(Label { name, spawned_at }, work, sender);
         Threads::queue(self.threads()?, job)?;
         Ok(JoinHandle::of_packet(packet))

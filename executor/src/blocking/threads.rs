@@ -313,7 +313,7 @@ mod loom_tests {
     }
 
     fn job(work: impl FnOnce() + Send + 'static) -> (Job, JoinHandle<()>) {
-        let (packet, sender) = Packet::new();
+        let (packet, sender) = Packet::of_job();
         let label = Label { name: None, spawned_at: Location::caller() };
         (Job::new(label, work, sender), JoinHandle::of_packet(packet))
     }

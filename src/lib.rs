@@ -26,6 +26,10 @@
 //! - [`spawn`], [`JoinHandle`], [`Handle`], [`spawn_blocking`]: tasks, from here and elsewhere.
 //! - [`gather`], [`wait`], [`as_completed`], [`race`], [`JoinSet`]: many at once. [`scope`]: children
 //!   that end before their parent does. [`CancellationToken`]: asking them to.
+//! - [`task`]: which tasks there are, and what each waits for. [`Builder::debug`]: a loop that tells
+//!   what goes wrong.
+//! - [`BlockingPool`]: threads for work that blocks, with or without a loop.
+//! - [`Runtime::turn`]: a loop inside somebody else's.
 //! - [`call_soon`], [`call_later`], [`call_at`]: plain functions for the loop to call.
 //! - [`channel`]: from task to task, between threads or within one.
 //! - [`sleep`], [`timeout`], [`interval`] and the rest of [`time`].
@@ -39,11 +43,13 @@ pub use polyloop_net as net;
 pub use polyloop_reactor as reactor;
 
 pub use polyloop_executor::{
-    AbortOnDrop, AsCompleted, Builder, CallHandle, CancellationToken, Either, Elapsed, Failure,
-    FairRace, FirstFailure, GroupError, Handle, Interval, JoinError, JoinHandle, JoinSet, Metrics,
-    MissedTicks, Report, Runtime, Sleep, TaskGroup, Until, Waited, YieldNow, as_completed, call_at,
-    call_later, call_soon, gather, interval, interval_at, metrics, now, race, run, scope, sleep,
-    sleep_until, spawn, spawn_blocking, time, timeout, timeout_at, try_gather, wait, yield_now,
+    AbortOnDrop, AsCompleted, BlockingPool, BlockingPoolBuilder, Builder, CallHandle,
+    CancellationToken, Either, Elapsed, Failure, FairRace, FirstFailure, GroupError, Handle,
+    Interval, JoinError, JoinHandle, JoinSet, Metrics, MissedTicks, PoolMap, PoolMapIter, Report,
+    RunningJob, Runtime, Sleep, TaskGroup, UnfinishedJobs, Until, Waited, YieldNow, as_completed,
+    call_at, call_later, call_soon, gather, interval, interval_at, metrics, now, race, run, scope,
+    sleep, sleep_until, spawn, spawn_blocking, time, timeout, timeout_at, try_gather, wait,
+    yield_now,
 };
 pub use polyloop_executor::{channel, task};
 pub use polyloop_net::signal;

@@ -17,9 +17,9 @@ use super::scope_node::{Hold, enter};
 /// - It must be polled to its end, or dropped. One that is set aside half done holds its scopes.
 /// - It reaches through `.await`, and into the members of a group and the futures of
 ///   [`gather`](crate::gather). A task that was spawned belongs to no scope.
-/// - It does not help against being dropped: by [`timeout`](crate::timeout) and
-///   [`race`](crate::race), which are no scopes, by an abort, by the end of the loop, or with the
-///   scope's own future. A destructor cannot wait. What must outlive even that is a task of its own:
+/// - It does not help against being dropped: by [`timeout`](crate::timeout),
+///   [`race`](crate::race) and a failed [`try_gather`](crate::try_gather), which are no scopes, by an
+///   abort, by the end of the loop, or with the scope's own future. A destructor cannot wait. What must outlive even that is a task of its own:
 ///   [`shield`](crate::shield).
 ///
 /// # Panics

@@ -1,0 +1,126 @@
+//! Aim: scopes, groups and joined futures that are dropped after whichever poll leave nothing behind.
+
+mod util;
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::Duration;
+
+use polyloop_executor::{
+    FairRace, TaskGroup, cancel_scope, current_effective_deadline, gather, join, metrics, now,
+    scope, shielded, sleep, timeout_scope, timeout_with, yield_now,
+};
+
+use util::run_virtual;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What every body and child does: a section that is shielded, and something that is not.
+async fn member() -> Result<(), ()> {
+    shielded(sleep(2 * SECOND)).await;
+    sleep(SECOND).await;
+    Ok(())
+}
+
+async fn group() -> Result<(), ()> {
+    let group = scope(async |group: &TaskGroup<()>| {
+        for _ in 0..3 {
+            group.spawn(member());
+        }
+        yield_now().await;
+        member().await
+    });
+    group.await.map_err(drop)
+}
+
+/// Awaits `future` and drops it after that many polls. True if it was done before.
+async fn drop_after(n_polls: u32, future: impl Future<Output = ()>) -> bool {
+    let mut future = Box::pin(future);
+    let mut n_left = n_polls;
+    poll_fn(|cx| {
+        let is_done = n_left > 0 && future.as_mut().poll(cx).is_ready();
+        n_left = n_left.saturating_sub(1);
+        if is_done || n_left == 0 { Poll::Ready(is_done) } else { Poll::Pending }
+    })
+    .await
+}
+
+/// Drops what `work` makes before its first poll, after it, and so on until it is done.
+#[track_caller]
+fn assert_nothing_stays<F: Future<Output = ()>>(work: impl Fn() -> F) {
+    for n_polls in 0.. {
+        let is_done = run_virtual(async {
+            let is_done = drop_after(n_polls, work()).await;
+            let left = (metrics().n_tasks, metrics().n_timers, current_effective_deadline());
+            assert_eq!(left, (0, 0, None), "dropped after poll {n_polls}");
+            is_done
+        });
+        if is_done {
+            assert!(n_polls > 1, "it has never waited");
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_timeout_with_a_section() {
+    assert_nothing_stays(async || {
+        let limited = timeout_with(SECOND, async |_| member().await);
+        assert!(limited.await.is_err());
+    });
+}
+
+#[test]
+fn a_cancel_scope_around_a_group() {
+    assert_nothing_stays(async || {
+        let outcome = cancel_scope(async |scope| {
+            scope.reschedule(now() + SECOND);
+            group().await
+        });
+        assert!(outcome.await.is_err());
+    });
+}
+
+#[test]
+fn a_group() {
+    assert_nothing_stays(async || group().await.unwrap());
+}
+
+#[test]
+fn a_group_with_a_deadline_around_a_group() {
+    assert_nothing_stays(async || {
+        let outer = timeout_scope(SECOND, async |outer: &TaskGroup<()>| {
+            outer.spawn(group());
+            member().await
+        });
+        assert!(outer.await.unwrap_err().is_elapsed());
+    });
+}
+
+#[test]
+fn gathered_sections() {
+    assert_nothing_stays(async || {
+        let gathering = timeout_with(SECOND, async |_| gather((0..3).map(|_| member())).await);
+        assert!(gathering.await.is_err());
+    });
+}
+
+#[test]
+fn joined_futures() {
+    assert_nothing_stays(async || {
+        let (first, (), last) =
+            join!(member(), sleep(SECOND), timeout_with(SECOND, async |_| member().await));
+        assert!(first.is_ok() && last.is_err());
+    });
+}
+
+#[test]
+fn raced_futures() {
+    assert_nothing_stays(async || {
+        let mut fair = FairRace::new();
+        let sleeps: (_, Pin<&mut _>) = (pin!(shielded(sleep(SECOND))), pin!(sleep(2 * SECOND)));
+        let (winner, ()) = fair.race_of(&mut [sleeps.0, sleeps.1]).await;
+        assert_eq!(winner, 0);
+    });
+}

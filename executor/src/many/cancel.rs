@@ -15,6 +15,9 @@ use crate::waker::clone_of;
 /// Cloning it makes another handle to the same token; [`child`](CancellationToken::child) makes a
 /// token that is cancelled with its parent, but not the other way round.
 ///
+/// A token asks, and who is asked decides when to stop. A [`CancelScope`](crate::CancelScope) drops
+/// what runs in it.
+///
 /// # Examples
 /// ```
 /// use polyloop_executor::{CancellationToken, spawn};

@@ -8,7 +8,8 @@ use crate::JoinError;
 
 /// Runs all futures at the same time and returns their outputs in the order of the futures.
 ///
-/// Each runs as a task. A panic of one does not disturb the others: its output is the error.
+/// Each runs as a task. A panic of one does not disturb the others: its output is the error. A few
+/// futures that borrow, or have different types, are awaited by [`join!`](crate::join).
 ///
 /// # Panics
 /// Outside a loop.
@@ -44,7 +45,8 @@ where
 ///
 /// # Errors
 /// The first failure that happens: a future's own error, or its panic. The futures that are left
-/// have been dropped when it is returned.
+/// have been dropped when it is returned. Where all failures are to be kept there is
+/// [`scope`](crate::scope).
 ///
 /// # Panics
 /// Outside a loop.

@@ -436,6 +436,8 @@ impl Tasks {
         self.slots.truncate(len);
         self.slots.shrink_to_fit();
         self.busy.truncate(len);
+        self.busy.shrink_to_fit();
+        self.extras.shrink_to_fit();
         self.ready = ReadyQueue { shuffle: self.ready.shuffle.take(), ..ReadyQueue::default() };
     }
 

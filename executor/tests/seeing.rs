@@ -149,7 +149,8 @@ fn a_task_that_waits_for_two_things_has_both_reasons_and_loses_the_old_ones() {
 
 #[test]
 fn the_tree_shows_names_places_and_reasons() {
-    let dump = run_virtual(async {
+    let runtime = Builder::new().virtual_time(true).debug(false).build().unwrap();
+    let dump = runtime.block_on(async {
         let acceptor = spawn(async {
             spawn(sleep(Duration::from_secs(3))).named("connection");
             task::set_name("acceptor");
@@ -161,6 +162,7 @@ fn the_tree_shows_names_places_and_reasons() {
         }
         task::dump().to_string()
     });
+    let dump = dump.unwrap();
     let lines: Vec<_> = dump.lines().collect();
     assert!(lines[0].starts_with("main at ") && lines[0].ends_with("runs"), "{dump}");
     assert!(lines[1].starts_with("└─ task 1") && lines[1].contains("\"acceptor\" at "), "{dump}");

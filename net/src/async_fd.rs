@@ -46,9 +46,13 @@ pub struct AsyncFd<T: AsFd + Send + Sync + 'static> {
 }
 
 /// What the loops that watch the descriptor own together with the user.
+///
+/// The order of the fields puts the two that every operation needs side by side: the descriptor
+/// and the latest of its homes.
+#[repr(C)]
 struct Shared<T> {
-    io: T,
     homes: Homes,
+    io: T,
 }
 
 impl<T: AsFd> AsFd for Shared<T> {

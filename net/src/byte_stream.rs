@@ -3,11 +3,13 @@
 //! The methods of the streams and of their halves are written here once, by two macros, so that
 //! they do the same and promise the same everywhere.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice, IoSliceMut, PipeReader, Read};
 use std::mem;
 use std::net;
 use std::os::fd::AsFd;
 use std::os::unix::net as unix;
+use std::task::{Context, Poll, ready};
 
 use polyloop_executor::Tried;
 use polyloop_reactor::Direction;
@@ -15,6 +17,7 @@ use polyloop_reactor::socket::NO_SIGNAL;
 use socket2::SockRef;
 
 use crate::AsyncFd;
+use crate::async_fd::Waiter;
 
 /// Something to read bytes from, without waiting.
 pub trait Receive: AsFd + Send + Sync + 'static {
@@ -96,9 +99,17 @@ fn received<T: Receive>(n_bytes: usize, asked: usize) -> (usize, Tried) {
     if T::SHORT_IS_EMPTY { moved(n_bytes, asked) } else { (n_bytes, Tried::Done) }
 }
 
-pub(crate) async fn read<T: Receive>(fd: &AsyncFd<T>, buf: &mut [u8]) -> io::Result<usize> {
-    let size = buf.len();
-    fd.async_attempt(Direction::Read, |io| Ok(received::<T>(io.receive(buf)?, size))).await
+// The futures that a task keeps while it waits are written by hand: nested ones of the compiler's
+// keep their arguments once for each layer, and the memory of a connection is that of its task.
+
+pub(crate) fn read<T: Receive>(
+    fd: &AsyncFd<T>,
+    buf: &mut [u8],
+) -> impl Future<Output = io::Result<usize>> {
+    fd.async_attempt(Direction::Read, |io| {
+        let n_bytes = io.receive(buf)?;
+        Ok(received::<T>(n_bytes, buf.len()))
+    })
 }
 
 pub(crate) async fn read_vectored<T: Receive>(
@@ -110,17 +121,35 @@ pub(crate) async fn read_vectored<T: Receive>(
     fd.async_attempt(Direction::Read, receive).await
 }
 
-pub(crate) async fn read_exact_buf<T: Receive>(
+pub(crate) fn read_exact<T: Receive>(
+    fd: &AsyncFd<T>,
+    mut buf: &mut [u8],
+) -> impl Future<Output = io::Result<()>> {
+    let mut waiter = Waiter::new(fd, Direction::Read);
+    poll_fn(move |cx| poll_read_exact(&mut waiter, &mut buf, cx))
+}
+
+pub(crate) fn read_exact_buf<T: Receive>(
     fd: &AsyncFd<T>,
     buf: &mut &mut [u8],
-) -> io::Result<()> {
+) -> impl Future<Output = io::Result<()>> {
+    let mut waiter = Waiter::new(fd, Direction::Read);
+    poll_fn(move |cx| poll_read_exact(&mut waiter, buf, cx))
+}
+
+fn poll_read_exact<T: Receive>(
+    waiter: &mut Waiter<'_, T>,
+    buf: &mut &mut [u8],
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
     while !buf.is_empty() {
-        match read(fd, buf).await? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+        let receive = |io: &T| Ok(received::<T>(io.receive(buf)?, buf.len()));
+        match ready!(waiter.poll_attempt(cx, receive))? {
+            0 => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
             n_bytes => *buf = &mut mem::take(buf)[n_bytes..],
         }
     }
-    Ok(())
+    Poll::Ready(Ok(()))
 }
 
 pub(crate) fn try_read<T: Receive>(fd: &AsyncFd<T>, buf: &mut [u8]) -> io::Result<usize> {
@@ -137,8 +166,11 @@ pub(crate) fn try_read_vectored<T: Receive>(
     fd.try_attempt(Direction::Read, receive)
 }
 
-pub(crate) async fn write<T: Transmit>(fd: &AsyncFd<T>, buf: &[u8]) -> io::Result<usize> {
-    fd.async_attempt(Direction::Write, |io| Ok(moved(io.transmit(buf)?, buf.len()))).await
+pub(crate) fn write<T: Transmit>(
+    fd: &AsyncFd<T>,
+    buf: &[u8],
+) -> impl Future<Output = io::Result<usize>> {
+    fd.async_attempt(Direction::Write, |io| Ok(moved(io.transmit(buf)?, buf.len())))
 }
 
 pub(crate) async fn write_vectored<T: Transmit>(
@@ -150,14 +182,35 @@ pub(crate) async fn write_vectored<T: Transmit>(
     fd.async_attempt(Direction::Write, transmit).await
 }
 
-pub(crate) async fn write_all_buf<T: Transmit>(fd: &AsyncFd<T>, buf: &mut &[u8]) -> io::Result<()> {
+pub(crate) fn write_all<T: Transmit>(
+    fd: &AsyncFd<T>,
+    mut buf: &[u8],
+) -> impl Future<Output = io::Result<()>> {
+    let mut waiter = Waiter::new(fd, Direction::Write);
+    poll_fn(move |cx| poll_write_all(&mut waiter, &mut buf, cx))
+}
+
+pub(crate) fn write_all_buf<T: Transmit>(
+    fd: &AsyncFd<T>,
+    buf: &mut &[u8],
+) -> impl Future<Output = io::Result<()>> {
+    let mut waiter = Waiter::new(fd, Direction::Write);
+    poll_fn(move |cx| poll_write_all(&mut waiter, buf, cx))
+}
+
+fn poll_write_all<T: Transmit>(
+    waiter: &mut Waiter<'_, T>,
+    buf: &mut &[u8],
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
     while !buf.is_empty() {
-        match write(fd, buf).await? {
-            0 => return Err(io::ErrorKind::WriteZero.into()),
+        let transmit = |io: &T| Ok(moved(io.transmit(buf)?, buf.len()));
+        match ready!(waiter.poll_attempt(cx, transmit))? {
+            0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
             n_bytes => *buf = &buf[n_bytes..],
         }
     }
-    Ok(())
+    Poll::Ready(Ok(()))
 }
 
 pub(crate) async fn write_all_vectored<T: Transmit>(
@@ -205,8 +258,11 @@ macro_rules! reading {
             ///
             /// # References
             /// [read(2)](https://man7.org/linux/man-pages/man2/read.2.html).
-            pub async fn read(&self, buf: &mut [u8]) -> std::io::Result<usize> {
-                $crate::byte_stream::read(self.fd(), buf).await
+            pub fn read(
+                &self,
+                buf: &mut [u8],
+            ) -> impl Future<Output = std::io::Result<usize>> {
+                $crate::byte_stream::read(self.fd(), buf)
             }
 
             /// Reads like `read`, into several buffers, one after another.
@@ -235,8 +291,11 @@ macro_rules! reading {
             /// # Cancel safety
             /// What was read stays in `buf`, but how much is not told. To be able to go on, use
             /// `read_exact_buf`.
-            pub async fn read_exact(&self, mut buf: &mut [u8]) -> std::io::Result<()> {
-                self.read_exact_buf(&mut buf).await
+            pub fn read_exact(
+                &self,
+                buf: &mut [u8],
+            ) -> impl Future<Output = std::io::Result<()>> {
+                $crate::byte_stream::read_exact(self.fd(), buf)
             }
 
             /// Reads until `buf` is empty: it always is the part that has still to be filled.
@@ -247,8 +306,11 @@ macro_rules! reading {
             ///
             /// # Cancel safety
             /// No byte is lost: `buf` says how far it came, and the same call goes on from there.
-            pub async fn read_exact_buf(&self, buf: &mut &mut [u8]) -> std::io::Result<()> {
-                $crate::byte_stream::read_exact_buf(self.fd(), buf).await
+            pub fn read_exact_buf(
+                &self,
+                buf: &mut &mut [u8],
+            ) -> impl Future<Output = std::io::Result<()>> {
+                $crate::byte_stream::read_exact_buf(self.fd(), buf)
             }
 
             /// Waits until a read is worth trying.
@@ -260,8 +322,8 @@ macro_rules! reading {
             ///
             /// # Cancel safety
             /// Nothing is lost.
-            pub async fn readable(&self) -> std::io::Result<()> {
-                self.fd().ready(polyloop_reactor::Direction::Read).await
+            pub fn readable(&self) -> impl Future<Output = std::io::Result<()>> {
+                self.fd().ready(polyloop_reactor::Direction::Read)
             }
 
             /// Reads what is there now.
@@ -302,8 +364,11 @@ macro_rules! writing {
             ///
             /// # References
             /// [send(2)](https://man7.org/linux/man-pages/man2/send.2.html).
-            pub async fn write(&self, buf: &[u8]) -> std::io::Result<usize> {
-                $crate::byte_stream::write(self.fd(), buf).await
+            pub fn write(
+                &self,
+                buf: &[u8],
+            ) -> impl Future<Output = std::io::Result<usize>> {
+                $crate::byte_stream::write(self.fd(), buf)
             }
 
             /// Writes like `write`, from several buffers, one after another.
@@ -331,8 +396,11 @@ macro_rules! writing {
             /// # Cancel safety
             /// Part of `buf` may have been written, and how much is not told. To be able to go
             /// on, use `write_all_buf`.
-            pub async fn write_all(&self, mut buf: &[u8]) -> std::io::Result<()> {
-                self.write_all_buf(&mut buf).await
+            pub fn write_all(
+                &self,
+                buf: &[u8],
+            ) -> impl Future<Output = std::io::Result<()>> {
+                $crate::byte_stream::write_all(self.fd(), buf)
             }
 
             /// Writes until `buf` is empty: it always is the part that has still to be written.
@@ -343,8 +411,11 @@ macro_rules! writing {
             /// # Cancel safety
             /// Nothing is lost or doubled: `buf` says how far it came, and the same call goes on
             /// from there.
-            pub async fn write_all_buf(&self, buf: &mut &[u8]) -> std::io::Result<()> {
-                $crate::byte_stream::write_all_buf(self.fd(), buf).await
+            pub fn write_all_buf(
+                &self,
+                buf: &mut &[u8],
+            ) -> impl Future<Output = std::io::Result<()>> {
+                $crate::byte_stream::write_all_buf(self.fd(), buf)
             }
 
             /// Writes all of several buffers, with as few calls as the system needs.
@@ -369,8 +440,8 @@ macro_rules! writing {
             ///
             /// # Cancel safety
             /// Nothing is lost.
-            pub async fn writable(&self) -> std::io::Result<()> {
-                self.fd().ready(polyloop_reactor::Direction::Write).await
+            pub fn writable(&self) -> impl Future<Output = std::io::Result<()>> {
+                self.fd().ready(polyloop_reactor::Direction::Write)
             }
 
             /// Writes what there is room for now.

@@ -18,16 +18,17 @@ use polyloop_reactor::Token;
 pub(crate) const NOWHERE: Token = Token::from_raw(u64::MAX);
 
 /// Remembers the registrations of one descriptor, one for each loop at most.
+#[repr(C)]
 pub(crate) struct Homes {
-    /// The registration that was used last, or [`NOWHERE`].
-    latest: AtomicU64,
     /// Those with other loops, which may have been let go of since.
     abroad: Mutex<Vec<Token>>,
+    /// The registration that was used last, or [`NOWHERE`]. Every operation reads it.
+    latest: AtomicU64,
 }
 
 impl Homes {
     pub(crate) fn new() -> Homes {
-        Homes { latest: AtomicU64::new(NOWHERE.raw()), abroad: Mutex::new(Vec::new()) }
+        Homes { abroad: Mutex::new(Vec::new()), latest: AtomicU64::new(NOWHERE.raw()) }
     }
 
     /// Returns the registration that was used last.

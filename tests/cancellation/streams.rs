@@ -5,6 +5,7 @@ use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net;
 use std::os::fd::AsFd;
 use std::os::unix::net as unix;
+use std::sync::LazyLock;
 
 use polyloop::net::{
     AsyncFd, Direction, OwnedReadHalf, OwnedWriteHalf, PipeReader, PipeWriter, TcpStream,
@@ -56,9 +57,10 @@ pub(crate) fn feed(peer: impl Write, bytes: &[u8]) -> impl FnMut() {
     }
 }
 
-/// Says what the byte at this place of the stream is.
-fn pattern(from: usize, n_bytes: usize) -> Vec<u8> {
-    (0..251).cycle().skip(from % 251).take(n_bytes).collect()
+/// Says what the bytes at this place of the stream are.
+fn pattern(from: usize, n_bytes: usize) -> &'static [u8] {
+    static BYTES: LazyLock<Vec<u8>> = LazyLock::new(|| (0..251).cycle().take(8 << 20).collect());
+    &BYTES[from % 251..][..n_bytes]
 }
 
 /// The other end of a stream that is written to, which reads a little at each step.
@@ -99,7 +101,7 @@ impl<R: Read + AsFd> Sink<R> {
 fn fill(mut try_write: impl FnMut(&[u8]) -> std::io::Result<usize>) -> usize {
     let mut n_filled = 0;
     loop {
-        match try_write(&pattern(n_filled, 4_096)) {
+        match try_write(pattern(n_filled, 4_096)) {
             Ok(n_bytes) => n_filled += n_bytes,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return n_filled,
             Err(error) => panic!("{error}"),
@@ -258,7 +260,7 @@ macro_rules! writers {
                     let writer = $writer;
                     let n_filled = fill(|buf| writer.try_write(buf));
                     let bytes = pattern(n_filled, WRITTEN_BYTES);
-                    let write = dropper.again(async || writer.write(&bytes).await, || sink.step());
+                    let write = dropper.again(async || writer.write(bytes).await, || sink.step());
                     n_filled + write.await.unwrap()
                 };
                 drop($owner);
@@ -288,7 +290,7 @@ macro_rules! writers {
                     let writer = $writer;
                     let n_filled = fill(|buf| writer.try_write(buf));
                     let bytes = pattern(n_filled, WRITTEN_BYTES);
-                    let written = dropper.once(writer.write_all(&bytes), || sink.step()).await;
+                    let written = dropper.once(writer.write_all(bytes), || sink.step()).await;
                     (n_filled, written.is_some_and(|written| written.is_ok()))
                 };
                 drop($owner);
@@ -319,7 +321,7 @@ macro_rules! writers {
                     let writer = $writer;
                     let n_filled = fill(|buf| writer.try_write(buf));
                     let bytes = pattern(n_filled, WRITTEN_BYTES);
-                    let mut rest = &bytes[..];
+                    let mut rest = bytes;
                     let write = async || writer.write_all_buf(&mut rest).await;
                     dropper.again(write, || sink.step()).await.unwrap();
                     n_filled
@@ -337,7 +339,7 @@ macro_rules! writers {
                     let n_bytes = loop {
                         let writable = async || writer.writable().await;
                         dropper.again(writable, || sink.step()).await.unwrap();
-                        match writer.try_write(&pattern(n_filled, WRITTEN_BYTES)) {
+                        match writer.try_write(pattern(n_filled, WRITTEN_BYTES)) {
                             Ok(n_bytes) => break n_bytes,
                             Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
                         }

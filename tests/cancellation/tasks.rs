@@ -37,6 +37,7 @@ cases! {
     a_dropped_scope_drops_its_children: "scope", "timeout_scope";
     what_a_dropped_limit_is_around_decides: "timeout", "timeout_at", "race", "FairRace::race",
         "CancellationToken::run_until_cancelled", "timeout_with", "cancel_scope", "shielded";
+    a_dropped_race_of_futures_that_stay_loses_no_output: "FairRace::race_of";
     a_dropped_wait_for_a_token_loses_nothing: "CancellationToken::cancelled";
 }
 
@@ -305,6 +306,27 @@ async fn what_a_dropped_limit_is_around_decides(dropper: &Dropper) {
         );
         assert_eq!(received.await, Some(number));
     }
+}
+
+async fn a_dropped_race_of_futures_that_stay_loses_no_output(dropper: &Dropper) {
+    let (mut world, futures) = one_by_one();
+    let mut futures: Vec<_> = futures.into_iter().map(Box::pin).collect();
+    let mut fair = FairRace::new();
+    let mut outputs = Vec::new();
+    while !futures.is_empty() {
+        let race = async || {
+            let mut racers: Vec<Pin<&mut dyn Future<Output = usize>>> = Vec::new();
+            for future in &mut futures {
+                racers.push(future.as_mut());
+            }
+            fair.race_of(&mut racers).await
+        };
+        let (position, output) = dropper.again(race, &mut world).await;
+        drop(futures.remove(position));
+        outputs.push(output);
+    }
+    outputs.sort_unstable();
+    assert_eq!(outputs, [0, 1, 2, 3]);
 }
 
 async fn a_dropped_wait_for_a_token_loses_nothing(dropper: &Dropper) {

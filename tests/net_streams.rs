@@ -11,6 +11,7 @@ use std::net::Shutdown;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
+use futures_core::Stream;
 use polyloop::Backend;
 use polyloop::net::{
     AsyncRead, AsyncWrite, BufReader, Copier, FrameReader, FrameWriter, Framing, TcpListener,
@@ -150,6 +151,49 @@ fn lines_survive_every_split_and_every_drop() {
                 }
             }
             assert_eq!(lines, expected, "cut at {cuts:b}, dropped after {n_polls}");
+        }
+    }
+}
+
+/// Takes all that a stream has, polling it until it is ready.
+fn collect<S: Stream>(stream: S) -> Vec<S::Item> {
+    let mut stream = pin!(stream);
+    let cx = &mut Context::from_waker(Waker::noop());
+    let mut items = Vec::new();
+    loop {
+        match stream.as_mut().poll_next(cx) {
+            Poll::Pending => {}
+            Poll::Ready(Some(item)) => items.push(item),
+            Poll::Ready(None) => return items,
+        }
+    }
+}
+
+#[test]
+fn lines_and_parts_of_a_stream_are_those_that_are_handed_out() {
+    for data in [&b"ab\r\n\n\rc\nxy\r"[..], b"\xffa\nb\n", b"\n", b""] {
+        for cuts in 0..1 << data.len().saturating_sub(1) {
+            let mut reader = BufReader::new(Pieces::cut(data, cuts));
+            let mut one_by_one = Vec::new();
+            loop {
+                match poll_times(reader.next_line(), 1_000).unwrap() {
+                    Ok(Some(line)) => one_by_one.push(Ok(line.to_owned())),
+                    Ok(None) => break,
+                    Err(error) => one_by_one.push(Err(error.kind())),
+                }
+            }
+            let mut reader = BufReader::new(Pieces::cut(data, cuts));
+            let lines: Vec<_> = collect(reader.lines())
+                .into_iter()
+                .map(|line| line.map_err(|error| error.kind()))
+                .collect();
+            assert_eq!(lines, one_by_one, "cut at {cuts:b}");
+
+            let mut reader = BufReader::new(Pieces::cut(data, cuts));
+            let parts = collect(reader.split(b'\n')).into_iter().map(Result::unwrap);
+            let expected: Vec<_> = data.split_inclusive(|byte| *byte == b'\n').collect();
+            let expected = expected.iter().map(|part| part.strip_suffix(b"\n").unwrap_or(part));
+            assert!(parts.eq(expected), "cut at {cuts:b}");
         }
     }
 }

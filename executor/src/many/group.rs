@@ -111,7 +111,6 @@ async fn run_group<T, E: 'static>(
     let _end = EndOnDrop(Rc::clone(node));
     let mut body = pin!(Some(body(&group)));
     let body_node = node.inner();
-    let _end_of_body = EndOnDrop(Rc::clone(&body_node));
     let mut timer = DeadlineTimer::default();
     let mut value = None;
     let mut failures = Failures::default();

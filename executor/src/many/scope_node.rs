@@ -203,10 +203,15 @@ impl ScopeNode {
 
     /// Moves the scope into another, with all sections in it.
     fn move_to(&self, parent: Option<Rc<ScopeNode>>) {
-        let n_sections = self.n_sections.get();
-        hold(&parent, n_sections);
-        let former = self.parent.replace(parent);
-        release(&former, n_sections);
+        match self.n_sections.get() {
+            0 => drop(self.parent.replace(parent)),
+            n_sections => {
+                // In this order, so that a scope around both is never free between.
+                hold(&parent, n_sections);
+                let former = self.parent.replace(parent);
+                release(&former, n_sections);
+            }
+        }
     }
 }
 
@@ -221,23 +226,19 @@ fn outwards(scope: Option<Rc<ScopeNode>>) -> impl Iterator<Item = Rc<ScopeNode>>
 
 /// Lets sections hold a scope and all around it.
 fn hold(scope: &Option<Rc<ScopeNode>>, n_sections: usize) {
-    if n_sections > 0 {
-        for scope in outwards(scope.clone()) {
-            scope.n_sections.set(scope.n_sections.get() + n_sections);
-        }
+    for scope in outwards(scope.clone()) {
+        scope.n_sections.set(scope.n_sections.get() + n_sections);
     }
 }
 
 /// Lets go of a scope and all around it; those that only waited for that are woken.
 fn release(scope: &Option<Rc<ScopeNode>>, n_sections: usize) {
-    if n_sections > 0 {
-        for scope in outwards(scope.clone()) {
-            scope.n_sections.set(scope.n_sections.get() - n_sections);
-        }
-        for scope in outwards(scope.clone()) {
-            if scope.must_end().is_some() {
-                scope.wake();
-            }
+    for scope in outwards(scope.clone()) {
+        scope.n_sections.set(scope.n_sections.get() - n_sections);
+    }
+    for scope in outwards(scope.clone()) {
+        if scope.must_end().is_some() {
+            scope.wake();
         }
     }
 }

@@ -1,12 +1,10 @@
-//! Pipes, FIFOs, and what else can be awaited through `AsyncFd`, on every backend.
+//! Pipes and FIFOs, and what cannot be awaited, on every backend.
 
 mod common;
 
 use std::fs::{self, File};
 use std::future::poll_fn;
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::process::{Command, Stdio};
@@ -17,13 +15,6 @@ use polyloop::Backend;
 use polyloop::net::{AsyncFd, Direction, PipeReader, PipeWriter, pipe};
 
 use common::run_on;
-
-#[cfg(any(target_os = "linux", target_os = "android"))]
-mod linux {
-    use super::{a_terminal_is_awaited, an_eventfd_is_awaited};
-
-    crate::backends!(a_terminal_is_awaited, an_eventfd_is_awaited);
-}
 
 backends!(
     a_reader_waits_for_the_writer_and_sees_the_end,
@@ -217,37 +208,5 @@ fn ends_go_back_to_std(backend: Backend) {
         });
         writer.write_all(b"ok").unwrap();
         assert_eq!(reading.join().unwrap().unwrap(), *b"ok");
-    });
-}
-
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn a_terminal_is_awaited(backend: Backend) {
-    run_on(backend, async {
-        let multiplexer =
-            File::options().read(true).write(true).custom_flags(libc::O_NOCTTY).open("/dev/ptmx");
-        let terminal = AsyncFd::new(multiplexer.unwrap()).unwrap();
-        // Its other side is not open, which is an event of its own; what counts is that the
-        // selector takes it and that writing to it does not block.
-        let mut side: &File = terminal.get_ref();
-        let wrote = terminal.async_io(Direction::Write, |_| side.write(b"x")).await;
-        assert_eq!(wrote.unwrap(), 1);
-        terminal.ready(Direction::Write).await.unwrap();
-    });
-}
-
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn an_eventfd_is_awaited(backend: Backend) {
-    run_on(backend, async {
-        let wake = std::sync::Arc::new(polyloop::reactor::WakeFd::new().unwrap());
-        let fd: OwnedFd = wake.as_fd().try_clone_to_owned().unwrap();
-        let fd = AsyncFd::new(fd).unwrap();
-        let raiser = std::sync::Arc::clone(&wake);
-        let thread = std::thread::spawn(move || raiser.raise().unwrap());
-        let take = |_: &OwnedFd| match wake.drain()? {
-            true => Ok(()),
-            false => Err(ErrorKind::WouldBlock.into()),
-        };
-        fd.async_io(Direction::Read, take).await.unwrap();
-        thread.join().unwrap();
     });
 }

@@ -24,8 +24,9 @@
 //! # Where things are
 //! - [`run`], [`Runtime`], [`Builder`]: make a loop and run it.
 //! - [`spawn`], [`JoinHandle`], [`Handle`], [`spawn_blocking`]: tasks, from here and elsewhere.
-//! - [`gather`], [`wait`], [`as_completed`], [`race`], [`JoinSet`]: many at once. [`scope`]: children
-//!   that end before their parent does. [`CancellationToken`]: asking them to.
+//! - [`gather`], [`wait`], [`as_completed`], [`race`], [`JoinSet`], [`join!`]: many at once. [`scope`]:
+//!   children that end before their parent does. [`CancellationToken`]: asking them to.
+//!   [`timeout_with`], [`cancel_scope`], [`shielded`]: scopes that end at a deadline, or when told to.
 //! - [`task`]: which tasks there are, and what each waits for. [`Builder::debug`]: a loop that tells
 //!   what goes wrong.
 //! - [`BlockingPool`]: threads for work that blocks, with or without a loop.
@@ -43,13 +44,14 @@ pub use polyloop_net as net;
 pub use polyloop_reactor as reactor;
 
 pub use polyloop_executor::{
-    AbortOnDrop, AsCompleted, BlockingPool, BlockingPoolBuilder, Builder, CallHandle,
-    CancellationToken, Either, Elapsed, Failure, FairRace, FirstFailure, GroupError, Handle,
-    Interval, JoinError, JoinHandle, JoinSet, Metrics, MissedTicks, PoolMap, PoolMapIter, Report,
-    RunningJob, Runtime, Sleep, TaskGroup, UnfinishedJobs, Until, Waited, YieldNow, as_completed,
-    call_at, call_later, call_soon, gather, interval, interval_at, metrics, now, race, run, scope,
-    sleep, sleep_until, spawn, spawn_blocking, time, timeout, timeout_at, try_gather, wait,
-    yield_now,
+    AbortOnDrop, AsCompleted, BlockingPool, BlockingPoolBuilder, Builder, CallHandle, CancelScope,
+    CancellationToken, Cancelled, Either, Elapsed, Failure, FairRace, FirstFailure, GroupError,
+    Handle, Interval, JoinError, JoinHandle, JoinSet, Metrics, MissedTicks, PoolMap, PoolMapIter,
+    Report, RunningJob, Runtime, Sleep, TaskGroup, UnfinishedJobs, Until, Waited, YieldNow,
+    as_completed, call_at, call_later, call_soon, cancel_scope, current_effective_deadline, gather,
+    interval, interval_at, join, metrics, now, race, run, scope, shield, shielded, sleep,
+    sleep_until, spawn, spawn_blocking, time, timeout, timeout_at, timeout_scope, timeout_with,
+    try_gather, try_join, wait, wait_until, yield_now,
 };
 pub use polyloop_executor::{channel, task};
 pub use polyloop_net::signal;

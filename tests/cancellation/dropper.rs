@@ -50,12 +50,15 @@ struct Plan {
     max_drops: usize,
     /// Whether the budget of the task is used up when it begins: then every leaf is pending once.
     is_tired: bool,
+    /// How the world cuts what it sends.
+    piece_bytes: usize,
 }
 
 impl fmt::Debug for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Plan { at_poll, moment, max_drops, is_tired } = self;
-        write!(f, "dropped at poll {at_poll} {moment:?}, {max_drops} times, tired: {is_tired}")
+        let Plan { at_poll, moment, max_drops, is_tired, piece_bytes } = self;
+        write!(f, "dropped at poll {at_poll} {moment:?}, {max_drops} times, tired: {is_tired}, ")?;
+        write!(f, "pieces of {piece_bytes}")
     }
 }
 
@@ -66,6 +69,8 @@ impl Plan {
             moment: if i & 1 == 0 { Moment::AtOnce } else { Moment::OnceWoken },
             max_drops: if i & 2 == 0 { 1 } else { MANY_DROPS },
             is_tired: i & 4 != 0,
+            // Each is combined with each poll, and with each of the others at one poll or other.
+            piece_bytes: [1, 3, 1_000][(at_poll + i) % 3],
         })
     }
 }
@@ -91,13 +96,18 @@ impl Dropper {
         }
     }
 
+    /// Returns how much the world should send at each step.
+    pub(crate) fn piece_bytes(&self) -> usize {
+        self.plan.piece_bytes
+    }
+
     /// Performs an operation; none if it was dropped.
     pub(crate) async fn once<F: Future>(
         &self,
         future: F,
         mut world: impl FnMut(),
     ) -> Option<F::Output> {
-        let Plan { at_poll, moment, max_drops, is_tired } = self.plan;
+        let Plan { at_poll, moment, max_drops, is_tired, .. } = self.plan;
         let is_dropped = self.n_drops.get() < max_drops;
         let output = {
             let mut future = pin!(future);

@@ -47,9 +47,9 @@ fn pipe_to_write() -> (PipeWriter, std::io::PipeReader) {
     (PipeWriter::from_std(ours).unwrap(), peer)
 }
 
-/// Sends three bytes of `bytes` at each step, and then the end.
-pub(crate) fn feed(peer: impl Write, bytes: &[u8]) -> impl FnMut() {
-    let mut pieces = bytes.chunks(3);
+/// Sends a piece of `bytes` at each step, and then the end.
+pub(crate) fn feed(dropper: &Dropper, peer: impl Write, bytes: &[u8]) -> impl FnMut() {
+    let mut pieces = bytes.chunks(dropper.piece_bytes());
     let mut peer = Some(peer);
     move || match (pieces.next(), &mut peer) {
         (Some(piece), Some(peer)) => peer.write_all(piece).unwrap(),
@@ -128,7 +128,7 @@ macro_rules! readers {
 
             async fn a_dropped_read_has_taken_no_byte(dropper: &Dropper) {
                 let ($owner, peer) = $open;
-                let (reader, mut world) = ($reader, feed(peer, SENT));
+                let (reader, mut world) = ($reader, feed(dropper, peer, SENT));
                 let mut received = Vec::new();
                 loop {
                     let mut buf = [0; 2];
@@ -144,7 +144,7 @@ macro_rules! readers {
 
             async fn a_dropped_vectored_read_has_taken_no_byte(dropper: &Dropper) {
                 let ($owner, peer) = $open;
-                let (reader, mut world) = ($reader, feed(peer, SENT));
+                let (reader, mut world) = ($reader, feed(dropper, peer, SENT));
                 let mut received = Vec::new();
                 loop {
                     let (mut one, mut two) = ([0; 1], [0; 1]);
@@ -166,7 +166,7 @@ macro_rules! readers {
 
             async fn what_a_dropped_read_exact_has_read_is_in_the_buffer(dropper: &Dropper) {
                 let ($owner, peer) = $open;
-                let (reader, mut world) = ($reader, feed(peer, SENT));
+                let (reader, mut world) = ($reader, feed(dropper, peer, SENT));
                 let mut received = Vec::new();
                 while received.len() < SENT.len() {
                     let mut buf = vec![0; SENT.len() - received.len()];
@@ -179,7 +179,7 @@ macro_rules! readers {
 
             async fn a_dropped_read_exact_buf_goes_on(dropper: &Dropper) {
                 let ($owner, peer) = $open;
-                let (reader, mut world) = ($reader, feed(peer, SENT));
+                let (reader, mut world) = ($reader, feed(dropper, peer, SENT));
                 let mut received = vec![0; SENT.len()];
                 let mut rest = &mut received[..];
                 let read = async || reader.read_exact_buf(&mut rest).await;
@@ -189,7 +189,7 @@ macro_rules! readers {
 
             async fn a_dropped_wait_for_data_loses_nothing(dropper: &Dropper) {
                 let ($owner, peer) = $open;
-                let (reader, mut world) = ($reader, feed(peer, SENT));
+                let (reader, mut world) = ($reader, feed(dropper, peer, SENT));
                 let mut received = Vec::new();
                 loop {
                     dropper.again(async || reader.readable().await, &mut world).await.unwrap();
@@ -218,7 +218,7 @@ macro_rules! peekers {
 
             async fn a_dropped_peek_loses_nothing(dropper: &Dropper) {
                 let ($owner, peer) = $open;
-                let (reader, mut world) = ($reader, feed(peer, SENT));
+                let (reader, mut world) = ($reader, feed(dropper, peer, SENT));
                 let mut received = Vec::new();
                 loop {
                     let mut buf = [0; 2];
@@ -409,7 +409,7 @@ fn raw() -> (AsyncFd<unix::UnixStream>, unix::UnixStream) {
 
 async fn a_dropped_operation_on_a_descriptor_has_not_happened(dropper: &Dropper) {
     let (fd, peer) = raw();
-    let mut world = feed(peer, SENT);
+    let mut world = feed(dropper, peer, SENT);
     let mut received = Vec::new();
     loop {
         let mut buf = [0; 2];
@@ -428,7 +428,7 @@ async fn a_dropped_operation_on_a_descriptor_has_not_happened(dropper: &Dropper)
 
 async fn a_dropped_wait_for_a_descriptor_loses_nothing(dropper: &Dropper) {
     let (fd, peer) = raw();
-    let mut world = feed(peer, SENT);
+    let mut world = feed(dropper, peer, SENT);
     let mut received = Vec::new();
     loop {
         dropper.again(async || fd.ready(Direction::Read).await, &mut world).await.unwrap();
@@ -444,12 +444,12 @@ async fn a_dropped_wait_for_a_descriptor_loses_nothing(dropper: &Dropper) {
 
 async fn a_dropped_wait_for_a_direction_loses_nothing(dropper: &Dropper) {
     let ((tcp, tcp_peer), (unix, unix_peer)) = (tcp(), unix());
-    let mut world = feed(tcp_peer, SENT);
+    let mut world = feed(dropper, tcp_peer, SENT);
     // Waited for until there is something to read: it may be told too often, but not too rarely.
     while tcp.try_read(&mut [0]).is_err() {
         dropper.again(async || tcp.ready(Direction::Read).await, &mut world).await.unwrap();
     }
-    let mut world = feed(unix_peer, SENT);
+    let mut world = feed(dropper, unix_peer, SENT);
     while unix.try_read(&mut [0]).is_err() {
         dropper.again(async || unix.ready(Direction::Read).await, &mut world).await.unwrap();
     }

@@ -74,7 +74,18 @@ pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
 where
     F: Future + 'static,
 {
-    let spawned_at = Location::caller();
+    spawn_at(Location::caller(), future)
+}
+
+/// Starts a task in the name of the code at `spawned_at`.
+#[inline]
+pub(crate) fn spawn_at<F>(
+    spawned_at: &'static Location<'static>,
+    future: F,
+) -> JoinHandle<F::Output>
+where
+    F: Future + 'static,
+{
     let id = current(|event_loop| event_loop.spawn(future, spawned_at));
     JoinHandle::of_task(id.expect("`spawn` was called outside a loop"))
 }

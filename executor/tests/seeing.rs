@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use polyloop_executor::task::{TaskInfo, TaskState, WaitReason};
 use polyloop_executor::{
-    Builder, CancellationToken, JoinHandle, JoinSet, Report, Runtime, channel, run, sleep, spawn,
-    spawn_blocking, task, timeout, yield_now,
+    Builder, CancellationToken, JoinHandle, JoinSet, Report, Runtime, TaskGroup, channel, gather,
+    run, scope, sleep, spawn, spawn_blocking, task, timeout, yield_now,
 };
 use polyloop_reactor::SignalFd;
 
@@ -65,6 +65,27 @@ fn a_task_sees_itself_running_below_the_one_that_spawned_it() {
         assert_eq!(child.await.unwrap(), task::current());
         let main = &task::all()[0];
         assert!(main.id.is_main() && main.state == TaskState::Running && main.parent.is_none());
+    })
+    .unwrap();
+}
+
+#[test]
+fn tasks_of_many_at_once_are_spawned_where_many_were_asked_for() {
+    run(async {
+        let seen = async || spawn(async { task::all() }).await.unwrap();
+        let gathered = gather([seen(), seen()]).await.swap_remove(0).unwrap();
+        let mut set = JoinSet::new();
+        set.spawn(pending::<()>());
+        let grouped = scope(async |group: &TaskGroup<()>| {
+            group.spawn(pending());
+            let all = task::all();
+            group.cancel_scope().cancel();
+            Ok::<_, ()>(all)
+        });
+        drop(grouped.await);
+        for seen in gathered.into_iter().chain(task::all()) {
+            assert!(seen.spawned_at.file().ends_with("seeing.rs"), "{seen}");
+        }
     })
     .unwrap();
 }

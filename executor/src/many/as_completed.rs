@@ -29,6 +29,7 @@ use crate::JoinError;
 /// assert!(done.next().await.is_none());
 /// # }).unwrap();
 /// ```
+#[track_caller]
 pub fn as_completed<F>(futures: impl IntoIterator<Item = F>) -> AsCompleted<F::Output>
 where
     F: Future + 'static,

@@ -1,6 +1,7 @@
 //! Waiting for all of many.
 
 use std::fmt;
+use std::panic::Location;
 
 use super::JoinSet;
 use super::scope_node::{current_scope, enter};
@@ -28,17 +29,26 @@ use crate::JoinError;
 /// assert_eq!(squares, [1, 4, 9]);
 /// # }).unwrap();
 /// ```
-pub async fn gather<F>(futures: impl IntoIterator<Item = F>) -> Vec<Result<F::Output, JoinError>>
+#[track_caller]
+pub fn gather<F>(
+    futures: impl IntoIterator<Item = F>,
+) -> impl Future<Output = Vec<Result<F::Output, JoinError>>>
 where
     F: Future + 'static,
 {
-    let mut set = spawn_all(futures);
-    let mut outputs: Vec<_> = (0..set.len()).map(|_| None).collect();
-    while let Some((number, output)) = set.join_next().await {
-        outputs[number] = Some(output);
+    let called_at = Location::caller();
+    async move {
+        let mut set = spawn_all(futures, called_at);
+        let mut outputs: Vec<_> = (0..set.len()).map(|_| None).collect();
+        while let Some((number, output)) = set.join_next().await {
+            outputs[number] = Some(output);
+        }
+        outputs.into_iter().map(|output| output.expect(ALL_ENDED)).collect()
     }
-    outputs.into_iter().map(|output| output.expect("every task of the set has ended")).collect()
 }
+
+/// Why there is an output for every number.
+const ALL_ENDED: &str = "every task of the set has ended";
 
 /// Runs all futures at the same time and returns their values in the order of the futures, or
 /// ends them all at the first failure.
@@ -66,29 +76,36 @@ where
 /// assert!(matches!(numbers, Err(FirstFailure::Error(_))));
 /// # }).unwrap();
 /// ```
-pub async fn try_gather<F, T, E>(
+#[track_caller]
+pub fn try_gather<F, T, E>(
     futures: impl IntoIterator<Item = F>,
-) -> Result<Vec<T>, FirstFailure<E>>
+) -> impl Future<Output = Result<Vec<T>, FirstFailure<E>>>
 where
     F: Future<Output = Result<T, E>> + 'static,
     T: 'static,
     E: 'static,
 {
-    let mut set = spawn_all(futures);
-    let mut values: Vec<_> = (0..set.len()).map(|_| None).collect();
-    while let Some((number, output)) = set.join_next().await {
-        match output {
-            Ok(Ok(value)) => values[number] = Some(value),
-            // Dropping the set ends the others.
-            Ok(Err(error)) => return Err(FirstFailure::Error(error)),
-            Err(error) => return Err(FirstFailure::Panicked(error)),
+    let called_at = Location::caller();
+    async move {
+        let mut set = spawn_all(futures, called_at);
+        let mut values: Vec<_> = (0..set.len()).map(|_| None).collect();
+        while let Some((number, output)) = set.join_next().await {
+            match output {
+                Ok(Ok(value)) => values[number] = Some(value),
+                // Dropping the set ends the others.
+                Ok(Err(error)) => return Err(FirstFailure::Error(error)),
+                Err(error) => return Err(FirstFailure::Panicked(error)),
+            }
         }
+        Ok(values.into_iter().map(|value| value.expect(ALL_ENDED)).collect())
     }
-    Ok(values.into_iter().map(|value| value.expect("every task of the set has ended")).collect())
 }
 
 /// Starts a task for each future, in the scope in which the caller is: the tasks do not outlive it.
-fn spawn_all<F>(futures: impl IntoIterator<Item = F>) -> JoinSet<F::Output>
+fn spawn_all<F>(
+    futures: impl IntoIterator<Item = F>,
+    called_at: &'static Location<'static>,
+) -> JoinSet<F::Output>
 where
     F: Future + 'static,
 {
@@ -96,11 +113,11 @@ where
     let scope = current_scope();
     for future in futures {
         if let Some(scope) = scope.clone() {
-            set.spawn_polled(future, move |future, cx| {
+            set.spawn_polled(called_at, future, move |future, cx| {
                 enter(Some(scope.clone()), || future.poll(cx))
             });
         } else {
-            set.spawn(future);
+            set.spawn_polled(called_at, future, |future, cx| future.poll(cx));
         }
     }
     set

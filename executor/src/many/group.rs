@@ -5,6 +5,7 @@ use std::error::Error;
 use std::fmt;
 use std::future::poll_fn;
 use std::mem;
+use std::panic::Location;
 use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
@@ -225,11 +226,12 @@ impl<E: 'static> TaskGroup<E> {
     where
         F: Future<Output = Result<(), E>> + 'static,
     {
+        let spawned_at = Location::caller();
         let member = EndOnDrop(self.scope.node.inner());
         self.note_member(&member.0);
         let poll =
             move |child: Pin<&mut F>, cx: &mut Context<'_>| member.0.poll(cx, |cx| child.poll(cx));
-        self.children.borrow_mut().spawn_polled(child, poll);
+        self.children.borrow_mut().spawn_polled(spawned_at, child, poll);
         // The scope has to watch a child that is new.
         self.scope.node.wake();
     }

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
@@ -12,9 +12,10 @@ use std::task::{Context, Poll, Waker, ready};
 use super::numbered::Numbered;
 use crate::budget::poll_proceed;
 use crate::notes::{Notes, note};
+use crate::runtime::spawn_at;
 use crate::stage::quietly;
 use crate::waker::{clone_of, drop_of};
-use crate::{JoinError, JoinHandle, spawn};
+use crate::{JoinError, JoinHandle};
 
 /// Holds tasks and hands out their outputs as they come. Dropping it ends those that are left.
 ///
@@ -141,12 +142,16 @@ impl<T: 'static> JoinSet<T> {
     where
         F: Future<Output = T> + 'static,
     {
-        self.spawn_polled(future, |future, cx| future.poll(cx))
+        self.spawn_polled(Location::caller(), future, |future, cx| future.poll(cx))
     }
 
-    /// Starts a task that is polled by `poll`.
-    #[track_caller]
-    pub(super) fn spawn_polled<F, P>(&mut self, future: F, poll: P) -> usize
+    /// Starts a task that is polled by `poll`, in the name of `spawned_at`.
+    pub(super) fn spawn_polled<F, P>(
+        &mut self,
+        spawned_at: &'static Location<'static>,
+        future: F,
+        poll: P,
+    ) -> usize
     where
         F: Future + 'static,
         P: FnMut(Pin<&mut F>, &mut Context<'_>) -> Poll<T> + 'static,
@@ -154,7 +159,7 @@ impl<T: 'static> JoinSet<T> {
         let number = self.tasks.next_number();
         let arrivals = Rc::clone(&self.arrivals);
         let announce = Announce { number, arrivals, outcome: None };
-        self.tasks.push(spawn(run_to_end(future, poll, announce)));
+        self.tasks.push(spawn_at(spawned_at, run_to_end(future, poll, announce)));
         number
     }
 

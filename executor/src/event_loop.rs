@@ -275,11 +275,12 @@ impl EventLoop {
     #[inline]
     pub(crate) fn poll_main<R>(&self, id: Token, main: impl FnOnce(&mut Context<'_>) -> R) -> R {
         self.begin_poll(id);
-        let poll = || lend_waker(id, |waker| main(&mut Context::from_waker(waker)));
-        match &self.debug {
-            None => poll(),
-            Some(debug) => self.watch_poll(debug, id, poll),
+        let watch = self.debug.as_ref().map(|debug| (debug, Stopwatch::start()));
+        let polled = lend_waker(id, |waker| main(&mut Context::from_waker(waker)));
+        if let Some((debug, start)) = watch {
+            self.note_poll(debug, id, start.elapsed());
         }
+        polled
     }
 
     /// Keeps what the first poll of the main future has left.
@@ -299,12 +300,17 @@ impl EventLoop {
     fn watch_poll<R>(&self, debug: &Debug, id: Token, poll: impl FnOnce() -> R) -> R {
         let start = Stopwatch::start();
         let polled = poll();
-        let took = start.elapsed();
+        self.note_poll(debug, id, start.elapsed());
+        polled
+    }
+
+    /// Notes how long a poll took, and reports it if that was long.
+    #[cold]
+    fn note_poll(&self, debug: &Debug, id: Token, took: Duration) {
         self.tasks.borrow_mut().add_busy(id, took);
         if took >= debug.slow_poll {
             self.report(id, |task| Report::SlowPoll { task, took });
         }
-        polled
     }
 
     /// Tells of a task that misbehaved, outside any borrow, if this is debug mode.

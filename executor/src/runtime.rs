@@ -610,12 +610,18 @@ impl Default for Builder {
     }
 }
 
+#[inline]
 fn check_not_nested(name: &str) -> io::Result<()> {
     match current(|_| ()) {
         None => Ok(()),
-        Some(()) => Err(io::Error::new(
-            io::ErrorKind::ResourceBusy,
-            format!("`{name}` was called inside a running loop: await or spawn the future instead"),
-        )),
+        Some(()) => Err(nested(name)),
     }
+}
+
+#[cold]
+fn nested(name: &str) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::ResourceBusy,
+        format!("`{name}` was called inside a running loop: await or spawn the future instead"),
+    )
 }

@@ -254,7 +254,8 @@ impl Runtime {
     /// `Unsupported` if the backend has no such descriptor; if no descriptor is left.
     ///
     /// # Platform
-    /// epoll and kqueue have one, select and poll do not: there a host waits in `turn` itself.
+    /// epoll and a system's own kqueue have one; select, poll and the library libkqueue do not:
+    /// there a host waits in `turn` itself.
     pub fn pollable_fd(&self) -> io::Result<BorrowedFd<'_>> {
         if let Some(fd) = self.pollable_fd.get() {
             return Ok(fd.as_fd());

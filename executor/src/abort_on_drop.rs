@@ -24,6 +24,15 @@ impl<T> AbortOnDrop<T> {
     }
 
     /// Turns it back into a handle whose drop lets the task go on.
+    ///
+    /// # Examples
+    /// ```
+    /// # polyloop_executor::run(async {
+    /// let guarded = polyloop_executor::spawn(async { 7 }).abort_on_drop();
+    /// let handle = guarded.into_handle();
+    /// assert_eq!(handle.await.unwrap(), 7);
+    /// # }).unwrap();
+    /// ```
     pub fn into_handle(mut self) -> JoinHandle<T> {
         self.handle.take().expect(HELD)
     }

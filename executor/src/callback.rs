@@ -70,6 +70,19 @@ pub fn call_later(delay: Duration, f: impl FnOnce() + 'static) -> CallHandle {
 ///
 /// # References
 /// Python's `loop.call_at`.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use polyloop_executor::{call_at, now, sleep};
+///
+/// # polyloop_executor::run(async {
+/// let deadline = now() + Duration::from_millis(1);
+/// let call = call_at(deadline, || println!("now"));
+/// assert_eq!(call.deadline(), Some(deadline));
+/// sleep(Duration::from_millis(2)).await;
+/// # }).unwrap();
+/// ```
 #[track_caller]
 pub fn call_at(deadline: Instant, f: impl FnOnce() + 'static) -> CallHandle {
     let call = async move {
@@ -84,12 +97,39 @@ impl Handle {
     ///
     /// # References
     /// Python's `loop.call_soon_threadsafe`.
+    ///
+    /// # Examples
+    /// ```
+    /// use polyloop_executor::{channel, Handle};
+    ///
+    /// # polyloop_executor::run(async {
+    /// let handle = Handle::current().unwrap();
+    /// let (sender, mut receiver) = channel::unbounded();
+    /// std::thread::spawn(move || handle.call_soon(move || sender.send("here").unwrap()));
+    /// assert_eq!(receiver.recv().await, Some("here"));
+    /// # }).unwrap();
+    /// ```
     #[track_caller]
     pub fn call_soon(&self, f: impl FnOnce() + Send + 'static) -> CallHandle {
         CallHandle::new(self.spawn(async move { f() }), None)
     }
 
     /// Calls `f` on the loop's thread after `delay`, counted from this call.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use polyloop_executor::{channel, Handle};
+    ///
+    /// # polyloop_executor::run(async {
+    /// let handle = Handle::current().unwrap();
+    /// let (sender, mut receiver) = channel::unbounded();
+    /// std::thread::spawn(move || {
+    ///     handle.call_later(Duration::from_millis(1), move || sender.send("later").unwrap())
+    /// });
+    /// assert_eq!(receiver.recv().await, Some("later"));
+    /// # }).unwrap();
+    /// ```
     #[track_caller]
     pub fn call_later(&self, delay: Duration, f: impl FnOnce() + Send + 'static) -> CallHandle {
         match now().checked_add(delay) {
@@ -99,6 +139,19 @@ impl Handle {
     }
 
     /// Calls `f` on the loop's thread at `deadline`.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use polyloop_executor::Handle;
+    ///
+    /// # polyloop_executor::run(async {
+    /// let handle = Handle::current().unwrap();
+    /// let far = Instant::now() + Duration::from_secs(3_600);
+    /// let call = std::thread::spawn(move || handle.call_at(far, || panic!("too late")));
+    /// call.join().unwrap().cancel();
+    /// # }).unwrap();
+    /// ```
     #[track_caller]
     pub fn call_at(&self, deadline: Instant, f: impl FnOnce() + Send + 'static) -> CallHandle {
         let call = async move {

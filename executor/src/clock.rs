@@ -85,6 +85,20 @@ impl Stopwatch {
 /// Returns the current time by the clock of the running loop, which may be virtual.
 ///
 /// Outside a loop it is [`Instant::now`].
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use polyloop_executor::{Builder, now, sleep};
+///
+/// let runtime = Builder::new().virtual_time(true).build()?;
+/// runtime.block_on(async {
+///     let start = now();
+///     sleep(Duration::from_secs(3_600)).await;
+///     assert_eq!(now() - start, Duration::from_secs(3_600));
+/// })?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn now() -> Instant {
     current(|event_loop| event_loop.clock.now()).unwrap_or_else(Instant::now)
 }

@@ -18,6 +18,27 @@ pub(crate) const DEFAULT_SLOW_POLL: Duration = Duration::from_millis(100);
 ///
 /// # References
 /// Python's asyncio debug mode.
+///
+/// # Examples
+/// ```
+/// use std::{cell::RefCell, rc::Rc};
+/// use polyloop_executor::{Builder, Report, spawn, yield_now};
+///
+/// let lost = Rc::new(RefCell::new(Vec::new()));
+/// let names = lost.clone();
+/// let reporter = move |report: &Report| {
+///     if let Report::LostPanic { task, .. } = report {
+///         names.borrow_mut().extend(task.name.clone());
+///     }
+/// };
+/// let runtime = Builder::new().debug(true).reporter(reporter).build()?;
+/// runtime.block_on(async {
+///     drop(spawn(async { panic!("boom") }).named("worker"));
+///     yield_now().await;
+/// })?;
+/// assert_eq!(*lost.borrow(), ["worker"]);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Report {

@@ -38,6 +38,16 @@ impl Handle {
     }
 
     /// Returns the handle of the loop that runs on this thread, if one does.
+    ///
+    /// # Examples
+    /// ```
+    /// use polyloop_executor::Handle;
+    ///
+    /// assert!(Handle::current().is_none());
+    /// # polyloop_executor::run(async {
+    /// assert!(Handle::current().is_some());
+    /// # }).unwrap();
+    /// ```
     pub fn current() -> Option<Handle> {
         current(|event_loop| event_loop.handle())
     }
@@ -49,6 +59,22 @@ impl Handle {
     ///
     /// # References
     /// Python's `asyncio.run_coroutine_threadsafe`.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use polyloop_executor::{Runtime, spawn_blocking};
+    ///
+    /// let runtime = Runtime::new()?;
+    /// let handle = runtime.handle();
+    /// // A plain thread asks the loop for something and waits for the answer.
+    /// let thread = std::thread::spawn(move || {
+    ///     handle.spawn(async { 6 * 7 }).join(Duration::from_secs(60)).unwrap().unwrap()
+    /// });
+    /// let answer = runtime.block_on(async { spawn_blocking(|| thread.join().unwrap()).await })?;
+    /// assert_eq!(answer.unwrap(), 42);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     #[track_caller]
     pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
     where

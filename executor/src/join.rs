@@ -86,6 +86,15 @@ impl<T> JoinHandle<T> {
     /// The output is then a [`JoinError`] that [is cancelled](JoinError::is_cancelled). A task
     /// that is over keeps its output. Blocking work that has begun cannot be ended.
     /// From another thread the loop does it in its next turn.
+    ///
+    /// # Examples
+    /// ```
+    /// # polyloop_executor::run(async {
+    /// let task = polyloop_executor::spawn(std::future::pending::<()>());
+    /// task.abort();
+    /// assert!(task.await.unwrap_err().is_cancelled());
+    /// # }).unwrap();
+    /// ```
     pub fn abort(&self) {
         match &self.repr {
             Repr::Task(id) => abort(*id),
@@ -115,6 +124,15 @@ impl<T> JoinHandle<T> {
 
     /// Returns the number of the task. None for blocking work, for a task that another thread has
     /// asked for and that has not begun, and once the output was returned.
+    ///
+    /// # Examples
+    /// ```
+    /// # polyloop_executor::run(async {
+    /// let task = polyloop_executor::spawn(async { polyloop_executor::task::current() });
+    /// let id = task.id();
+    /// assert_eq!(task.await.unwrap(), id);
+    /// # }).unwrap();
+    /// ```
     pub fn id(&self) -> Option<TaskId> {
         let token = match &self.repr {
             Repr::Task(id) => Some(*id),
@@ -423,6 +441,16 @@ impl<T> fmt::Debug for JoinHandle<T> {
 }
 
 /// Says why a task has no output: it was cancelled, or it panicked.
+///
+/// # Examples
+/// ```
+/// # polyloop_executor::run(async {
+/// let task = polyloop_executor::spawn(async { panic!("boom") });
+/// let error = task.await.map(|()| ()).unwrap_err();
+/// assert!(error.is_panic());
+/// assert_eq!(error.to_string(), "task panicked: boom");
+/// # }).unwrap();
+/// ```
 pub struct JoinError {
     /// The panic's payload, in a mutex for the sake of `Sync`; none if cancelled.
     panic: Option<Box<Mutex<Payload>>>,

@@ -137,6 +137,15 @@ impl Runtime {
     ///
     /// # Panics
     /// If `future` does.
+    ///
+    /// # Examples
+    /// ```
+    /// let runtime = polyloop_executor::Runtime::new()?;
+    /// let first = runtime.block_on(async { 1 })?;
+    /// let second = runtime.block_on(async { first + 1 })?;
+    /// assert_eq!(second, 2);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     #[track_caller]
     pub fn block_on<F: Future>(&self, future: F) -> io::Result<F::Output> {
         struct EndMain<'a>(&'a EventLoop);
@@ -178,6 +187,14 @@ impl Runtime {
     ///
     /// # Panics
     /// If 16,777,215 tasks are alive.
+    ///
+    /// # Examples
+    /// ```
+    /// let runtime = polyloop_executor::Runtime::new()?;
+    /// let task = runtime.spawn(async { 7 });
+    /// assert_eq!(runtime.block_on(task)?.unwrap(), 7);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     #[track_caller]
     pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
     where
@@ -240,6 +257,21 @@ impl Runtime {
     /// Returns when the next [`turn`](Runtime::turn) is due at the latest: at once if something is
     /// ready, else at the earliest timer's deadline. None if it is due when
     /// [`pollable_fd`](Runtime::pollable_fd) is readable, and not before.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use polyloop_executor::{Runtime, sleep};
+    ///
+    /// let runtime = Runtime::new()?;
+    /// assert!(runtime.next_deadline().is_none());
+    /// runtime.spawn(sleep(Duration::from_secs(3_600)));
+    /// // The task is ready: it has not been polled.
+    /// assert!(runtime.next_deadline().unwrap() <= Instant::now());
+    /// runtime.turn(Some(Duration::ZERO))?;
+    /// assert!(runtime.next_deadline().unwrap() > Instant::now());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn next_deadline(&self) -> Option<Instant> {
         self.event_loop.next_deadline()
     }
@@ -292,6 +324,15 @@ impl Runtime {
     }
 
     /// Returns a handle that reaches the loop from other threads.
+    ///
+    /// # Examples
+    /// ```
+    /// let runtime = polyloop_executor::Runtime::new()?;
+    /// let handle = runtime.handle();
+    /// std::thread::spawn(move || handle.call_soon(|| println!("on the loop's thread")));
+    /// runtime.block_on(polyloop_executor::yield_now())?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn handle(&self) -> Handle {
         self.event_loop.handle()
     }

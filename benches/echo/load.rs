@@ -1,7 +1,8 @@
 //! The load: many connections, driven by one raw selector.
 //!
 //! It has a processor to itself and never sleeps. To wake it would be the server's work, the more of
-//! it the slower the server is, and would make the figures jump.
+//! it the slower the server is, and would make the figures jump. Only a client that is alone sleeps
+//! until it is answered, as clients do.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -60,13 +61,14 @@ impl Clients {
         let deadline = Instant::now() + duration;
         let mut n_batches = 0;
         let mut n_talking = self.clients.len();
+        let wait = if n_talking == 1 { PATIENCE } else { Duration::ZERO };
         for client in &mut self.clients {
             send(&mut client.stream, &batch)?;
         }
         while n_talking > 0 {
             let begin = Instant::now();
             loop {
-                self.selector.select(&mut events, Some(Duration::ZERO))?;
+                self.selector.select(&mut events, Some(wait))?;
                 if !events.is_empty() || begin.elapsed() > PATIENCE {
                     break;
                 }

@@ -42,7 +42,7 @@ fn main() -> io::Result<()> {
 async fn drive<T>(runtime: &Runtime, task: &JoinHandle<T>) -> io::Result<usize> {
     // What replaces this asks the caller to swear that the descriptor stays the same and open,
     // which a borrow of the runtime does by itself.
-    #[allow(deprecated, reason = "its replacement is unsafe, for the sake of other types")]
+    #[allow(deprecated, reason = "its replacement has the caller swear what a borrow guarantees")]
     let fd = AsyncFd::with_interest(runtime.pollable_fd()?, Interest::READABLE)?;
     let mut n_turns = 0;
     loop {

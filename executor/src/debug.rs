@@ -1,6 +1,6 @@
 //! Debug mode: what a loop tells about tasks that misbehave.
 //!
-//! Off, it costs one branch for each run of tasks and no memory.
+//! Off, it costs one branch for each poll and no memory.
 
 use std::env;
 use std::fmt;

@@ -22,7 +22,7 @@ use crate::metrics::Metrics;
 use crate::notes::Notes;
 use crate::shuffle::Shuffle;
 use crate::spin::Spin;
-use crate::stage::quietly;
+use crate::stage::{TaskBox, quietly};
 use crate::task::{TaskId, TaskInfo};
 use crate::tasks::{Callback, LeftOver, NOBODY, Next, Stripped, Tasks};
 use crate::timer_heap::{TimerHeap, TimerKey};
@@ -317,11 +317,8 @@ impl EventLoop {
     #[cold]
     fn report(&self, id: Token, report: impl FnOnce(TaskInfo) -> Report) {
         let Some(debug) = &self.debug else { return };
-        let task = self.tasks.borrow().describe(id);
-        if let Some(mut task) = task {
-            if let Some(called_at) = self.main_at().filter(|_| task.id.is_main()) {
-                task.spawned_at = called_at;
-            }
+        let task = self.tasks.borrow().describe(id, self.main_at());
+        if let Some(task) = task {
             let report = report(task);
             quietly(|| (debug.reporter)(&report));
         }
@@ -339,10 +336,7 @@ impl EventLoop {
         match left_over {
             LeftOver::Aborted(mut task) => {
                 task.as_mut().cancel();
-                let left_over = self.tasks.borrow_mut().finish(id, task);
-                if let Some(left_over) = left_over {
-                    self.settle(id, left_over);
-                }
+                self.finish(id, task);
             }
             LeftOver::Watched(mut task) => {
                 let callbacks = self.tasks.borrow_mut().take_callbacks(id);
@@ -355,10 +349,7 @@ impl EventLoop {
                     });
                     quietly(|| drop(callback));
                 }
-                let left_over = self.tasks.borrow_mut().finish(id, task);
-                if let Some(left_over) = left_over {
-                    self.settle(id, left_over);
-                }
+                self.finish(id, task);
             }
             LeftOver::Unwanted(mut task) => {
                 if self.debug.is_some() {
@@ -369,6 +360,14 @@ impl EventLoop {
                 drop(joiner);
             }
             LeftOver::Joiner(waker) => quietly(|| waker.wake()),
+        }
+    }
+
+    /// Puts back a task that has its outcome, and does what that leaves to do.
+    fn finish(&self, id: Token, task: TaskBox) {
+        let left_over = self.tasks.borrow_mut().finish(id, task);
+        if let Some(left_over) = left_over {
+            self.settle(id, left_over);
         }
     }
 

@@ -1,17 +1,14 @@
-//! The handle by which a task's output is awaited, and the error that stands in for one.
+//! The handle by which a task's output is awaited.
 
-use std::any::Any;
-use std::error::Error;
 use std::fmt;
-use std::io;
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker, ready};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
 use polyloop_reactor::Token;
 
+use crate::JoinError;
 use crate::abort_on_drop::AbortOnDrop;
 use crate::budget::poll_proceed;
 use crate::clock::now;
@@ -20,9 +17,9 @@ use crate::mailbox::{self, Mail};
 use crate::packet::Packet;
 use crate::sync::Arc;
 use crate::task::TaskId;
-use crate::tasks::{Callback, Join, Tasks};
+use crate::tasks::{Callback, Join};
 use crate::time::Elapsed;
-use crate::waker::{clone_of, current, drop_of, forward};
+use crate::waker::{at_home, clone_of, current, drop_of, forward};
 
 /// Awaits the output of a task.
 ///
@@ -161,7 +158,10 @@ impl<T> JoinHandle<T> {
     /// ```
     pub fn is_finished(&self) -> bool {
         match &self.repr {
-            Repr::Task(id) => find_home(*id, |tasks| tasks.look_up(*id) != Join::Running),
+            Repr::Task(id) => {
+                at_home(id.owner(), |event_loop| event_loop.tasks.borrow().look_up(*id))
+                    .is_some_and(|join| join != Join::Running)
+            }
             Repr::Packet(packet) => packet.is_done(),
             Repr::Taken => true,
         }
@@ -285,20 +285,11 @@ impl<T> JoinHandle<T> {
     }
 }
 
-/// Asks the tasks of the loop that `id` names, if that runs on this thread; else it is a no.
-fn find_home(id: Token, ask: impl FnOnce(&Tasks) -> bool) -> bool {
-    let asked =
-        current(|event_loop| event_loop.number() == id.owner() && ask(&event_loop.tasks.borrow()));
-    asked == Some(true)
-}
-
 /// Names a task, on whatever thread it lives.
 pub(crate) fn set_name(id: Token, name: String) {
     let mut name = Some(name);
-    current(|event_loop| {
-        if event_loop.number() == id.owner()
-            && let Some(name) = name.take()
-        {
+    at_home(id.owner(), |event_loop| {
+        if let Some(name) = name.take() {
             event_loop.set_name(id, name);
         }
     });
@@ -344,14 +335,7 @@ fn park_until_ready<T: 'static>(
 
 /// Aborts the task that `id` names, on whatever thread it lives.
 pub(crate) fn abort(id: Token) {
-    let here = current(|event_loop| {
-        let home = event_loop.number() == id.owner();
-        if home {
-            event_loop.abort(id);
-        }
-        home
-    });
-    if here != Some(true) {
+    if at_home(id.owner(), |event_loop| event_loop.abort(id)).is_none() {
         mailbox::send(id.owner(), Mail::Abort(id));
     }
 }
@@ -382,10 +366,8 @@ impl<T: 'static> Future for JoinHandle<T> {
 /// Takes the output on the loop that `id` names; none where that does not run.
 #[inline]
 fn poll_at_home<T: 'static>(id: Token, cx: &Context<'_>) -> Option<Poll<Result<T, JoinError>>> {
-    let polled = current(|event_loop| {
-        (event_loop.number() == id.owner()).then(|| event_loop.poll_join(id, cx))
-    });
-    let Poll::Ready(join) = polled?? else { return Some(Poll::Pending) };
+    let polled = at_home(id.owner(), |event_loop| event_loop.poll_join(id, cx));
+    let Poll::Ready(join) = polled? else { return Some(Poll::Pending) };
     let mut output: Option<Result<T, JoinError>> = None;
     if join == Join::Finished {
         current(|event_loop| event_loop.tasks.borrow_mut().take_output(id, &mut output));
@@ -416,14 +398,7 @@ impl EventLoop {
 impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
         let Repr::Task(id) = self.repr else { return };
-        let here = current(|event_loop| {
-            let home = event_loop.number() == id.owner();
-            if home {
-                event_loop.detach(id);
-            }
-            home
-        });
-        if here != Some(true) {
+        if at_home(id.owner(), |event_loop| event_loop.detach(id)).is_none() {
             mailbox::send(id.owner(), Mail::Detach(id));
         }
     }
@@ -437,95 +412,5 @@ impl<T> fmt::Debug for JoinHandle<T> {
             Repr::Taken => &"taken",
         };
         f.debug_tuple("JoinHandle").field(state).finish()
-    }
-}
-
-/// Says why a task has no output: it was cancelled, or it panicked.
-///
-/// # Examples
-/// ```
-/// # polyloop_executor::run(async {
-/// let task = polyloop_executor::spawn(async { panic!("boom") });
-/// let error = task.await.map(|()| ()).unwrap_err();
-/// assert!(error.is_panic());
-/// assert_eq!(error.to_string(), "task panicked: boom");
-/// # }).unwrap();
-/// ```
-pub struct JoinError {
-    /// The panic's payload, in a mutex for the sake of `Sync`; none if cancelled.
-    panic: Option<Box<Mutex<Payload>>>,
-}
-
-type Payload = Box<dyn Any + Send + 'static>;
-
-impl JoinError {
-    pub(crate) fn cancelled() -> JoinError {
-        JoinError { panic: None }
-    }
-
-    pub(crate) fn panicked(payload: Payload) -> JoinError {
-        JoinError { panic: Some(Box::new(Mutex::new(payload))) }
-    }
-
-    /// Reports whether the task was aborted, or its loop ended before it did.
-    pub fn is_cancelled(&self) -> bool {
-        self.panic.is_none()
-    }
-
-    /// Reports whether the task panicked.
-    pub fn is_panic(&self) -> bool {
-        self.panic.is_some()
-    }
-
-    /// Returns what the task panicked with, for
-    /// [`resume_unwind`](std::panic::resume_unwind), or the error itself if it was cancelled.
-    ///
-    /// # Errors
-    /// The error itself, if the task was cancelled.
-    pub fn try_into_panic(self) -> Result<Box<dyn Any + Send + 'static>, JoinError> {
-        match self.panic {
-            Some(payload) => Ok(payload.into_inner().unwrap_or_else(PoisonError::into_inner)),
-            None => Err(self),
-        }
-    }
-
-    /// Returns the error in words, if it is a panic.
-    pub(crate) fn panic_text(&self) -> Option<String> {
-        self.is_panic().then(|| self.to_string())
-    }
-
-    /// Calls `f` with the panic's message, where it has one.
-    fn with_message<R>(&self, f: impl FnOnce(Option<&str>) -> R) -> Option<R> {
-        let payload = self.panic.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
-        let message = payload.downcast_ref::<&'static str>().copied();
-        Some(f(message.or_else(|| payload.downcast_ref::<String>().map(String::as_str))))
-    }
-}
-
-impl fmt::Display for JoinError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let panic = self.with_message(|message| match message {
-            Some(message) => write!(f, "task panicked: {message}"),
-            None => f.write_str("task panicked"),
-        });
-        panic.unwrap_or_else(|| f.write_str("task was cancelled"))
-    }
-}
-
-impl fmt::Debug for JoinError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let panic = self.with_message(|message| match message {
-            Some(message) => write!(f, "JoinError::Panicked({message:?})"),
-            None => f.write_str("JoinError::Panicked(..)"),
-        });
-        panic.unwrap_or_else(|| f.write_str("JoinError::Cancelled"))
-    }
-}
-
-impl Error for JoinError {}
-
-impl From<JoinError> for io::Error {
-    fn from(error: JoinError) -> io::Error {
-        io::Error::other(error)
     }
 }

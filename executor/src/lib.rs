@@ -22,6 +22,8 @@ mod event_loop;
 
 mod runtime;
 
+mod builder;
+
 pub mod task;
 
 mod tasks;
@@ -38,6 +40,8 @@ mod stage;
 mod waker;
 
 mod join;
+
+mod join_error;
 
 mod abort_on_drop;
 
@@ -85,11 +89,13 @@ pub use blocking::{
     spawn_blocking,
 };
 pub use budget::poll_proceed;
+pub use builder::Builder;
 pub use callback::{CallHandle, call_at, call_later, call_soon};
 pub use clock::now;
 pub use debug::Report;
 pub use handle::Handle;
-pub use join::{JoinError, JoinHandle};
+pub use join::JoinHandle;
+pub use join_error::JoinError;
 #[doc(hidden)]
 pub use many::Branch;
 pub use many::{
@@ -99,7 +105,7 @@ pub use many::{
     try_gather, wait, wait_until,
 };
 pub use metrics::{Metrics, metrics};
-pub use runtime::{Builder, Runtime, run, spawn};
+pub use runtime::{Runtime, run, spawn};
 pub use source::{Tried, current_loop, note_io, poll_source, release_source, with_reactor};
 pub use time::{
     Elapsed, Interval, MissedTicks, Sleep, interval, interval_at, sleep, sleep_until, timeout,

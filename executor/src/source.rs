@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use polyloop_reactor::{Direction, Outlook, Reactor, Token, WaiterKey};
 
 use crate::mailbox::{self, Mail};
-use crate::waker::{current, drop_of, id_of, waker_of};
+use crate::waker::{at_home, current, drop_of, id_of, waker_of};
 
 /// Calls `f` with the reactor of the loop that runs on this thread.
 ///
@@ -113,14 +113,7 @@ pub fn current_loop() -> Option<u16> {
 ///
 /// Another loop does it in its next turn, and the descriptor stays open until then.
 pub fn release_source(token: Token) {
-    let here = current(|event_loop| {
-        let home = event_loop.number() == token.owner();
-        if home {
-            event_loop.release(token);
-        }
-        home
-    });
-    if here != Some(true) {
+    if at_home(token.owner(), |event_loop| event_loop.release(token)).is_none() {
         mailbox::send(token.owner(), Mail::Release(token));
     }
 }

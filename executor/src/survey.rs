@@ -13,7 +13,7 @@ use polyloop_reactor::{Direction, Token};
 
 use crate::event_loop::EventLoop;
 use crate::notes::Notes;
-use crate::task::{Dump, TaskInfo, TaskState, WaitReason};
+use crate::task::{Dump, TaskId, TaskInfo, TaskState, WaitReason};
 use crate::waker::{TRACKS_CLONES, id_of};
 
 impl EventLoop {
@@ -22,18 +22,13 @@ impl EventLoop {
         let mut reasons = self.reasons();
         let tasks = self.tasks.borrow();
         let mut infos = Vec::new();
-        for (mut info, notes, _) in tasks.survey() {
-            let id = info.id.token();
-            if info.id.is_main() {
-                let Some(called_at) = self.main_at() else { continue };
-                info.spawned_at = called_at;
-            }
+        for (mut info, notes) in tasks.survey(self.main_at()) {
             if info.state == TaskState::Waiting && Some(info.id) == self.current_task() {
                 // The main future, which is never taken out of its slot.
                 info.state = TaskState::Running;
             }
             if info.state == TaskState::Waiting {
-                info.waits_for = reasons.remove(&id).unwrap_or_default();
+                info.waits_for = reasons.remove(&info.id.token()).unwrap_or_default();
                 add_noted(&mut info.waits_for, notes);
                 if info.waits_for.is_empty() {
                     info.waits_for.push(WaitReason::Nothing);
@@ -67,10 +62,8 @@ impl EventLoop {
             let left = Duration::from_nanos(deadline_ns.saturating_sub(now_ns));
             add(waker, WaitReason::Timer { left });
         }
-        for (info, _, joiner) in self.tasks.borrow().survey() {
-            if let Some(joiner) = joiner {
-                add(joiner, WaitReason::Join(info.id));
-            }
+        for (task, joiner) in self.tasks.borrow().joiners() {
+            add(joiner, WaitReason::Join(TaskId::new(task)));
         }
         reasons
     }
@@ -98,11 +91,8 @@ impl EventLoop {
         // From here on only a thread that is not ours could do it.
         let is_open = !TRACKS_CLONES
             || self.has_handles()
-            || tasks.survey().any(|(info, notes, joiner)| {
-                let is_foreign = joiner.is_some_and(|joiner| id_of(joiner).is_none());
-                let is_seen = !info.id.is_main() || self.main_at().is_some();
-                is_seen && info.state != TaskState::Finished && (notes.is_open() || is_foreign)
-            });
+            || tasks.notes(self.main_at().is_some()).any(Notes::is_open)
+            || tasks.joiners().any(|(_, joiner)| id_of(joiner).is_none());
         is_open && n_threads().is_none_or(|n_threads| n_threads > 1 + self.pool.n_threads())
     }
 }

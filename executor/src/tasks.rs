@@ -602,22 +602,42 @@ impl Tasks {
         self.slots.get(id.slot() as usize).filter(|slot| slot.id == id)
     }
 
-    /// Describes a task, but for what it waits for.
-    pub(crate) fn describe(&self, id: Token) -> Option<TaskInfo> {
-        self.slot(id).map(|slot| self.info(slot))
+    /// Describes a task, but for what it waits for. `main_at` is where `block_on` was called.
+    pub(crate) fn describe(
+        &self,
+        id: Token,
+        main_at: Option<&'static Location<'static>>,
+    ) -> Option<TaskInfo> {
+        self.slot(id).map(|slot| self.info(slot, main_at))
     }
 
-    /// Describes all tasks, with the notes that they left and the wakers of who joins them. The
-    /// main future is always among them, first.
-    pub(crate) fn survey(&self) -> impl Iterator<Item = (TaskInfo, Notes, Option<&Waker>)> {
-        let taken = self
-            .slots
-            .iter()
-            .filter(|slot| slot.id.slot() == MAIN_SLOT || slot.flags.has(Flags::TAKEN));
-        taken.map(|slot| (self.info(slot), slot.fresh_notes(), slot.joiner.as_ref()))
+    /// Describes all tasks, each with the notes that it left. The main future comes first, if
+    /// `main_at` says where it came from.
+    pub(crate) fn survey(
+        &self,
+        main_at: Option<&'static Location<'static>>,
+    ) -> impl Iterator<Item = (TaskInfo, Notes)> {
+        let slots = self.taken(main_at.is_some());
+        slots.map(move |slot| (self.info(slot, main_at), slot.fresh_notes()))
     }
 
-    fn info(&self, slot: &Slot) -> TaskInfo {
+    /// Lists who waits for the end of which task.
+    pub(crate) fn joiners(&self) -> impl Iterator<Item = (Token, &Waker)> {
+        self.slots.iter().filter_map(|slot| Some((slot.id, slot.joiner.as_ref()?)))
+    }
+
+    /// Lists the notes of the tasks that are not over.
+    pub(crate) fn notes(&self, has_main: bool) -> impl Iterator<Item = Notes> {
+        let slots = self.taken(has_main).filter(|slot| !slot.flags.has(Flags::FINISHED));
+        slots.map(Slot::fresh_notes)
+    }
+
+    fn taken(&self, has_main: bool) -> impl Iterator<Item = &Slot> {
+        let main = self.slots.iter().take(usize::from(has_main));
+        main.chain(self.slots.iter().filter(|slot| slot.flags.has(Flags::TAKEN)))
+    }
+
+    fn info(&self, slot: &Slot, main_at: Option<&'static Location<'static>>) -> TaskInfo {
         let state = if slot.flags.has(Flags::FINISHED) {
             TaskState::Finished
         } else if slot.flags.has(Flags::RUNNING) {
@@ -633,7 +653,7 @@ impl Tasks {
             id: TaskId::new(slot.id),
             name: self.name(slot.id),
             parent: (!is_main && slot.parent != NOBODY).then(|| TaskId::new(slot.parent)),
-            spawned_at: slot.spawned_at,
+            spawned_at: main_at.filter(|_| is_main).unwrap_or(slot.spawned_at),
             state,
             n_polls: slot.n_polls,
             busy: busy.map(|(_, busy)| *busy),

@@ -57,6 +57,12 @@ pub(crate) fn current<R>(f: impl FnOnce(&EventLoop) -> R) -> Option<R> {
     event_loop.map(f)
 }
 
+/// Calls `f` with the loop of this number, if it is the one that runs on this thread.
+#[inline]
+pub(crate) fn at_home<R>(owner: u16, f: impl FnOnce(&EventLoop) -> R) -> Option<R> {
+    current(|event_loop| (event_loop.number() == owner).then(|| f(event_loop))).flatten()
+}
+
 /// Wakes the task that `id` names, from whatever thread.
 #[inline]
 pub(crate) fn wake(id: Token) {
@@ -125,9 +131,11 @@ fn note_foreign(id: Token) {
 /// Whether [`Notes::FOREIGN`] is left, so that its absence means something.
 pub(crate) const TRACKS_CLONES: bool = cfg!(target_pointer_width = "64");
 
-/// Has the output of the task `id` put into a packet, for a `handle` that was polled where the
-/// task's loop does not run.
-pub(crate) fn forward<T: 'static>(id: Token, handle: &JoinHandle<T>) -> Arc<Packet<T>> {
+/// Has the output of the task `id` put into a packet, for a handle that was polled where the task's
+/// loop does not run.
+///
+/// The handle is the proof that `T` is the task's own type and may be here.
+pub(crate) fn forward<T: 'static>(id: Token, _handle: &JoinHandle<T>) -> Arc<Packet<T>> {
     struct Forward<T> {
         id: Token,
         sender: packet::Sender<T>,
@@ -135,7 +143,7 @@ pub(crate) fn forward<T: 'static>(id: Token, handle: &JoinHandle<T>) -> Arc<Pack
 
     // SAFETY: there are two cases.
     // - `T` is `Send`. Then so is everything in here.
-    // - `T` is not `Send`. Then neither is `JoinHandle<T>`, so `handle` is on the thread where it
+    // - `T` is not `Send`. Then neither is `JoinHandle<T>`, so the handle is on the thread where it
     //   was made, which is that of the task's loop. That loop reads the letter, on the same
     //   thread. Should it have ended, another one may get the letter, on another thread; it finds
     //   no such task, since numbers are not used twice, and no `T` has come or will come into the
@@ -153,8 +161,6 @@ pub(crate) fn forward<T: 'static>(id: Token, handle: &JoinHandle<T>) -> Arc<Pack
         }
     }
 
-    // The handle is the proof that `T` is the task's own type and may be here.
-    let _: &JoinHandle<T> = handle;
     let (packet, sender) = Packet::new();
     packet.is_done_by(id);
     let forward = Forward { id, sender };

@@ -164,7 +164,7 @@ impl Builder {
     ///   blocking work is under way, and no thread but the loop's own could wake a task. The
     ///   last is taken for granted while any task waits for something that another thread might
     ///   have (a channel between threads, a waker that a future of another crate has cloned), or
-    ///   a [`Handle`] was made, unless the system says that there is no other thread.
+    ///   a [`Handle`](crate::Handle) was made, unless the system says that there is no other thread.
     ///
     /// # Platform
     /// Only Linux says how many threads there are. Where pointers have 32 bits, nobody knows who

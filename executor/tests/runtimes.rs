@@ -274,7 +274,7 @@ fn a_handle_to_a_dead_loop_says_cancelled_even_if_its_number_lives_on() {
 }
 
 #[test]
-fn the_environment_and_the_builder_choose_the_backend() {
+fn the_builder_chooses_the_backend_or_brings_a_selector() {
     let _turn = take_turn();
     for backend in Backend::available() {
         let runtime = Builder::new().backend(*backend).build().unwrap();

@@ -23,7 +23,7 @@ async fn connect(listener: &TcpListener) -> (net::TcpStream, TcpStream) {
 }
 
 fn a_connection_that_never_pauses_cannot_starve_the_others(backend: Backend) {
-    let name = format!("{backend}::a_connection_that_never_pauses_cannot_starve_the_others");
+    let name = format!("on_{backend}::a_connection_that_never_pauses_cannot_starve_the_others");
     if !is_alone(&name) {
         return;
     }

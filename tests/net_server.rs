@@ -338,7 +338,7 @@ fn fill_table(n_left: usize) -> Vec<File> {
 
 fn running_out_of_descriptors_is_lived_through_without_spinning(backend: Backend) {
     let name = "running_out_of_descriptors_is_lived_through_without_spinning";
-    if !has_few_descriptors(&format!("{backend}::{name}")) {
+    if !has_few_descriptors(&format!("on_{backend}::{name}")) {
         return;
     }
     run_on(backend, async {
@@ -380,7 +380,7 @@ fn running_out_of_descriptors_is_lived_through_without_spinning(backend: Backend
 
 fn those_who_waited_too_long_for_a_descriptor_are_refused(backend: Backend) {
     let name = "those_who_waited_too_long_for_a_descriptor_are_refused";
-    if !has_few_descriptors(&format!("{backend}::{name}")) {
+    if !has_few_descriptors(&format!("on_{backend}::{name}")) {
         return;
     }
     run_on(backend, async {
@@ -409,7 +409,7 @@ fn those_who_waited_too_long_for_a_descriptor_are_refused(backend: Backend) {
 
 fn a_connection_that_ends_makes_room_for_the_next(backend: Backend) {
     let name = "a_connection_that_ends_makes_room_for_the_next";
-    if !has_few_descriptors(&format!("{backend}::{name}")) {
+    if !has_few_descriptors(&format!("on_{backend}::{name}")) {
         return;
     }
     run_on(backend, async {
@@ -430,7 +430,7 @@ fn a_connection_that_ends_makes_room_for_the_next(backend: Backend) {
 
 fn ten_thousand_clients_that_leave_at_once_are_lived_through(backend: Backend) {
     let name = "ten_thousand_clients_that_leave_at_once_are_lived_through";
-    if !is_alone(&format!("{backend}::{name}")) {
+    if !is_alone(&format!("on_{backend}::{name}")) {
         return;
     }
     run_on(backend, async {
@@ -461,7 +461,7 @@ fn ten_thousand_clients_that_leave_at_once_are_lived_through(backend: Backend) {
 
 fn a_crowd_that_says_nothing_keeps_nobody_from_being_served(backend: Backend) {
     let name = "a_crowd_that_says_nothing_keeps_nobody_from_being_served";
-    if !is_alone(&format!("{backend}::{name}")) {
+    if !is_alone(&format!("on_{backend}::{name}")) {
         return;
     }
     run_on(backend, async {

@@ -289,7 +289,7 @@ fn a_large_vectored_write_arrives_whole(backend: Backend) {
 
 fn no_way_of_writing_to_a_closed_peer_raises_a_signal(backend: Backend) {
     let name = "no_way_of_writing_to_a_closed_peer_raises_a_signal";
-    if !is_alone(&format!("{backend}::{name}")) {
+    if !is_alone(&format!("on_{backend}::{name}")) {
         return;
     }
     run_on(backend, async {

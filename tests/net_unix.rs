@@ -347,7 +347,7 @@ fn descriptors_cross_a_stream(backend: Backend) {
 }
 
 fn descriptors_beyond_the_room_are_closed(backend: Backend) {
-    if !is_alone(&format!("{backend}::descriptors_beyond_the_room_are_closed")) {
+    if !is_alone(&format!("on_{backend}::descriptors_beyond_the_room_are_closed")) {
         return;
     }
     run_on(backend, async {

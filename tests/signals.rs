@@ -26,7 +26,7 @@ fn kill(signal: &str) {
 }
 
 fn one_signal_wakes_every_listener(backend: Backend) {
-    if !is_alone(&format!("{backend}::one_signal_wakes_every_listener")) {
+    if !is_alone(&format!("on_{backend}::one_signal_wakes_every_listener")) {
         return;
     }
     run_on(backend, async {
@@ -40,7 +40,7 @@ fn one_signal_wakes_every_listener(backend: Backend) {
 }
 
 fn a_signal_between_the_call_and_the_first_poll_counts(backend: Backend) {
-    if !is_alone(&format!("{backend}::a_signal_between_the_call_and_the_first_poll_counts")) {
+    if !is_alone(&format!("on_{backend}::a_signal_between_the_call_and_the_first_poll_counts")) {
         return;
     }
     run_on(backend, async {
@@ -51,7 +51,7 @@ fn a_signal_between_the_call_and_the_first_poll_counts(backend: Backend) {
 }
 
 fn the_two_signals_are_told_apart(backend: Backend) {
-    if !is_alone(&format!("{backend}::the_two_signals_are_told_apart")) {
+    if !is_alone(&format!("on_{backend}::the_two_signals_are_told_apart")) {
         return;
     }
     run_on(backend, async {
@@ -67,7 +67,7 @@ fn the_two_signals_are_told_apart(backend: Backend) {
 }
 
 fn after_the_last_listener_the_old_disposition_is_back(backend: Backend) {
-    let name = format!("{backend}::after_the_last_listener_the_old_disposition_is_back");
+    let name = format!("on_{backend}::after_the_last_listener_the_old_disposition_is_back");
     if role().is_none() {
         // The second signal must kill: nobody listens any more. It is SIGTERM, since a shell lets
         // what it runs in the background ignore SIGINT.
@@ -87,7 +87,7 @@ fn after_the_last_listener_the_old_disposition_is_back(backend: Backend) {
 }
 
 fn listeners_on_two_loops_both_hear(backend: Backend) {
-    if !is_alone(&format!("{backend}::listeners_on_two_loops_both_hear")) {
+    if !is_alone(&format!("on_{backend}::listeners_on_two_loops_both_hear")) {
         return;
     }
     let elsewhere = signal::ctrl_c();

@@ -84,7 +84,7 @@ fn one_client_gets_back_what_it_sent(backend: Backend) {
 }
 
 fn many_clients_at_once_get_their_own_bytes_back(backend: Backend) {
-    let name = format!("{backend}::many_clients_at_once_get_their_own_bytes_back");
+    let name = format!("on_{backend}::many_clients_at_once_get_their_own_bytes_back");
     match role().as_deref() {
         // The server has a process to itself, since select's descriptors end at 1,023,
         None | Some("alone") if !is_alone(&name) => {}
@@ -380,7 +380,7 @@ fn steady_messages_cost_one_read_and_one_write(backend: Backend) {
 }
 
 fn short_connections_leave_no_descriptor_behind(backend: Backend) {
-    if !is_alone(&format!("{backend}::short_connections_leave_no_descriptor_behind")) {
+    if !is_alone(&format!("on_{backend}::short_connections_leave_no_descriptor_behind")) {
         return;
     }
     run_on(backend, async {

@@ -201,7 +201,7 @@ fn a_stream_outlives_the_loop_that_watched_it(backend: Backend) {
 }
 
 fn wakes_from_eight_threads_are_never_lost(backend: Backend) {
-    if !is_alone(&format!("{backend}::wakes_from_eight_threads_are_never_lost")) {
+    if !is_alone(&format!("on_{backend}::wakes_from_eight_threads_are_never_lost")) {
         return;
     }
     const N_THREADS: u64 = 8;

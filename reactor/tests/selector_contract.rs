@@ -1,19 +1,35 @@
 //! Runs the suite of the contract against every backend that this system has.
 
+use std::process::Command;
+
 use polyloop_reactor::{Backend, selector_conformance};
 
-selector_conformance!(select, || Backend::Select.open());
+selector_conformance!(on_select, || Backend::Select.open());
 
-selector_conformance!(poll, || Backend::Poll.open());
+selector_conformance!(on_poll, || Backend::Poll.open());
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
-selector_conformance!(epoll, || Backend::Epoll.open());
+selector_conformance!(on_epoll, || Backend::Epoll.open());
 
 #[cfg(any(feature = "libkqueue", not(any(target_os = "linux", target_os = "android"))))]
-selector_conformance!(kqueue, || Backend::Kqueue.open());
+selector_conformance!(on_kqueue, || Backend::Kqueue.open());
 
 #[test]
 fn every_backend_of_this_system_is_tested() {
     let tested = [Backend::Select, Backend::Poll, Backend::Epoll, Backend::Kqueue];
     assert!(Backend::available().iter().all(|backend| tested.contains(backend)));
+}
+
+/// A filter of the test harness is any part of a name: "poll::" is a part of "epoll::" too.
+#[test]
+fn a_filter_selects_the_tests_of_one_backend() {
+    for backend in Backend::available() {
+        let filter = format!("on_{backend}::");
+        let this = std::env::current_exe().expect("this program has a path");
+        let output = Command::new(this).args(["--list", &filter]).output().expect("it runs again");
+        let list = String::from_utf8(output.stdout).expect("names are text");
+        let mut selected = list.lines().filter(|line| line.ends_with(": test")).peekable();
+        assert!(selected.peek().is_some(), "{filter} selects nothing");
+        assert!(selected.all(|line| line.starts_with(&filter)), "{filter} selects others too");
+    }
 }

@@ -200,7 +200,7 @@ macro_rules! cases {
         /// The functions that the cases here drop.
         pub(crate) const SHOWN: &[&str] = &[$($($shown),+),*];
 
-        mod on {
+        mod dropped {
             $(
                 pub(super) fn $case(backend: polyloop::Backend) {
                     $crate::dropper::at_every_poll(backend, super::$case);

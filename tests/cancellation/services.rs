@@ -67,7 +67,7 @@ async fn a_dropped_server_cuts_everybody_off_and_loses_nobody(dropper: &Dropper)
 
 fn a_dropped_listener_for_a_signal_takes_it_from_nobody(backend: Backend) {
     let name = "a_dropped_listener_for_a_signal_takes_it_from_nobody";
-    if !is_alone(&format!("services::{backend}::{name}")) {
+    if !is_alone(&format!("services::on_{backend}::{name}")) {
         return;
     }
     at_every_poll(backend, async |dropper| {

@@ -65,14 +65,14 @@ pub(crate) fn open_fds() -> Option<usize> {
 }
 
 /// Makes a test for each backend of this system out of a function that takes one, in modules
-/// named after them.
+/// named after them: `on_poll`, so that the filter `on_poll::` does not match epoll's.
 #[macro_export]
 macro_rules! backends {
     ($($test:ident),* $(,)?) => {
-        $crate::backends!(@module select, Select, $($test),*);
-        $crate::backends!(@module poll, Poll, $($test),*);
+        $crate::backends!(@module on_select, Select, $($test),*);
+        $crate::backends!(@module on_poll, Poll, $($test),*);
         #[cfg(any(target_os = "linux", target_os = "android"))]
-        $crate::backends!(@module epoll, Epoll, $($test),*);
+        $crate::backends!(@module on_epoll, Epoll, $($test),*);
         #[cfg(any(
             feature = "libkqueue",
             target_vendor = "apple",
@@ -81,7 +81,7 @@ macro_rules! backends {
             target_os = "netbsd",
             target_os = "openbsd",
         ))]
-        $crate::backends!(@module kqueue, Kqueue, $($test),*);
+        $crate::backends!(@module on_kqueue, Kqueue, $($test),*);
     };
     (@module $module:ident, $backend:ident, $($test:ident),*) => {
         mod $module {

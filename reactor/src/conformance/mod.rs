@@ -39,7 +39,7 @@ pub use crate::sys::testing::{
 ///
 /// # Examples
 /// ```
-/// polyloop_reactor::selector_conformance!(poll, || polyloop_reactor::Backend::Poll.open());
+/// polyloop_reactor::selector_conformance!(on_poll, || polyloop_reactor::Backend::Poll.open());
 /// # fn main() {}
 /// ```
 #[macro_export]

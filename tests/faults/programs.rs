@@ -1,0 +1,119 @@
+//! The examples as processes with system calls that fail.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Longer than anything here takes; a test that needs it has failed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Builds the library that is preloaded, once for all tests of this program.
+fn preload() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faults/preload.c");
+        let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join("polyloop_faults.so");
+        // Another name first: a second run of this program may be using the library.
+        let built = library.with_extension(format!("{}", std::process::id()));
+        let compiled = Command::new("cc")
+            .args(["-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC", "-o"])
+            .arg(&built)
+            .args([source, "-ldl"])
+            .status();
+        assert!(compiled.expect("cc, which Rust links with").success(), "cc failed");
+        fs::rename(&built, &library).expect("the library gets its name");
+        library
+    })
+}
+
+/// Returns the path of an example, which `cargo test` has built beside this program.
+fn example(name: &str) -> PathBuf {
+    let this = std::env::current_exe().expect("this program has a path");
+    let profile = this.parent().and_then(Path::parent).expect("target/PROFILE/deps");
+    let path = profile.join("examples").join(name);
+    assert!(path.exists(), "{} is missing: run `cargo build --examples`", path.display());
+    path
+}
+
+fn faulty(name: &str, rules: &str) -> Command {
+    let mut command = Command::new(example(name));
+    command.env("LD_PRELOAD", preload()).env("POLYLOOP_FAULTS", rules);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// An `echo_server` in a process of its own.
+pub(crate) struct Server {
+    child: Child,
+    addr: SocketAddr,
+    rules: String,
+}
+
+impl Server {
+    /// Starts one, which must say where it listens.
+    pub(crate) fn start(backend: &str, rules: &str) -> Server {
+        let mut command = faulty("echo_server", rules);
+        command.args(["--addr", "127.0.0.1:0", "--backend", backend]);
+        let mut child = command.spawn().expect("the server starts");
+        let stdout = child.stdout.take().expect("stdout is a pipe");
+        let mut stdout = BufReader::new(stdout);
+        let mut line = String::new();
+        stdout.read_line(&mut line).expect("a line of text");
+        // What else it prints is not looked at, but must not fill the pipes.
+        thread::spawn(move || std::io::read_to_string(stdout));
+        let stderr = child.stderr.take().expect("stderr is a pipe");
+        let complaints = thread::spawn(move || std::io::read_to_string(stderr));
+        let addr = line.split(' ').nth(2).and_then(|addr| addr.parse().ok());
+        let Some(addr) = addr else {
+            let status = child.wait();
+            panic!("{backend}, {rules}: {status:?}, {line:?}, {:?}", complaints.join())
+        };
+        Server { child, addr, rules: rules.to_owned() }
+    }
+
+    /// Runs one that cannot start, and returns what it said.
+    pub(crate) fn refused(backend: &str, rules: &str) -> Output {
+        let mut command = faulty("echo_server", rules);
+        command.args(["--addr", "127.0.0.1:0", "--backend", backend]);
+        command.output().expect("the server is run")
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Asks it to stop, and fails if it does not do so in order.
+    pub(crate) fn stop(&mut self) {
+        let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
+        nix::sys::signal::kill(pid, nix::sys::signal::SIGTERM).expect("it is still there");
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.child.try_wait().expect("it is our child") {
+                Some(status) => return assert!(status.success(), "{}: {status}", self.rules),
+                None => assert!(Instant::now() < deadline, "{}: it does not stop", self.rules),
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs an `echo_client` against `server` for a moment.
+pub(crate) fn run_client(server: &Server, backend: &str, rules: &str) -> Output {
+    let mut command = faulty("echo_client", rules);
+    command.args(["--addr", &server.addr.to_string(), "--backend", backend]);
+    command.args(["--connections", "4", "--size", "333", "--in-flight", "3", "--seconds", "0.1"]);
+    command.output().expect("the client is run")
+}

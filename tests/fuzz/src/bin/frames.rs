@@ -1,0 +1,10 @@
+//! Fuzzes [`polyloop_fuzz::frames`].
+#![cfg_attr(fuzzing, no_main)]
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| polyloop_fuzz::frames(data));
+
+#[cfg(not(fuzzing))]
+fn main() -> std::process::ExitCode {
+    polyloop_fuzz::replay(polyloop_fuzz::frames)
+}

@@ -1,0 +1,64 @@
+use std::io::ErrorKind;
+
+use polyloop::net::BufReader;
+
+use crate::bytes::{Pieces, split};
+
+/// Reads lines, and parts between other delimiters, from a stream of any bytes in any pieces.
+///
+/// # Panics
+/// If a line is lost, doubled or changed, or if reading does not come to an end.
+pub fn lines(data: &[u8]) {
+    let Some((seed, choice, bytes)) = split(data) else { return };
+    // Every other input meets the limit.
+    let limit = if choice & 1 == 0 { 64 } else { 1 << 20 };
+    let delimiter = if choice & 2 == 0 { b'\n' } else { b';' };
+    polyloop::run(async {
+        read_parts(bytes, seed, limit, delimiter).await;
+        read_lines(bytes, seed, limit).await;
+    })
+    .expect("a loop");
+}
+
+/// What lies up to and with each delimiter, and what is left at the end.
+fn parts_of(bytes: &[u8], delimiter: u8) -> impl Iterator<Item = &[u8]> {
+    bytes.split_inclusive(move |byte| *byte == delimiter)
+}
+
+async fn read_parts(bytes: &[u8], seed: u8, limit: usize, delimiter: u8) {
+    let mut reader = BufReader::with_limit(Pieces::new(bytes, seed), limit);
+    for expected in parts_of(bytes, delimiter) {
+        match reader.read_until(delimiter).await {
+            Ok(part) => assert_eq!(part, Some(expected)),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::InvalidData);
+                assert!(expected.len() >= limit, "{} bytes are within the limit", expected.len());
+                return;
+            }
+        }
+    }
+    assert_eq!(reader.read_until(delimiter).await.expect("the end"), None);
+}
+
+async fn read_lines(bytes: &[u8], seed: u8, limit: usize) {
+    let mut reader = BufReader::with_limit(Pieces::new(bytes, seed), limit);
+    for expected in parts_of(bytes, b'\n') {
+        let text = expected
+            .strip_suffix(b"\n")
+            .map_or(expected, |line| line.strip_suffix(b"\r").unwrap_or(line));
+        match (reader.next_line().await, str::from_utf8(text)) {
+            (Ok(line), Ok(text)) => assert_eq!(line, Some(text)),
+            // The next line can be read.
+            (Err(error), Err(_)) if expected.len() < limit => {
+                assert_eq!(error.kind(), ErrorKind::InvalidData);
+            }
+            (Err(error), _) => {
+                assert_eq!(error.kind(), ErrorKind::InvalidData);
+                assert!(expected.len() >= limit, "{} bytes are within the limit", expected.len());
+                return;
+            }
+            (Ok(line), Err(_)) => panic!("{line:?} was not UTF-8"),
+        }
+    }
+    assert_eq!(reader.next_line().await.expect("the end"), None);
+}

@@ -34,3 +34,11 @@ pub fn poll_proceed(cx: &mut Context<'_>) -> Poll<()> {
     }
     Poll::Ready(())
 }
+
+/// Reports whether the running task may complete another operation in this poll.
+///
+/// Outside a loop there is no budget.
+#[inline]
+pub(crate) fn has_budget() -> bool {
+    current(|event_loop| event_loop.has_budget()) != Some(false)
+}

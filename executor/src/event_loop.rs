@@ -604,6 +604,12 @@ impl EventLoop {
         left > 0
     }
 
+    /// Reports whether the running task may complete another operation.
+    #[inline]
+    pub(crate) fn has_budget(&self) -> bool {
+        self.budget.get() > 0
+    }
+
     #[inline]
     pub(crate) fn wake(&self, id: Token) -> bool {
         self.tasks.borrow_mut().wake(id)

@@ -65,6 +65,8 @@ mod dump_signal;
 
 mod free_list;
 
+mod steps;
+
 mod spin;
 
 mod mailbox;

@@ -4,6 +4,8 @@ mod join_set;
 
 mod numbered;
 
+mod slab;
+
 mod gather;
 
 mod wait;

@@ -1,5 +1,6 @@
 //! Waiting for some of many.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::mem;
 use std::pin::Pin;
@@ -7,7 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
+use crate::budget::has_budget;
 use crate::notes::{Notes, note};
+use crate::steps::step;
 use crate::waker::{clone_of, drop_of};
 use crate::{JoinError, JoinHandle, timeout};
 
@@ -79,15 +82,13 @@ pub async fn wait_until<T: 'static>(
     limit: Option<Duration>,
 ) -> Waited<T> {
     let mut waiting = Waiting::new(tasks);
-    let mut done = Vec::new();
-    let enough = poll_fn(|cx| waiting.poll(cx, &mut done, &mut is_enough));
+    let enough = poll_fn(|cx| waiting.poll(cx, &mut is_enough));
     match limit {
         None => enough.await,
         // Late is no error here: what is not done is pending.
         Some(limit) => drop(timeout(limit, enough).await),
     }
-    done.sort_by_key(|(position, _)| *position);
-    Waited { done, pending: waiting.into_pending() }
+    waiting.into_waited()
 }
 
 /// Says when [`wait`] has waited long enough.
@@ -137,14 +138,21 @@ pub struct Waited<T> {
     pub pending: Vec<(usize, JoinHandle<T>)>,
 }
 
-/// The tasks that are not done.
+/// The tasks that [`wait`] waits for.
 ///
-/// Each handle has a waker of its own, so that the end of one task costs one look, and not one at
-/// every handle: of those a poll's budget would allow only the first.
+/// Each handle has a waker of its own, so that the end of one task costs one look, and not one at every
+/// handle.
 struct Waiting<T> {
-    tasks: Vec<Option<(JoinHandle<T>, Waker)>>,
+    tasks: Vec<Member<T>>,
     n_pending: usize,
+    /// The positions of the handles to be looked at.
+    due: VecDeque<usize>,
     woken: Arc<Woken>,
+}
+
+enum Member<T> {
+    Pending(JoinHandle<T>, Waker),
+    Done(Result<T, JoinError>),
 }
 
 impl<T: 'static> Waiting<T> {
@@ -152,38 +160,54 @@ impl<T: 'static> Waiting<T> {
         let woken = Arc::new(Woken::default());
         let bell = |position| Waker::from(Arc::new(Bell { position, woken: Arc::clone(&woken) }));
         let tasks = tasks.into_iter().enumerate();
-        let tasks: Vec<_> = tasks.map(|(position, task)| Some((task, bell(position)))).collect();
-        woken.lock().positions = (0..tasks.len()).collect();
-        Waiting { n_pending: tasks.len(), tasks, woken }
+        let tasks: Vec<_> =
+            tasks.map(|(position, task)| Member::Pending(task, bell(position))).collect();
+        Waiting { n_pending: tasks.len(), due: (0..tasks.len()).collect(), tasks, woken }
     }
 
-    /// Moves what is done to `done`; ready when that is enough.
+    /// Looks at the handles that are due; ready when their outputs are enough.
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        done: &mut Vec<(usize, Result<T, JoinError>)>,
         is_enough: &mut impl FnMut(&Result<T, JoinError>) -> bool,
     ) -> Poll<()> {
+        self.woken.take(cx, &mut self.due);
         let mut has_enough = false;
-        for position in self.woken.take(cx) {
-            let Some((task, bell)) = &mut self.tasks[position] else { continue };
+        // A look takes from the budget. Those that it does not allow stay due: looking at all of them in
+        // every poll would make many tasks cost their square.
+        while has_budget()
+            && let Some(position) = self.due.pop_front()
+        {
+            step();
+            let Some(member) = self.tasks.get_mut(position) else { continue };
+            let Member::Pending(task, bell) = member else { continue };
             if let Poll::Ready(output) = Pin::new(task).poll(&mut Context::from_waker(bell)) {
-                self.tasks[position] = None;
                 self.n_pending -= 1;
                 has_enough |= is_enough(&output);
-                done.push((position, output));
+                *member = Member::Done(output);
             }
         }
         if has_enough || self.n_pending == 0 {
             return Poll::Ready(());
         }
-        note(Notes::CHILDREN);
+        if self.due.is_empty() {
+            note(Notes::CHILDREN);
+        } else {
+            cx.waker().wake_by_ref();
+        }
         Poll::Pending
     }
 
-    fn into_pending(self) -> Vec<(usize, JoinHandle<T>)> {
-        let tasks = self.tasks.into_iter().enumerate();
-        tasks.filter_map(|(position, task)| Some((position, task?.0))).collect()
+    fn into_waited(self) -> Waited<T> {
+        let mut done = Vec::with_capacity(self.tasks.len() - self.n_pending);
+        let mut pending = Vec::with_capacity(self.n_pending);
+        for (position, member) in self.tasks.into_iter().enumerate() {
+            match member {
+                Member::Done(output) => done.push((position, output)),
+                Member::Pending(task, _) => pending.push((position, task)),
+            }
+        }
+        Waited { done, pending }
     }
 }
 
@@ -196,7 +220,7 @@ struct Woken {
 #[derive(Default)]
 struct WokenState {
     positions: Vec<usize>,
-    /// Whoever waits.
+    /// The task that waits.
     waiter: Option<Waker>,
 }
 
@@ -206,16 +230,15 @@ impl Woken {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes what has been collected, and has `cx` woken when there is more.
-    fn take(&self, cx: &Context<'_>) -> Vec<usize> {
+    /// Moves what has been collected to `due`, and has `cx` woken when there is more.
+    fn take(&self, cx: &Context<'_>, due: &mut VecDeque<usize>) {
         let waiter = Some(clone_of(cx.waker()));
         let mut state = self.lock();
         let replaced = mem::replace(&mut state.waiter, waiter);
-        let positions = mem::take(&mut state.positions);
+        due.extend(state.positions.drain(..));
         drop(state);
         // Outside the lock: it may be foreign.
         drop_of(replaced);
-        positions
     }
 }
 
@@ -234,5 +257,44 @@ impl Wake for Bell {
         if let Some(waiter) = waiter {
             waiter.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::steps::count_steps;
+    use crate::{run, spawn, yield_now};
+
+    /// Counts how often a handle is looked at until `n_tasks` are done, some at once and some later.
+    fn looks_at(n_tasks: usize) -> u64 {
+        count_steps(|| {
+            run(async {
+                let work = |i: usize| async move {
+                    for _ in 0..i % 3 {
+                        yield_now().await;
+                    }
+                    i
+                };
+                let tasks: Vec<_> = (0..n_tasks).map(|i| spawn(work(i))).collect();
+                let waited = wait(tasks, Until::All, None).await;
+                let outputs = waited.done.into_iter().map(|(position, output)| {
+                    let output = output.unwrap();
+                    assert_eq!(position, output);
+                    output
+                });
+                assert!(outputs.eq(0..n_tasks));
+                assert!(waited.pending.is_empty());
+            })
+            .unwrap();
+        })
+    }
+
+    #[test]
+    fn a_task_costs_as_many_looks_among_100_000_as_among_100() {
+        let few = looks_at(100);
+        assert!(few <= 200, "{few} looks at 100 tasks");
+        let many = looks_at(100_000);
+        assert!(many <= 200_000, "{many} looks at 100,000 tasks");
     }
 }

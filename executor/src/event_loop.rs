@@ -537,7 +537,6 @@ impl EventLoop {
         Some(self.current_task.get()).filter(|id| *id != NOBODY).map(TaskId::new)
     }
 
-    #[cfg(target_pointer_width = "64")]
     #[inline]
     pub(crate) fn is_current(&self, id: Token) -> bool {
         self.current_task.get() == id

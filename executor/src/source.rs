@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use polyloop_reactor::{Direction, Outlook, Reactor, Token, WaiterKey};
 
 use crate::mailbox::{self, Mail};
-use crate::waker::{at_home, current, drop_of, id_of, waker_of};
+use crate::waker::{at_home, clone_if_own, current, drop_of};
 
 /// Calls `f` with the reactor of the loop that runs on this thread.
 ///
@@ -41,7 +41,7 @@ pub fn poll_source(
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<bool>> {
     // Cloning one of ours runs nothing foreign, so that one borrow is enough.
-    let mut waker = id_of(cx.waker()).map(waker_of);
+    let mut waker = clone_if_own(cx.waker());
     let is_ours = waker.is_some();
     let outlook = current(|event_loop| {
         if !event_loop.proceed() {

@@ -14,7 +14,7 @@ use polyloop_reactor::{Direction, Token};
 use crate::event_loop::EventLoop;
 use crate::notes::Notes;
 use crate::task::{Dump, TaskId, TaskInfo, TaskState, WaitReason};
-use crate::waker::{TRACKS_CLONES, id_of};
+use crate::waker::id_of;
 
 impl EventLoop {
     /// Describes all tasks: the future of `block_on` first, if there is one.
@@ -89,8 +89,7 @@ impl EventLoop {
             return true;
         }
         // From here on only a thread that is not ours could do it.
-        let is_open = !TRACKS_CLONES
-            || self.has_handles()
+        let is_open = self.has_handles()
             || tasks.notes(self.main_at().is_some()).any(Notes::is_open)
             || tasks.joiners().any(|(_, joiner)| id_of(joiner).is_none());
         is_open && n_threads().is_none_or(|n_threads| n_threads > 1 + self.pool.n_threads())

@@ -8,7 +8,6 @@
 //! 4. The way of an output to another thread, which its type allows without this code knowing it.
 
 use std::cell::Cell;
-use std::mem;
 use std::panic::Location;
 use std::pin::Pin;
 use std::ptr;
@@ -19,7 +18,6 @@ use polyloop_reactor::Token;
 use crate::JoinHandle;
 use crate::event_loop::EventLoop;
 use crate::mailbox::{self, Mail};
-#[cfg(target_pointer_width = "64")]
 use crate::notes::Notes;
 use crate::packet::{self, Packet};
 use crate::stage::Stage;
@@ -78,8 +76,7 @@ pub(crate) fn wake(id: Token) {
 pub(crate) fn into_id(waker: Waker, owner: u16) -> Result<Token, Waker> {
     match id_of(&waker) {
         Some(id) if id.owner() == owner => {
-            // There is nothing to drop in a waker of ours, and the compiler cannot know it.
-            mem::forget(waker);
+            drop_own(waker);
             Ok(id)
         }
         _ => Err(waker),
@@ -90,7 +87,7 @@ pub(crate) fn into_id(waker: Waker, owner: u16) -> Result<Token, Waker> {
 #[inline]
 pub(crate) fn drop_of(waker: Option<Waker>) {
     match waker {
-        Some(waker) if id_of(&waker).is_some() => mem::forget(waker),
+        Some(waker) if id_of(&waker).is_some() => drop_own(waker),
         waker => drop(waker),
     }
 }
@@ -98,10 +95,13 @@ pub(crate) fn drop_of(waker: Option<Waker>) {
 /// Clones a waker, without a detour if it is one of ours.
 #[inline]
 pub(crate) fn clone_of(waker: &Waker) -> Waker {
-    match id_of(waker) {
-        Some(id) => waker_of(id),
-        None => waker.clone(),
-    }
+    clone_if_own(waker).unwrap_or_else(|| waker.clone())
+}
+
+/// Clones a waker if it is one of ours, which runs no code from outside this crate.
+#[inline]
+pub(crate) fn clone_if_own(waker: &Waker) -> Option<Waker> {
+    id_of(waker).map(|id| clone_own(waker, id))
 }
 
 /// Lends the future of a pinned task, if it still has one.
@@ -117,8 +117,7 @@ pub(crate) fn project<F: Future>(stage: Pin<&mut Stage<F>>) -> Option<Pin<&mut F
     }
 }
 
-/// Notes that somebody has cloned a waker who is not of this crate, and may keep it anywhere.
-#[cfg(target_pointer_width = "64")]
+/// Notes that code outside this crate has cloned a waker, and may keep it anywhere.
 fn note_foreign(id: Token) {
     current(|event_loop| {
         // Of another task it was cloned before, and noted then.
@@ -127,9 +126,6 @@ fn note_foreign(id: Token) {
         }
     });
 }
-
-/// Whether [`Notes::FOREIGN`] is left, so that its absence means something.
-pub(crate) const TRACKS_CLONES: bool = cfg!(target_pointer_width = "64");
 
 /// Has the output of the task `id` put into a packet, for a handle that was polled where the task's
 /// loop does not run.
@@ -168,12 +164,13 @@ pub(crate) fn forward<T: 'static>(id: Token, _handle: &JoinHandle<T>) -> Arc<Pac
     packet
 }
 
-pub(crate) use imp::{id_of, lend_waker, waker_of};
+use imp::{clone_own, drop_own};
+pub(crate) use imp::{id_of, lend_waker};
 
 /// Wakers on targets whose pointers hold a packed number.
 #[cfg(target_pointer_width = "64")]
 mod imp {
-    use std::mem::ManuallyDrop;
+    use std::mem::{self, ManuallyDrop};
     use std::ptr;
     use std::task::{RawWaker, RawWakerVTable, Waker};
 
@@ -214,27 +211,78 @@ mod imp {
     pub(crate) fn id_of(waker: &Waker) -> Option<Token> {
         ptr::eq(waker.vtable(), &VTABLE).then(|| Token::from_raw(waker.data().addr() as u64))
     }
+
+    /// Clones a waker that is one of ours, without a note that other code has one.
+    #[inline]
+    pub(crate) fn clone_own(_waker: &Waker, id: Token) -> Waker {
+        waker_of(id)
+    }
+
+    /// Drops a waker that is one of ours: there is nothing to drop, and the compiler cannot know it.
+    #[inline]
+    pub(crate) fn drop_own(waker: Waker) {
+        mem::forget(waker);
+    }
 }
 
-/// Wakers on targets with smaller pointers: the number lives in an allocation.
+/// Wakers on targets with smaller pointers: the number lives in an allocation that they share.
 #[cfg(not(target_pointer_width = "64"))]
 mod imp {
+    use std::ptr;
     use std::sync::Arc;
-    use std::task::{Wake, Waker};
+    use std::task::{RawWaker, RawWakerVTable, Waker};
 
     use polyloop_reactor::Token;
 
-    struct Allocated(Token);
+    static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake_by_ref, drop);
 
-    impl Wake for Allocated {
-        fn wake(self: Arc<Self>) {
-            super::wake(self.0);
-        }
+    /// Returns the number that a waker's data word points to.
+    ///
+    /// # Safety
+    /// `data` is that of a waker with `VTABLE`, which lives as long as this call.
+    unsafe fn id_at(data: *const ()) -> Token {
+        // SAFETY: `waker_of` made the word with `Arc::into_raw`, and every waker owns one count, so
+        // the number is there for as long as the waker is. It is never written to.
+        unsafe { *data.cast::<Token>() }
+    }
+
+    /// Is only called for others: what is ours clones by [`clone_of`](super::clone_of).
+    fn clone(data: *const ()) -> RawWaker {
+        // SAFETY: the waker that is cloned has this vtable, and lives during the call.
+        super::note_foreign(unsafe { id_at(data) });
+        share(data)
+    }
+
+    /// Makes a second owner of a waker's number.
+    fn share(data: *const ()) -> RawWaker {
+        // SAFETY: the word came from `Arc::into_raw`, and the waker that it belongs to owns a count
+        // of it during the call.
+        unsafe { Arc::increment_strong_count(data.cast::<Token>()) };
+        RawWaker::new(data, &VTABLE)
+    }
+
+    fn wake(data: *const ()) {
+        wake_by_ref(data);
+        drop(data);
+    }
+
+    fn wake_by_ref(data: *const ()) {
+        // SAFETY: the waker has this vtable, and lives during the call.
+        super::wake(unsafe { id_at(data) });
+    }
+
+    fn drop(data: *const ()) {
+        // SAFETY: the word came from `Arc::into_raw`, and the waker that ends here owns one count.
+        unsafe { Arc::decrement_strong_count(data.cast::<Token>()) };
     }
 
     /// Makes the waker of the task that `id` names.
     pub(crate) fn waker_of(id: Token) -> Waker {
-        Arc::new(Allocated(id)).into()
+        let data = Arc::into_raw(Arc::new(id)).cast();
+        // SAFETY: the functions of `VTABLE` keep the contract of `RawWakerVTable` for such a word:
+        // each waker owns one count of an atomically counted allocation, which `clone` adds and
+        // `wake` and `drop` take away, and `super::wake` may be called from any thread.
+        unsafe { Waker::from_raw(RawWaker::new(data, &VTABLE)) }
     }
 
     /// Calls `f` with the waker of the task that `id` names.
@@ -242,8 +290,43 @@ mod imp {
         f(&waker_of(id))
     }
 
-    /// Says that no waker is recognised here: all are woken the general way.
-    pub(crate) fn id_of(_waker: &Waker) -> Option<Token> {
-        None
+    /// Returns the task that `waker` wakes, if the waker is one of ours.
+    pub(crate) fn id_of(waker: &Waker) -> Option<Token> {
+        // SAFETY: the vtable says that the waker is one of ours, and it lives during the call.
+        ptr::eq(waker.vtable(), &VTABLE).then(|| unsafe { id_at(waker.data()) })
+    }
+
+    /// Clones a waker that is one of ours, without a note that other code has one.
+    pub(crate) fn clone_own(waker: &Waker, _id: Token) -> Waker {
+        let raw = share(waker.data());
+        // SAFETY: as in `waker_of`; the new waker owns the count that `share` has added.
+        unsafe { Waker::from_raw(raw) }
+    }
+
+    /// Drops a waker that is one of ours.
+    pub(crate) fn drop_own(waker: Waker) {
+        std::mem::drop(waker);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use imp::waker_of;
+
+    #[test]
+    fn a_waker_of_ours_is_recognised_on_every_target() {
+        let id = Token::new(1_000, 7, 5);
+        let waker = waker_of(id);
+        assert_eq!(id_of(&waker), Some(id));
+        // As other code clones it, and as this crate does.
+        let (foreign, own) = (waker.clone(), clone_of(&waker));
+        assert_eq!((id_of(&foreign), id_of(&own)), (Some(id), Some(id)));
+        assert!(foreign.will_wake(&waker));
+        drop(waker);
+        drop(own);
+        assert_eq!(into_id(foreign, id.owner()).ok(), Some(id));
+        lend_waker(id, |waker| assert_eq!(id_of(waker), Some(id)));
+        assert_eq!(id_of(Waker::noop()), None);
     }
 }

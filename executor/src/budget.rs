@@ -7,7 +7,7 @@ use crate::waker::current;
 /// The operations that a task may complete in one poll.
 ///
 /// A leaf future (a read, a receive, a join) that is always ready would otherwise keep its task
-/// running for ever. 128 reads of 16 KiB take about a millisecond.
+/// running indefinitely. 128 reads of 16 KiB take about a millisecond.
 pub(crate) const OPERATIONS_PER_POLL: u32 = 128;
 
 /// Takes one operation from the running task's budget, for those who write leaf futures.
@@ -41,4 +41,42 @@ pub fn poll_proceed(cx: &mut Context<'_>) -> Poll<()> {
 #[inline]
 pub(crate) fn has_budget() -> bool {
     current(|event_loop| event_loop.has_budget()) != Some(false)
+}
+
+/// How a combinator finds the budget at the start of a poll.
+pub(crate) enum Start {
+    /// Nothing is left: no branch may be polled. With a random number.
+    Spent(u32),
+    Plain,
+    /// An enclosing combinator makes up for a poll in which this one was not reached. With a random
+    /// number.
+    Mixed(u32),
+}
+
+/// Looks at the budget for a combinator that is polled.
+#[inline]
+pub(crate) fn start() -> Start {
+    current(|event_loop| event_loop.start()).unwrap_or(Start::Plain)
+}
+
+/// Takes one operation from the budget, for a result that is there already.
+#[inline]
+pub(crate) fn take_one() {
+    current(|event_loop| event_loop.proceed());
+}
+
+/// Polls in such a way that the combinators within begin with any branch.
+#[cold]
+pub(crate) fn while_making_up<T>(poll: impl FnOnce() -> T) -> T {
+    struct Restore(u64);
+
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            current(|event_loop| event_loop.mixed_in.set(self.0));
+        }
+    }
+
+    let former = current(|event_loop| event_loop.mixed_in.replace(event_loop.n_polls()));
+    let _restore = former.map(Restore);
+    poll()
 }

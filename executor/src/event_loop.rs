@@ -13,7 +13,7 @@ use polyloop_reactor::{Collected, ForkGuard, Reactor, Selector, Token};
 
 use crate::Handle;
 use crate::blocking::BlockingPool;
-use crate::budget::OPERATIONS_PER_POLL;
+use crate::budget::{OPERATIONS_PER_POLL, Start};
 use crate::clock::{Clock, Stopwatch};
 use crate::debug::{Debug, Report};
 use crate::free_list::trim;
@@ -55,6 +55,10 @@ pub(crate) struct EventLoop {
     pub(crate) fork: ForkGuard,
     /// The operations that the running task may still complete in this poll.
     budget: Cell<u32>,
+    /// The poll in which combinators begin with any branch, by its number: see `many/turns.rs`.
+    pub(crate) mixed_in: Cell<u64>,
+    /// What they draw the branch from.
+    random: Cell<u32>,
     /// What the running task's futures have left in this poll.
     notes: Cell<Notes>,
     /// The task that runs, or was polled last; nobody while the loop acts for others.
@@ -129,6 +133,8 @@ impl EventLoop {
             fork: ForkGuard::new(),
             debug,
             budget: Cell::new(OPERATIONS_PER_POLL),
+            mixed_in: Cell::new(u64::MAX),
+            random: Cell::new(1),
             notes: Cell::new(Notes::NONE),
             current_task: Cell::new(NOBODY),
             main_at: Cell::new(None),
@@ -601,6 +607,33 @@ impl EventLoop {
         let left = self.budget.get();
         self.budget.set(left.saturating_sub(1));
         left > 0
+    }
+
+    /// Looks at the budget for a combinator that is polled.
+    #[inline]
+    pub(crate) fn start(&self) -> Start {
+        if self.budget.get() == 0 {
+            Start::Spent(self.draw())
+        } else if self.mixed_in.get() == self.n_polls.get() {
+            Start::Mixed(self.draw())
+        } else {
+            Start::Plain
+        }
+    }
+
+    /// Draws a number: Marsaglia's xorshift, chance enough, and the same in every run.
+    #[cold]
+    fn draw(&self) -> u32 {
+        let mut random = self.random.get();
+        random ^= random << 13;
+        random ^= random >> 17;
+        random ^= random << 5;
+        self.random.set(random);
+        random
+    }
+
+    pub(crate) fn n_polls(&self) -> u64 {
+        self.n_polls.get()
     }
 
     /// Reports whether the running task may complete another operation.

@@ -98,14 +98,14 @@ pub use debug::Report;
 pub use handle::Handle;
 pub use join::JoinHandle;
 pub use join_error::JoinError;
-#[doc(hidden)]
-pub use many::Branch;
 pub use many::{
     AsCompleted, CancelScope, CancellationToken, Cancelled, Either, Failure, FairRace,
     FirstFailure, GroupError, JoinSet, TaskGroup, Until, Waited, as_completed, cancel_scope,
     current_effective_deadline, gather, race, scope, shield, shielded, timeout_scope, timeout_with,
     try_gather, wait, wait_until,
 };
+#[doc(hidden)]
+pub use many::{Branch, Turns};
 pub use metrics::{Metrics, metrics};
 pub use runtime::{Runtime, run, spawn};
 pub use source::{Tried, current_loop, note_io, poll_source, release_source, with_reactor};

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use super::cancel_scope::{DeadlineTimer, outlast_enclosing};
 use super::scope_node::{EndOnDrop, ScopeNode};
 use super::slab::Slab;
+use super::turns::Turns;
 use super::{CancelScope, Cancelled, JoinSet};
 use crate::{JoinError, now};
 
@@ -21,7 +22,8 @@ use crate::{JoinError, now};
 /// of them have ended.
 ///
 /// The first failure, of `body` or of a child, ends the rest: their futures are dropped, those in a
-/// [shielded](crate::shielded) section as soon as that has ended. All failures are kept. If the
+/// [shielded](crate::shielded) section as soon as that has ended. A failure is seen while `body` is busy,
+/// if only that awaits something now and then. All failures are kept. If the
 /// future of the scope itself is dropped, by a timeout or a race, its children are dropped with
 /// it: none is left running behind.
 ///
@@ -117,28 +119,36 @@ async fn run_group<T, E: 'static>(
     let mut value = None;
     let mut failures = Failures::default();
     let mut was_doomed = false;
+    let mut turns = Turns::new();
     poll_fn(|cx| {
         node.attach();
-        if let Some(running) = body.as_mut().as_pin_mut()
-            && let Poll::Ready(outcome) = body_node.poll(cx, |cx| running.poll(cx))
-        {
-            body.set(None);
-            match outcome {
-                Ok(Ok(output)) => value = Some(output),
-                Ok(Err(error)) => failures.add(Failure::Error(error), node),
-                Err(why) => failures.add_cancelled(why),
+        // In turns, because either the body or the ends of many children could spend the budget.
+        let _: Poll<()> = turns.poll(2, 0, cx, |turn, cx| {
+            if turn == 0
+                && let Some(running) = body.as_mut().as_pin_mut()
+                && let Poll::Ready(outcome) = body_node.poll(cx, |cx| running.poll(cx))
+            {
+                body.set(None);
+                match outcome {
+                    Ok(Ok(output)) => value = Some(output),
+                    Ok(Err(error)) => failures.add(Failure::Error(error), node),
+                    Err(why) => failures.add_cancelled(why),
+                }
             }
-        }
-        while let Some(outcome) = group.poll_child(cx) {
-            match outcome {
-                Ok(Ok(Ok(()))) => {}
-                Ok(Ok(Err(error))) => failures.add(Failure::Error(error), node),
-                Ok(Err(why)) => failures.add_cancelled(why),
-                // The loop is coming down: nobody else aborts a child.
-                Err(error) if error.is_cancelled() => {}
-                Err(error) => failures.add(Failure::Panicked(error), node),
+            while turn == 1
+                && let Some(outcome) = group.poll_child(cx)
+            {
+                match outcome {
+                    Ok(Ok(Ok(()))) => {}
+                    Ok(Ok(Err(error))) => failures.add(Failure::Error(error), node),
+                    Ok(Err(why)) => failures.add_cancelled(why),
+                    // The loop is coming down: nothing else aborts a child.
+                    Err(error) if error.is_cancelled() => {}
+                    Err(error) => failures.add(Failure::Panicked(error), node),
+                }
             }
-        }
+            Poll::Pending
+        });
         timer.poll(node, cx);
         let is_doomed = node.doom().is_some();
         if is_doomed && !was_doomed {

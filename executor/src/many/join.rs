@@ -8,8 +8,8 @@ use std::task::{Context, Poll};
 /// outputs.
 ///
 /// The futures may borrow from their surroundings and have different types. At each wake those that
-/// are not done are polled in written order. One that is done is dropped at once and not polled
-/// again. Nothing is allocated. For a number that is not known beforehand, and for futures that
+/// are not done are polled in written order; if one of them spends the task's budget, the others are
+/// polled first in the next poll. One that is done is dropped at once and not polled again. Nothing is allocated. For a number that is not known beforehand, and for futures that
 /// are to run as tasks, there is [`gather`](crate::gather).
 ///
 /// It awaits by itself: write `join!(a, b)`, without `.await`.
@@ -45,10 +45,19 @@ macro_rules! join {
         $crate::join!(@ ($($branch)* branch) $($rest)*)
     }};
     (@ ($($branch:ident)*)) => {{
+        let mut turns = $crate::Turns::new();
         ::std::future::poll_fn(|cx| {
-            let mut all_done = true;
-            $(all_done &= $branch.poll(cx);)*
-            if all_done { ::std::task::Poll::Ready(()) } else { ::std::task::Poll::Pending }
+            turns.poll([$(::std::stringify!($branch)),*].len(), 0, cx, |turn, cx| {
+                let mut position = 0;
+                $(
+                    if position == turn {
+                        $branch.poll(cx);
+                    }
+                    position += 1;
+                )*
+                let all_done = turn < position $(&& $branch.is_done())*;
+                if all_done { ::std::task::Poll::Ready(()) } else { ::std::task::Poll::Pending }
+            })
         })
         .await;
         ($($branch.into_output(),)*)
@@ -94,16 +103,23 @@ macro_rules! try_join {
         $crate::try_join!(@ ($($branch)* branch) $($rest)*)
     }};
     (@ ($($branch:ident)*)) => {{
+        let mut turns = $crate::Turns::new();
         let error = ::std::future::poll_fn(|cx| {
-            let mut all_done = true;
-            $(
-                all_done &= $branch.poll(cx);
-                if let error @ ::std::option::Option::Some(_) = $branch.take_error() {
-                    return ::std::task::Poll::Ready(error);
-                }
-            )*
-            let none = ::std::option::Option::None;
-            if all_done { ::std::task::Poll::Ready(none) } else { ::std::task::Poll::Pending }
+            turns.poll([$(::std::stringify!($branch)),*].len(), 0, cx, |turn, cx| {
+                let mut position = 0;
+                $(
+                    if position == turn {
+                        $branch.poll(cx);
+                        if let error @ ::std::option::Option::Some(_) = $branch.take_error() {
+                            return ::std::task::Poll::Ready(error);
+                        }
+                    }
+                    position += 1;
+                )*
+                let all_done = turn < position $(&& $branch.is_done())*;
+                let none = ::std::option::Option::None;
+                if all_done { ::std::task::Poll::Ready(none) } else { ::std::task::Poll::Pending }
+            })
         })
         .await;
         match error {
@@ -128,13 +144,17 @@ impl<'a, F: Future> Branch<'a, F> {
         Branch { future, output: None }
     }
 
-    /// Polls the future unless it is done; true if it is.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(future) = self.future.as_mut().as_pin_mut() else { return true };
-        let Poll::Ready(output) = future.poll(cx) else { return false };
+    /// Polls the future unless it is done.
+    pub fn poll(&mut self, cx: &mut Context<'_>) {
+        let Some(future) = self.future.as_mut().as_pin_mut() else { return };
+        let Poll::Ready(output) = future.poll(cx) else { return };
         self.future.set(None);
         self.output = Some(output);
-        true
+    }
+
+    /// Reports whether the future is done.
+    pub fn is_done(&self) -> bool {
+        self.future.is_none()
     }
 
     /// Returns the output of a future that is done.

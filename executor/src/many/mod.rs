@@ -6,6 +6,8 @@ mod numbered;
 
 mod slab;
 
+mod turns;
+
 mod gather;
 
 mod wait;
@@ -41,4 +43,6 @@ pub use join_set::JoinSet;
 pub use race::{Either, FairRace, race};
 pub use shield::shield;
 pub use shielded::shielded;
+#[doc(hidden)]
+pub use turns::Turns;
 pub use wait::{Until, Waited, wait, wait_until};

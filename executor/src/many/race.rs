@@ -4,6 +4,8 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
+use super::turns::Turns;
+
 /// Holds one of two values.
 ///
 /// # Examples
@@ -23,8 +25,12 @@ pub enum Either<L, R> {
 /// Awaits the first of two futures and drops the other.
 ///
 /// They are polled in written order, so if both are ready the left one wins. In a loop where the
-/// left one may always be ready, [`FairRace`] lets the right one have its turn. For more than two
+/// left one may always be ready, [`FairRace`] gives the right one every second turn. For more than two
 /// there is [`FairRace::race_of`].
+///
+/// When the task has spent its budget, which is 128 operations in one poll, the race yields to the other
+/// tasks, and need not begin with the left one when it continues. So neither future keeps the other from
+/// being polled: a stop message is received even if messages arrive faster than they are handled.
 ///
 /// # Cancel safety
 /// That of the future that is dropped.
@@ -41,11 +47,22 @@ pub enum Either<L, R> {
 /// ```
 pub async fn race<A: Future, B: Future>(a: A, b: B) -> Either<A::Output, B::Output> {
     let (mut a, mut b) = (pin!(a), pin!(b));
-    poll_fn(|cx| match poll_left(a.as_mut(), cx) {
-        Poll::Pending => poll_right(b.as_mut(), cx),
-        ready => ready,
+    let mut turns = Turns::new();
+    poll_fn(|cx| poll_either(&mut turns, 0, a.as_mut(), b.as_mut(), cx)).await
+}
+
+/// Polls two futures, the one at position `first` first.
+fn poll_either<A: Future, B: Future>(
+    turns: &mut Turns,
+    first: usize,
+    mut a: Pin<&mut A>,
+    mut b: Pin<&mut B>,
+    cx: &mut Context<'_>,
+) -> Poll<Either<A::Output, B::Output>> {
+    turns.poll(2, first, cx, |branch, cx| match branch {
+        0 => a.as_mut().poll(cx).map(Either::Left),
+        _ => b.as_mut().poll(cx).map(Either::Right),
     })
-    .await
 }
 
 /// Races in turns: the future that is polled first changes from race to race, with no chance in
@@ -94,18 +111,10 @@ impl FairRace {
     /// # }).unwrap();
     /// ```
     pub async fn race<A: Future, B: Future>(&mut self, a: A, b: B) -> Either<A::Output, B::Output> {
-        let right_first = self.begin(2) == 1;
+        let first = self.begin(2);
         let (mut a, mut b) = (pin!(a), pin!(b));
-        poll_fn(|cx| {
-            if right_first && let ready @ Poll::Ready(_) = poll_right(b.as_mut(), cx) {
-                return ready;
-            }
-            match poll_left(a.as_mut(), cx) {
-                Poll::Pending if !right_first => poll_right(b.as_mut(), cx),
-                polled => polled,
-            }
-        })
-        .await
+        let mut turns = Turns::new();
+        poll_fn(|cx| poll_either(&mut turns, first, a.as_mut(), b.as_mut(), cx)).await
     }
 
     /// Awaits the first of any number of futures with one type of output, and returns its position
@@ -113,6 +122,9 @@ impl FairRace {
     ///
     /// The first race polls them in written order, the next begins with the second, and so on
     /// around. The others stay pinned where they are, to be raced again or dropped.
+    ///
+    /// Every poll polls all of them, so it is meant for a few. Many are better run as the tasks of a
+    /// [`JoinSet`](crate::JoinSet), where each costs what it does.
     ///
     /// # Panics
     /// If there are none.
@@ -141,14 +153,11 @@ impl FairRace {
     ) -> (usize, T) {
         assert!(!futures.is_empty(), "a race without futures would never end");
         let first = self.begin(futures.len());
+        let mut turns = Turns::new();
         poll_fn(|cx| {
-            for turn in 0..futures.len() {
-                let position = (first + turn) % futures.len();
-                if let Poll::Ready(output) = futures[position].as_mut().poll(cx) {
-                    return Poll::Ready((position, output));
-                }
-            }
-            Poll::Pending
+            turns.poll(futures.len(), first, cx, |position, cx| {
+                futures[position].as_mut().poll(cx).map(|output| (position, output))
+            })
         })
         .await
     }
@@ -159,12 +168,4 @@ impl FairRace {
         self.n_races = self.n_races.wrapping_add(1);
         first
     }
-}
-
-fn poll_left<A: Future, R>(a: Pin<&mut A>, cx: &mut Context<'_>) -> Poll<Either<A::Output, R>> {
-    a.poll(cx).map(Either::Left)
-}
-
-fn poll_right<B: Future, L>(b: Pin<&mut B>, cx: &mut Context<'_>) -> Poll<Either<L, B::Output>> {
-    b.poll(cx).map(Either::Right)
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use crate::budget::has_budget;
+use crate::budget::{has_budget, poll_proceed};
 use crate::notes::{Notes, note};
 use crate::steps::step;
 use crate::waker::{clone_of, drop_of};
@@ -188,7 +188,8 @@ impl<T: 'static> Waiting<T> {
             }
         }
         if has_enough || self.n_pending == 0 {
-            return Poll::Ready(());
+            // Of no tasks at all there was nothing to look at.
+            return if self.tasks.is_empty() { poll_proceed(cx) } else { Poll::Ready(()) };
         }
         if self.due.is_empty() {
             note(Notes::CHILDREN);

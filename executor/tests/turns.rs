@@ -1,0 +1,296 @@
+//! Aim: a branch that always has something to do does not keep the other branches of its task, or other
+//! tasks, from progress.
+
+mod util;
+
+use std::cell::Cell;
+use std::future::{Pending, pending, poll_fn, ready};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use polyloop_executor::channel::local;
+use polyloop_executor::{
+    CancellationToken, Either, FairRace, TaskGroup, Until, as_completed, gather, join, metrics,
+    poll_proceed, race, run, scope, sleep, spawn, timeout, try_gather, try_join, wait, yield_now,
+};
+
+/// Takes from the budget without end, as who reads from a peer that floods.
+async fn flood() {
+    loop {
+        poll_fn(poll_proceed).await;
+    }
+}
+
+/// Is ready at its third poll that the budget allows, as a leaf future that was woken.
+fn third() -> impl Future<Output = ()> {
+    let mut n_polls = 0;
+    poll_fn(move |cx| {
+        if poll_proceed(cx).is_pending() {
+            return Poll::Pending;
+        }
+        n_polls += 1;
+        if n_polls == 3 { Poll::Ready(()) } else { Poll::Pending }
+    })
+}
+
+/// Runs `future`, which must be ready after a bounded number of polls.
+fn run_within(n_polls: u64, future: impl Future<Output = ()>) {
+    run(async {
+        let watchdog = spawn(async move {
+            let before = metrics().n_polls;
+            while metrics().n_polls - before < n_polls {
+                yield_now().await;
+            }
+        });
+        let before = metrics().n_polls;
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            // By hand, since a combinator is what is tested.
+            if watchdog.is_finished() {
+                panic!("not ready after {} polls", metrics().n_polls - before);
+            }
+            cx.waker().wake_by_ref();
+            future.as_mut().poll(cx)
+        })
+        .await;
+        watchdog.abort();
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_busy_branch_of_a_race_lets_the_other_hear() {
+    run_within(50, async { assert_eq!(race(flood(), third()).await, Either::Right(())) });
+    run_within(50, async { assert_eq!(race(third(), flood()).await, Either::Left(())) });
+    run_within(50, async {
+        let mut fair = FairRace::new();
+        assert_eq!(fair.race(flood(), third()).await, Either::Right(()));
+        assert_eq!(fair.race(flood(), third()).await, Either::Right(()));
+        let branches = &mut [pin!(flood()) as _, pin!(flood()) as _, pin!(third()) as _];
+        assert_eq!(fair.race_of(branches).await.0, 2);
+    });
+}
+
+#[test]
+fn two_busy_branches_take_turns_with_the_third() {
+    run_within(100, async {
+        let inner = race(flood(), third());
+        assert_eq!(race(flood(), inner).await, Either::Right(Either::Right(())));
+    });
+    run_within(100, async {
+        let inner = race(third(), flood());
+        assert_eq!(race(inner, flood()).await, Either::Left(Either::Left(())));
+    });
+}
+
+#[test]
+fn a_busy_branch_of_a_join_lets_the_others_come_to_their_end() {
+    run_within(50, async {
+        let is_done = Cell::new(false);
+        let busy = async {
+            while !is_done.get() {
+                poll_fn(poll_proceed).await;
+            }
+        };
+        join!(busy, async {
+            third().await;
+            is_done.set(true);
+        });
+    });
+    run_within(50, async {
+        let busy = async {
+            flood().await;
+            Ok(())
+        };
+        let failing = async {
+            third().await;
+            Err::<(), _>("done")
+        };
+        assert_eq!(try_join!(busy, failing), Err("done"));
+    });
+}
+
+#[test]
+fn a_race_that_is_made_anew_for_each_message_hears_the_stop_message() {
+    run_within(2_000, async {
+        let (sender, mut receiver) = local::unbounded();
+        // As fast as it is received, for ever.
+        let flooding = spawn(async move {
+            loop {
+                for i in 0..1_000 {
+                    if sender.send(i).is_err() {
+                        return;
+                    }
+                }
+                yield_now().await;
+            }
+        });
+        let (stop, mut is_stopped) = local::unbounded();
+        let stopping = spawn(async move {
+            for _ in 0..10 {
+                yield_now().await;
+            }
+            stop.send(()).unwrap();
+            pending::<()>().await;
+        });
+        yield_now().await;
+        let mut n_messages = 0;
+        while let Either::Left(_) = race(receiver.recv(), is_stopped.recv()).await {
+            n_messages += 1;
+        }
+        assert!(n_messages > 0);
+        stopping.abort();
+        flooding.abort();
+    });
+}
+
+#[test]
+fn nested_races_that_are_made_anew_hear_every_branch() {
+    run_within(20_000, async {
+        let (sender, mut receiver) = local::unbounded();
+        let (other, mut second) = local::unbounded();
+        for _ in 0..1_000_000 {
+            sender.send(()).unwrap();
+            other.send(()).unwrap();
+        }
+        let (stop, mut is_stopped) = local::unbounded();
+        let (halt, mut is_halted) = local::unbounded();
+        stop.send(()).unwrap();
+        halt.send(()).unwrap();
+        let (mut n_stops, mut n_halts) = (0, 0);
+        while n_stops == 0 || n_halts == 0 {
+            let inner = race(receiver.recv(), is_stopped.recv());
+            let outer = race(second.recv(), is_halted.recv());
+            match race(inner, outer).await {
+                Either::Left(Either::Right(_)) => {
+                    n_stops += 1;
+                }
+                Either::Right(Either::Right(_)) => {
+                    n_halts += 1;
+                }
+                Either::Left(Either::Left(message)) | Either::Right(Either::Left(message)) => {
+                    message.expect("a branch was starved until its rival had no more messages");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_scope_with_a_busy_body_hears_that_a_child_has_failed() {
+    run_within(50, async {
+        let outcome = scope(async |group: &TaskGroup<&str>| {
+            group.spawn(async {
+                yield_now().await;
+                Err("failed")
+            });
+            flood().await;
+            Ok(())
+        });
+        assert_eq!(outcome.await.unwrap_err().to_string(), "failed");
+    });
+}
+
+/// Asserts that a task which does nothing but `step` lets a timer fire.
+fn assert_yields(what: &str, step: impl AsyncFnMut() + 'static) {
+    run(async {
+        let is_over = Rc::new(Cell::new(false));
+        let mut step = step;
+        let busy = spawn({
+            let is_over = is_over.clone();
+            async move {
+                let mut n_steps = 0;
+                while !is_over.get() {
+                    step().await;
+                    n_steps += 1;
+                    assert!(n_steps < 20_000_000, "it never yields");
+                }
+                n_steps
+            }
+        });
+        sleep(Duration::from_millis(2)).await;
+        is_over.set(true);
+        let n_steps = busy.await.unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert!(n_steps > 0, "{what}");
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_task_that_awaits_only_what_is_ready_yields() {
+    let cancelled = CancellationToken::new();
+    cancelled.cancel();
+    let token = cancelled.clone();
+    assert_yields("a cancelled token", async move || token.cancelled().await);
+    assert_yields("run_until_cancelled", async move || {
+        assert_eq!(cancelled.run_until_cancelled(pending::<()>()).await, None);
+    });
+    assert_yields("a race that is won at once", async || {
+        race(pending::<()>(), ready(())).await;
+    });
+    assert_yields("a race that is won at once by the first", async || {
+        race(ready(()), pending::<()>()).await;
+    });
+    let mut fair = FairRace::new();
+    assert_yields("a fair race", async move || {
+        fair.race(pending::<()>(), ready(())).await;
+        fair.race_of(&mut [pin!(ready(()))]).await;
+    });
+    let (_sender, mut receiver) = local::unbounded::<()>();
+    assert_yields("a race against a receiver", async move || {
+        race(receiver.recv(), ready(())).await;
+    });
+    assert_yields("join!", async || {
+        join!(ready(()), ready(()));
+    });
+    assert_yields("try_join!", async || {
+        assert!(try_join!(ready(Ok::<(), ()>(())), ready(Ok(()))).is_ok());
+        assert!(try_join!(ready(Err::<(), ()>(())), ready(Ok(()))).is_err());
+    });
+    assert_yields("wait for nothing", async || {
+        let waited = wait::<()>([], Until::All, None).await;
+        assert!(waited.done.is_empty());
+    });
+    assert_yields("gather nothing", async || {
+        gather(None::<Pending<()>>).await;
+    });
+    assert_yields("try_gather nothing", async || {
+        assert!(try_gather(None::<Pending<Result<(), ()>>>).await.is_ok());
+    });
+    assert_yields("the end of what has completed", async || {
+        assert!(as_completed(None::<Pending<()>>).next().await.is_none());
+    });
+    assert_yields("an empty scope", async || {
+        assert!(scope(async |_: &TaskGroup<()>| Ok(())).await.is_ok());
+    });
+    let (sender, mut receiver) = local::bounded(1);
+    assert_yields("a channel with room and a message", async move || {
+        sender.send(()).await.unwrap();
+        receiver.recv().await.unwrap();
+    });
+    let (sender, mut receiver) = polyloop_executor::channel::bounded(1);
+    assert_yields("a channel between threads", async move || {
+        drop(sender.reserve().await.unwrap());
+        sender.send(()).await.unwrap();
+        receiver.recv().await.unwrap();
+    });
+    let (sender, receiver) = local::bounded::<()>(1);
+    drop(receiver);
+    assert_yields("a closed channel", async move || {
+        sender.send(()).await.unwrap_err();
+    });
+    let (_, mut receiver) = local::bounded::<()>(1);
+    assert_yields("a channel that is over", async move || {
+        assert!(receiver.recv().await.is_none());
+    });
+    assert_yields("tasks that are aborted", async || {
+        let task = spawn(pending::<()>());
+        task.abort();
+        task.await.unwrap_err();
+    });
+    assert_yields("a timeout around what is ready", async || {
+        timeout(Duration::from_secs(9), poll_fn(poll_proceed)).await.unwrap();
+    });
+}

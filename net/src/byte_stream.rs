@@ -11,7 +11,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net as unix;
 use std::task::{Context, Poll, ready};
 
-use polyloop_executor::Tried;
+use polyloop_executor::{Tried, poll_proceed};
 use polyloop_reactor::Direction;
 use polyloop_reactor::socket::NO_SIGNAL;
 use socket2::SockRef;
@@ -142,6 +142,9 @@ fn poll_read_exact<T: Receive>(
     buf: &mut &mut [u8],
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<()>> {
+    if buf.is_empty() {
+        return poll_proceed(cx).map(Ok);
+    }
     while !buf.is_empty() {
         let receive = |io: &T| Ok(received::<T>(io.receive(buf)?, buf.len()));
         match ready!(waiter.poll_attempt(cx, receive))? {
@@ -203,6 +206,9 @@ fn poll_write_all<T: Transmit>(
     buf: &mut &[u8],
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<()>> {
+    if buf.is_empty() {
+        return poll_proceed(cx).map(Ok);
+    }
     while !buf.is_empty() {
         let transmit = |io: &T| Ok(moved(io.transmit(buf)?, buf.len()));
         match ready!(waiter.poll_attempt(cx, transmit))? {
@@ -219,6 +225,9 @@ pub(crate) async fn write_all_vectored<T: Transmit>(
 ) -> io::Result<()> {
     // Empty ones at the front count as written.
     IoSlice::advance_slices(&mut bufs, 0);
+    if bufs.is_empty() {
+        poll_fn(poll_proceed).await;
+    }
     while !bufs.is_empty() {
         match write_vectored(fd, bufs).await? {
             0 => return Err(io::ErrorKind::WriteZero.into()),

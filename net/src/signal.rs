@@ -8,10 +8,12 @@
 //! not how often.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use polyloop_executor::poll_proceed;
 use polyloop_reactor::{Direction, SignalFd};
 
 use crate::AsyncFd;
@@ -61,6 +63,7 @@ impl Signalled {
         let listener = SignalFd::listen(signal).map(AsyncFd::from_nonblocking);
         Signalled {
             future: Box::pin(async move {
+                poll_fn(poll_proceed).await;
                 let listener = listener?;
                 let take = |fd: &SignalFd| match fd.take()? {
                     true => Ok(()),

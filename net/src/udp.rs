@@ -1,9 +1,11 @@
 //! UDP.
 
+use std::future::poll_fn;
 use std::io::{self, IoSliceMut};
 use std::net::{self, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use polyloop_executor::poll_proceed;
 use polyloop_reactor::Direction;
 use polyloop_reactor::socket::{Received, receive, receive_many, send_many};
 
@@ -139,6 +141,7 @@ impl UdpSocket {
     /// [sendmmsg(2)](https://man7.org/linux/man-pages/man2/sendmmsg.2.html).
     pub async fn send_many(&self, messages: &[(&[u8], SocketAddr)]) -> io::Result<usize> {
         if messages.is_empty() {
+            poll_fn(poll_proceed).await;
             return Ok(0);
         }
         let send = |socket: &net::UdpSocket| {

@@ -1,10 +1,9 @@
 //! Copying from one stream to another, one way and both ways.
 
 use std::fmt;
-use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
-use std::task::Poll;
+
+use polyloop_executor::try_join;
 
 use super::{AsyncRead, AsyncWrite};
 
@@ -75,26 +74,7 @@ where
     &'a A: AsyncRead + AsyncWrite,
     &'a B: AsyncRead + AsyncWrite,
 {
-    let mut up = pin!(copy_and_finish(a, b));
-    let mut down = pin!(copy_and_finish(b, a));
-    let (mut n_up, mut n_down) = (None, None);
-    poll_fn(|cx| {
-        if n_up.is_none()
-            && let Poll::Ready(copied) = up.as_mut().poll(cx)
-        {
-            n_up = Some(copied?);
-        }
-        if n_down.is_none()
-            && let Poll::Ready(copied) = down.as_mut().poll(cx)
-        {
-            n_down = Some(copied?);
-        }
-        match (n_up, n_down) {
-            (Some(n_up), Some(n_down)) => Poll::Ready(Ok((n_up, n_down))),
-            _ => Poll::Pending,
-        }
-    })
-    .await
+    try_join!(copy_and_finish(a, b), copy_and_finish(b, a))
 }
 
 async fn copy_and_finish(reader: impl AsyncRead, mut writer: impl AsyncWrite) -> io::Result<u64> {

@@ -3,6 +3,7 @@
 //! Everything here keeps what it has read and not yet handed on in a value of its own, so that a
 //! future that is dropped loses nothing: the same call goes on where it stopped.
 
+use std::future::poll_fn;
 use std::io;
 
 mod copy;
@@ -22,6 +23,8 @@ pub use frames::{FrameReader, FrameWriter, Framing};
 pub use parts::{Lines, Split};
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub use splice::Splicer;
+
+use polyloop_executor::poll_proceed;
 
 use crate::byte_stream;
 use crate::{
@@ -98,6 +101,7 @@ macro_rules! async_write {
             }
 
             async fn finish(&mut self) -> io::Result<()> {
+                poll_fn(poll_proceed).await;
                 $finish(self)
             }
         }
@@ -108,6 +112,7 @@ macro_rules! async_write {
             }
 
             async fn finish(&mut self) -> io::Result<()> {
+                poll_fn(poll_proceed).await;
                 $finish(self)
             }
         }
@@ -143,17 +148,20 @@ impl<W: AsyncWrite + ?Sized> AsyncWrite for &mut W {
 
 impl AsyncRead for &[u8] {
     async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        poll_fn(poll_proceed).await;
         io::Read::read(self, buf)
     }
 }
 
 impl AsyncWrite for Vec<u8> {
     async fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        poll_fn(poll_proceed).await;
         self.extend_from_slice(buf);
         Ok(buf.len())
     }
 
     async fn finish(&mut self) -> io::Result<()> {
+        poll_fn(poll_proceed).await;
         Ok(())
     }
 }

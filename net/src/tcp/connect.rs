@@ -12,7 +12,7 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use polyloop_executor::{Sleep, sleep};
+use polyloop_executor::{Sleep, poll_proceed, sleep};
 use polyloop_reactor::{Direction, connect_goes_on};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -133,6 +133,8 @@ pub(super) async fn connect(
     addr: SocketAddr,
     is_bound: bool,
 ) -> io::Result<TcpStream> {
+    // It may fail at once, and a loop that tries again would never yield.
+    poll_fn(poll_proceed).await;
     let connecting = socket.connect(&addr.into());
     let stream = TcpStream::from_nonblocking(socket.into());
     match connecting {

@@ -1,11 +1,13 @@
 //! Sending files without copying them through the program.
 
 use std::fs::File;
+use std::future::poll_fn;
 use std::io;
 use std::net;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 
+use polyloop_executor::poll_proceed;
 use polyloop_reactor::Direction;
 use polyloop_reactor::socket::NoSignal;
 use socket2::SockRef;
@@ -36,6 +38,9 @@ impl TcpStream {
     /// # References
     /// [sendfile(2)](https://man7.org/linux/man-pages/man2/sendfile.2.html).
     pub async fn send_file(&self, file: &File, range: &mut Range<u64>) -> io::Result<()> {
+        if range.is_empty() {
+            poll_fn(poll_proceed).await;
+        }
         let no_signal = NoSignal::new();
         while range.start < range.end {
             // The system takes less than it is asked for where it has to.

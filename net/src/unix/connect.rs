@@ -1,10 +1,11 @@
 //! Connecting within one host.
 
+use std::future::poll_fn;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use polyloop_executor::sleep;
+use polyloop_executor::{poll_proceed, sleep};
 use polyloop_reactor::Direction;
 use polyloop_reactor::socket::connect_goes_on;
 use socket2::{Domain, Socket, Type};
@@ -23,6 +24,8 @@ const FULL_QUEUE_REST_MAX: Duration = Duration::from_millis(64);
 
 /// Connects a new non-blocking socket to the listener at `path`.
 pub(super) async fn connect(socket_type: Type, path: &Path) -> io::Result<Socket> {
+    // It may fail or succeed at once, and a loop around it would never yield.
+    poll_fn(poll_proceed).await;
     let addr = address(path)?;
     let socket = Socket::new(Domain::UNIX, socket_type, None)?;
     socket.set_nonblocking(true)?;

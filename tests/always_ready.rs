@@ -1,0 +1,162 @@
+//! Aim: a task that does nothing but I/O that never waits lets the other tasks run.
+
+mod common;
+
+use std::cell::Cell;
+use std::io::{self, IoSlice};
+use std::net;
+use std::rc::Rc;
+use std::time::Duration;
+
+use polyloop::Backend;
+use polyloop::net::{
+    AsyncRead, AsyncWrite, FrameWriter, Framing, TcpListener, TcpStream, UdpSocket, UnixStream,
+    copy, copy_bidirectional, lookup_host, pipe,
+};
+
+use common::run_on;
+
+backends!(what_never_waits_yields, a_flood_in_one_direction_lets_the_other_end);
+
+/// Asserts that a task which does nothing but `step` lets a timer fire.
+async fn assert_yields(what: &str, mut step: impl AsyncFnMut() + 'static) {
+    let is_over = Rc::new(Cell::new(false));
+    let busy = polyloop::spawn({
+        let is_over = is_over.clone();
+        async move {
+            let mut n_steps = 0;
+            while !is_over.get() {
+                step().await;
+                n_steps += 1;
+                assert!(n_steps < 3_000_000, "it never yields");
+            }
+        }
+    });
+    polyloop::sleep(Duration::from_millis(2)).await;
+    is_over.set(true);
+    busy.await.unwrap_or_else(|error| panic!("{what}: {error}"));
+}
+
+fn what_never_waits_yields(backend: Backend) {
+    run_on(backend, async {
+        // A port that refuses: bound, so that no one else has it, and not listening.
+        let refusing = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let refusing = net::SocketAddr::new(refusing.ip(), refusing.port());
+        assert_yields("a numeric address", async || {
+            lookup_host("127.0.0.1:80").await.unwrap();
+        })
+        .await;
+        assert_yields("an address that is malformed", async || {
+            lookup_host("127.0.0.1").await.unwrap_err();
+        })
+        .await;
+        assert_yields("a connection that is refused", async move || {
+            TcpStream::connect(refusing).await.unwrap_err();
+        })
+        .await;
+        assert_yields("a connection to no address", async || {
+            TcpStream::connect(&[][..]).await.unwrap_err();
+        })
+        .await;
+        assert_yields("a Unix path where no one listens", async || {
+            UnixStream::connect("/nonexistent/socket").await.unwrap_err();
+        })
+        .await;
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let addr = udp.local_addr().unwrap();
+        assert_yields("a datagram socket that is connected", async move || {
+            udp.connect(addr).await.unwrap();
+            udp.writable().await.unwrap();
+            udp.send_many(&[]).await.unwrap();
+        })
+        .await;
+
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        assert_yields("nothing to read or write", async move || {
+            stream.read_exact(&mut []).await.unwrap();
+            stream.write_all(&[]).await.unwrap();
+            stream.write_all_vectored(&mut [IoSlice::new(&[])]).await.unwrap();
+            stream.writable().await.unwrap();
+            AsyncWrite::finish(&mut stream).await.unwrap();
+        })
+        .await;
+        let (accepted, _) = listener.accept().await.unwrap();
+        assert_yields("the end of a stream", async move || {
+            assert_eq!(accepted.read(&mut [0]).await.unwrap(), 0);
+            accepted.readable().await.unwrap();
+            assert_eq!(accepted.peek(&mut [0]).await.unwrap(), 0);
+        })
+        .await;
+        assert_yields("bytes in memory", async || {
+            let (mut from, mut to) = (&b"bytes"[..], Vec::new());
+            from.read(&mut [0]).await.unwrap();
+            to.write(b"bytes").await.unwrap();
+            copy(&mut from, &mut to).await.unwrap();
+        })
+        .await;
+        let mut frames = FrameWriter::new(Vec::new(), Framing::default());
+        assert_yields("a frame written to memory", async move || {
+            frames.queue(b"frame").unwrap();
+            frames.flush().await.unwrap();
+        })
+        .await;
+        let (reader, writer) = pipe().unwrap();
+        assert_yields("a pipe with room and bytes", async move || {
+            writer.write_all(b"x").await.unwrap();
+            reader.read_exact(&mut [0]).await.unwrap();
+        })
+        .await;
+    });
+}
+
+fn a_flood_in_one_direction_lets_the_other_end(backend: Backend) {
+    /// Reads a byte that is always there, and writes nowhere.
+    struct Flood(Rc<Cell<u32>>);
+
+    impl AsyncRead for &Flood {
+        async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            std::future::poll_fn(polyloop::executor::poll_proceed).await;
+            self.0.set(self.0.get() + 1);
+            assert!(self.0.get() < 1_000_000, "the other direction was not polled");
+            buf[0] = 0;
+            Ok(1)
+        }
+    }
+
+    impl AsyncWrite for &Flood {
+        async fn write(&mut self, _buf: &[u8]) -> io::Result<usize> {
+            Err(io::Error::other("enough"))
+        }
+
+        async fn finish(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Writes without end, and reads after a while.
+    struct Sink;
+
+    impl AsyncRead for &Sink {
+        async fn read(&mut self, _buf: &mut [u8]) -> io::Result<usize> {
+            polyloop::sleep(Duration::from_millis(1)).await;
+            std::future::poll_fn(polyloop::executor::poll_proceed).await;
+            Ok(1)
+        }
+    }
+
+    impl AsyncWrite for &Sink {
+        async fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+            Ok(buf.len())
+        }
+
+        async fn finish(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    run_on(backend, async {
+        let error = copy_bidirectional(&Flood(Rc::default()), &Sink).await.unwrap_err();
+        assert_eq!(error.to_string(), "enough");
+    });
+}

@@ -58,6 +58,7 @@ impl<T> DerefMut for AbortOnDrop<T> {
 impl<T: 'static> Future for AbortOnDrop<T> {
     type Output = Result<T, JoinError>;
 
+    #[track_caller]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         Pin::new(&mut **self).poll(cx)
     }

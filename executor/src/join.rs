@@ -14,6 +14,7 @@ use crate::budget::poll_proceed;
 use crate::clock::now;
 use crate::event_loop::EventLoop;
 use crate::mailbox::{self, Mail};
+use crate::no_runtime::no_runtime;
 use crate::packet::Packet;
 use crate::sync::Arc;
 use crate::task::TaskId;
@@ -228,6 +229,7 @@ impl<T> JoinHandle<T> {
     /// assert_eq!(joined.unwrap(), 42);
     /// # }).unwrap();
     /// ```
+    #[track_caller]
     pub fn join(&mut self, timeout: Duration) -> Result<Result<T, JoinError>, Elapsed>
     where
         T: 'static,
@@ -264,6 +266,7 @@ impl<T> JoinHandle<T> {
     /// assert_eq!(task.await.unwrap(), sum.get());
     /// # }).unwrap();
     /// ```
+    #[track_caller]
     pub fn on_done(&self, f: impl FnOnce(&Result<T, JoinError>) + 'static)
     where
         T: 'static,
@@ -274,14 +277,11 @@ impl<T> JoinHandle<T> {
         let callback: Callback = Box::new(move |output| {
             f(output.downcast_ref().expect("a join handle has the type of its task"));
         });
-        current(|event_loop| {
-            assert!(
-                event_loop.number() == id.owner(),
-                "`on_done` needs a task of the running loop"
-            );
-            event_loop.watch(id, callback);
-        })
-        .expect("`on_done` was called outside a loop");
+        let Some(is_here) = current(|event_loop| event_loop.number() == id.owner()) else {
+            no_runtime("`on_done` was called")
+        };
+        assert!(is_here, "`on_done` needs a task of the running loop");
+        current(|event_loop| event_loop.watch(id, callback));
     }
 }
 
@@ -302,6 +302,7 @@ pub(crate) fn set_name(id: Token, name: String) {
 }
 
 /// Polls a handle on a plain thread until it is ready or the time is over.
+#[track_caller]
 fn park_until_ready<T: 'static>(
     handle: &mut JoinHandle<T>,
     timeout: Duration,
@@ -343,6 +344,7 @@ pub(crate) fn abort(id: Token) {
 impl<T: 'static> Future for JoinHandle<T> {
     type Output = Result<T, JoinError>;
 
+    #[track_caller]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if let Repr::Task(id) = self.repr {
             if let Some(polled) = poll_at_home(id, cx) {

@@ -51,6 +51,8 @@ mod clock;
 
 pub mod time;
 
+mod no_runtime;
+
 mod yield_now;
 
 mod many;

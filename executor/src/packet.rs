@@ -66,6 +66,7 @@ impl<T> Packet<T> {
     }
 
     /// Takes the outcome, or leaves the waker to be woken by it.
+    #[track_caller]
     pub(crate) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Result<T, JoinError>> {
         // Foreign wakers are cloned before the lock is taken and dropped after it is released.
         let waker = clone_of(cx.waker());

@@ -14,6 +14,7 @@ use polyloop_reactor::{Backend, SignalFd};
 
 use crate::dump_signal::dump_on;
 use crate::event_loop::EventLoop;
+use crate::no_runtime::no_runtime;
 use crate::task::Dump;
 use crate::waker::{current, within};
 use crate::{Builder, Handle, JoinHandle};
@@ -74,6 +75,7 @@ where
 
 /// Starts a task in the name of the code at `spawned_at`.
 #[inline]
+#[track_caller]
 pub(crate) fn spawn_at<F>(
     spawned_at: &'static Location<'static>,
     future: F,
@@ -81,8 +83,10 @@ pub(crate) fn spawn_at<F>(
 where
     F: Future + 'static,
 {
-    let id = current(|event_loop| event_loop.spawn(future, spawned_at));
-    JoinHandle::of_task(id.expect("`spawn` was called outside a loop"))
+    match current(|event_loop| event_loop.spawn(future, spawned_at)) {
+        Some(id) => JoinHandle::of_task(id),
+        None => no_runtime("`spawn` was called"),
+    }
 }
 
 /// Owns a loop, which runs while one of its methods does.
@@ -355,6 +359,7 @@ impl Runtime {
 /// # Panics
 /// Where `pollable_fd` is an error: with the backends select and poll.
 impl AsFd for Runtime {
+    #[track_caller]
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pollable_fd().expect("the runtime has a descriptor to watch")
     }

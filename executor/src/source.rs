@@ -6,6 +6,7 @@ use std::task::{Context, Poll, Waker};
 use polyloop_reactor::{Direction, Outlook, Reactor, Token, WaiterKey};
 
 use crate::mailbox::{self, Mail};
+use crate::no_runtime::NO_RUNTIME;
 use crate::waker::{at_home, clone_if_own, current, drop_of};
 
 /// Calls `f` with the reactor of the loop that runs on this thread.
@@ -21,7 +22,7 @@ pub fn with_reactor<R>(f: impl FnOnce(&mut Reactor) -> R) -> io::Result<R> {
 
 #[cold]
 fn no_loop() -> io::Error {
-    io::Error::other("no polyloop loop runs on this thread: use `polyloop::run` or `block_on`")
+    io::Error::other(NO_RUNTIME)
 }
 
 /// Polls until an operation in `direction` is worth trying: the beginning of every I/O future.

@@ -404,7 +404,7 @@ fn virtual_time_waits_for_other_threads_letters() {
 }
 
 #[test]
-#[should_panic(expected = "outside a loop")]
+#[should_panic(expected = "no runtime on this thread")]
 fn a_sleep_polled_outside_a_loop_is_a_clear_panic() {
     let mut nap = pin!(sleep(MS));
     util::block_on_elsewhere(poll_fn(|cx| nap.as_mut().poll(cx)));

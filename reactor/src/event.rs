@@ -172,6 +172,7 @@ impl Events {
     ///
     /// # Panics
     /// If `capacity` is zero.
+    #[track_caller]
     pub fn with_capacity(capacity: usize) -> Events {
         let capacity = NonZeroUsize::new(capacity).expect("a wait needs room for an event");
         Events { list: Vec::with_capacity(capacity.get()), capacity }

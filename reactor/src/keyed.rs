@@ -82,6 +82,7 @@ impl<D> KeyedSelector<D> {
     ///
     /// # Panics
     /// If `n_events` is zero.
+    #[track_caller]
     pub fn with(selector: Box<dyn Selector>, n_events: usize) -> KeyedSelector<D> {
         debug_assert!(selector.registrations().is_empty(), "registered without a key");
         let events = Events::with_capacity(n_events);

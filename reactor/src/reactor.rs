@@ -228,6 +228,7 @@ impl Reactor {
     ///
     /// # Panics
     /// If `waker` is none.
+    #[track_caller]
     pub fn wait(
         &mut self,
         token: Token,

@@ -52,6 +52,7 @@ impl BlockingPoolBuilder {
     ///
     /// # Platform
     /// Linux shows the first 15 bytes of a thread's name.
+    #[track_caller]
     pub fn name(mut self, name: impl Into<String>) -> BlockingPoolBuilder {
         self.name = name.into();
         // Found out here, because to the thread that is to be started it would be a panic.

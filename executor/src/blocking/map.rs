@@ -99,6 +99,7 @@ where
     }
 
     /// Spawns jobs until there are enough.
+    #[track_caller]
     fn fill(&mut self) {
         while self.jobs.len() < self.n_ahead
             && let Some(items) = &mut self.items
@@ -196,6 +197,7 @@ where
 {
     type Item = Result<T, JoinError>;
 
+    #[track_caller]
     fn next(&mut self) -> Option<Self::Item> {
         assert!(
             current(|_| ()).is_none(),

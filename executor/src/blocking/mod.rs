@@ -18,6 +18,7 @@ use std::panic::Location;
 use std::time::Duration;
 
 use crate::JoinHandle;
+use crate::no_runtime::no_runtime;
 use crate::waker::current;
 
 pub use builder::BlockingPoolBuilder;
@@ -69,5 +70,6 @@ where
 {
     let spawned_at = Location::caller();
     let spawned = current(|event_loop| event_loop.pool.start(None, spawned_at, work));
-    spawned.expect("`spawn_blocking` was called outside a loop").expect(pool::NO_THREAD)
+    let Some(spawned) = spawned else { no_runtime("`spawn_blocking` was called") };
+    spawned.expect(pool::NO_THREAD)
 }

@@ -29,6 +29,7 @@ pub type Receiver<T> = super::Receiver<T, Local<T>>;
 ///
 /// # Panics
 /// If `capacity` is zero.
+#[track_caller]
 pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     assert!(capacity > 0, "a channel needs room for one message at least");
     let shared = Local::new(State::new(capacity));

@@ -48,6 +48,7 @@ use state::State;
 ///
 /// # Panics
 /// If `capacity` is zero.
+#[track_caller]
 pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     assert!(capacity > 0, "a channel needs room for one message at least");
     let shared = Threads::new(State::new(capacity));

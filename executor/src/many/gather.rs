@@ -6,6 +6,8 @@ use std::panic::Location;
 use super::JoinSet;
 use super::scope_node::{current_scope, enter};
 use crate::JoinError;
+use crate::no_runtime::no_runtime;
+use crate::waker::current;
 
 /// Runs all futures at the same time and returns their outputs in the order of the futures.
 ///
@@ -109,6 +111,10 @@ fn spawn_all<F>(
 where
     F: Future + 'static,
 {
+    if current(|_| ()).is_none() {
+        // Here the caller is whatever polls, so where the function was called is in the message.
+        no_runtime(&format!("what was gathered at {called_at} was polled"));
+    }
     let mut set = JoinSet::new();
     let scope = current_scope();
     for future in futures {

@@ -146,6 +146,7 @@ impl<T: 'static> JoinSet<T> {
     }
 
     /// Starts a task that is polled by `poll`, in the name of `spawned_at`.
+    #[track_caller]
     pub(super) fn spawn_polled<F, P>(
         &mut self,
         spawned_at: &'static Location<'static>,

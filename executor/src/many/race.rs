@@ -147,19 +147,23 @@ impl FairRace {
     /// }
     /// # }).unwrap();
     /// ```
-    pub async fn race_of<T>(
+    #[track_caller]
+    pub fn race_of<T>(
         &mut self,
         futures: &mut [Pin<&mut dyn Future<Output = T>>],
-    ) -> (usize, T) {
+    ) -> impl Future<Output = (usize, T)> {
+        // Here rather than in the first poll, which knows nothing of the caller.
         assert!(!futures.is_empty(), "a race without futures would never end");
-        let first = self.begin(futures.len());
-        let mut turns = Turns::new();
-        poll_fn(|cx| {
-            turns.poll(futures.len(), first, cx, |position, cx| {
-                futures[position].as_mut().poll(cx).map(|output| (position, output))
+        async move {
+            let first = self.begin(futures.len());
+            let mut turns = Turns::new();
+            poll_fn(|cx| {
+                turns.poll(futures.len(), first, cx, |position, cx| {
+                    futures[position].as_mut().poll(cx).map(|output| (position, output))
+                })
             })
-        })
-        .await
+            .await
+        }
     }
 
     /// Begins a race and says who is polled first.

@@ -25,6 +25,7 @@ use crate::clock::now;
 /// assert!(beat.tick().await - first >= Duration::from_millis(1));
 /// # }).unwrap();
 /// ```
+#[track_caller]
 pub fn interval(period: Duration) -> Interval {
     interval_at(now(), period)
 }
@@ -44,6 +45,7 @@ pub fn interval(period: Duration) -> Interval {
 /// assert_eq!(interval_at(start, Duration::from_secs(60)).tick().await, start);
 /// # }).unwrap();
 /// ```
+#[track_caller]
 pub fn interval_at(start: Instant, period: Duration) -> Interval {
     assert!(!period.is_zero(), "an interval needs a period above zero");
     Interval { sleep: sleep_until(start), next: Some(start), period, missed: MissedTicks::Burst }
@@ -134,6 +136,7 @@ impl Interval {
     ///
     /// # Panics
     /// Outside a loop.
+    #[track_caller]
     pub fn poll_tick(&mut self, cx: &mut Context<'_>) -> Poll<Instant> {
         let Some(due) = self.next else { return Poll::Pending };
         // A tick that is overdue is returned at once, so that a burst does not give way between.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::clock::{NEVER_NS, now};
 use crate::mailbox::{self, Mail};
+use crate::no_runtime::no_runtime;
 use crate::timer_heap::TimerKey;
 use crate::waker::{clone_of, current, drop_of};
 
@@ -143,6 +144,7 @@ impl Sleep {
 impl Future for Sleep {
     type Output = ();
 
+    #[track_caller]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let Some(deadline) = self.deadline else { return Poll::Pending };
         let waker = clone_of(cx.waker());
@@ -165,7 +167,7 @@ impl Future for Sleep {
             let key = timers.arm(deadline_ns, waker);
             (Poll::Pending, None, Some(Timer { key, number, incarnation }))
         });
-        let (poll, unused, armed) = polled.expect("a sleep was polled outside a loop");
+        let Some((poll, unused, armed)) = polled else { no_runtime("a `Sleep` was polled") };
         // Outside the borrow: the waker may be foreign.
         drop_of(unused);
         if armed.is_some() {

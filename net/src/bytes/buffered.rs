@@ -82,6 +82,7 @@ impl<R: AsyncRead> BufReader<R> {
     ///
     /// # Panics
     /// If there are fewer.
+    #[track_caller]
     pub fn consume(&mut self, n_bytes: usize) {
         assert!(n_bytes <= self.end - self.start, "more is consumed than was read");
         self.start += n_bytes;

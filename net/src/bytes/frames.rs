@@ -29,6 +29,7 @@ impl Framing {
     ///
     /// # Panics
     /// Unless there are one to eight.
+    #[track_caller]
     pub fn big_endian(n_length_bytes: usize) -> Framing {
         assert!((1..=8).contains(&n_length_bytes), "a length has one to eight bytes");
         Framing { n_length_bytes, is_big_endian: true, limit: DEFAULT_LIMIT }
@@ -38,6 +39,7 @@ impl Framing {
     ///
     /// # Panics
     /// Unless there are one to eight.
+    #[track_caller]
     pub fn little_endian(n_length_bytes: usize) -> Framing {
         Framing { is_big_endian: false, ..Framing::big_endian(n_length_bytes) }
     }

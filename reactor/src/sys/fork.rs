@@ -49,6 +49,7 @@ impl ForkGuard {
     /// # Panics
     /// If there is no memory for the fork handler.
     #[expect(clippy::new_without_default, reason = "no default process is meant, but this one")]
+    #[track_caller]
     pub fn new() -> ForkGuard {
         INSTALL.call_once(|| {
             // SAFETY: `in_child` takes nothing, returns nothing, does one atomic addition (which

@@ -4,7 +4,7 @@
 
 use std::env;
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::time::Duration;
 
 use crate::task::{Rounded, TaskInfo};
@@ -83,7 +83,8 @@ pub(crate) struct Debug {
 
 /// Writes a report to standard error, which is what happens by default.
 pub(crate) fn print(report: &Report) {
-    eprintln!("polyloop: {report}");
+    // Standard error may be a pipe that nobody reads, where `eprintln!` would panic.
+    let _ = writeln!(io::stderr(), "polyloop: {report}");
 }
 
 /// Reads `POLYLOOP_DEBUG`: `1` is on; `0`, empty and unset are off.

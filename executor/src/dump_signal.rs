@@ -1,7 +1,7 @@
 //! Drawing the tree of tasks when a signal asks for it.
 
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
@@ -42,7 +42,8 @@ pub(crate) async fn dump_on(signal: SignalFd) -> io::Result<()> {
         poll_fn(|cx| poll_source(source.0, Direction::Read, &mut key, cx)).await?;
         if listener.0.take()? {
             note_io(source.0, Direction::Read, Tried::Done);
-            eprintln!("polyloop:\n{}", task::dump());
+            // Standard error may be a pipe that nobody reads, where `eprintln!` would panic.
+            let _ = writeln!(io::stderr(), "polyloop:\n{}", task::dump());
         } else {
             note_io(source.0, Direction::Read, Tried::WouldBlock);
         }

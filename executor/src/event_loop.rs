@@ -5,7 +5,7 @@ use std::fmt;
 use std::hint;
 use std::io;
 use std::mem;
-use std::panic::Location;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ use crate::stage::{TaskBox, quietly};
 use crate::task::{TaskId, TaskInfo};
 use crate::tasks::{Callback, LeftOver, NOBODY, Next, Stripped, Tasks};
 use crate::timer_heap::{TimerHeap, TimerKey};
-use crate::waker::{id_of, into_id, lend_waker};
+use crate::waker::{drop_of, id_of, into_id, lend_waker, wake_of};
 
 /// The polls between two looks at descriptors and timers while tasks stay ready.
 ///
@@ -178,8 +178,20 @@ impl EventLoop {
     /// Afterwards the mailbox counts as asleep, so that a letter from another thread makes the
     /// selector's descriptor readable; [`resume`](EventLoop::resume) ends that.
     pub(crate) fn turn(&self, timeout: Option<Duration>) -> io::Result<()> {
+        /// Leaves the mailbox asleep, however the turn ends.
+        struct Park<'a>(&'a EventLoop);
+
+        impl Drop for Park<'_> {
+            fn drop(&mut self) {
+                self.0.pause();
+                // Fails, rightly, if mail has come: then the next turn is due at once.
+                self.0.mailbox.park();
+            }
+        }
+
         self.resume();
         self.is_hosted.set(true);
+        let _park = Park(self);
         if self.mailbox.has_mail() {
             self.read_mail();
         }
@@ -192,9 +204,6 @@ impl EventLoop {
             self.read_mail();
         }
         self.run_ready(&mut |_| false);
-        self.pause();
-        // Fails, rightly, if mail has come: then the next turn is due at once.
-        self.mailbox.park();
         Ok(())
     }
 
@@ -363,9 +372,9 @@ impl EventLoop {
                 }
                 task.as_mut().clear();
                 let joiner = self.tasks.borrow_mut().free(id, Some(task));
-                drop(joiner);
+                drop_of(joiner);
             }
-            LeftOver::Joiner(waker) => quietly(|| waker.wake()),
+            LeftOver::Joiner(waker) => wake_of(waker),
         }
     }
 
@@ -379,6 +388,16 @@ impl EventLoop {
 
     /// Waits for the world, because nothing is ready.
     fn sleep(&self, patience: Patience) -> io::Result<()> {
+        /// Wakes the loop up, however the wait ends: the mailbox of a loop that only seems to
+        /// sleep would refuse every later sleep.
+        struct Unpark<'a>(&'a Mailbox);
+
+        impl Drop for Unpark<'_> {
+            fn drop(&mut self) {
+                self.0.unpark();
+            }
+        }
+
         self.tasks.borrow_mut().rest();
         let mut timers = self.timers.borrow_mut();
         timers.rest();
@@ -403,8 +422,9 @@ impl EventLoop {
             return Ok(());
         }
         let start_ns = if self.spin.is_on() { self.clock.now_ns() } else { 0 };
+        let parked = Unpark(self.mailbox);
         let looked = self.look(timeout);
-        self.mailbox.unpark();
+        drop(parked);
         if self.spin.is_on() {
             self.spin.note_sleep(self.clock.now_ns().saturating_sub(start_ns));
         }
@@ -449,7 +469,10 @@ impl EventLoop {
             let mut buffers = self.buffers.borrow_mut();
             let mut collected = mem::take(&mut buffers.collected);
             drop(buffers);
-            let turned = self.reactor.borrow_mut().turn(timeout, &mut collected);
+            // Those that were collected before the selector panicked are woken all the same.
+            let turned = catch_unwind(AssertUnwindSafe(|| {
+                self.reactor.borrow_mut().turn(timeout, &mut collected)
+            }));
             // Our own are queued without a detour; the rest may be foreign.
             let mut tasks = self.tasks.borrow_mut();
             collected.retain_wakers(|waker| match id_of(waker) {
@@ -462,7 +485,7 @@ impl EventLoop {
             drop(tasks);
             collected.wake_all();
             self.buffers.borrow_mut().collected = collected;
-            turned?;
+            turned.unwrap_or_else(|payload| resume_unwind(payload))?;
         }
         self.fire_timers();
         Ok(())
@@ -484,7 +507,7 @@ impl EventLoop {
                 }
                 Err(waker) => {
                     drop((timers, tasks));
-                    quietly(|| waker.wake());
+                    wake_of(waker);
                     (timers, tasks) = (self.timers.borrow_mut(), self.tasks.borrow_mut());
                 }
             }
@@ -505,14 +528,20 @@ impl EventLoop {
             tasks.wake(id);
         }
         drop(tasks);
-        for letter in mail.drain(..) {
-            self.heed(letter);
-        }
+        self.heed_all(mail.drain(..));
         trim(&mut wakes, n_wakes);
         trim(&mut mail, n_mail);
         let mut buffers = self.buffers.borrow_mut();
         buffers.wakes = wakes;
         buffers.mail = mail;
+    }
+
+    /// Does what letters say. It may drop what is foreign, a socket's owner for example, whose
+    /// panic must not cost the letters behind it.
+    fn heed_all(&self, mut letters: impl ExactSizeIterator<Item = Mail>) {
+        while letters.len() > 0 {
+            quietly(|| letters.by_ref().for_each(|letter| self.heed(letter)));
+        }
     }
 
     fn heed(&self, letter: Mail) {
@@ -671,13 +700,13 @@ impl EventLoop {
     /// Notes that nobody will take a task's output.
     pub(crate) fn detach(&self, id: Token) {
         let (task, joiner) = self.tasks.borrow_mut().detach(id);
-        drop(joiner);
+        drop_of(joiner);
         if let Some(task) = task {
             self.settle(id, LeftOver::Unwanted(task));
         }
     }
 
-    /// Stops watching a source.
+    /// Stops watching a source. If its owner's destructor panics, so does this.
     pub(crate) fn release(&self, token: Token) {
         let released = self.reactor.borrow_mut().release(token);
         drop(released);
@@ -685,7 +714,7 @@ impl EventLoop {
 
     pub(crate) fn cancel_timer(&self, key: TimerKey) {
         let waker = self.timers.borrow_mut().cancel(key);
-        drop(waker);
+        drop_of(waker);
     }
 
     /// Cancels all tasks, first spawned first, and closes the mailbox.
@@ -693,6 +722,22 @@ impl EventLoop {
     /// The loop must be the thread's current one, so that destructors reach it.
     pub(crate) fn shut_down(&self) {
         self.closing.set(true);
+        // Nothing in it panics: what is foreign is dropped quietly. Yet nothing may keep the mailbox
+        // from being closed, or whoever waits for this loop would wait in vain.
+        quietly(|| self.clear_out());
+        let generation = self.reactor.borrow().next_generation();
+        let generation = self.tasks.borrow().unused_generation(generation);
+        for letter in mailbox::close(self.number, generation) {
+            quietly(|| match letter {
+                // Too late to run; dropping it tells whoever waits that it was cancelled.
+                Mail::Run(call) => drop(call),
+                letter => self.heed(letter),
+            });
+        }
+    }
+
+    /// Cancels all tasks, and drops what the loop holds.
+    fn clear_out(&self) {
         self.read_mail();
         let mut next = self.tasks.borrow().find_unfinished(0);
         while let Some(id) = next {
@@ -701,15 +746,6 @@ impl EventLoop {
             next = self.tasks.borrow().find_unfinished(id.slot());
         }
         self.strip();
-        let generation = self.reactor.borrow().next_generation();
-        let generation = self.tasks.borrow().unused_generation(generation);
-        for letter in mailbox::close(self.number, generation) {
-            match letter {
-                // Too late to run; dropping it tells whoever waits that it was cancelled.
-                Mail::Run(call) => quietly(|| drop(call)),
-                letter => self.heed(letter),
-            }
-        }
     }
 
     /// Drops the outputs that nobody took and the wakers that nobody woke, one by one: they are
@@ -724,10 +760,15 @@ impl EventLoop {
                 }
                 task.as_mut().clear();
             }
-            quietly(|| drop(joiner));
+            drop_of(joiner);
         }
-        let timers = mem::take(&mut *self.timers.borrow_mut());
-        quietly(|| drop(timers));
+        let mut timers = mem::take(&mut *self.timers.borrow_mut());
+        while let Some(waker) = timers.pop_due(u64::MAX) {
+            drop_of(Some(waker));
+        }
+        let mut collected = Collected::default();
+        self.reactor.borrow_mut().release_all(&mut collected);
+        collected.wake_all();
     }
 }
 

@@ -11,7 +11,7 @@ use crate::JoinError;
 use crate::join;
 use crate::notes::{Notes, note};
 use crate::sync::{Arc, Mutex, MutexGuard};
-use crate::waker::{clone_of, drop_of};
+use crate::waker::{clone_of, drop_of, wake_of};
 
 /// Carries the outcome of work that is done elsewhere: on a blocking thread, on another loop.
 ///
@@ -152,7 +152,7 @@ impl<T> Packet<T> {
         let waker = state.waker.take();
         drop(state);
         if let Some(waker) = waker {
-            waker.wake();
+            wake_of(waker);
         }
     }
 }

@@ -112,7 +112,8 @@ pub fn current_loop() -> Option<u16> {
 
 /// Stops watching a source, on whatever loop it is registered.
 ///
-/// Another loop does it in its next turn, and the descriptor stays open until then.
+/// Another loop does it in its next turn, and the descriptor stays open until then. A panic of the
+/// owner's destructor goes to the caller here; there, it ends nothing.
 pub fn release_source(token: Token) {
     if at_home(token.owner(), |event_loop| event_loop.release(token)).is_none() {
         mailbox::send(token.owner(), Mail::Release(token));

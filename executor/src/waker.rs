@@ -20,7 +20,7 @@ use crate::event_loop::EventLoop;
 use crate::mailbox::{self, Mail};
 use crate::notes::Notes;
 use crate::packet::{self, Packet};
-use crate::stage::Stage;
+use crate::stage::{Stage, quietly};
 use crate::sync::Arc;
 
 thread_local! {
@@ -83,12 +83,26 @@ pub(crate) fn into_id(waker: Waker, owner: u16) -> Result<Token, Waker> {
     }
 }
 
-/// Drops a waker, without a detour if it is one of ours.
+/// Drops a waker, without a detour if it is one of ours. The panic of one that is foreign ends here.
 #[inline]
 pub(crate) fn drop_of(waker: Option<Waker>) {
     match waker {
         Some(waker) if id_of(&waker).is_some() => drop_own(waker),
-        waker => drop(waker),
+        None => {}
+        foreign => quietly(|| drop(foreign)),
+    }
+}
+
+/// Wakes, without a detour if the waker is one of ours. The panic of one that is foreign ends here:
+/// it must not keep others from being woken, or end the task that happens to wake it.
+#[inline]
+pub(crate) fn wake_of(waker: Waker) {
+    match id_of(&waker) {
+        Some(id) => {
+            drop_own(waker);
+            wake(id);
+        }
+        None => quietly(|| waker.wake()),
     }
 }
 

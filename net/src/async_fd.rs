@@ -24,6 +24,10 @@ use crate::homes::{Homes, NOWHERE};
 /// there too; the first loop lets go of it as soon as it reports there and nobody waits. So a
 /// socket can be moved from loop to loop, and one listener can serve several.
 ///
+/// Dropped on the thread of its loop, it drops the `T` there and then, and a panic of the `T`'s
+/// destructor goes to the caller, as usual. Dropped on another thread, the `T` is dropped by its
+/// loop, in the next turn; a panic is then reported by the panic hook and ends nothing.
+///
 /// # Examples
 /// ```
 /// use std::io::{Read, Write};

@@ -13,6 +13,7 @@
 
 use std::fmt;
 use std::io;
+use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -155,6 +156,16 @@ impl Reactor {
     pub fn release(&mut self, token: Token) -> Option<Released> {
         self.source(token)?;
         Some(self.remove(token.slot()))
+    }
+
+    /// Stops watching all sources, and hands them out to be dropped by [`Collected::wake_all`]. Those
+    /// who wait on them are not woken.
+    ///
+    /// For a loop that ends: a descriptor that others share goes on, and must not be left in a
+    /// selector that others may watch.
+    pub fn release_all(&mut self, collected: &mut Collected) {
+        let slots: Vec<usize> = self.sources.iter().map(|(slot, _)| slot).collect();
+        collected.released.extend(slots.into_iter().map(|slot| self.remove(slot as u32)));
     }
 
     /// Reports whether `token` is registered here.
@@ -423,19 +434,28 @@ impl Collected {
     pub fn wake_all(&mut self) {
         self.wakers.reverse();
         while !self.wakers.is_empty() {
-            // Ignored as the doc comment says; the one who panicked is no longer in the list.
-            let _ = catch_unwind(AssertUnwindSafe(|| {
+            // The one who panicked is no longer in the list.
+            quietly(|| {
                 while let Some(waker) = self.wakers.pop() {
                     waker.wake();
                 }
-            }));
+            });
         }
         while !self.released.is_empty() {
-            let _ = catch_unwind(AssertUnwindSafe(|| {
+            quietly(|| {
                 while let Some(released) = self.released.pop() {
                     drop(released);
                 }
-            }));
+            });
         }
+    }
+}
+
+/// Runs foreign code whose panic has no one to go to; the panic hook has reported it.
+fn quietly(foreign: impl FnOnce()) {
+    let Err(payload) = catch_unwind(AssertUnwindSafe(foreign)) else { return };
+    // The payload is foreign as well: its destructor may panic in turn, with another one.
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        mem::forget(again);
     }
 }

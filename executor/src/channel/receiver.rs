@@ -12,7 +12,7 @@ use super::error::TryRecvError;
 use super::state::{Shared, Take, Threads};
 use crate::budget::poll_proceed;
 use crate::notes::{Notes, note};
-use crate::waker::{clone_of, drop_of};
+use crate::waker::{clone_of, drop_of, wake_of};
 
 /// Emptied batches above this length give their memory back.
 const KEPT_LEN: usize = 1_024;
@@ -68,7 +68,7 @@ impl<T, S: Shared<T>> Receiver<T, S> {
         match taken {
             Take::Message(message, sender) => {
                 if let Some(sender) = sender {
-                    sender.wake();
+                    wake_of(sender);
                 }
                 if S::IS_LOCKED {
                     self.trim();
@@ -94,7 +94,7 @@ impl<T, S: Shared<T>> Receiver<T, S> {
         match self.shared.with(|state| state.take()) {
             Take::Message(message, sender) => {
                 if let Some(sender) = sender {
-                    sender.wake();
+                    wake_of(sender);
                 }
                 Ok(message)
             }
@@ -106,7 +106,7 @@ impl<T, S: Shared<T>> Receiver<T, S> {
     /// Refuses further messages. Those that were sent, or have a permit, can still be received.
     pub fn close(&mut self) {
         for sender in self.shared.with(|state| state.close()) {
-            sender.wake();
+            wake_of(sender);
         }
     }
 

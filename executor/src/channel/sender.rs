@@ -10,7 +10,7 @@ use super::error::{SendError, TrySendError};
 use super::state::{Room, Shared, Threads, WaiterKey};
 use crate::budget::poll_proceed;
 use crate::notes::{Notes, note};
-use crate::waker::{clone_of, drop_of};
+use crate::waker::{clone_of, drop_of, wake_of};
 
 /// Sends into a bounded channel. Clone it to send from many places.
 pub struct Sender<T, S: Shared<T> = Threads<T>> {
@@ -67,7 +67,7 @@ impl<T, S: Shared<T>> Sender<T, S> {
         match (sent, message) {
             (Ok(receiver), _) => {
                 if let Some(receiver) = receiver {
-                    receiver.wake();
+                    wake_of(receiver);
                 }
                 Ok(())
             }
@@ -115,7 +115,7 @@ impl<T, S: Shared<T>> Clone for Sender<T, S> {
 impl<T, S: Shared<T>> Drop for Sender<T, S> {
     fn drop(&mut self) {
         if let Some(receiver) = self.shared.with(|state| state.remove_sender()) {
-            receiver.wake();
+            wake_of(receiver);
         }
     }
 }
@@ -170,9 +170,9 @@ impl<T, S: Shared<T>> Drop for Reserve<'_, T, S> {
     fn drop(&mut self) {
         let Some(key) = self.key else { return };
         let (own, next) = self.sender.shared.with(|state| state.leave(key));
-        drop(own);
+        drop_of(own);
         if let Some(next) = next {
-            next.wake();
+            wake_of(next);
         }
     }
 }
@@ -191,7 +191,7 @@ impl<T, S: Shared<T>> Permit<'_, T, S> {
         let receiver = self.sender.shared.with(|state| state.push_reserved(message));
         mem::forget(self);
         if let Some(receiver) = receiver {
-            receiver.wake();
+            wake_of(receiver);
         }
     }
 }
@@ -199,7 +199,7 @@ impl<T, S: Shared<T>> Permit<'_, T, S> {
 impl<T, S: Shared<T>> Drop for Permit<'_, T, S> {
     fn drop(&mut self) {
         for waker in self.sender.shared.with(|state| state.release()).into_iter().flatten() {
-            waker.wake();
+            wake_of(waker);
         }
     }
 }
@@ -234,7 +234,7 @@ impl<T, S: Shared<T>> UnboundedSender<T, S> {
             message.take().and_then(|message| state.push(message))
         });
         if let Some(receiver) = receiver {
-            receiver.wake();
+            wake_of(receiver);
         }
         match message {
             None => Ok(()),
@@ -258,7 +258,7 @@ impl<T, S: Shared<T>> Clone for UnboundedSender<T, S> {
 impl<T, S: Shared<T>> Drop for UnboundedSender<T, S> {
     fn drop(&mut self) {
         if let Some(receiver) = self.shared.with(|state| state.remove_sender()) {
-            receiver.wake();
+            wake_of(receiver);
         }
     }
 }

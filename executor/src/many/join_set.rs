@@ -14,7 +14,7 @@ use crate::budget::poll_proceed;
 use crate::notes::{Notes, note};
 use crate::runtime::spawn_at;
 use crate::stage::quietly;
-use crate::waker::{clone_of, drop_of};
+use crate::waker::{clone_of, drop_of, wake_of};
 use crate::{JoinError, JoinHandle};
 
 /// Holds tasks and hands out their outputs as they come. Dropping it ends those that are left.
@@ -58,7 +58,7 @@ impl<T> Arrivals<T> {
     fn push(&self, number: usize, outcome: Result<T, JoinError>) {
         self.queue.borrow_mut().push_back((number, outcome));
         if let Some(waker) = self.waker.take() {
-            waker.wake();
+            wake_of(waker);
         }
     }
 }

@@ -21,7 +21,7 @@ use std::time::Instant;
 
 use super::Cancelled;
 use crate::now;
-use crate::waker::{clone_of, drop_of};
+use crate::waker::{clone_of, drop_of, wake_of};
 
 thread_local! {
     /// The innermost scope in which the thread polls.
@@ -174,7 +174,7 @@ impl ScopeNode {
     /// Has whoever polls the scope poll it again.
     pub(crate) fn wake(&self) {
         if let Some(waker) = self.waker.take() {
-            waker.wake();
+            wake_of(waker);
         }
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::budget::{has_budget, poll_proceed};
 use crate::notes::{Notes, note};
 use crate::steps::step;
-use crate::waker::{clone_of, drop_of};
+use crate::waker::{clone_of, drop_of, wake_of};
 use crate::{JoinError, JoinHandle, timeout};
 
 /// Waits for some of many tasks, for `limit` at most if there is one.
@@ -256,7 +256,7 @@ impl Wake for Bell {
         let waiter = state.waiter.take();
         drop(state);
         if let Some(waiter) = waiter {
-            waiter.wake();
+            wake_of(waiter);
         }
     }
 }

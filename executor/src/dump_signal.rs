@@ -37,8 +37,8 @@ impl Drop for Registered {
 pub(crate) async fn dump_on(signal: SignalFd) -> io::Result<()> {
     let listener = Arc::new(Listener(signal));
     let source = Registered(with_reactor(|reactor| reactor.register(listener.clone()))??);
+    let mut key = None;
     loop {
-        let mut key = None;
         poll_fn(|cx| poll_source(source.0, Direction::Read, &mut key, cx)).await?;
         if listener.0.take()? {
             note_io(source.0, Direction::Read, Tried::Done);

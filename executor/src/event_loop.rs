@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use polyloop_reactor::{Collected, ForkGuard, Reactor, Selector, Token};
+use polyloop_reactor::{Collected, Direction, ForkGuard, Reactor, Selector, Token, WaiterKey};
 
 use crate::Handle;
 use crate::blocking::BlockingPool;
@@ -204,7 +204,19 @@ impl EventLoop {
             self.read_mail();
         }
         self.run_ready(&mut |_| false);
+        self.call_more();
         Ok(())
+    }
+
+    /// Wakes more of those who wait for a source that stayed ready, before a host would sleep.
+    #[inline(never)]
+    fn call_more(&self) {
+        if self.reactor.borrow().is_unfinished() {
+            let mut collected = mem::take(&mut self.buffers.borrow_mut().collected);
+            self.reactor.borrow_mut().call_more(&mut collected);
+            self.wake_collected(&mut collected);
+            self.buffers.borrow_mut().collected = collected;
+        }
     }
 
     /// Ends the sleep in which a turn for a host has left the mailbox.
@@ -473,22 +485,28 @@ impl EventLoop {
             let turned = catch_unwind(AssertUnwindSafe(|| {
                 self.reactor.borrow_mut().turn(timeout, &mut collected)
             }));
-            // Our own are queued without a detour; the rest may be foreign.
-            let mut tasks = self.tasks.borrow_mut();
-            collected.retain_wakers(|waker| match id_of(waker) {
-                Some(id) if id.owner() == self.number => {
-                    tasks.wake(id);
-                    false
-                }
-                _ => true,
-            });
-            drop(tasks);
-            collected.wake_all();
+            self.wake_collected(&mut collected);
             self.buffers.borrow_mut().collected = collected;
             turned.unwrap_or_else(|payload| resume_unwind(payload))?;
         }
         self.fire_timers();
         Ok(())
+    }
+
+    /// Wakes those whom the reactor has collected.
+    #[inline(always)]
+    fn wake_collected(&self, collected: &mut Collected) {
+        // Our own are queued without a detour; the rest may be foreign.
+        let mut tasks = self.tasks.borrow_mut();
+        collected.retain_wakers(|waker| match id_of(waker) {
+            Some(id) if id.owner() == self.number => {
+                tasks.wake(id);
+                false
+            }
+            _ => true,
+        });
+        drop(tasks);
+        collected.wake_all();
     }
 
     /// Wakes those whose deadline has come.
@@ -549,6 +567,7 @@ impl EventLoop {
             Mail::Abort(id) => self.abort(id),
             Mail::Detach(id) => self.detach(id),
             Mail::Release(token) => self.release(token),
+            Mail::Forget(token, direction, key) => self.forget(token, direction, key),
             Mail::CancelTimer(key) => self.cancel_timer(TimerKey::from_raw(key)),
             Mail::Run(call) => call(),
         }
@@ -710,6 +729,12 @@ impl EventLoop {
     pub(crate) fn release(&self, token: Token) {
         let released = self.reactor.borrow_mut().release(token);
         drop(released);
+    }
+
+    /// Takes back a waiter of a source.
+    pub(crate) fn forget(&self, token: Token, direction: Direction, key: WaiterKey) {
+        let waker = self.reactor.borrow_mut().forget(token, direction, key);
+        drop_of(waker);
     }
 
     pub(crate) fn cancel_timer(&self, key: TimerKey) {

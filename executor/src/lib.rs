@@ -110,7 +110,9 @@ pub use many::{
 pub use many::{Branch, Turns};
 pub use metrics::{Metrics, metrics};
 pub use runtime::{Runtime, run, spawn};
-pub use source::{Tried, current_loop, note_io, poll_source, release_source, with_reactor};
+pub use source::{
+    Tried, current_loop, forget_waiter, note_io, poll_source, release_source, with_reactor,
+};
 pub use time::{
     Elapsed, Interval, MissedTicks, Sleep, interval, interval_at, sleep, sleep_until, timeout,
     timeout_at,

@@ -24,7 +24,7 @@ use std::mem;
 use std::sync::atomic::Ordering;
 use std::sync::{OnceLock, PoisonError};
 
-use polyloop_reactor::{Notifier, Token};
+use polyloop_reactor::{Direction, Notifier, Token, WaiterKey};
 
 use crate::sync::{AtomicU8, Mutex, MutexGuard};
 
@@ -36,6 +36,8 @@ pub(crate) enum Mail {
     Detach(Token),
     /// Stop watching a source.
     Release(Token),
+    /// Take back what one waits for on a source.
+    Forget(Token, Direction, WaiterKey),
     /// Forget a timer.
     CancelTimer(u64),
     /// Do this.

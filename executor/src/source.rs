@@ -15,6 +15,10 @@ use crate::waker::{at_home, clone_if_own, current, drop_of};
 ///
 /// # Errors
 /// Outside a loop.
+///
+/// # Panics
+/// If it is called again from within `f`, or if `f` polls, wakes or does anything else that needs
+/// the loop's reactor, which is borrowed for as long as `f` runs.
 #[inline]
 pub fn with_reactor<R>(f: impl FnOnce(&mut Reactor) -> R) -> io::Result<R> {
     current(|event_loop| f(&mut event_loop.reactor.borrow_mut())).ok_or_else(no_loop)
@@ -29,8 +33,11 @@ fn no_loop() -> io::Error {
 ///
 /// True if the source is registered with the running loop and was not found to block; false if it
 /// is not registered here, so that nothing is known of it. Takes one operation from the task's
-/// budget. While it is pending, `key` names the place of the task's waker, to be handed to
-/// [`Reactor::forget`] if the future is dropped; once it is ready, there is nothing to forget.
+/// budget.
+///
+/// `key` names the place of the task's waker. It is kept from poll to poll, and while it is not
+/// none, it has to be handed to [`forget_waiter`] when the future is dropped or stops waiting: where
+/// several wait for the same, that is what lets the others have their turn.
 ///
 /// # Errors
 /// Outside a loop; what the selector says when interest has to be added.
@@ -96,10 +103,9 @@ pub enum Tried {
 pub fn note_io(token: Token, direction: Direction, tried: Tried) {
     current(|event_loop| {
         event_loop.n_io_calls.set(event_loop.n_io_calls.get() + 1);
-        match tried {
-            Tried::Done => {}
-            Tried::WouldBlock => event_loop.reactor.borrow_mut().clear_ready(token, direction),
-            Tried::Short => event_loop.reactor.borrow_mut().note_short(token, direction),
+        if tried != Tried::Done {
+            let is_short = tried == Tried::Short;
+            event_loop.reactor.borrow_mut().note_blocked(token, direction, is_short);
         }
     });
 }
@@ -108,6 +114,16 @@ pub fn note_io(token: Token, direction: Direction, tried: Tried) {
 #[inline]
 pub fn current_loop() -> Option<u16> {
     current(|event_loop| event_loop.number())
+}
+
+/// Takes back the place of a waiter that [`poll_source`] has left in `key`, on whatever loop the
+/// source is registered.
+///
+/// Another loop does it in its next turn.
+pub fn forget_waiter(token: Token, direction: Direction, key: WaiterKey) {
+    if at_home(token.owner(), |event_loop| event_loop.forget(token, direction, key)).is_none() {
+        mailbox::send(token.owner(), Mail::Forget(token, direction, key));
+    }
 }
 
 /// Stops watching a source, on whatever loop it is registered.

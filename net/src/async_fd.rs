@@ -8,9 +8,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use polyloop_executor::{Tried, current_loop, note_io, poll_source, release_source, with_reactor};
+use polyloop_executor::{
+    Tried, current_loop, forget_waiter, note_io, poll_source, release_source, with_reactor,
+};
 use polyloop_reactor::socket::is_pollable;
-use polyloop_reactor::{Backend, Direction, Token, WaiterKey, Watched};
+use polyloop_reactor::{Direction, Token, WaiterKey, Watched};
 use socket2::SockRef;
 
 use crate::homes::{Homes, NOWHERE};
@@ -122,6 +124,11 @@ impl<T: AsFd + Send + Sync + 'static> AsyncFd<T> {
     /// the descriptor is ready, until it returns something else than
     /// [`WouldBlock`](io::ErrorKind::WouldBlock). Interrupted ones are repeated.
     ///
+    /// `WouldBlock` has to mean that any operation in this direction would block: where several
+    /// tasks wait for the same direction, an event wakes the one that has waited longest, and what
+    /// it finds counts for all. An operation that looks for something else, such as the error queue
+    /// of a socket, belongs to a duplicate of the descriptor in an `AsyncFd` of its own.
+    ///
     /// # Errors
     /// What `operation` returns; outside a loop; what the selector says of the descriptor;
     /// `InvalidInput` for a file on a disk.
@@ -221,9 +228,8 @@ impl<T: AsFd + Send + Sync + 'static> AsyncFd<T> {
 
     /// Registers with the running loop.
     fn register(&self) -> io::Result<Token> {
-        let backend = with_reactor(|reactor| reactor.backend())?;
-        if backend != Backend::Epoll {
-            // The others would take a file, and say for ever that it is ready.
+        if !with_reactor(|reactor| reactor.refuses_files())? {
+            // The selector would accept a file, and report that it is always ready.
             check_pollable(self.as_fd())?;
         }
         let io: Arc<dyn Watched> = Arc::clone(&self.shared) as Arc<dyn Watched>;
@@ -342,14 +348,32 @@ impl<'a, T: AsFd + Send + Sync + 'static> Waiter<'a, T> {
         Poll::Ready(Ok(()))
     }
 
+    /// Gives its place back, on whatever loop it is.
+    #[cold]
+    #[inline(never)]
+    fn leave(&mut self) {
+        if let Some(key) = self.key.take() {
+            forget_waiter(self.home, self.direction, key);
+        }
+    }
+
+    /// Notes that it has moved: its place is in the list of another loop, or of this one if the
+    /// descriptor was used elsewhere in the meantime.
+    #[inline]
+    fn move_to(&mut self, home: Token) {
+        if self.key.is_some() {
+            self.leave();
+        }
+        self.home = home;
+    }
+
     /// Polls until an operation is worth trying; false if the running loop does not know the
     /// descriptor.
     fn poll_home(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         loop {
             let home = self.fd.shared.homes.latest();
             if self.home != home {
-                // It has moved: the place is on the list of another loop.
-                (self.home, self.key) = (home, None);
+                self.move_to(home);
             }
             let is_registered = ready!(poll_source(home, self.direction, &mut self.key, cx))?;
             if is_registered || !self.fd.come_home()? {
@@ -361,14 +385,9 @@ impl<'a, T: AsFd + Send + Sync + 'static> Waiter<'a, T> {
 
 impl<T: AsFd + Send + Sync + 'static> Drop for Waiter<'_, T> {
     fn drop(&mut self) {
-        let Some(key) = self.key else { return };
-        if current_loop() != Some(self.home.owner()) {
-            // Dropped elsewhere: the waker stays until the descriptor reports, and is then woken
-            // for nothing.
-            return;
+        if self.key.is_some() {
+            self.leave();
         }
-        let forgotten = with_reactor(|reactor| reactor.forget(self.home, self.direction, key));
-        drop(forgotten);
     }
 }
 
@@ -391,5 +410,65 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<R>> {
         let Attempt { waiter, operation } = &mut *self;
         waiter.poll_attempt(cx, operation)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::future::poll_fn;
+    use std::os::unix::net::UnixStream;
+    use std::pin::pin;
+
+    use polyloop_executor::{Runtime, with_reactor};
+
+    use super::*;
+
+    /// Polls once.
+    async fn poll_once(future: Pin<&mut impl Future<Output = io::Result<()>>>) {
+        let mut future = future;
+        let polled = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await;
+        assert!(polled.is_pending());
+    }
+
+    fn n_waiters(runtime: &Runtime) -> usize {
+        let count = async { with_reactor(|reactor| reactor.waiters().count()) };
+        runtime.block_on(count).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_stream_that_two_loops_poll_in_turn_keeps_one_waker_for_each_waiter() {
+        let (stream, _peer) = UnixStream::pair().unwrap();
+        let stream = AsyncFd::new(stream).unwrap();
+        let (one, two) = (Runtime::new().unwrap(), Runtime::new().unwrap());
+        let block = |_: &UnixStream| Err::<(), _>(io::ErrorKind::WouldBlock.into());
+        let mut first = pin!(stream.async_io(Direction::Read, block));
+        let mut second = pin!(stream.async_io(Direction::Read, block));
+        for _ in 0..1_000 {
+            one.block_on(poll_once(first.as_mut())).unwrap();
+            two.block_on(poll_once(second.as_mut())).unwrap();
+        }
+        assert_eq!((n_waiters(&one), n_waiters(&two)), (1, 1));
+    }
+
+    #[test]
+    fn a_future_that_goes_from_loop_to_loop_leaves_no_waker_behind() {
+        let (stream, _peer) = UnixStream::pair().unwrap();
+        let stream = AsyncFd::new(stream).unwrap();
+        let (one, two) = (Runtime::new().unwrap(), Runtime::new().unwrap());
+        let block = |_: &UnixStream| Err::<(), _>(io::ErrorKind::WouldBlock.into());
+        let mut future = Box::pin(stream.async_io(Direction::Read, block));
+        for _ in 0..1_000 {
+            one.block_on(poll_once(future.as_mut())).unwrap();
+            two.block_on(poll_once(future.as_mut())).unwrap();
+        }
+        // A loop reads its mail in its next turn.
+        let turn = |runtime: &Runtime| {
+            runtime.block_on(polyloop_executor::yield_now()).unwrap();
+            n_waiters(runtime)
+        };
+        assert_eq!((turn(&one), turn(&two)), (0, 1));
+        // Dropped where no loop runs.
+        drop(future);
+        assert_eq!((turn(&one), turn(&two)), (0, 0));
     }
 }

@@ -46,6 +46,8 @@ mod keyed;
 
 mod source;
 
+mod crowd;
+
 mod reactor;
 
 mod sys;

@@ -22,7 +22,8 @@ use std::time::Duration;
 
 use slab::Slab;
 
-use crate::source::{Crowd, Crowds, Source, WaiterKey};
+use crate::crowd::{Crowd, Crowds};
+use crate::source::{Source, WaiterKey};
 use crate::{
     Backend, Direction, Events, Interest, Mode, Notifier, Readiness, Selector, SystemCalls, Token,
 };
@@ -69,6 +70,8 @@ pub struct Reactor {
     next_generation: u32,
     sources: Slab<Source>,
     crowds: Crowds,
+    /// Crowds that were ready and not all woken in the last turn.
+    unfinished: Vec<(Token, Direction)>,
     events: Events,
 }
 
@@ -80,13 +83,14 @@ impl Reactor {
     pub fn new(selector: Box<dyn Selector>, owner: u16, first_generation: u32) -> Reactor {
         let mode = if selector.supports(Mode::Edge) { Mode::Edge } else { Mode::Level };
         Reactor {
-            short_is_empty: mode == Mode::Level || selector.backend() == Backend::Epoll,
+            short_is_empty: mode == Mode::Level || selector.short_read_is_empty(),
             selector,
             mode,
             owner,
             next_generation: first_generation,
             sources: Slab::new(),
             crowds: Crowds::default(),
+            unfinished: Vec::new(),
             events: Events::with_capacity(EVENTS_PER_TURN),
         }
     }
@@ -94,6 +98,11 @@ impl Reactor {
     /// Returns the selector's backend.
     pub fn backend(&self) -> Backend {
         self.selector.backend()
+    }
+
+    /// Reports whether the selector refuses what is always ready, such as a file on a disk.
+    pub fn refuses_files(&self) -> bool {
+        self.selector.refuses_files()
     }
 
     /// Returns a handle that ends a turn from another thread.
@@ -138,7 +147,7 @@ impl Reactor {
         let mut source = Source::new(token.generation(), io);
         if self.mode == Mode::Edge {
             source.armed = Interest::READABLE | Interest::WRITABLE;
-            if self.backend() == Backend::Epoll {
+            if self.short_is_empty {
                 // A read stops short before urgent data, which is no proof that nothing is left;
                 // the edge of the urgent data makes it go on.
                 source.armed |= Interest::PRIORITY;
@@ -177,7 +186,8 @@ impl Reactor {
     /// it is not.
     ///
     /// Without a waker nobody is woken. Apart from that, `key` and `waker` are those of
-    /// [`wait`](Reactor::wait); `key` is none once the operation is worth trying.
+    /// [`wait`](Reactor::wait). If `key` is not none once the operation is worth trying, it stands
+    /// for a place to come back to, or to [`forget`](Reactor::forget).
     ///
     /// # Errors
     /// What the selector says when interest has to be added.
@@ -197,11 +207,35 @@ impl Reactor {
             *key = None;
             return Ok(Outlook::Ready);
         }
-        if waker.is_some() {
+        if !source.is_crowded(direction) {
+            if waker.is_none() {
+                return Ok(Outlook::Blocks);
+            }
             if self.mode == Mode::Level {
                 arm(&mut *self.selector, source, token, direction)?;
             }
-            *key = Some(self.crowds.put(token.slot(), source, direction, *key, waker));
+            if source.put_waiter(direction, key, waker) {
+                return Ok(Outlook::Blocks);
+            }
+        }
+        self.poll_crowd(token, direction, key, waker)
+    }
+
+    /// Does the rest of [`poll_ready`](Reactor::poll_ready) where several wait.
+    #[cold]
+    #[inline(never)]
+    fn poll_crowd(
+        &mut self,
+        token: Token,
+        direction: Direction,
+        key: &mut Option<WaiterKey>,
+        waker: &mut Option<Waker>,
+    ) -> io::Result<Outlook> {
+        if self.crowds.poll(token.slot(), direction, *key) {
+            return Ok(Outlook::Ready);
+        }
+        if waker.is_some() {
+            *key = Some(self.wait(token, direction, *key, waker)?);
         }
         Ok(Outlook::Blocks)
     }
@@ -209,23 +243,41 @@ impl Reactor {
     /// Notes that an operation in `direction` would have blocked.
     #[inline]
     pub fn clear_ready(&mut self, token: Token, direction: Direction) {
-        if let Some(source) = find(&mut self.sources, self.owner, token) {
-            source.set_ready(direction, false);
-        }
+        self.note_blocked(token, direction, false);
     }
 
     /// Notes that an operation on a byte stream moved less than it was asked to.
     ///
     /// That proves that the next one would block, so it need not be tried, unless a hang-up was
-    /// seen (the end of the stream is then waiting behind the data), or the backend is kqueue,
-    /// where data and end arrive under one edge.
+    /// seen (the end of the stream is then waiting behind the data), or the selector says that it
+    /// proves nothing ([`Selector::short_read_is_empty`]).
     #[inline]
     pub fn note_short(&mut self, token: Token, direction: Direction) {
-        if self.short_is_empty
-            && let Some(source) = find(&mut self.sources, self.owner, token)
-            && !source.has_hung_up()
-        {
+        self.note_blocked(token, direction, true);
+    }
+
+    /// Does both of the above: `is_short` tells which.
+    #[inline]
+    pub fn note_blocked(&mut self, token: Token, direction: Direction, is_short: bool) {
+        if is_short && !self.short_is_empty {
+            return;
+        }
+        if let Some(source) = find(&mut self.sources, self.owner, token) {
+            if source.is_hung_up_or_crowded(direction) {
+                self.clear_ready_unless_hung_up(token, direction, is_short);
+            } else {
+                source.set_ready(direction, false);
+            }
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn clear_ready_unless_hung_up(&mut self, token: Token, direction: Direction, is_short: bool) {
+        let Some(source) = find(&mut self.sources, self.owner, token) else { return };
+        if !(is_short && source.has_hung_up()) {
             source.set_ready(direction, false);
+            self.crowds.clear_ready(token.slot(), direction);
         }
     }
 
@@ -244,7 +296,7 @@ impl Reactor {
         &mut self,
         token: Token,
         direction: Direction,
-        key: Option<WaiterKey>,
+        mut key: Option<WaiterKey>,
         waker: &mut Option<Waker>,
     ) -> io::Result<WaiterKey> {
         assert!(waker.is_some(), "a waiter brings a waker");
@@ -252,13 +304,21 @@ impl Reactor {
         if self.mode == Mode::Level {
             arm(&mut *self.selector, source, token, direction)?;
         }
-        Ok(self.crowds.put(token.slot(), source, direction, key, waker))
+        if source.is_crowded(direction) || !source.put_waiter(direction, &mut key, waker) {
+            key = Some(self.crowds.join(token.slot(), source, direction, key, waker));
+        }
+        Ok(key.expect("a place was found"))
     }
 
     /// Takes back a waiter that is no longer interested.
+    ///
+    /// If it was woken already, others that wait are woken in its stead.
     pub fn forget(&mut self, token: Token, direction: Direction, key: WaiterKey) -> Option<Waker> {
         let source = find(&mut self.sources, self.owner, token)?;
-        self.crowds.remove(token.slot(), source, direction, key)
+        if source.is_crowded(direction) {
+            return self.crowds.remove(token.slot(), source, direction, key);
+        }
+        if source.latest_key(direction) == key { source.take_waiter(direction) } else { None }
     }
 
     /// Lists whoever waits: for which descriptor, in which direction, and the waker that they left.
@@ -279,10 +339,20 @@ impl Reactor {
     /// `None` waits for ever, zero only looks. The caller ends its borrow of the reactor and then
     /// calls [`Collected::wake_all`].
     ///
+    /// Of several who wait for the same, the one that came first is collected. For as long as the
+    /// source stays ready, each further turn collects more of them, and does not wait.
+    ///
     /// # Errors
     /// Whatever the selector reports. A signal ends the turn without an event and without an
     /// error.
-    pub fn turn(&mut self, timeout: Option<Duration>, collected: &mut Collected) -> io::Result<()> {
+    pub fn turn(
+        &mut self,
+        mut timeout: Option<Duration>,
+        collected: &mut Collected,
+    ) -> io::Result<()> {
+        if !self.unfinished.is_empty() && self.call_more(collected) {
+            timeout = Some(Duration::ZERO);
+        }
         self.selector.select(&mut self.events, timeout)?;
         for event in &self.events {
             let (token, told) = (event.token, event.readiness);
@@ -302,9 +372,12 @@ impl Reactor {
                     collected.wakers.push(waker);
                     is_wanted = true;
                 } else if source.is_crowded(direction) {
-                    let crowd = self.crowds.disperse(token.slot(), source, direction);
-                    collected.wakers.extend(crowd.into_iter().map(|(_, waker)| waker));
                     is_wanted = true;
+                    let Reactor { crowds, unfinished, .. } = self;
+                    let wakers = &mut collected.wakers;
+                    if !call(crowds, unfinished, source, (token, direction), told, wakers) {
+                        unwanted |= direction.interest();
+                    }
                 } else {
                     unwanted |= direction.interest();
                 }
@@ -318,11 +391,32 @@ impl Reactor {
                 }
             }
         }
-        for token in collected.leaving.drain(..) {
+        while let Some(token) = collected.leaving.pop() {
             // Two events may have said the same.
             collected.released.extend(self.release(token));
         }
         Ok(())
+    }
+
+    /// Reports whether the next turn will wake more of those who wait, without waiting itself.
+    pub fn is_unfinished(&self) -> bool {
+        !self.unfinished.is_empty()
+    }
+
+    /// Collects more of those whose sources were ready in the last turn. True if there were any.
+    ///
+    /// A turn does it first; a loop that is driven by a host does it before it returns to it.
+    #[cold]
+    #[inline(never)]
+    pub fn call_more(&mut self, collected: &mut Collected) -> bool {
+        let n_before = collected.wakers.len();
+        let Reactor { unfinished, sources, crowds, owner, .. } = self;
+        unfinished.retain(|&(token, direction)| {
+            find(sources, *owner, token).is_some_and(|source| {
+                crowds.call_more(token.slot(), source, direction, &mut collected.wakers)
+            })
+        });
+        collected.wakers.len() > n_before
     }
 
     /// Takes a source out of the slab and out of the set.
@@ -334,8 +428,10 @@ impl Reactor {
             let _ = self.selector.unregister(source.io.as_fd());
         }
         let crowds = Direction::BOTH.map(|direction| {
-            let is_crowded = source.is_crowded(direction);
-            is_crowded.then(|| self.crowds.disperse(slot, &mut source, direction))
+            if !source.is_crowded(direction) {
+                return None;
+            }
+            self.crowds.disperse(slot, &mut source, direction)
         });
         Released(source, crowds)
     }
@@ -353,6 +449,28 @@ impl Reactor {
 fn find(sources: &mut Slab<Source>, owner: u16, token: Token) -> Option<&mut Source> {
     let source = sources.get_mut(token.slot() as usize)?;
     (source.generation == token.generation() && token.owner() == owner).then_some(source)
+}
+
+/// Collects those of a crowd whom an event concerns. False if nobody was waiting.
+#[cold]
+#[inline(never)]
+fn call(
+    crowds: &mut Crowds,
+    unfinished: &mut Vec<(Token, Direction)>,
+    source: &mut Source,
+    (token, direction): (Token, Direction),
+    told: Readiness,
+    wakers: &mut Vec<Waker>,
+) -> bool {
+    // The crowd has its own flag.
+    source.set_ready(direction, false);
+    let trouble = told.without(Readiness::READABLE | Readiness::WRITABLE) != Readiness::NONE;
+    let (was_waited_for, is_unfinished) =
+        crowds.call_for_event(token.slot(), source, direction, trouble, wakers);
+    if is_unfinished {
+        unfinished.push((token, direction));
+    }
+    was_waited_for
 }
 
 /// Makes sure that a level-triggered selector watches `direction`.

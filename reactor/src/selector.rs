@@ -103,6 +103,33 @@ pub trait Selector: Send + fmt::Debug {
         None
     }
 
+    /// Reports whether a read from a stream socket that returned less than it was asked for proves
+    /// that the next edge will be reported, so that the caller may wait for it without another read.
+    ///
+    /// That saves a system call for each message. It holds if this selector, in [`Mode::Edge`],
+    ///
+    /// - reports whatever arrives after such a read, even if it arrived between the last wait and
+    ///   the read: data, the end of the stream, an error, urgent data;
+    /// - reports the end of the stream, an error or urgent data that came together with data as
+    ///   [`READ_CLOSED`](crate::Readiness::READ_CLOSED) and the like, beside
+    ///   [`READABLE`](crate::Readiness::READABLE), since a read stops short before them as well;
+    /// - accepts [`Interest::PRIORITY`] for every descriptor, beside the other interests. The
+    ///   [`Reactor`](crate::Reactor) asks for it then.
+    ///
+    /// False is always correct, and what a selector reports unless it says otherwise. It is of no
+    /// meaning for selectors without edges: what is left is reported again as a level.
+    fn short_read_is_empty(&self) -> bool {
+        false
+    }
+
+    /// Reports whether registering what is always ready (a regular file, a directory) is an error.
+    ///
+    /// Where it is not, the runtime looks for itself: reading a file may block although the
+    /// selector reports that it is ready.
+    fn refuses_files(&self) -> bool {
+        false
+    }
+
     /// Counts the system calls made so far, apart from creating and closing the selector.
     fn system_calls(&self) -> SystemCalls {
         SystemCalls::default()

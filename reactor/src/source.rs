@@ -1,6 +1,5 @@
 //! One watched descriptor: what it is ready for, and who waits for it.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::mem;
 use std::sync::Arc;
@@ -67,10 +66,12 @@ impl Facts {
     /// Reading is worth trying, and writing is. Remembered until an operation would block; it
     /// starts set, since nobody has tried yet.
     ///
-    /// Invariant: while it is set there are no waiters; whoever would wait tries instead, and
-    /// setting it wakes those that are there.
+    /// Invariant: while it is set nobody waits in this direction: a task that would wait tries
+    /// instead, and setting it wakes the one that is there. It is never set for a crowd, which has
+    /// a flag of its own, so that one test tells the usual case from all others.
     const READY: [Facts; 2] = [Facts(1), Facts(2)];
-    /// Several wait for a direction: all of them are in the reactor's crowds.
+    /// Several wait for a direction, or have been woken and did not come back yet: all of them are
+    /// in the reactor's crowds.
     const CROWDED: [Facts; 2] = [Facts(4), Facts(8)];
     /// An error, a hang-up or urgent data was told: from then on a short read proves nothing,
     /// since the end of the stream may be waiting behind it without another edge.
@@ -113,6 +114,12 @@ impl Source {
         self.facts.has(Facts::HUNG_UP)
     }
 
+    /// Reports whether a short operation takes more thought than forgetting the readiness.
+    #[inline]
+    pub(crate) fn is_hung_up_or_crowded(&self, direction: Direction) -> bool {
+        self.facts.has(Facts(Facts::HUNG_UP.0 | Facts::CROWDED[direction as usize].0))
+    }
+
     #[inline]
     pub(crate) fn set_hung_up(&mut self) {
         self.facts.set(Facts::HUNG_UP, true);
@@ -121,6 +128,10 @@ impl Source {
     #[inline]
     pub(crate) fn is_crowded(&self, direction: Direction) -> bool {
         self.facts.has(Facts::CROWDED[direction as usize])
+    }
+
+    pub(crate) fn set_crowded(&mut self, direction: Direction, crowded: bool) {
+        self.facts.set(Facts::CROWDED[direction as usize], crowded);
     }
 
     #[inline]
@@ -139,10 +150,46 @@ impl Source {
         self.waiters[direction as usize].take()
     }
 
-    fn next_key(&mut self, direction: Direction) -> WaiterKey {
+    /// Puts the only waiter of a direction in its place under a new key, or in that of the waiter
+    /// that `key` names. False if another one is there; then nothing has happened.
+    ///
+    /// What was replaced is left in `waker`.
+    #[inline]
+    pub(crate) fn put_waiter(
+        &mut self,
+        direction: Direction,
+        key: &mut Option<WaiterKey>,
+        waker: &mut Option<Waker>,
+    ) -> bool {
+        let place = &mut self.waiters[direction as usize];
+        if place.is_none() {
+            // Forgotten, because the compiler cannot know that there is nothing to drop.
+            mem::forget(mem::replace(place, waker.take()));
+            *key = Some(self.next_key(direction));
+            return true;
+        }
+        let is_known = *key == Some(self.keys[direction as usize]);
+        if is_known {
+            mem::swap(place, waker);
+        }
+        is_known
+    }
+
+    /// Returns the key that was given out last.
+    pub(crate) fn latest_key(&self, direction: Direction) -> WaiterKey {
+        self.keys[direction as usize]
+    }
+
+    pub(crate) fn next_key(&mut self, direction: Direction) -> WaiterKey {
         let key = &mut self.keys[direction as usize];
-        *key = WaiterKey(key.0.wrapping_add(1));
+        *key = key.next();
         *key
+    }
+
+    /// Makes the keys begin anew after `key`.
+    #[cfg(test)]
+    pub(crate) fn set_latest_key(&mut self, direction: Direction, key: u32) {
+        self.keys[direction as usize] = WaiterKey(key);
     }
 }
 
@@ -159,167 +206,20 @@ impl fmt::Debug for Source {
 }
 
 /// Names one waiter among those of a direction, so that it can be replaced or taken back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WaiterKey(u32);
 
-/// Those who wait for one direction of one source, in the order in which they came.
-pub(crate) type Crowd = Vec<(WaiterKey, Waker)>;
-
-/// The crowds of all sources: the directions for which several wait, or did when one more came.
-///
-/// One waiter is the rule; any number is legal, and each of them is woken.
-///
-/// Invariant: there is one for those directions that are marked as crowded, and none is empty.
-#[derive(Default)]
-pub(crate) struct Crowds(BTreeMap<(u32, Direction), Crowd>);
-
-impl Crowds {
-    /// Puts `waker` in the place that `key` names, or at the end under a new key, and leaves what
-    /// it replaces in its stead.
-    #[inline]
-    pub(crate) fn put(
-        &mut self,
-        slot: u32,
-        source: &mut Source,
-        direction: Direction,
-        key: Option<WaiterKey>,
-        waker: &mut Option<Waker>,
-    ) -> WaiterKey {
-        if source.is_crowded(direction) {
-            return self.join(slot, source, direction, key, waker);
-        }
-        let place = &mut source.waiters[direction as usize];
-        if place.is_none() {
-            // Forgotten, because the compiler cannot know that there is nothing to drop.
-            mem::forget(mem::replace(place, waker.take()));
-            return source.next_key(direction);
-        }
-        let latest = source.keys[direction as usize];
-        if key != Some(latest) {
-            return self.join(slot, source, direction, key, waker);
-        }
-        mem::swap(place, waker);
-        latest
-    }
-
-    /// Puts `waker` beside others.
-    #[cold]
-    fn join(
-        &mut self,
-        slot: u32,
-        source: &mut Source,
-        direction: Direction,
-        key: Option<WaiterKey>,
-        waker: &mut Option<Waker>,
-    ) -> WaiterKey {
-        let new = waker.take().expect("a waiter brings a waker");
-        let crowd = self.0.entry((slot, direction)).or_default();
-        if let Some(first) = source.take_waiter(direction) {
-            crowd.push((source.keys[direction as usize], first));
-            source.facts.set(Facts::CROWDED[direction as usize], true);
-        }
-        if let Some((key, place)) = crowd.iter_mut().find(|(known, _)| Some(*known) == key) {
-            *waker = Some(mem::replace(place, new));
-            return *key;
-        }
-        let key = source.next_key(direction);
-        crowd.push((key, new));
-        key
-    }
-
-    /// Takes back the waiter that `key` names, if it is still there.
-    pub(crate) fn remove(
-        &mut self,
-        slot: u32,
-        source: &mut Source,
-        direction: Direction,
-        key: WaiterKey,
-    ) -> Option<Waker> {
-        if !source.is_crowded(direction) {
-            let is_there = source.keys[direction as usize] == key;
-            return if is_there { source.take_waiter(direction) } else { None };
-        }
-        let crowd = self.0.get_mut(&(slot, direction))?;
-        let index = crowd.iter().position(|(known, _)| *known == key)?;
-        let (_, waker) = crowd.remove(index);
-        if crowd.is_empty() {
-            self.disperse(slot, source, direction);
-        }
-        Some(waker)
-    }
-
-    /// Hands out all who wait in a crowd.
-    #[cold]
-    pub(crate) fn disperse(
-        &mut self,
-        slot: u32,
-        source: &mut Source,
-        direction: Direction,
-    ) -> Crowd {
-        source.facts.set(Facts::CROWDED[direction as usize], false);
-        self.0.remove(&(slot, direction)).unwrap_or_default()
-    }
-
-    /// Lists who waits in a crowd.
-    pub(crate) fn of(&self, slot: u32, direction: Direction) -> impl Iterator<Item = &Waker> {
-        self.0.get(&(slot, direction)).into_iter().flatten().map(|(_, waker)| waker)
+impl WaiterKey {
+    /// Returns the key that is given out after this one.
+    pub(crate) fn next(self) -> WaiterKey {
+        WaiterKey(self.0.wrapping_add(1))
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_pointer_width = "64"))]
 mod tests {
-    use std::os::fd::{AsFd, BorrowedFd};
-
     use super::*;
 
-    struct Nothing(std::io::PipeReader);
-
-    impl AsFd for Nothing {
-        fn as_fd(&self) -> BorrowedFd<'_> {
-            self.0.as_fd()
-        }
-    }
-
-    impl Watched for Nothing {
-        fn is_home(&self, _token: crate::Token) -> bool {
-            true
-        }
-    }
-
-    /// The waiters for one direction of one source.
-    struct Side {
-        crowds: Crowds,
-        source: Source,
-    }
-
-    impl Side {
-        fn new() -> Side {
-            let (reader, _) = std::io::pipe().unwrap();
-            Side { crowds: Crowds::default(), source: Source::new(0, Arc::new(Nothing(reader))) }
-        }
-
-        fn put(&mut self, key: Option<WaiterKey>) -> (WaiterKey, Option<Waker>) {
-            let mut waker = Some(Waker::noop().clone());
-            let key = self.crowds.put(5, &mut self.source, Direction::Read, key, &mut waker);
-            (key, waker)
-        }
-
-        fn remove(&mut self, key: WaiterKey) -> Option<Waker> {
-            self.crowds.remove(5, &mut self.source, Direction::Read, key)
-        }
-
-        fn len(&self) -> usize {
-            let one = self.source.waiter(Direction::Read).iter().count();
-            one + self.crowds.of(5, Direction::Read).count()
-        }
-
-        fn take(&mut self) -> usize {
-            let one = self.source.take_waiter(Direction::Read).iter().count();
-            one + self.crowds.disperse(5, &mut self.source, Direction::Read).len()
-        }
-    }
-
-    #[cfg(target_pointer_width = "64")]
     #[test]
     fn a_source_fills_one_cache_line() {
         assert_eq!(size_of::<Source>(), 64);
@@ -331,66 +231,5 @@ mod tests {
             Occupied(Source),
         }
         assert_eq!(size_of::<Entry>(), 64);
-    }
-
-    #[test]
-    fn removing_the_first_leaves_the_second() {
-        let mut side = Side::new();
-        let (first, second) = (side.put(None).0, side.put(None).0);
-        assert!(side.remove(first).is_some());
-        assert!(side.remove(first).is_none());
-        assert_eq!(side.len(), 1);
-        assert!(side.remove(second).is_some());
-        assert!(!side.source.has_waiter(Direction::Read));
-    }
-
-    #[test]
-    fn a_known_key_replaces_and_an_unknown_one_joins_the_end() {
-        for n_others in [0, 1, 3] {
-            let mut side = Side::new();
-            let (key, _) = side.put(None);
-            for _ in 0..n_others {
-                side.put(None);
-            }
-            let (again, old) = side.put(Some(key));
-            assert_eq!(again, key);
-            assert!(old.is_some(), "the old one is handed out");
-            assert_eq!(side.len(), 1 + n_others);
-            assert_eq!(side.take(), 1 + n_others);
-            assert_ne!(side.put(Some(key)).0, key);
-            assert_eq!(side.len(), 1);
-        }
-    }
-
-    #[test]
-    fn a_key_from_before_a_wake_names_nobody_who_came_after() {
-        let mut side = Side::new();
-        let old = side.put(None).0;
-        side.take();
-        side.put(None);
-        assert!(side.remove(old).is_none());
-        side.put(None);
-        assert!(side.remove(old).is_none());
-        assert_eq!(side.len(), 2);
-    }
-
-    #[test]
-    fn everyone_who_waits_is_taken() {
-        let mut side = Side::new();
-        for _ in 0..5 {
-            side.put(None);
-        }
-        assert_eq!(side.take(), 5);
-        assert!(!side.source.has_waiter(Direction::Read));
-    }
-
-    #[test]
-    fn directions_do_not_mix() {
-        let mut side = Side::new();
-        let (key, _) = side.put(None);
-        side.put(None);
-        assert!(!side.source.has_waiter(Direction::Write));
-        assert!(side.crowds.remove(5, &mut side.source, Direction::Write, key).is_none());
-        assert_eq!(side.len(), 2);
     }
 }

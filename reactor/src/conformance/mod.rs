@@ -122,6 +122,7 @@ macro_rules! __selector_tests {
             an_edge_is_reported_when_more_arrives
             an_edge_that_began_before_is_reported
             an_edge_tells_the_end_of_the_stream
+            what_is_new_after_a_short_read_is_an_edge
             more_ready_descriptors_than_fit_are_all_served
             nothing_is_lost_that_did_not_fit
             two_selectors_can_watch_one_descriptor

@@ -184,6 +184,87 @@ pub(super) fn an_edge_tells_the_end_of_the_stream(open: Open<'_>) {
     scene.expect_quiet();
 }
 
+/// What follows some data on a stream.
+#[derive(Clone, Copy, Debug)]
+enum Next {
+    Data,
+    End,
+    Urgent,
+    Reset,
+}
+
+/// What [`Selector::short_read_is_empty`](crate::Selector::short_read_is_empty) promises.
+pub(super) fn what_is_new_after_a_short_read_is_an_edge(open: Open<'_>) {
+    let selector = open().expect("the selector opens");
+    if !selector.supports(Mode::Edge) || !selector.short_read_is_empty() {
+        return;
+    }
+    // Together with the data, after it was reported, or after it was read.
+    for (next, moment) in [
+        (Next::End, 0),
+        (Next::Urgent, 0),
+        (Next::End, 1),
+        (Next::Urgent, 1),
+        (Next::Data, 2),
+        (Next::End, 2),
+        (Next::Urgent, 2),
+        (Next::Reset, 2),
+    ] {
+        let mut scene = Scene::new(open);
+        let (mut one, other) = tcp_pair();
+        other.set_nodelay(true).unwrap();
+        let mut other = Some(other);
+        scene.register(&one, A, BOTH | Interest::PRIORITY, Mode::Edge);
+        scene.look();
+        let mut peer = other.as_ref().unwrap();
+        peer.write_all(b"some").unwrap();
+
+        let mut told = Readiness::NONE;
+        for now in 0..3 {
+            let mut peer = other.as_ref();
+            if now == moment {
+                match next {
+                    Next::Data => peer.as_mut().unwrap().write_all(b"more").unwrap(),
+                    Next::Urgent => {
+                        socket2::SockRef::from(peer.unwrap())
+                            .send_out_of_band(b"!")
+                            .map(drop)
+                            .unwrap();
+                    }
+                    Next::End => drop(other.take()),
+                    Next::Reset => {
+                        let peer = other.take().unwrap();
+                        let at_once = Some(std::time::Duration::ZERO);
+                        socket2::SockRef::from(&peer).set_linger(at_once).unwrap();
+                    }
+                }
+            }
+            match now {
+                0 => {
+                    while !told.is_readable() {
+                        told |= readiness_of(&scene.wait(), A).unwrap_or(Readiness::NONE);
+                    }
+                }
+                1 => assert_eq!(one.read(&mut [0; 64]).unwrap(), 4, "a short read"),
+                _ => {}
+            }
+        }
+        let expected = match next {
+            Next::Data => {
+                // That there was data before is no news.
+                told = Readiness::NONE;
+                Readiness::READABLE
+            }
+            Next::End => Readiness::READ_CLOSED,
+            Next::Urgent => Readiness::PRIORITY,
+            Next::Reset => Readiness::ERROR,
+        };
+        while !told.contains(expected) {
+            told |= readiness_of(&scene.wait(), A).unwrap_or(Readiness::NONE);
+        }
+    }
+}
+
 pub(super) fn more_ready_descriptors_than_fit_are_all_served(open: Open<'_>) {
     const N_PAIRS: usize = 200;
     const N_EVENTS: usize = 7;

@@ -306,6 +306,14 @@ impl Selector for EpollSelector {
         Some(self.epoll.as_fd())
     }
 
+    fn short_read_is_empty(&self) -> bool {
+        true
+    }
+
+    fn refuses_files(&self) -> bool {
+        true
+    }
+
     fn system_calls(&self) -> SystemCalls {
         self.calls
     }

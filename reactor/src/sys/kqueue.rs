@@ -19,6 +19,8 @@
 //! - Closing a descriptor removes its filters without a word: it is not reported at all.
 //! - `EV_EOF` on the read filter may come with data unread: both are told. On the write filter it
 //!   also means our own `shutdown`: it is a hang-up only if the read filter agrees or is absent.
+//! - Data and the end of the stream may come under one edge, of which a read that was asked for
+//!   more takes the data alone: a short read proves nothing.
 //! - Some old systems answer the addition of one end of a closed pipe with EPIPE: the filter is
 //!   in place nevertheless, and will say what happened.
 //! - Out-of-band data has a filter on macOS, OpenBSD and DragonFly (`EVFILT_EXCEPT`); elsewhere

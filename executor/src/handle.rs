@@ -116,7 +116,7 @@ fn report_lost(error: &JoinError) {
 }
 
 /// Awaits `future` and turns its panic into an error.
-pub(crate) async fn catch_panic<F: Future>(future: F) -> Result<F::Output, JoinError> {
+pub async fn catch_panic<F: Future>(future: F) -> Result<F::Output, JoinError> {
     let mut future = pin!(Some(future));
     poll_fn(|cx| {
         let polled = catch_unwind(AssertUnwindSafe(|| {

@@ -98,6 +98,8 @@ pub use callback::{CallHandle, call_at, call_later, call_soon};
 pub use clock::now;
 pub use debug::Report;
 pub use handle::Handle;
+#[doc(hidden)]
+pub use handle::catch_panic;
 pub use join::JoinHandle;
 pub use join_error::JoinError;
 pub use many::{

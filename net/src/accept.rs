@@ -162,16 +162,20 @@ pub(crate) use listening;
 const ABORTED_PER_TRY: usize = 64;
 
 /// Takes a connection out of the queue: non-blocking, close-on-exec, in one system call where the
-/// system has it.
-pub(crate) fn accept<T: AsFd>(listener: &T) -> io::Result<(Socket, SockAddr)> {
-    let mut result = accept_one(listener);
+/// system has it. `peer_of` makes the peer's address of what the system reported.
+pub(crate) fn accept<T: AsFd, A>(
+    listener: &T,
+    peer_of: impl Fn(Socket, SockAddr) -> io::Result<(Socket, A)>,
+) -> io::Result<(Socket, A)> {
+    let try_once = || accept_one(listener).and_then(|(socket, addr)| peer_of(socket, addr));
+    let mut result = try_once();
     for _ in 1..ABORTED_PER_TRY {
         match result {
-            // The client gave up before it was its turn: nobody is there to be told.
+            // The client gave up before it was its turn: there is no one to report it to.
             Err(ref error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             _ => break,
         }
-        result = accept_one(listener);
+        result = try_once();
     }
     result
 }
@@ -183,8 +187,21 @@ fn accept_one<T: AsFd>(listener: &T) -> io::Result<(Socket, SockAddr)> {
 
 #[cfg(target_vendor = "apple")]
 fn accept_one<T: AsFd>(listener: &T) -> io::Result<(Socket, SockAddr)> {
+    let listener = SockRef::from(listener);
     // This also turns `SIGPIPE` off for the connection.
-    let (socket, addr) = SockRef::from(listener).accept()?;
-    socket.set_nonblocking(true)?;
-    Ok((socket, addr))
+    match listener.accept() {
+        Ok((socket, addr)) => {
+            socket.set_nonblocking(true)?;
+            Ok((socket, addr))
+        }
+        // The call itself says so of a socket that does not listen. Of one that does, it comes from
+        // setting an option of a connection that the client has reset meanwhile.
+        Err(error)
+            if error.kind() == io::ErrorKind::InvalidInput
+                && listener.is_listener().unwrap_or(false) =>
+        {
+            Err(io::ErrorKind::ConnectionAborted.into())
+        }
+        Err(error) => Err(error),
+    }
 }

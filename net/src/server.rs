@@ -1,18 +1,21 @@
 //! Accepting as a component.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
 use std::future::poll_fn;
 use std::io;
+use std::mem;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use polyloop_executor::{JoinHandle, Sleep, now, sleep, spawn, timeout};
+use polyloop_executor::{JoinError, JoinHandle, Sleep, catch_panic, now, sleep, spawn, timeout};
 use polyloop_reactor::socket::{AcceptFailure, accept_failure};
 
 use crate::TcpListener;
@@ -116,8 +119,22 @@ pub struct Server<L: Listener = TcpListener> {
     on_trouble: Tell<L::Addr>,
 }
 
-/// Hears of what goes wrong.
+/// Is called with what goes wrong.
 type Tell<A> = Rc<dyn Fn(Trouble<'_, A>)>;
+
+/// Reports what goes wrong. A panic of the callback ends nothing; the panic hook has reported it.
+fn report<A>(on_trouble: &Tell<A>, trouble: Trouble<'_, A>) {
+    let outcome = catch_unwind(AssertUnwindSafe(|| on_trouble(trouble)));
+    drop_panic(outcome.err());
+}
+
+/// Drops the payload of a panic, whose destructor may panic in turn.
+fn drop_panic(payload: Option<Box<dyn Any + Send>>) {
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        // Not followed any further.
+        mem::forget(again);
+    }
+}
 
 /// Says what went wrong while the server goes on. See [`Server::on_trouble`].
 #[derive(Debug)]
@@ -264,9 +281,12 @@ impl<L: Listener> Server<L> {
         self
     }
 
-    /// Calls `tell` with whatever goes wrong while the server goes on. It is silent otherwise.
-    pub fn on_trouble(mut self, tell: impl Fn(Trouble<'_, L::Addr>) + 'static) -> Server<L> {
-        self.on_trouble = Rc::new(tell);
+    /// Calls `report` with everything that goes wrong and does not end the server. Without it the server
+    /// is silent.
+    ///
+    /// A panic in `report`, such as that of `println!` to a closed pipe, ends nothing.
+    pub fn on_trouble(mut self, report: impl Fn(Trouble<'_, L::Addr>) + 'static) -> Server<L> {
+        self.on_trouble = Rc::new(report);
         self
     }
 
@@ -309,8 +329,13 @@ impl<L: Listener> Server<L> {
             let open = Open::new(&shared, &on_trouble, id, peer.clone());
             let handler = Rc::clone(&handler);
             let task = spawn(async move {
-                let result = handler(stream, peer).await;
-                open.end(result);
+                // Caught, so that the report is not made while the stack unwinds: a panic of
+                // `on_trouble` would end the process there.
+                let result = catch_panic(handler(stream, peer)).await;
+                let panic = open.end(result);
+                if let Some(panic) = panic {
+                    resume_unwind(panic);
+                }
             });
             shared.tasks.borrow_mut().insert(id, task);
         };
@@ -320,7 +345,7 @@ impl<L: Listener> Server<L> {
                 next_listener: 0,
                 max_connections,
                 shared: &shared,
-                on_trouble: &*on_trouble,
+                on_trouble: &on_trouble,
                 start,
                 reserve: Reserve::new(),
                 patience,
@@ -362,7 +387,7 @@ struct Accepting<'a, L: Listener, S> {
     next_listener: usize,
     max_connections: usize,
     shared: &'a Shared,
-    on_trouble: &'a dyn Fn(Trouble<'_, L::Addr>),
+    on_trouble: &'a Tell<L::Addr>,
     start: S,
     reserve: Reserve,
     /// Something has run out: wait this long, and then twice as long.
@@ -400,12 +425,20 @@ impl<L: Listener, S: FnMut(L::Stream, L::Addr)> Accepting<'_, L, S> {
                 Ok((stream, peer)) => {
                     (self.rest, self.exhausted_since, self.n_failures) = (None, None, 0);
                     self.reserve.refill();
-                    (self.start)(stream, peer);
+                    let start = &mut self.start;
+                    // It panics where no further task can be spawned.
+                    if let Err(error) = contained("serving", || {
+                        start(stream, peer);
+                        Ok(())
+                    }) {
+                        report(self.on_trouble, Trouble::Accept(&error));
+                        return self.begin_rest(cx);
+                    }
                 }
                 Err(error) => match accept_failure(&error) {
                     AcceptFailure::Listener => return Poll::Ready(Err(error)),
                     AcceptFailure::Connection => {
-                        (self.on_trouble)(Trouble::Accept(&error));
+                        report(self.on_trouble, Trouble::Accept(&error));
                         self.n_failures += 1;
                         if self.n_failures >= FAILURES_IN_A_ROW {
                             return self.begin_rest(cx);
@@ -413,7 +446,7 @@ impl<L: Listener, S: FnMut(L::Stream, L::Addr)> Accepting<'_, L, S> {
                     }
                     AcceptFailure::Exhausted => {
                         let since = self.exhausted_since.unwrap_or_else(|| {
-                            (self.on_trouble)(Trouble::Exhausted(&error));
+                            report(self.on_trouble, Trouble::Exhausted(&error));
                             now()
                         });
                         self.exhausted_since = Some(since);
@@ -435,7 +468,8 @@ impl<L: Listener, S: FnMut(L::Stream, L::Addr)> Accepting<'_, L, S> {
         let n_listeners = self.waiters.len();
         for i in 0..n_listeners {
             let index = (self.next_listener + i) % n_listeners;
-            if let Poll::Ready(accepted) = self.waiters[index].poll_io(cx, L::accept) {
+            let accept = |io: &L::Io| contained("accepting", || L::accept(io));
+            if let Poll::Ready(accepted) = self.waiters[index].poll_io(cx, accept) {
                 self.next_listener = (index + 1) % n_listeners;
                 return Poll::Ready(accepted);
             }
@@ -453,7 +487,7 @@ impl<L: Listener, S: FnMut(L::Stream, L::Addr)> Accepting<'_, L, S> {
             // The one that has just failed.
             let n_listeners = self.waiters.len();
             let waiter = &self.waiters[(self.next_listener + n_listeners - 1) % n_listeners];
-            let refused = waiter.try_now(L::accept);
+            let refused = waiter.try_now(|io: &L::Io| contained("accepting", || L::accept(io)));
             let is_refused = refused.is_ok();
             drop(refused);
             self.reserve.refill();
@@ -478,6 +512,15 @@ impl<L: Listener, S: FnMut(L::Stream, L::Addr)> Accepting<'_, L, S> {
         }
         Poll::Pending
     }
+}
+
+/// Turns a panic on the way to one connection into an error of that connection.
+fn contained<R>(step: &str, work: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
+        drop_panic(Some(payload));
+        let message = format!("{step} a connection has panicked");
+        Err(io::Error::new(io::ErrorKind::ConnectionAborted, message))
+    })
 }
 
 /// A descriptor that is kept for the case that there is none left.
@@ -509,24 +552,31 @@ struct Open<A: Clone> {
     on_trouble: Tell<A>,
     id: u64,
     peer: A,
-    has_ended: bool,
 }
 
 impl<A: Clone> Open<A> {
     fn new(shared: &Rc<Shared>, on_trouble: &Tell<A>, id: u64, peer: A) -> Open<A> {
         shared.n_open.set(shared.n_open.get() + 1);
         let (shared, on_trouble) = (Rc::clone(shared), Rc::clone(on_trouble));
-        Open { shared, on_trouble, id, peer, has_ended: false }
+        Open { shared, on_trouble, id, peer }
     }
 
-    /// Notes how the handler ended.
-    fn end(mut self, result: io::Result<()>) {
-        self.has_ended = true;
+    /// Notes how the handler ended, and returns the payload if that was a panic.
+    fn end(self, result: Result<io::Result<()>, JoinError>) -> Option<Box<dyn Any + Send>> {
         match result {
-            Ok(()) => self.shared.count(|report| report.n_served += 1),
+            Ok(Ok(())) => {
+                self.shared.count(|report| report.n_served += 1);
+                None
+            }
+            Ok(Err(error)) => {
+                self.shared.count(|report| report.n_failed += 1);
+                report(&self.on_trouble, Trouble::Handler(self.peer.clone(), &error));
+                None
+            }
             Err(error) => {
                 self.shared.count(|report| report.n_failed += 1);
-                (self.on_trouble)(Trouble::Handler(self.peer.clone(), &error));
+                report(&self.on_trouble, Trouble::Panic(self.peer.clone()));
+                error.try_into_panic().ok()
             }
         }
     }
@@ -534,10 +584,6 @@ impl<A: Clone> Open<A> {
 
 impl<A: Clone> Drop for Open<A> {
     fn drop(&mut self) {
-        if !self.has_ended && std::thread::panicking() {
-            self.shared.count(|report| report.n_failed += 1);
-            (self.on_trouble)(Trouble::Panic(self.peer.clone()));
-        }
         self.shared.n_open.set(self.shared.n_open.get() - 1);
         self.shared.has_room.set(true);
         // Bound to a name, so that the borrow ends before the handle is dropped.
@@ -556,5 +602,153 @@ impl Drop for CutOff {
         for task in tasks.into_values() {
             task.abort();
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::collections::VecDeque;
+    use std::os::fd::{AsFd, BorrowedFd};
+    use std::os::unix::net;
+    use std::sync::Mutex;
+
+    use polyloop_executor::{run, yield_now};
+
+    use super::*;
+    use crate::AsyncFd;
+    use crate::accept::sealed;
+
+    /// What `accept` comes to.
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Errno(i32),
+        Panic,
+        /// A connection of this client.
+        Client(u32),
+    }
+
+    /// A listener that follows a script, and has nothing more to accept after it.
+    struct Scripted {
+        fd: AsyncFd<Script>,
+    }
+
+    #[derive(Debug)]
+    struct Script {
+        /// A descriptor that is always readable.
+        fd: net::UnixStream,
+        _other: net::UnixStream,
+        steps: Mutex<VecDeque<Step>>,
+    }
+
+    impl AsFd for Script {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.fd.as_fd()
+        }
+    }
+
+    impl sealed::Listener for Scripted {
+        type Io = Script;
+        type Stream = ();
+        type Addr = u32;
+
+        fn fd(&self) -> &AsyncFd<Script> {
+            &self.fd
+        }
+
+        fn local_addr(&self) -> io::Result<u32> {
+            Ok(0)
+        }
+
+        fn accept(script: &Script) -> io::Result<((), u32)> {
+            let step = script.steps.lock().unwrap().pop_front();
+            match step {
+                None => Err(io::ErrorKind::WouldBlock.into()),
+                Some(Step::Errno(errno)) => Err(io::Error::from_raw_os_error(errno)),
+                Some(Step::Panic) => panic!("while accepting"),
+                Some(Step::Client(number)) => Ok(((), number)),
+            }
+        }
+    }
+
+    fn scripted(steps: impl IntoIterator<Item = Step>) -> Server<Scripted> {
+        let (fd, mut other) = net::UnixStream::pair().unwrap();
+        std::io::Write::write_all(&mut other, b"x").unwrap();
+        let steps = Mutex::new(steps.into_iter().collect());
+        let fd = AsyncFd::new(Script { fd, _other: other, steps }).unwrap();
+        Server::on(Scripted { fd })
+    }
+
+    /// Serves until `n_clients` have been served, and returns what was reported on the way.
+    fn serve(server: Server<Scripted>, n_clients: u64) -> (ServerReport, Vec<String>) {
+        run(async {
+            let reports = Rc::new(RefCell::new(Vec::new()));
+            let heard = Rc::clone(&reports);
+            let server = server.on_trouble(move |trouble| {
+                heard.borrow_mut().push(trouble.to_string());
+                panic!("the callback panics as well");
+            });
+            let (stop, shared) = (server.stopper(), Rc::clone(&server.shared));
+            let serving = spawn(server.serve(async |(), client| match client {
+                13 => panic!("the handler panics"),
+                14 => Err(io::Error::other("the handler fails")),
+                _ => Ok(()),
+            }));
+            let count = || {
+                let report = shared.report.get();
+                report.n_served + report.n_failed
+            };
+            while count() < n_clients {
+                assert!(!serving.is_finished(), "the server has ended: {:?}", serving.await);
+                yield_now().await;
+            }
+            stop.stop();
+            let report = serving.await.unwrap().unwrap();
+            let reports = reports.borrow().clone();
+            (report, reports)
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn an_error_of_one_connection_costs_no_other() {
+        let errors =
+            [libc::EOPNOTSUPP, libc::EACCES, libc::EPERM, libc::EPROTO, libc::ECONNABORTED];
+        for errno in errors {
+            let steps = [Step::Client(1), Step::Errno(errno), Step::Client(2), Step::Client(3)];
+            let (report, reports) = serve(scripted(steps), 3);
+            assert_eq!(report.n_served, 3, "errno {errno}");
+            assert_eq!(reports.len(), 1, "{reports:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_of_the_listener_ends_the_server() {
+        let server = scripted([Step::Client(1), Step::Errno(libc::EBADF)]);
+        let ended = run(server.serve(async |(), _| Ok(()))).unwrap();
+        assert_eq!(ended.unwrap_err().raw_os_error(), Some(libc::EBADF));
+    }
+
+    #[test]
+    fn a_panic_while_accepting_costs_that_connection() {
+        let steps = [Step::Panic, Step::Client(1), Step::Panic, Step::Panic, Step::Client(2)];
+        let (report, reports) = serve(scripted(steps), 2);
+        assert_eq!(report.n_served, 2);
+        assert_eq!(reports.len(), 3);
+        assert!(reports[0].contains("accepting a connection has panicked"), "{reports:?}");
+    }
+
+    #[test]
+    fn a_panicking_report_of_a_panicking_handler_ends_nothing() {
+        let steps = [13, 14, 13, 1].map(Step::Client);
+        let (report, reports) = serve(scripted(steps), 4);
+        assert_eq!((report.n_served, report.n_failed), (1, 3));
+        assert_eq!(
+            reports,
+            [
+                "the handler of 13 has panicked",
+                "the connection of 14: the handler fails",
+                "the handler of 13 has panicked",
+            ]
+        );
     }
 }

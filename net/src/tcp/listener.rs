@@ -4,6 +4,8 @@ use std::io;
 use std::net::{self, SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use socket2::{SockAddr, Socket};
+
 use super::{TcpSocket, TcpStream};
 use crate::AsyncFd;
 use crate::accept::{accept, listening, sealed};
@@ -105,10 +107,8 @@ impl sealed::Listener for TcpListener {
     }
 
     fn accept(listener: &net::TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
-        let (socket, addr) = accept(listener)?;
-        let stream = TcpStream::from_nonblocking(socket.into());
-        let unknown = || io::Error::other("a TCP connection came from an address that is none");
-        Ok((stream, addr.as_socket().ok_or_else(unknown)?))
+        let (socket, peer) = accept(listener, peer_of)?;
+        Ok((TcpStream::from_nonblocking(socket.into()), peer))
     }
 }
 
@@ -118,6 +118,28 @@ impl AsFd for TcpListener {
     }
 }
 
+/// Returns the peer's address of a connection that was just accepted, as `accept` reported it.
+fn peer_of(socket: Socket, addr: SockAddr) -> io::Result<(Socket, SocketAddr)> {
+    // macOS reports no address for a client that reset the connection before it was accepted.
+    let peer = addr.as_socket().ok_or(io::ErrorKind::ConnectionAborted)?;
+    Ok((socket, peer))
+}
+
 fn bind_one(addr: SocketAddr) -> io::Result<TcpListener> {
     TcpSocket::for_addr(addr)?.reuse_address(true)?.bind(addr)?.listen(BACKLOG)
+}
+
+#[cfg(test)]
+mod tests {
+    use socket2::{Domain, Type};
+
+    use super::*;
+
+    #[test]
+    fn a_connection_without_an_address_was_aborted() {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let none = SockAddr::unix("").unwrap();
+        let error = peer_of(socket, none).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
+    }
 }

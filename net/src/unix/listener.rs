@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use socket2::{Domain, Socket, Type};
 
-use super::{UnixStream, address, to_std};
+use super::{UnixStream, address, peer_of};
 use crate::AsyncFd;
 use crate::accept::{accept, listening, sealed};
 use crate::async_fd::into_std;
@@ -124,8 +124,8 @@ impl sealed::Listener for UnixListener {
     }
 
     fn accept(listener: &net::UnixListener) -> io::Result<(UnixStream, SocketAddr)> {
-        let (socket, addr) = accept(listener)?;
-        Ok((UnixStream::from_nonblocking(socket.into()), to_std(&addr)?))
+        let (socket, peer) = accept(listener, peer_of)?;
+        Ok((UnixStream::from_nonblocking(socket.into()), peer))
     }
 }
 

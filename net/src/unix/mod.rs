@@ -5,10 +5,10 @@
 
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::SocketAddr;
+use std::os::unix::net::{self, SocketAddr};
 use std::path::Path;
 
-use socket2::SockAddr;
+use socket2::{SockAddr, Socket};
 
 mod connect;
 
@@ -41,19 +41,30 @@ fn address(path: &Path) -> io::Result<SockAddr> {
     SockAddr::unix(path)
 }
 
-/// Turns an address into the standard library's kind.
-fn to_std(addr: &SockAddr) -> io::Result<SocketAddr> {
-    if let Some(addr) = addr.as_unix() {
-        return Ok(addr);
+/// Turns an address into the standard library's kind. `None` if it is a path that fills the whole
+/// address, so that no NUL ends it: the standard library makes those only of a socket.
+fn to_std(addr: &SockAddr) -> io::Result<Option<SocketAddr>> {
+    if let Some(path) = addr.as_pathname() {
+        return Ok(SocketAddr::from_pathname(path).ok());
     }
     #[cfg(target_os = "linux")]
     if let Some(name) = addr.as_abstract_namespace() {
         use std::os::linux::net::SocketAddrExt;
 
-        return SocketAddr::from_abstract_name(name);
+        return SocketAddr::from_abstract_name(name).map(Some);
     }
     // The address of a socket without a name.
-    SocketAddr::from_pathname("")
+    SocketAddr::from_pathname("").map(Some)
+}
+
+/// Returns the peer's address of a connection that was just accepted, as `accept` reported it.
+fn peer_of(socket: Socket, addr: SockAddr) -> io::Result<(Socket, SocketAddr)> {
+    if let Some(addr) = to_std(&addr)? {
+        return Ok((socket, addr));
+    }
+    let stream = net::UnixStream::from(socket);
+    let addr = stream.peer_addr()?;
+    Ok((stream.into(), addr))
 }
 
 /// Gives a connected Unix socket the method that asks who is at the other end.
@@ -151,7 +162,7 @@ mod tests {
             let error = address(Path::new(bad)).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{bad:?}");
         }
-        let named = to_std(&address(Path::new("some/path")).unwrap()).unwrap();
+        let named = to_std(&address(Path::new("some/path")).unwrap()).unwrap().unwrap();
         assert_eq!(named.as_pathname(), Some(Path::new("some/path")));
     }
 
@@ -160,7 +171,7 @@ mod tests {
     fn an_abstract_name_may_have_any_bytes() {
         use std::os::linux::net::SocketAddrExt;
 
-        let named = to_std(&address(Path::new("\0na\0me")).unwrap()).unwrap();
+        let named = to_std(&address(Path::new("\0na\0me")).unwrap()).unwrap().unwrap();
         assert_eq!(named.as_abstract_name(), Some(&b"na\0me"[..]));
     }
 }

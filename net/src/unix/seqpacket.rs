@@ -3,16 +3,16 @@
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::SocketAddr;
+use std::os::unix::net::{self, SocketAddr};
 use std::path::Path;
 
 use polyloop_reactor::Direction;
 use polyloop_reactor::socket::{NO_SIGNAL, Received, receive};
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::{Domain, Socket, Type};
 
 use super::connect::connect;
 use super::listener::{BACKLOG, SocketFile, bind, bind_or_replace};
-use super::{credentials, passing, to_std};
+use super::{credentials, passing, peer_of, to_std};
 use crate::AsyncFd;
 use crate::accept::{accept, listening, sealed};
 
@@ -169,7 +169,7 @@ impl UnixSeqpacket {
     /// # Errors
     /// What the system says.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        to_std(&self.fd.get_ref().local_addr()?)
+        local_addr(self.fd.get_ref())
     }
 
     /// Returns the other side's address.
@@ -177,7 +177,11 @@ impl UnixSeqpacket {
     /// # Errors
     /// What the system says.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        to_std(&self.fd.get_ref().peer_addr()?)
+        let socket = self.fd.get_ref();
+        match to_std(&socket.peer_addr()?)? {
+            Some(addr) => Ok(addr),
+            None => net::UnixStream::from(socket.try_clone()?).peer_addr(),
+        }
     }
 
     /// Closes one direction or both.
@@ -232,7 +236,7 @@ impl UnixSeqpacketListener {
     /// # Errors
     /// What the system says.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        to_std(&SockRef::from(self).local_addr()?)
+        local_addr(self.fd.get_ref())
     }
 }
 
@@ -252,13 +256,20 @@ impl sealed::Listener for UnixSeqpacketListener {
     }
 
     fn accept(listener: &Socket) -> io::Result<(UnixSeqpacket, SocketAddr)> {
-        let (socket, addr) = accept(listener)?;
-        Ok((UnixSeqpacket { fd: AsyncFd::from_nonblocking(socket) }, to_std(&addr)?))
+        let (socket, peer) = accept(listener, peer_of)?;
+        Ok((UnixSeqpacket { fd: AsyncFd::from_nonblocking(socket) }, peer))
     }
 }
 
 impl AsFd for UnixSeqpacketListener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+fn local_addr(socket: &Socket) -> io::Result<SocketAddr> {
+    match to_std(&socket.local_addr()?)? {
+        Some(addr) => Ok(addr),
+        None => net::UnixStream::from(socket.try_clone()?).local_addr(),
     }
 }

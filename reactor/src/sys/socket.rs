@@ -57,35 +57,31 @@ pub enum AcceptFailure {
     Listener,
 }
 
-/// Tells the errors of `accept` apart.
+/// Classifies an error of `accept`.
+///
+/// The listener is to blame for `EBADF`, `EINVAL` (it does not listen), `ENOTSOCK`, `EFAULT` and
+/// `ENOSYS`, and for errors that are not the system's. Descriptors or memory have run out with `EMFILE`,
+/// `ENFILE`, `ENOBUFS` and `ENOMEM`. Every other error is one connection's: the networks below a socket,
+/// a firewall or a security module may add to them.
 ///
 /// # Platform
-/// On Linux an error that is pending on the new connection is returned by `accept` itself:
-/// network and protocol errors are therefore of that one connection.
+/// On Linux an error that is pending on the new connection is returned by `accept` itself, and
+/// the manual page asks to treat network and protocol errors as `EAGAIN`.
 ///
 /// # References
 /// [accept(2)](https://man7.org/linux/man-pages/man2/accept.2.html), section "Error handling".
 pub fn accept_failure(error: &io::Error) -> AcceptFailure {
+    if error.kind() == io::ErrorKind::ConnectionAborted {
+        return AcceptFailure::Connection;
+    }
     match error.raw_os_error() {
         Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
             AcceptFailure::Exhausted
         }
-        Some(
-            libc::ECONNABORTED
-            | libc::ECONNRESET
-            | libc::EPROTO
-            | libc::EINTR
-            | libc::EAGAIN
-            // A firewall's rule forbids this one.
-            | libc::EPERM
-            | libc::ENETDOWN
-            | libc::ENETUNREACH
-            | libc::EHOSTDOWN
-            | libc::EHOSTUNREACH
-            | libc::ENOPROTOOPT
-            | libc::ETIMEDOUT,
-        ) => AcceptFailure::Connection,
-        _ => AcceptFailure::Listener,
+        Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EFAULT | libc::ENOSYS) | None => {
+            AcceptFailure::Listener
+        }
+        Some(_) => AcceptFailure::Connection,
     }
 }
 
@@ -286,17 +282,38 @@ mod tests {
     #[test]
     fn each_failure_of_accept_is_of_one_class() {
         let of = |errno| accept_failure(&io::Error::from_raw_os_error(errno));
-        for errno in [libc::ECONNABORTED, libc::EPROTO, libc::EPERM, libc::EHOSTUNREACH] {
+        for errno in [
+            libc::ECONNABORTED,
+            libc::ECONNRESET,
+            libc::EPROTO,
+            libc::EINTR,
+            libc::EAGAIN,
+            libc::EPERM,
+            libc::EACCES,
+            libc::ENETDOWN,
+            libc::ENETUNREACH,
+            libc::EHOSTDOWN,
+            libc::EHOSTUNREACH,
+            libc::ENOPROTOOPT,
+            libc::EOPNOTSUPP,
+            libc::ETIMEDOUT,
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            libc::ENONET,
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            libc::ENOSR,
+        ] {
             assert_eq!(of(errno), AcceptFailure::Connection, "{errno}");
         }
         for errno in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM] {
             assert_eq!(of(errno), AcceptFailure::Exhausted, "{errno}");
         }
-        for errno in [libc::EBADF, libc::EINVAL, libc::ENOTSOCK, libc::EOPNOTSUPP] {
+        for errno in [libc::EBADF, libc::EINVAL, libc::ENOTSOCK, libc::EFAULT] {
             assert_eq!(of(errno), AcceptFailure::Listener, "{errno}");
         }
         let own = io::Error::other("not of the system");
         assert_eq!(accept_failure(&own), AcceptFailure::Listener);
+        let no_address = io::Error::from(io::ErrorKind::ConnectionAborted);
+        assert_eq!(accept_failure(&no_address), AcceptFailure::Connection);
     }
 
     #[test]

@@ -20,6 +20,9 @@ macro_rules! from_the_differential_test {
         )*
     };
 }
+#[cfg(test)]
+#[path = "../../../reactor/tests/differential/author.rs"]
+mod author;
 from_the_differential_test! {
     script "../../../reactor/tests/differential/script.rs",
     model "../../../reactor/tests/differential/model.rs",

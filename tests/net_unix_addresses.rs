@@ -1,0 +1,216 @@
+//! Aim: every address that a peer of a Unix socket can have is accepted, and costs no server.
+//!
+//! A path may fill the whole address: 108 bytes on Linux, without the NUL that shorter ones end with.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::cell::RefCell;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use polyloop::Backend;
+use polyloop::net::{
+    Listener, Server, UnixDatagram, UnixListener, UnixSeqpacket, UnixSeqpacketListener, UnixStream,
+};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
+
+use common::run_on;
+
+backends!(
+    a_server_over_streams_serves_peers_of_any_name,
+    a_server_over_messages_serves_peers_of_any_name,
+    accept_returns_the_peers_name_whole,
+    a_datagrams_sender_may_have_any_name,
+);
+
+/// The longest path that the kernel takes.
+const FULL_LEN: usize = 108;
+
+/// A directory of the test's own, removed with all that is in it.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(test: &str, backend: Backend) -> Directory {
+        let name = format!("polyloop-{test}-{backend}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path).unwrap();
+        Directory(path)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// Returns a path in the directory of exactly [`FULL_LEN`] bytes.
+    fn full(&self) -> PathBuf {
+        let len = self.file("").as_os_str().len();
+        let path = self.file(&"x".repeat(FULL_LEN - len));
+        assert_eq!(path.as_os_str().len(), FULL_LEN);
+        path
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+/// What a peer calls itself.
+enum Name {
+    None,
+    Auto,
+    Abstract(Vec<u8>),
+    Path(PathBuf),
+}
+
+impl Name {
+    /// One of each kind, and the longest of each.
+    fn all(directory: &Directory) -> Vec<Name> {
+        vec![
+            Name::None,
+            Name::Auto,
+            Name::Abstract(format!("polyloop\0{}", directory.0.display()).into_bytes()),
+            Name::Abstract([&directory.0.as_os_str().as_bytes()[..20], &[0; 87]].concat()),
+            Name::Path(directory.file("short")),
+            Name::Path(directory.full()),
+        ]
+    }
+
+    /// Makes a blocking socket of this name.
+    fn bind(&self, socket_type: SocketType) -> rustix::fd::OwnedFd {
+        let socket =
+            socket_with(AddressFamily::UNIX, socket_type, SocketFlags::CLOEXEC, None).unwrap();
+        let addr = match self {
+            Name::None => return socket,
+            Name::Auto => SocketAddrUnix::new_unnamed(),
+            Name::Abstract(name) => SocketAddrUnix::new_abstract_name(name).unwrap(),
+            Name::Path(path) => SocketAddrUnix::new(path).unwrap(),
+        };
+        rustix::net::bind(&socket, &addr).unwrap();
+        socket
+    }
+
+    fn check(&self, addr: &SocketAddr) {
+        match self {
+            Name::None => assert!(addr.is_unnamed(), "{addr:?}"),
+            Name::Auto => assert!(addr.as_abstract_name().is_some_and(|name| name.len() == 5)),
+            Name::Abstract(name) => assert_eq!(addr.as_abstract_name(), Some(&name[..])),
+            Name::Path(path) => assert_eq!(addr.as_pathname(), Some(&**path)),
+        }
+    }
+}
+
+/// Makes a blocking connection to `path` from a socket of each name, one after another.
+fn connect_all(names: &[Name], socket_type: SocketType, path: &Path) -> Vec<rustix::fd::OwnedFd> {
+    let connect = |name: &Name| {
+        let socket = name.bind(socket_type);
+        rustix::net::connect(&socket, &SocketAddrUnix::new(path).unwrap()).unwrap();
+        socket
+    };
+    names.iter().map(connect).collect()
+}
+
+/// Has a server serve a client of each name, and then one that has none.
+async fn serve_all<L: Listener>(
+    server: Server<L>,
+    handler: impl AsyncFn(L::Stream) -> io::Result<()> + 'static,
+    names: &[Name],
+    socket_type: SocketType,
+    path: &Path,
+) where
+    L: polyloop::net::Listener<Addr = SocketAddr>,
+{
+    let peers = Rc::new(RefCell::new(Vec::new()));
+    let seen = Rc::clone(&peers);
+    let stop = server.stopper();
+    let serving = polyloop::spawn(server.serve(async move |stream, peer| {
+        seen.borrow_mut().push(peer);
+        handler(stream).await
+    }));
+    let clients = connect_all(names, socket_type, path);
+    while peers.borrow().len() < names.len() {
+        assert!(!serving.is_finished(), "the server has ended: {:?}", serving.await);
+        polyloop::yield_now().await;
+    }
+    drop(clients);
+    for (name, peer) in names.iter().zip(&*peers.borrow()) {
+        name.check(peer);
+    }
+    stop.stop();
+    assert_eq!(serving.await.unwrap().unwrap().n_served, names.len() as u64);
+}
+
+fn a_server_over_streams_serves_peers_of_any_name(backend: Backend) {
+    run_on(backend, async {
+        let directory = Directory::new("streams", backend);
+        let path = directory.file("server");
+        let server = Server::on(UnixListener::bind(&path).unwrap());
+        let handler = async |stream: UnixStream| stream.read(&mut [0]).await.map(drop);
+        serve_all(server, handler, &Name::all(&directory), SocketType::STREAM, &path).await;
+    });
+}
+
+fn a_server_over_messages_serves_peers_of_any_name(backend: Backend) {
+    run_on(backend, async {
+        let directory = Directory::new("messages", backend);
+        let path = directory.file("server");
+        let server = Server::on(UnixSeqpacketListener::bind(&path).unwrap());
+        let handler = async |stream: UnixSeqpacket| stream.recv(&mut [0]).await.map(drop);
+        serve_all(server, handler, &Name::all(&directory), SocketType::SEQPACKET, &path).await;
+    });
+}
+
+fn accept_returns_the_peers_name_whole(backend: Backend) {
+    run_on(backend, async {
+        let directory = Directory::new("accept", backend);
+        let (streams, messages) = (directory.file("streams"), directory.file("messages"));
+        let names = Name::all(&directory);
+
+        let listener = UnixListener::bind(&streams).unwrap();
+        let clients = connect_all(&names, SocketType::STREAM, &streams);
+        for name in &names {
+            let (stream, peer) = listener.accept().await.unwrap();
+            name.check(&peer);
+            name.check(&stream.peer_addr().unwrap());
+        }
+        drop(clients);
+        for name in &names {
+            if let Name::Path(path) = name {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+
+        let listener = UnixSeqpacketListener::bind(&messages).unwrap();
+        let _clients = connect_all(&names, SocketType::SEQPACKET, &messages);
+        for name in &names {
+            let (stream, peer) = listener.accept().await.unwrap();
+            name.check(&peer);
+            name.check(&stream.peer_addr().unwrap());
+        }
+    });
+}
+
+fn a_datagrams_sender_may_have_any_name(backend: Backend) {
+    run_on(backend, async {
+        let directory = Directory::new("datagrams", backend);
+        let path = directory.file("receiver");
+        let receiver = UnixDatagram::bind(&path).unwrap();
+        let to = SocketAddrUnix::new(&path).unwrap();
+        for name in &Name::all(&directory) {
+            let sender = name.bind(SocketType::DGRAM);
+            let flags = rustix::net::SendFlags::empty();
+            rustix::net::sendto(&sender, b"hello", flags, &to).unwrap();
+            let (n_bytes, from) = receiver.recv_from(&mut [0; 8]).await.unwrap();
+            assert_eq!(n_bytes, 5);
+            name.check(&from);
+            rustix::net::sendto(&sender, b"hello", flags, &to).unwrap();
+            assert_eq!(receiver.receive(&mut [0; 8]).await.unwrap().n_bytes, 5);
+        }
+    });
+}

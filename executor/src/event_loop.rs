@@ -1,6 +1,7 @@
 //! The loop on one screen: who runs next, and when to look at the world.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::fmt;
 use std::hint;
 use std::io;
@@ -24,9 +25,9 @@ use crate::shuffle::Shuffle;
 use crate::spin::Spin;
 use crate::stage::{TaskBox, quietly};
 use crate::task::{TaskId, TaskInfo};
-use crate::tasks::{Callback, LeftOver, NOBODY, Next, Stripped, Tasks};
+use crate::tasks::{Callback, Delivery, LeftOver, NOBODY, Next, Stripped, Tasks};
 use crate::timer_heap::{TimerHeap, TimerKey};
-use crate::waker::{drop_of, id_of, into_id, lend_waker, wake_of};
+use crate::waker::{drop_of, id_of, into_id, leave, lend_waker, renounce_own, wake_of};
 
 /// The polls between two looks at descriptors and timers while tasks stay ready.
 ///
@@ -34,6 +35,12 @@ use crate::waker::{drop_of, id_of, into_id, lend_waker, wake_of};
 /// so at 128 the looks take a few ns from each poll. What happens in the world is seen after 128
 /// polls at the latest, and whoever waited for it runs after the tasks that are ready by then.
 const POLLS_PER_LOOK: u64 = 128;
+
+/// How deep what an abort drops may abort in turn before that waits in a list.
+///
+/// Deep enough that whoever nests by hand never meets it, so that children end before their
+/// parents' destructors go on; shallow enough for a stack of 64 KiB.
+const SETTLING_MAX: u8 = 16;
 
 /// One loop: its tasks, timers and sources, and the turn that drives them.
 ///
@@ -76,6 +83,10 @@ pub(crate) struct EventLoop {
     pub(crate) n_io_calls: Cell<u64>,
     /// Set when the loop is coming down: what is spawned from then on is cancelled at once.
     closing: Cell<bool>,
+    /// How many calls of [`settle`](EventLoop::settle) are on the stack.
+    settling: Cell<u8>,
+    /// What is left to do when the innermost of [`SETTLING_MAX`] such calls is done.
+    left_overs: RefCell<VecDeque<(Token, LeftOver)>>,
     buffers: RefCell<Buffers>,
 }
 
@@ -116,7 +127,7 @@ impl EventLoop {
         let (mailbox, tenancy) = mailbox::open(&selector.notifier()).ok_or_else(|| {
             io::Error::new(
                 io::ErrorKind::OutOfMemory,
-                "1,024 loops are alive, the most there can be",
+                "no number is left for another loop: 1,024 loops are alive, or numbers are used up",
             )
         })?;
         let reactor = Reactor::new(selector, tenancy.number, tenancy.first_generation);
@@ -144,14 +155,19 @@ impl EventLoop {
             n_polls: Cell::new(0),
             n_io_calls: Cell::new(0),
             closing: Cell::new(false),
+            settling: Cell::new(0),
+            left_overs: RefCell::default(),
             buffers: RefCell::default(),
         })
     }
 
     /// Gives a new future of `block_on` its number. The loop must be the thread's current one.
     #[inline]
-    pub(crate) fn begin_main(&self) -> Token {
-        self.tasks.borrow_mut().begin_main()
+    pub(crate) fn begin_main(&self) -> io::Result<Token> {
+        match self.tasks.borrow_mut().begin_main() {
+            Some(id) => Ok(id),
+            None => Err(no_room()),
+        }
     }
 
     /// Notes that there will be a future of `block_on`.
@@ -359,43 +375,122 @@ impl EventLoop {
     }
 
     /// Does what a poll or an abort has left to do, outside any borrow.
+    ///
+    /// What is dropped here may own the handle of a task whose future owns another, and so on.
+    /// From some depth on, what that leaves to do waits in a list for the innermost call, so that
+    /// the stack is never deeper than that, however long the chain is.
+    #[inline(never)]
     fn settle(&self, id: Token, left_over: LeftOver) {
+        struct Leave<'a>(&'a Cell<u8>);
+
+        impl Drop for Leave<'_> {
+            fn drop(&mut self) {
+                self.0.set(self.0.get() - 1);
+            }
+        }
+
+        if self.settling.get() == SETTLING_MAX {
+            self.left_overs.borrow_mut().push_back((id, left_over));
+            return;
+        }
+        self.settling.set(self.settling.get() + 1);
+        let _leave = Leave(&self.settling);
+        self.settle_now(id, left_over);
+        if self.settling.get() == SETTLING_MAX {
+            self.settle_others();
+        }
+    }
+
+    /// Does what has been put into the list.
+    #[cold]
+    fn settle_others(&self) {
+        loop {
+            let next = self.left_overs.borrow_mut().pop_front();
+            let Some((id, left_over)) = next else { break };
+            self.settle_now(id, left_over);
+        }
+        *self.left_overs.borrow_mut() = VecDeque::new();
+    }
+
+    #[inline]
+    fn settle_now(&self, id: Token, left_over: LeftOver) {
         match left_over {
-            LeftOver::Aborted(mut task) => {
-                task.as_mut().cancel();
-                self.finish(id, task);
-            }
-            LeftOver::Watched(mut task) => {
-                let callbacks = self.tasks.borrow_mut().take_callbacks(id);
-                for callback in callbacks {
-                    let mut callback = Some(callback);
-                    task.as_mut().show_output(&mut |output| {
-                        if let Some(callback) = callback.take() {
-                            callback(output);
-                        }
-                    });
-                    quietly(|| drop(callback));
-                }
-                self.finish(id, task);
-            }
             LeftOver::Unwanted(mut task) => {
                 if self.debug.is_some() {
                     self.report_lost(id, task.as_mut().panic_message());
                 }
                 task.as_mut().clear();
-                let joiner = self.tasks.borrow_mut().free(id, Some(task));
-                drop_of(joiner);
+                self.free(id, task);
             }
+            LeftOver::Aborted(mut task) => {
+                task.as_mut().cancel();
+                self.finish(id, task);
+            }
+            LeftOver::Watched(task) => self.show(id, task),
+            LeftOver::Delivered(task) => self.make_delivery(id, task),
             LeftOver::Joiner(waker) => wake_of(waker),
         }
     }
 
     /// Puts back a task that has its outcome, and does what that leaves to do.
+    #[inline]
     fn finish(&self, id: Token, task: TaskBox) {
         let left_over = self.tasks.borrow_mut().finish(id, task);
-        if let Some(left_over) = left_over {
-            self.settle(id, left_over);
+        match left_over {
+            None => {}
+            Some(LeftOver::Unwanted(mut task)) => {
+                // What was cancelled has no output to drop.
+                task.as_mut().clear();
+                self.free(id, task);
+            }
+            Some(left_over) => self.settle_finished(id, left_over),
         }
+    }
+
+    #[cold]
+    fn settle_finished(&self, id: Token, left_over: LeftOver) {
+        self.settle_now(id, left_over);
+    }
+
+    /// Shows the output of a task to its callbacks, and puts the task back.
+    #[cold]
+    fn show(&self, id: Token, mut task: TaskBox) {
+        loop {
+            let callbacks = self.tasks.borrow_mut().take_callbacks(id);
+            for callback in callbacks {
+                let mut callback = Some(callback);
+                task.as_mut().show_output(&mut |output| {
+                    if let Some(callback) = callback.take() {
+                        callback(output);
+                    }
+                });
+                quietly(|| drop(callback));
+            }
+            let left_over = self.tasks.borrow_mut().finish(id, task);
+            match left_over {
+                None => return,
+                // A callback has added another.
+                Some(LeftOver::Watched(again)) => task = again,
+                Some(left_over) => return self.settle_now(id, left_over),
+            }
+        }
+    }
+
+    /// Takes the output of a task to its handle, which was polled elsewhere.
+    #[cold]
+    fn make_delivery(&self, id: Token, mut task: TaskBox) {
+        let delivery = self.tasks.borrow_mut().take_delivery(id);
+        if let Some(delivery) = delivery {
+            quietly(|| delivery(task.as_mut()));
+        }
+        self.free(id, task);
+    }
+
+    /// Empties the slot of a task that is over and whose box is empty.
+    #[inline]
+    fn free(&self, id: Token, task: TaskBox) {
+        let joiner = self.tasks.borrow_mut().free(id, Some(task));
+        drop_of(joiner);
     }
 
     /// Waits for the world, because nothing is ready.
@@ -565,7 +660,7 @@ impl EventLoop {
     fn heed(&self, letter: Mail) {
         match letter {
             Mail::Abort(id) => self.abort(id),
-            Mail::Detach(id) => self.detach(id),
+            Mail::Detach(id) => drop(self.detach(id)),
             Mail::Release(token) => self.release(token),
             Mail::Forget(token, direction, key) => self.forget(token, direction, key),
             Mail::CancelTimer(key) => self.cancel_timer(TimerKey::from_raw(key)),
@@ -631,6 +726,19 @@ impl EventLoop {
         let left_over = self.tasks.borrow_mut().watch(id, &mut callback);
         drop(callback);
         if let Some(left_over) = left_over {
+            // Not put off, however deep this is: who asks is promised an answer at once.
+            self.settle_now(id, left_over);
+        }
+    }
+
+    /// Leaves what will take the output of a task to a handle that was polled elsewhere, or has it
+    /// done at once.
+    pub(crate) fn deliver(&self, id: Token, delivery: Delivery) {
+        let mut delivery = Some(delivery);
+        let left_over = self.tasks.borrow_mut().deliver(id, &mut delivery);
+        // If it is still there, there is no such task, and it says so to the handle.
+        drop(delivery);
+        if let Some(left_over) = left_over {
             self.settle(id, left_over);
         }
     }
@@ -695,13 +803,28 @@ impl EventLoop {
         self.tasks.borrow_mut().wake(id)
     }
 
+    /// Reports whether another task can be spawned.
+    pub(crate) fn has_room(&self) -> bool {
+        self.tasks.borrow_mut().has_room()
+    }
+
+    /// Adds a task.
+    ///
+    /// # Panics
+    /// If there is no room for it. The future has then been dropped, outside any borrow.
     #[inline]
     pub(crate) fn spawn<F>(&self, future: F, spawned_at: &'static Location<'static>) -> Token
     where
         F: Future + 'static,
     {
         let parent = self.current_task.get();
-        let id = self.tasks.borrow_mut().insert(future, parent, spawned_at);
+        let mut tasks = self.tasks.borrow_mut();
+        let Some(index) = tasks.claim_slot() else {
+            drop(tasks);
+            refuse(future, spawned_at);
+        };
+        let id = tasks.insert(index, future, parent, spawned_at);
+        drop(tasks);
         if self.closing.get() {
             self.abort(id);
         }
@@ -716,13 +839,15 @@ impl EventLoop {
         }
     }
 
-    /// Notes that nobody will take a task's output.
-    pub(crate) fn detach(&self, id: Token) {
-        let (task, joiner) = self.tasks.borrow_mut().detach(id);
+    /// Notes that nobody will take a task's output. False if there is no such task.
+    pub(crate) fn detach(&self, id: Token) -> bool {
+        let detached = self.tasks.borrow_mut().detach(id);
+        let Some((task, joiner)) = detached else { return false };
         drop_of(joiner);
         if let Some(task) = task {
             self.settle(id, LeftOver::Unwanted(task));
         }
+        true
     }
 
     /// Stops watching a source. If its owner's destructor panics, so does this.
@@ -756,6 +881,8 @@ impl EventLoop {
             quietly(|| match letter {
                 // Too late to run; dropping it tells whoever waits that it was cancelled.
                 Mail::Run(call) => drop(call),
+                // Its output may have been left already, to a handle that is gone by now.
+                Mail::Detach(id) if self.tasks.borrow().has_given(id) => renounce_own(id),
                 letter => self.heed(letter),
             });
         }
@@ -773,17 +900,22 @@ impl EventLoop {
         self.strip();
     }
 
-    /// Drops the outputs that nobody took and the wakers that nobody woke, one by one: they are
-    /// foreign, and may panic or reach for the loop.
+    /// Leaves outputs to the handles that will ask for them, and drops the wakers that nobody
+    /// woke, one by one: they are foreign, and may panic or reach for the loop.
     fn strip(&self) {
         for index in 0.. {
             let stripped = self.tasks.borrow_mut().strip(index);
-            let Some(Stripped { id, task, joiner }) = stripped else { break };
-            if let Some(mut task) = task {
+            let Some(Stripped { id, task, joiner, is_awaited }) = stripped else { break };
+            if let Some(mut task) = task
+                && is_awaited
+            {
                 if self.debug.is_some() {
+                    // Its handle may still ask, after there is a loop that can report it.
                     self.report_lost(id, task.as_mut().panic_message());
                 }
-                task.as_mut().clear();
+                if task.as_mut().has_outcome() {
+                    leave(id, task);
+                }
             }
             drop_of(joiner);
         }
@@ -795,6 +927,22 @@ impl EventLoop {
         self.reactor.borrow_mut().release_all(&mut collected);
         collected.wake_all();
     }
+}
+
+/// Why there is no room for another task.
+pub(crate) const NO_ROOM: &str = "a loop holds 16,777,215 tasks, the most there can be";
+
+#[cold]
+fn no_room() -> io::Error {
+    io::Error::new(io::ErrorKind::OutOfMemory, NO_ROOM)
+}
+
+/// Drops the future of a task for which there is no room, and says so to whoever wants to spawn it.
+#[cold]
+#[track_caller]
+pub(crate) fn refuse<F>(future: F, spawned_at: &'static Location<'static>) -> ! {
+    quietly(|| drop(future));
+    panic!("{NO_ROOM}; the task was to be spawned at {spawned_at}")
 }
 
 impl fmt::Debug for EventLoop {

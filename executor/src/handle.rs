@@ -55,7 +55,8 @@ impl Handle {
     /// Starts a task on the loop, from whatever thread.
     ///
     /// The returned handle can be awaited anywhere. If the loop has ended, or ends before the
-    /// task does, its output is a [`JoinError`] that says cancelled.
+    /// task does, its output is a [`JoinError`] that says cancelled; likewise, with another text, if
+    /// 16,777,215 tasks are alive when the loop is to start it.
     ///
     /// # References
     /// Python's `asyncio.run_coroutine_threadsafe`.
@@ -86,6 +87,10 @@ impl Handle {
         let spawned_at = Location::caller();
         let start = move || {
             current(|event_loop| {
+                if !event_loop.has_room() {
+                    quietly(|| drop(future));
+                    return sender.send(Err(JoinError::refused()));
+                }
                 let work = async move {
                     let outcome = catch_panic(future).await;
                     if let Err(error) = &outcome

@@ -12,6 +12,7 @@ use crate::JoinError;
 use crate::abort_on_drop::AbortOnDrop;
 use crate::budget::poll_proceed;
 use crate::clock::now;
+use crate::estate;
 use crate::event_loop::EventLoop;
 use crate::mailbox::{self, Mail};
 use crate::no_runtime::no_runtime;
@@ -20,7 +21,7 @@ use crate::sync::Arc;
 use crate::task::TaskId;
 use crate::tasks::{Callback, Join};
 use crate::time::Elapsed;
-use crate::waker::{at_home, clone_of, current, drop_of, forward};
+use crate::waker::{at_home, clone_of, current, drop_of, forward, inherit, renounce};
 
 /// Awaits the output of a task.
 ///
@@ -31,7 +32,9 @@ use crate::waker::{at_home, clone_of, current, drop_of, forward};
 /// [`join`](JoinHandle::join).
 ///
 /// # Errors
-/// The output is a [`JoinError`] if the task panicked or was aborted, or its loop ended first.
+/// The output is a [`JoinError`] if the task panicked or was aborted, or its loop ended before the
+/// task did. The output of a task that has finished stays until the handle takes it, also when the
+/// loop has ended since.
 ///
 /// # Panics
 /// If it is polled again after it was ready.
@@ -84,6 +87,12 @@ impl<T> JoinHandle<T> {
     /// The output is then a [`JoinError`] that [is cancelled](JoinError::is_cancelled). A task
     /// that is over keeps its output. Blocking work that has begun cannot be ended.
     /// From another thread the loop does it in its next turn.
+    ///
+    /// A future that is dropped may abort other tasks in turn, as one that owns an
+    /// [`AbortOnDrop`] does, to any depth. Up to 16 such aborts are nested, each future being
+    /// dropped at once. One that is requested deeper inside is carried out as soon as the
+    /// sixteenth has dropped its future, before that abort returns; several of them in the order
+    /// in which they were requested.
     ///
     /// # Examples
     /// ```
@@ -143,7 +152,8 @@ impl<T> JoinHandle<T> {
     /// Reports whether the task is over, so that awaiting the handle would not wait.
     ///
     /// A handle from [`spawn`](crate::spawn) knows it on the task's own thread. Elsewhere it says
-    /// false until it has been polled there, and the truth from then on.
+    /// false until it has been polled there, or the loop of a task that finished has ended, and the
+    /// truth from then on.
     ///
     /// # References
     /// Python's `Task.done`.
@@ -161,7 +171,7 @@ impl<T> JoinHandle<T> {
         match &self.repr {
             Repr::Task(id) => {
                 at_home(id.owner(), |event_loop| event_loop.tasks.borrow().look_up(*id))
-                    .is_some_and(|join| join != Join::Running)
+                    .map_or_else(|| estate::has(*id), |join| join != Join::Running)
             }
             Repr::Packet(packet) => packet.is_done(),
             Repr::Taken => true,
@@ -347,8 +357,12 @@ impl<T: 'static> Future for JoinHandle<T> {
     #[track_caller]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if let Repr::Task(id) = self.repr {
-            if let Some(polled) = poll_at_home(id, cx) {
+            if let Some(polled) = poll_at_home(id, &self, cx) {
                 let output = ready!(polled);
+                self.repr = Repr::Taken;
+                return Poll::Ready(output);
+            }
+            if let Some(output) = inherit(id, &self) {
                 self.repr = Repr::Taken;
                 return Poll::Ready(output);
             }
@@ -367,12 +381,20 @@ impl<T: 'static> Future for JoinHandle<T> {
 
 /// Takes the output on the loop that `id` names; none where that does not run.
 #[inline]
-fn poll_at_home<T: 'static>(id: Token, cx: &Context<'_>) -> Option<Poll<Result<T, JoinError>>> {
+fn poll_at_home<T: 'static>(
+    id: Token,
+    handle: &JoinHandle<T>,
+    cx: &Context<'_>,
+) -> Option<Poll<Result<T, JoinError>>> {
     let polled = at_home(id.owner(), |event_loop| event_loop.poll_join(id, cx));
     let Poll::Ready(join) = polled? else { return Some(Poll::Pending) };
     let mut output: Option<Result<T, JoinError>> = None;
     if join == Join::Finished {
         current(|event_loop| event_loop.tasks.borrow_mut().take_output(id, &mut output));
+    }
+    if join == Join::Gone {
+        // It may have been a task of an earlier loop with this number.
+        output = inherit(id, handle);
     }
     Some(Poll::Ready(output.unwrap_or_else(|| Err(JoinError::cancelled()))))
 }
@@ -400,9 +422,13 @@ impl EventLoop {
 impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
         let Repr::Task(id) = self.repr else { return };
-        if at_home(id.owner(), |event_loop| event_loop.detach(id)).is_none() {
-            mailbox::send(id.owner(), Mail::Detach(id));
+        match at_home(id.owner(), |event_loop| event_loop.detach(id)) {
+            Some(true) => return,
+            Some(false) => {}
+            None => mailbox::send(id.owner(), Mail::Detach(id)),
         }
+        // After the letter, which a loop that has ended since does not read.
+        renounce(id, self);
     }
 }
 

@@ -6,6 +6,8 @@ use std::fmt;
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
+use crate::event_loop::NO_ROOM;
+
 /// Says why a task has no output: it was cancelled, or it panicked.
 ///
 /// # Examples
@@ -18,29 +20,42 @@ use std::sync::{Mutex, PoisonError};
 /// # }).unwrap();
 /// ```
 pub struct JoinError {
-    /// The panic's payload, in a mutex for the sake of `Sync`; none if cancelled.
-    panic: Option<Box<Mutex<Payload>>>,
+    /// None if cancelled. In a box, so that a `Result<(), JoinError>` is one word.
+    cause: Option<Box<Cause>>,
+}
+
+/// What else than a cancellation has kept a task from having an output.
+enum Cause {
+    /// The panic's payload, in a mutex for the sake of `Sync`.
+    Panic(Mutex<Payload>),
+    /// There was no room for it on the loop that was asked to run it.
+    Refused,
 }
 
 type Payload = Box<dyn Any + Send + 'static>;
 
 impl JoinError {
     pub(crate) fn cancelled() -> JoinError {
-        JoinError { panic: None }
+        JoinError { cause: None }
     }
 
     pub(crate) fn panicked(payload: Payload) -> JoinError {
-        JoinError { panic: Some(Box::new(Mutex::new(payload))) }
+        JoinError { cause: Some(Box::new(Cause::Panic(Mutex::new(payload)))) }
     }
 
-    /// Reports whether the task was aborted, or its loop ended before it did.
+    pub(crate) fn refused() -> JoinError {
+        JoinError { cause: Some(Box::new(Cause::Refused)) }
+    }
+
+    /// Reports whether the task was dropped before it was done: it was aborted, its loop ended
+    /// first, or the loop had no room for it, which the error's text tells apart.
     pub fn is_cancelled(&self) -> bool {
-        self.panic.is_none()
+        !self.is_panic()
     }
 
     /// Reports whether the task panicked.
     pub fn is_panic(&self) -> bool {
-        self.panic.is_some()
+        matches!(self.cause.as_deref(), Some(Cause::Panic(_)))
     }
 
     /// Returns what the task panicked with, for
@@ -49,9 +64,11 @@ impl JoinError {
     /// # Errors
     /// The error itself, if the task was cancelled.
     pub fn try_into_panic(self) -> Result<Box<dyn Any + Send + 'static>, JoinError> {
-        match self.panic {
-            Some(payload) => Ok(payload.into_inner().unwrap_or_else(PoisonError::into_inner)),
-            None => Err(self),
+        match self.cause.map(|cause| *cause) {
+            Some(Cause::Panic(payload)) => {
+                Ok(payload.into_inner().unwrap_or_else(PoisonError::into_inner))
+            }
+            cause => Err(JoinError { cause: cause.map(Box::new) }),
         }
     }
 
@@ -62,7 +79,8 @@ impl JoinError {
 
     /// Calls `f` with the panic's message, where it has one.
     fn with_message<R>(&self, f: impl FnOnce(Option<&str>) -> R) -> Option<R> {
-        let payload = self.panic.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(Cause::Panic(payload)) = self.cause.as_deref() else { return None };
+        let payload = payload.lock().unwrap_or_else(PoisonError::into_inner);
         let message = payload.downcast_ref::<&'static str>().copied();
         Some(f(message.or_else(|| payload.downcast_ref::<String>().map(String::as_str))))
     }
@@ -74,7 +92,10 @@ impl fmt::Display for JoinError {
             Some(message) => write!(f, "task panicked: {message}"),
             None => f.write_str("task panicked"),
         });
-        panic.unwrap_or_else(|| f.write_str("task was cancelled"))
+        panic.unwrap_or_else(|| match self.cause {
+            Some(_) => write!(f, "task was not started: {NO_ROOM}"),
+            None => f.write_str("task was cancelled"),
+        })
     }
 }
 
@@ -84,7 +105,10 @@ impl fmt::Debug for JoinError {
             Some(message) => write!(f, "JoinError::Panicked({message:?})"),
             None => f.write_str("JoinError::Panicked(..)"),
         });
-        panic.unwrap_or_else(|| f.write_str("JoinError::Cancelled"))
+        panic.unwrap_or_else(|| match self.cause {
+            Some(_) => f.write_str("JoinError::Refused"),
+            None => f.write_str("JoinError::Cancelled"),
+        })
     }
 }
 

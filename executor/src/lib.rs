@@ -18,6 +18,7 @@
 //! of their loop. Wakers are not allocated or counted, and handles are `Send`.
 #![deny(unsafe_code)]
 
+mod estate;
 mod event_loop;
 
 mod runtime;
@@ -66,6 +67,8 @@ mod debug;
 mod dump_signal;
 
 mod free_list;
+#[cfg(all(test, not(loom)))]
+mod limit_tests;
 
 mod steps;
 

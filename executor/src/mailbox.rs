@@ -27,6 +27,7 @@ use std::sync::{OnceLock, PoisonError};
 use polyloop_reactor::{Direction, Notifier, Token, WaiterKey};
 
 use crate::sync::{AtomicU8, Mutex, MutexGuard};
+use crate::tasks::LAST_GENERATION;
 
 /// A letter to a loop.
 pub(crate) enum Mail {
@@ -103,7 +104,10 @@ impl<N: Notify> Mailbox<N> {
     /// Opens the box for the next loop with this `number`, unless it is open.
     fn open(&self, number: u16, notifier: &N) -> Option<Tenancy> {
         let mut contents = self.lock();
-        if contents.notifier.is_some() {
+        // A number whose generations are used up, or whose incarnations are, names no other loop.
+        let is_spent =
+            contents.next_generation >= LAST_GENERATION || contents.incarnation == u32::MAX;
+        if contents.notifier.is_some() || is_spent {
             return None;
         }
         contents.notifier = Some(notifier.clone());
@@ -207,7 +211,7 @@ static MAILBOXES: [OnceLock<Box<Mailbox>>; Token::MAX_OWNER as usize + 1] =
 
 /// Finds a free number for a loop and opens its mailbox.
 ///
-/// `notifier` ends the loop's sleep. None if all numbers are taken: 1,024 loops are alive.
+/// `notifier` ends the loop's sleep. None if all numbers are taken or used up.
 pub(crate) fn open(notifier: &Notifier) -> Option<(&'static Mailbox, Tenancy)> {
     MAILBOXES.iter().enumerate().find_map(|(number, slot)| {
         let mailbox = &**slot.get_or_init(|| Box::new(Mailbox::new()));

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use polyloop_reactor::{Backend, SignalFd};
 
 use crate::dump_signal::dump_on;
-use crate::event_loop::EventLoop;
+use crate::event_loop::{EventLoop, refuse};
 use crate::no_runtime::no_runtime;
 use crate::task::Dump;
 use crate::waker::{current, within};
@@ -89,6 +89,19 @@ where
     }
 }
 
+/// Returns `future` if it can be spawned.
+///
+/// For those who change something of their own before they spawn, or hold a borrow meanwhile.
+///
+/// # Panics
+/// If there is no room for another task. The future has then been dropped.
+pub(crate) fn with_room<F>(spawned_at: &'static Location<'static>, future: F) -> F {
+    if current(EventLoop::has_room) == Some(false) {
+        refuse(future, spawned_at);
+    }
+    future
+}
+
 /// Owns a loop, which runs while one of its methods does.
 ///
 /// Dropping it cancels the tasks that are left and waits a bounded time for blocking work.
@@ -125,6 +138,12 @@ impl Runtime {
 
     pub(crate) fn of(event_loop: EventLoop) -> Runtime {
         Runtime { event_loop: Rc::new(event_loop), pollable_fd: OnceCell::new() }
+    }
+
+    /// Lends the loop to tests that set its limits.
+    #[cfg(test)]
+    pub(crate) fn event_loop(&self) -> &EventLoop {
+        &self.event_loop
     }
 
     /// Starts the task that draws the tree of tasks when `signal` comes.
@@ -175,7 +194,7 @@ impl Runtime {
             // Pinned in here, so that its destructors reach the loop as well.
             let mut future = pin!(future);
             let _end = EndMain(&self.event_loop);
-            let id = self.event_loop.begin_main();
+            let id = self.event_loop.begin_main()?;
             if let Poll::Ready(output) =
                 self.event_loop.poll_main(id, |cx| future.as_mut().poll(cx))
             {

@@ -63,6 +63,9 @@ pub(crate) trait AnyTask {
     /// Shows the outcome, a `Result<T, JoinError>`, to `f`, which is foreign code.
     fn show_output(self: Pin<&mut Self>, f: &mut dyn FnMut(&dyn Any));
 
+    /// Reports whether the box holds an outcome other than that the task was cancelled.
+    fn has_outcome(self: Pin<&mut Self>) -> bool;
+
     /// Returns the message of the panic that the task ended with, if it did.
     fn panic_message(self: Pin<&mut Self>) -> Option<String>;
 
@@ -111,6 +114,18 @@ where
         let Some(outcome) = output.take() else { return };
         quietly(|| f(&outcome));
         output.set(Some(outcome));
+    }
+
+    fn has_outcome(self: Pin<&mut Self>) -> bool {
+        let Stage::Output(output) = self.as_ref().get_ref() else { return false };
+        let outcome = output.take();
+        let is_one = match &outcome {
+            Some(Ok(_)) => true,
+            Some(Err(error)) => !error.is_cancelled(),
+            None => false,
+        };
+        output.set(outcome);
+        is_one
     }
 
     fn panic_message(self: Pin<&mut Self>) -> Option<String> {

@@ -8,6 +8,7 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::mem;
 use std::panic::Location;
+use std::pin::Pin;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -16,15 +17,44 @@ use polyloop_reactor::Token;
 use crate::free_list::FreeList;
 use crate::notes::Notes;
 use crate::shuffle::Shuffle;
-use crate::stage::{TaskBox, new_task};
+use crate::stage::{AnyTask, TaskBox, new_task};
 use crate::task::{TaskId, TaskInfo, TaskState};
 use crate::waker::into_id;
 
-/// The slot of the future that `block_on` polls itself. It never holds a box.
-pub(crate) const MAIN_SLOT: u32 = 0;
+/// The generations of the future that `block_on` polls itself: those with this bit. Half of the
+/// numbers are its own, so that its number tells what it is, whichever slot it has.
+pub(crate) const MAIN: u32 = 1 << (Token::GENERATION_BITS - 1);
 
-/// The parent of what is spawned from outside the loop. No slot has this number: it would be the
-/// last generation of the last slot of the last loop.
+/// The generation that no tenant has, apart from the bit [`MAIN`]. A slot that has come to it is
+/// spent, and is never used again: numbers name one task for as long as the process lives.
+pub(crate) const LAST_GENERATION: u32 = MAIN - 1;
+
+/// The most slots that a loop has.
+const MAX_SLOTS: usize = Token::MAX_SLOT as usize + 1;
+
+/// Reports whether `id` names the future of a `block_on`.
+pub(crate) const fn is_main(id: Token) -> bool {
+    id.generation() & MAIN != 0
+}
+
+/// Reports whether a slot with this number has had all its tenants.
+#[inline]
+fn is_spent(id: Token) -> bool {
+    id.raw() & LAST == LAST
+}
+
+/// The bits of [`LAST_GENERATION`] where a number has them.
+const LAST: u64 = Token::new(0, LAST_GENERATION, 0).raw();
+
+/// Returns the number of a slot's next tenant. The slot is not spent.
+#[inline]
+fn next_tenant(id: Token) -> Token {
+    debug_assert!(!is_spent(id));
+    Token::from_raw(id.raw() + (1 << Token::SLOT_BITS))
+}
+
+/// The parent of what is spawned from outside the loop. No slot has this number: its generation is
+/// that of slots that are spent.
 pub(crate) const NOBODY: Token = Token::from_raw(u64::MAX);
 
 /// The bytes of emptied boxes that are kept for the next spawns.
@@ -41,11 +71,20 @@ pub(crate) struct Tasks {
     slots: Vec<Slot>,
     free: FreeList,
     ready: ReadyQueue,
+    /// The slot of the future that `block_on` polls itself. It never holds a box.
+    main: u32,
+    /// How many numbers that slot has left; none if there is something else to do before.
+    n_mains_left: u32,
+    /// The slots that are neither free nor hold a task: the main future's, and those that are
+    /// spent.
+    n_apart: usize,
     owner: u16,
     /// The generation with which the loop began.
     base_generation: u32,
     /// The generation of a new slot: past those of the slots that were cut off.
     first_generation: u32,
+    /// The most slots there may be. Tests have smaller ones than [`MAX_SLOTS`].
+    max_slots: usize,
     /// The bytes of all boxes in free slots.
     spare_bytes: usize,
     /// By slot: what only some tasks have. It has an entry if and only if the slot's flag says so.
@@ -59,12 +98,17 @@ pub(crate) struct Tasks {
 struct Extras {
     name: Option<Box<str>>,
     callbacks: Vec<Callback>,
+    /// Takes the output to a handle that was polled elsewhere.
+    delivery: Option<Delivery>,
     /// It waits for things that do not keep the loop from being called stuck.
     is_aside: bool,
 }
 
 /// Is called with a reference to the task's `Result<T, JoinError>` when that is there.
 pub(crate) type Callback = Box<dyn FnOnce(&dyn Any)>;
+
+/// Takes the output out of the box of a task that is over, and sends it to where its handle is.
+pub(crate) type Delivery = Box<dyn FnOnce(Pin<&mut dyn AnyTask>)>;
 
 /// One task, or the room for one.
 ///
@@ -202,6 +246,8 @@ pub(crate) enum LeftOver {
     /// Show its output to its [`callbacks`](Tasks::take_callbacks), then
     /// [`finish`](Tasks::finish) it.
     Watched(TaskBox),
+    /// Make its [`delivery`](Tasks::take_delivery), then [`free`](Tasks::free) the slot.
+    Delivered(TaskBox),
     /// Nobody takes its output: drop that, then [`free`](Tasks::free) the slot.
     Unwanted(TaskBox),
     /// Wake whoever waits for the output, on another loop or under another executor.
@@ -213,6 +259,8 @@ pub(crate) struct Stripped {
     pub(crate) id: Token,
     pub(crate) task: Option<TaskBox>,
     pub(crate) joiner: Option<Waker>,
+    /// The box holds an output, and there is a handle that will ask for it.
+    pub(crate) is_awaited: bool,
 }
 
 /// What a join handle finds.
@@ -232,65 +280,118 @@ impl Tasks {
             slots: Vec::new(),
             free: FreeList::new(),
             ready: ReadyQueue { shuffle, ..ReadyQueue::default() },
+            main: 0,
+            n_mains_left: 0,
+            n_apart: 0,
             owner,
             base_generation: first_generation,
             first_generation,
+            max_slots: MAX_SLOTS,
             spare_bytes: 0,
             extras: HashMap::new(),
             busy: Vec::new(),
         };
-        let slot = tasks.claim_slot();
-        debug_assert_eq!(slot, MAIN_SLOT);
+        tasks.move_main().expect("a new loop has room for its main future");
         tasks
+    }
+
+    /// Lowers the number of tasks that there may be, with the main future.
+    #[cfg(test)]
+    pub(crate) fn limit_to(&mut self, max_slots: usize) {
+        self.max_slots = max_slots;
+    }
+
+    /// Makes every free slot, new slots and the main future's as old as `generation`.
+    #[cfg(test)]
+    pub(crate) fn age_to(&mut self, generation: u32) {
+        self.first_generation = generation;
+        self.n_mains_left = 0;
+        for slot in &mut self.slots {
+            if !slot.flags.has(Flags::TAKEN) {
+                let kind = slot.id.generation() & MAIN;
+                slot.id = Token::new(self.owner, kind | generation, slot.id.slot());
+            }
+        }
     }
 
     /// Returns the number of tasks that have not ended or whose output was not taken.
     pub(crate) fn n_tasks(&self) -> usize {
-        self.slots.len() - self.free.len() - 1
+        self.slots.len() - self.free.len() - self.n_apart
     }
 
     pub(crate) fn n_ready(&self) -> usize {
         self.ready.len()
     }
 
-    /// Returns a generation that no task of this loop has had, and that is not before `other`.
-    ///
-    /// Generations wrap, so they are compared by their distance from the loop's first.
+    /// Returns a generation that no task of this loop has had, and that is not before `other`;
+    /// [`LAST_GENERATION`] or a later one if there is none.
     pub(crate) fn unused_generation(&self, other: u32) -> u32 {
-        let used = self.slots.iter().map(|slot| self.age(slot.id.generation())).max();
-        let unused = used.map_or(0, |used| used + 1);
-        let unused = unused.max(self.age(self.first_generation)).max(self.age(other));
-        self.base_generation.wrapping_add(unused) & Token::MAX_GENERATION
+        let used = self.slots.iter().map(|slot| slot.id.generation() & LAST_GENERATION).max();
+        used.map_or(0, |used| used + 1).max(self.first_generation).max(other)
     }
 
-    /// Returns by how many generations `generation` comes after the loop's first.
-    fn age(&self, generation: u32) -> u32 {
-        generation.wrapping_sub(self.base_generation) & Token::MAX_GENERATION
+    /// Reports whether `id` is a number that this loop has given, and not an earlier one with its
+    /// owner's number.
+    pub(crate) fn has_given(&self, id: Token) -> bool {
+        id.owner() == self.owner && id.generation() & LAST_GENERATION >= self.base_generation
     }
 
-    /// Gives the main future a new number.
+    /// Gives the main future a new number; none if it needs another slot and there is none.
+    ///
+    /// What the last one has left in its slot is forgotten. It held no callbacks, which need a
+    /// handle, so nothing foreign is dropped.
     #[inline]
-    pub(crate) fn begin_main(&mut self) -> Token {
-        let slot = &mut self.slots[MAIN_SLOT as usize];
-        slot.id = slot.id.next_tenant();
-        slot.id
+    pub(crate) fn begin_main(&mut self) -> Option<Token> {
+        let Some(n_left) = self.n_mains_left.checked_sub(1) else {
+            return self.begin_main_slowly();
+        };
+        self.n_mains_left = n_left;
+        let slot = &mut self.slots[self.main as usize];
+        slot.n_polls = 1;
+        slot.notes = Notes::NONE;
+        slot.id = next_tenant(slot.id);
+        Some(slot.id)
+    }
+
+    #[cold]
+    fn begin_main_slowly(&mut self) -> Option<Token> {
+        let slot = &mut self.slots[self.main as usize];
+        slot.flags.clear(Flags::EXTRAS);
+        self.extras.remove(&self.main);
+        self.n_mains_left = LAST_GENERATION - 1 - (slot.id.generation() & LAST_GENERATION);
+        if self.n_mains_left > 0 {
+            return self.begin_main();
+        }
+        self.move_main()?;
+        Some(self.slots[self.main as usize].id)
+    }
+
+    /// Finds another slot for the main future. The one that it had has no number left.
+    fn move_main(&mut self) -> Option<()> {
+        let index = self.claim_slot()?;
+        if let Some(old) = self.slots.get_mut(self.main as usize).filter(|slot| is_main(slot.id)) {
+            old.id = next_tenant(old.id);
+        }
+        self.main = index;
+        self.n_apart += 1;
+        self.n_mains_left = LAST_GENERATION - 1 - self.first_generation;
+        let id = Token::new(self.owner, MAIN | self.first_generation, self.main);
+        self.slots[self.main as usize].id = id;
+        Some(())
     }
 
     /// Notes that the first poll of the main future was not the last, and what it left.
     pub(crate) fn note_main(&mut self, id: Token, notes: Notes) {
         let slot = &mut self.slots[id.slot() as usize];
-        slot.n_polls = 1;
-        slot.notes = Notes::NONE;
         slot.note(notes);
     }
 
-    /// Adds a task with a join handle, and queues it.
-    ///
-    /// # Panics
-    /// If 16,777,215 tasks are alive.
+    /// Puts a task with a join handle into a slot from [`claim_slot`](Tasks::claim_slot), and
+    /// queues it.
     #[inline]
     pub(crate) fn insert<F>(
         &mut self,
+        index: u32,
         future: F,
         parent: Token,
         spawned_at: &'static Location<'static>,
@@ -298,7 +399,6 @@ impl Tasks {
     where
         F: Future + 'static,
     {
-        let index = self.claim_slot();
         let slot = &mut self.slots[index as usize];
         let mut future = Some(future);
         let spare = slot.task.take().and_then(|mut spare| {
@@ -340,7 +440,7 @@ impl Tasks {
         let slot = &mut self.slots[index as usize];
         // Before the poll, so that a wake during it queues the task again.
         slot.flags.clear(Flags::SCHEDULED);
-        if index == MAIN_SLOT {
+        if index == self.main {
             slot.n_polls = slot.n_polls.wrapping_add(1);
             return Some(Next::Main(slot.id));
         }
@@ -373,9 +473,14 @@ impl Tasks {
     pub(crate) fn finish(&mut self, id: Token, task: TaskBox) -> Option<LeftOver> {
         let slot = &mut self.slots[id.slot() as usize];
         if slot.flags.has(Flags::EXTRAS)
-            && self.extras.get(&id.slot()).is_some_and(|extras| !extras.callbacks.is_empty())
+            && let Some(extras) = self.extras.get(&id.slot())
         {
-            return Some(LeftOver::Watched(task));
+            if !extras.callbacks.is_empty() {
+                return Some(LeftOver::Watched(task));
+            }
+            if extras.delivery.is_some() {
+                return Some(LeftOver::Delivered(task));
+            }
         }
         if !slot.flags.has(Flags::JOINED) {
             return Some(LeftOver::Unwanted(task));
@@ -401,11 +506,11 @@ impl Tasks {
         let slot = &mut self.slots[id.slot() as usize];
         debug_assert_eq!(slot.id, id);
         if slot.flags.has(Flags::EXTRAS) {
-            // A name: callbacks have been called when the task finished.
+            // A name: callbacks have been called when the task finished, and a delivery made.
             self.extras.remove(&id.slot());
         }
         slot.flags = Flags(slot.flags.0 & Flags::SCHEDULED.0);
-        slot.id = id.next_tenant();
+        slot.id = next_tenant(id);
         if let Some(task) = task {
             let bytes = size_of_val(&*task);
             if bytes <= SPARE_BOX_MAX && self.spare_bytes + bytes <= SPARE_BYTES_MAX {
@@ -413,8 +518,23 @@ impl Tasks {
                 slot.put(task);
             }
         }
-        self.free.push(id.slot());
-        slot.joiner.take()
+        let joiner = slot.joiner.take();
+        if is_spent(slot.id) {
+            self.retire(id.slot());
+        } else {
+            self.free.push(id.slot());
+        }
+        joiner
+    }
+
+    /// Puts a slot that is spent out of use.
+    #[cold]
+    fn retire(&mut self, index: u32) {
+        self.n_apart += 1;
+        // It will not be refilled. It is empty, so nothing foreign is dropped.
+        if let Some(spare) = self.slots[index as usize].task.take() {
+            self.spare_bytes -= size_of_val(&*spare);
+        }
     }
 
     /// Gives memory back if few of the slots have been needed lately. The loop calls it when it
@@ -431,9 +551,7 @@ impl Tasks {
     fn cut(&mut self, len: usize) {
         debug_assert!(self.ready.len() == 0);
         for slot in &self.slots[len..] {
-            if self.age(slot.id.generation()) > self.age(self.first_generation) {
-                self.first_generation = slot.id.generation();
-            }
+            self.first_generation = self.first_generation.max(slot.id.generation());
             self.spare_bytes -= slot.task.as_ref().map_or(0, |spare| size_of_val(&**spare));
         }
         self.slots.truncate(len);
@@ -476,21 +594,19 @@ impl Tasks {
         debug_assert!(joiner.is_none(), "a finished task has woken its joiner");
     }
 
-    /// Notes that nobody will take the output of `id`.
+    /// Notes that nobody will take the output of `id`; none if there is no such task.
     ///
     /// Returns the box if the task is over, to be cleared and given to [`free`](Tasks::free), and
     /// the waker that was left.
-    pub(crate) fn detach(&mut self, id: Token) -> (Option<TaskBox>, Option<Waker>) {
-        let Some(slot) = self.slots.get_mut(id.slot() as usize).filter(|slot| slot.id == id) else {
-            return (None, None);
-        };
+    pub(crate) fn detach(&mut self, id: Token) -> Option<(Option<TaskBox>, Option<Waker>)> {
+        let slot = self.slots.get_mut(id.slot() as usize).filter(|slot| slot.id == id)?;
         slot.flags.clear(Flags::JOINED);
         let finished = slot.flags.has(Flags::FINISHED);
         if finished {
             slot.flags.clear(Flags::FINISHED);
             slot.flags.set(Flags::RUNNING);
         }
-        (if finished { slot.task.take() } else { None }, slot.joiner.take())
+        Some((if finished { slot.task.take() } else { None }, slot.joiner.take()))
     }
 
     /// Takes a task out of its slot to be cancelled, or notes that this is to be done when its
@@ -522,7 +638,9 @@ impl Tasks {
     /// is no such slot.
     pub(crate) fn strip(&mut self, index: usize) -> Option<Stripped> {
         let slot = self.slots.get_mut(index)?;
-        Some(Stripped { id: slot.id, task: slot.task.take(), joiner: slot.joiner.take() })
+        let is_awaited = slot.flags.has(Flags::FINISHED);
+        let (task, joiner) = (slot.task.take(), slot.joiner.take());
+        Some(Stripped { id: slot.id, task, joiner, is_awaited })
     }
 
     /// Keeps what a task's futures have left in a poll.
@@ -585,16 +703,49 @@ impl Tasks {
         }
     }
 
+    /// Leaves what will take the output of a task to its handle. If the output is there already,
+    /// what is to be done now is returned; if the task is gone, the delivery stays where it is.
+    pub(crate) fn deliver(
+        &mut self,
+        id: Token,
+        delivery: &mut Option<Delivery>,
+    ) -> Option<LeftOver> {
+        match self.look_up(id) {
+            Join::Running => {
+                self.extras(id)?.delivery = delivery.take();
+                None
+            }
+            Join::Finished => {
+                let slot = &mut self.slots[id.slot() as usize];
+                let task = slot.task.take()?;
+                slot.flags.clear(Flags::FINISHED);
+                slot.flags.set(Flags::RUNNING);
+                self.extras(id)?.delivery = delivery.take();
+                Some(LeftOver::Delivered(task))
+            }
+            Join::Gone => None,
+        }
+    }
+
     /// Takes the callbacks that wait for the output of a task.
     pub(crate) fn take_callbacks(&mut self, id: Token) -> Vec<Callback> {
         let extras = self.extras.get_mut(&id.slot());
         extras.map(|extras| mem::take(&mut extras.callbacks)).unwrap_or_default()
     }
 
+    /// Takes what will take the output of a task to its handle.
+    pub(crate) fn take_delivery(&mut self, id: Token) -> Option<Delivery> {
+        self.extras.get_mut(&id.slot())?.delivery.take()
+    }
+
     /// Lends what only some tasks have, and makes it if need be; none if there is no such task.
     fn extras(&mut self, id: Token) -> Option<&mut Extras> {
         let slot = self.slots.get_mut(id.slot() as usize).filter(|slot| slot.id == id)?;
         slot.flags.set(Flags::EXTRAS);
+        if id.slot() == self.main {
+            // The next main future does not inherit them.
+            self.n_mains_left = 0;
+        }
         Some(self.extras.entry(id.slot()).or_default())
     }
 
@@ -633,7 +784,7 @@ impl Tasks {
     }
 
     fn taken(&self, has_main: bool) -> impl Iterator<Item = &Slot> {
-        let main = self.slots.iter().take(usize::from(has_main));
+        let main = self.slots.get(self.main as usize).filter(|_| has_main).into_iter();
         main.chain(self.slots.iter().filter(|slot| slot.flags.has(Flags::TAKEN)))
     }
 
@@ -647,7 +798,7 @@ impl Tasks {
         } else {
             TaskState::Waiting
         };
-        let is_main = slot.id.slot() == MAIN_SLOT;
+        let is_main = is_main(slot.id);
         let busy = self.busy.get(slot.id.slot() as usize).filter(|(whose, _)| *whose == slot.id);
         TaskInfo {
             id: TaskId::new(slot.id),
@@ -661,52 +812,69 @@ impl Tasks {
         }
     }
 
-    /// Finds a free slot or makes one.
+    /// Finds a free slot or makes one; none if there are as many as there may be.
     #[inline]
-    fn claim_slot(&mut self) -> u32 {
+    pub(crate) fn claim_slot(&mut self) -> Option<u32> {
         if let Some(index) = self.free.pop() {
-            return index;
+            return Some(index);
         }
         self.add_slot()
     }
 
+    /// Reports whether [`claim_slot`](Tasks::claim_slot) would find one.
+    pub(crate) fn has_room(&mut self) -> bool {
+        let index = self.claim_slot();
+        index.map(|index| self.free.push(index)).is_some()
+    }
+
     #[cold]
-    fn add_slot(&mut self) -> u32 {
-        self.free.unretire(&self.slots, |slot| !slot.flags.has(Flags::TAKEN));
+    fn add_slot(&mut self) -> Option<u32> {
+        self.free.unretire(&self.slots, |slot| {
+            !slot.flags.has(Flags::TAKEN) && !is_main(slot.id) && !is_spent(slot.id)
+        });
         if let Some(index) = self.free.pop() {
-            return index;
+            return Some(index);
         }
         let index = self.slots.len();
-        assert!(index <= Token::MAX_SLOT as usize, "a loop holds 16,777,215 tasks at most");
+        if index >= self.max_slots || self.first_generation >= LAST_GENERATION {
+            return None;
+        }
         let index = index as u32;
         self.slots.push(Slot {
             id: Token::new(self.owner, self.first_generation, index),
             task: None,
             joiner: None,
             spawned_at: Location::caller(),
-            parent: Token::new(self.owner, self.first_generation, MAIN_SLOT),
+            parent: NOBODY,
             n_polls: 0,
             flags: Flags(0),
             notes: Notes::NONE,
             noted_in: 0,
         });
-        index
+        Some(index)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
     use std::future::ready;
 
     use super::*;
     use crate::JoinError;
 
     fn tasks() -> Tasks {
-        Tasks::new(3, Token::MAX_GENERATION, None)
+        Tasks::new(3, 5, None)
+    }
+
+    /// Begins so late that a slot has two tenants: generation `LAST_GENERATION` has none.
+    fn old_tasks() -> Tasks {
+        Tasks::new(3, LAST_GENERATION - 2, None)
     }
 
     fn insert(tasks: &mut Tasks) -> Token {
-        tasks.insert(ready(()), Token::new(3, 0, MAIN_SLOT), Location::caller())
+        let index = tasks.claim_slot().expect("there is room");
+        tasks.insert(index, ready(()), NOBODY, Location::caller())
     }
 
     fn expect_task(tasks: &mut Tasks) -> (Token, TaskBox) {
@@ -733,6 +901,13 @@ mod tests {
         task.as_mut().clear();
         free_unwanted(tasks, id, task);
         id
+    }
+
+    fn run_detached_twice(tasks: &mut Tasks) {
+        for _ in 0..2 {
+            insert(tasks);
+            run_detached(tasks);
+        }
     }
 
     #[cfg(target_pointer_width = "64")]
@@ -787,23 +962,107 @@ mod tests {
     }
 
     #[test]
-    fn generations_wrap_and_the_tenants_stay_apart() {
-        let mut tasks = tasks();
-        insert(&mut tasks);
-        let last = run_detached(&mut tasks);
-        assert_eq!(last.generation(), Token::MAX_GENERATION);
-        let first = insert(&mut tasks);
-        assert_eq!(first, Token::new(3, 0, last.slot()));
+    fn a_slot_that_has_had_its_last_tenant_is_never_used_again() {
+        let mut tasks = old_tasks();
+        let mut seen = HashSet::new();
+        for round in 0..10 {
+            insert(&mut tasks);
+            let id = run_detached(&mut tasks);
+            assert!(seen.insert(id), "{id:?} came twice");
+            assert_eq!(id.slot(), 1 + round / 2, "each slot has two tenants");
+            assert!(id.generation() < LAST_GENERATION);
+        }
+        assert_eq!((tasks.n_tasks(), tasks.spare_bytes), (0, 0));
+        for id in seen {
+            assert_eq!(tasks.look_up(id), Join::Gone);
+            assert!(!tasks.wake(id));
+            assert!(tasks.abort(id).is_none());
+        }
     }
 
     #[test]
-    fn the_next_loop_begins_after_a_generation_that_wrapped() {
+    fn slots_that_are_spent_count_against_the_limit_and_only_they() {
+        let mut tasks = old_tasks();
+        tasks.limit_to(3);
+        for _ in 0..4 {
+            insert(&mut tasks);
+            run_detached(&mut tasks);
+        }
+        assert_eq!(tasks.claim_slot(), None);
+        assert_eq!(tasks.n_tasks(), 0);
+    }
+
+    #[test]
+    fn the_main_future_moves_to_another_slot_when_its_own_is_spent() {
+        let mut tasks = old_tasks();
+        insert(&mut tasks);
+        let mut seen = HashSet::new();
+        for _ in 0..20 {
+            let id = tasks.begin_main().unwrap();
+            assert!(is_main(id) && seen.insert(id), "{id:?} came twice");
+            assert!(tasks.wake(id));
+            // Not always all of them, so that stale entries of its old slots are met as well.
+            for _ in 0..seen.len() % 3 {
+                match tasks.next() {
+                    Some(Next::Main(main)) => assert_eq!(main, id),
+                    Some(Next::Task(task, mut taken)) => {
+                        assert!(!is_main(task));
+                        tasks.detach(task);
+                        taken.as_mut().clear();
+                        free_unwanted(&mut tasks, task, taken);
+                        insert(&mut tasks);
+                    }
+                    Some(Next::Stale) | None => {}
+                }
+            }
+        }
+        assert!(tasks.main > 1, "it has moved");
+        let last = tasks.slots[tasks.main as usize].id;
+        for old in seen.into_iter().filter(|id| *id != last) {
+            assert!(!tasks.wake(old), "{old:?} is nobody's any more");
+        }
+    }
+
+    #[test]
+    fn a_loop_with_no_number_left_for_its_main_future_says_so() {
+        let mut tasks = old_tasks();
+        tasks.limit_to(1);
+        assert!(tasks.begin_main().is_some());
+        assert_eq!(tasks.begin_main(), None);
+    }
+
+    #[test]
+    fn the_next_loop_begins_after_all_generations_of_this_one() {
         let mut tasks = tasks();
-        assert_eq!(tasks.unused_generation(Token::MAX_GENERATION), 0);
+        assert_eq!(tasks.unused_generation(0), 6);
         insert(&mut tasks);
         run_detached(&mut tasks);
-        assert_eq!(tasks.unused_generation(Token::MAX_GENERATION), 1);
-        assert_eq!(tasks.unused_generation(5), 5);
+        assert_eq!(tasks.unused_generation(0), 7);
+        assert_eq!(tasks.unused_generation(9), 9);
+        for _ in 0..5 {
+            tasks.begin_main();
+        }
+        assert_eq!(tasks.unused_generation(9), 11);
+        let mut tasks = old_tasks();
+        insert(&mut tasks);
+        run_detached(&mut tasks);
+        run_detached_twice(&mut tasks);
+        assert!(tasks.unused_generation(0) >= LAST_GENERATION, "there is no next loop");
+    }
+
+    #[test]
+    fn the_next_main_future_inherits_nothing() {
+        let mut tasks = tasks();
+        let first = tasks.begin_main().unwrap();
+        tasks.note_main(first, Notes::FOREIGN);
+        tasks.set_name(first, "first".into());
+        tasks.set_aside(first);
+        let second = tasks.begin_main().unwrap();
+        assert_eq!((tasks.name(second), tasks.is_aside(second)), (None, false));
+        assert_eq!(tasks.notes(true).next(), Some(Notes::NONE));
+        assert_eq!(tasks.describe(second, None).unwrap().n_polls, 1);
+        tasks.set_name(first, "late".into());
+        assert_eq!(tasks.name(second), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The executor's unsafe code: four things that the safe language has no words for.
+//! The executor's unsafe code: five things that the safe language has no words for.
 //!
 //! 1. The raw waker, which is a task's number and nothing else: cloning and dropping it do
 //!    nothing, nothing is allocated or counted, and a stale one finds another generation.
@@ -6,22 +6,24 @@
 //!    [`within`] is on the stack.
 //! 3. The projection from a pinned task to the future inside it.
 //! 4. The way of an output to another thread, which its type allows without this code knowing it.
+//! 5. The same for an output that has outlived its loop.
 
 use std::cell::Cell;
-use std::panic::Location;
 use std::pin::Pin;
 use std::ptr;
 use std::task::Waker;
 
 use polyloop_reactor::Token;
 
-use crate::JoinHandle;
+use crate::estate;
 use crate::event_loop::EventLoop;
 use crate::mailbox::{self, Mail};
 use crate::notes::Notes;
 use crate::packet::{self, Packet};
-use crate::stage::{Stage, quietly};
+use crate::stage::{AnyTask, Stage, TaskBox, quietly};
 use crate::sync::Arc;
+use crate::tasks::Delivery;
+use crate::{JoinError, JoinHandle};
 
 thread_local! {
     /// The loop that runs on this thread, or null.
@@ -141,40 +143,110 @@ fn note_foreign(id: Token) {
     });
 }
 
+/// The box of a task that has finished and whose loop has ended. It holds the output.
+pub(crate) struct Legacy(TaskBox);
+
+// SAFETY: what is sent is a box that holds an output of type `T`, and no future any more. It is
+// opened, and dropped, only on behalf of the task's own handle (`inherit`, `renounce`, `Deliver`)
+// or on the thread of the task's loop (`renounce_own`). A number names one task for as long as the
+// process lives, since slots are retired at their last generation and loop numbers with them, so
+// that handle is the `JoinHandle<T>` that `spawn` returned. Where a handle acts there are two cases.
+// - `T` is `Send`. Then so is the content.
+// - `T` is not `Send`. Then neither is `JoinHandle<T>`, so the handle is on the thread where it was
+//   made, which is that of the task's loop: the content has not left its thread. What acts for the
+//   handle elsewhere, a `Deliver`, is there only while no such box exists: see there.
+// The allocation itself is of the global allocator, and may be freed anywhere.
+unsafe impl Send for Legacy {}
+
+/// Keeps the output of a task that has finished, for its handle to find when the loop has ended.
+pub(crate) fn leave(id: Token, task: TaskBox) {
+    estate::put(id, Legacy(task));
+}
+
+/// Takes the output that a task has left when its loop ended.
+pub(crate) fn inherit<T: 'static>(
+    id: Token,
+    _handle: &JoinHandle<T>,
+) -> Option<Result<T, JoinError>> {
+    let Legacy(mut task) = estate::take(id)?;
+    let mut output = None;
+    task.as_mut().take_output(&mut output);
+    output
+}
+
+/// Drops the output that a task has left when its loop ended, since its handle is dropped.
+pub(crate) fn renounce<T>(id: Token, _handle: &JoinHandle<T>) {
+    renounce_own(id);
+}
+
+/// Drops the output that a task of this thread has left.
+pub(crate) fn renounce_own(id: Token) {
+    if let Some(Legacy(task)) = estate::take(id) {
+        estate::clear(task);
+    }
+}
+
 /// Has the output of the task `id` put into a packet, for a handle that was polled where the task's
 /// loop does not run.
 ///
 /// The handle is the proof that `T` is the task's own type and may be here.
 pub(crate) fn forward<T: 'static>(id: Token, _handle: &JoinHandle<T>) -> Arc<Packet<T>> {
-    struct Forward<T> {
+    /// Fills the packet with the output of the task, here or from what it has left.
+    struct Deliver<T: 'static> {
         id: Token,
-        sender: packet::Sender<T>,
+        /// None once it has done so.
+        sender: Option<packet::Sender<T>>,
     }
 
     // SAFETY: there are two cases.
     // - `T` is `Send`. Then so is everything in here.
     // - `T` is not `Send`. Then neither is `JoinHandle<T>`, so the handle is on the thread where it
-    //   was made, which is that of the task's loop. That loop reads the letter, on the same
-    //   thread. Should it have ended, another one may get the letter, on another thread; it finds
-    //   no such task, since numbers are not used twice, and no `T` has come or will come into the
-    //   packet: what it touches, a lock, a waker and an error, is `Send`.
-    unsafe impl<T> Send for Forward<T> {}
+    //   was made, which is that of the task's loop, and this was made there too. That loop was then
+    //   alive or not.
+    //   - If it was alive, it has the mailbox of its number, and cannot end before this thread goes
+    //     on. So the letter is read, or dropped when the loop ends, on this thread.
+    //   - If it had ended, another loop may get the letter, on another thread. It finds no such
+    //     task, since numbers are not used twice: a slot is retired at its last generation, and a
+    //     loop begins after all generations of those that had its number. Nor does it find that the
+    //     task has left an output: the handle has looked before, and the loop cannot end again. So
+    //     no `T` has come or will come into the packet: what is touched there, a lock, a waker and
+    //     an error, is `Send`.
+    unsafe impl<T> Send for Deliver<T> {}
 
-    impl<T: 'static> Forward<T> {
+    impl<T: 'static> Deliver<T> {
+        /// Asks the task, if its loop is the one that runs here.
         fn start(self) {
-            let Forward { id, sender } = self;
-            current(|event_loop| {
-                let work = async move { sender.send(JoinHandle::of_task(id).await) };
-                let courier = event_loop.spawn(work, Location::caller());
-                event_loop.detach(courier);
-            });
+            let id = self.id;
+            let delivery: Delivery = Box::new(move |task| self.finish(task));
+            current(|event_loop| event_loop.deliver(id, delivery));
+        }
+
+        fn finish(mut self, task: Pin<&mut dyn AnyTask>) {
+            let mut output: Option<Result<T, JoinError>> = None;
+            task.take_output(&mut output);
+            if let Some(sender) = self.sender.take() {
+                sender.send(output.unwrap_or_else(|| Err(JoinError::cancelled())));
+            }
+        }
+    }
+
+    impl<T: 'static> Drop for Deliver<T> {
+        fn drop(&mut self) {
+            if let Some(sender) = self.sender.take()
+                && let Some(Legacy(mut task)) = estate::take(self.id)
+            {
+                let mut output: Option<Result<T, JoinError>> = None;
+                task.as_mut().take_output(&mut output);
+                sender.send(output.unwrap_or_else(|| Err(JoinError::cancelled())));
+            }
+            // Otherwise the sender is dropped, which says cancelled.
         }
     }
 
     let (packet, sender) = Packet::new();
     packet.is_done_by(id);
-    let forward = Forward { id, sender };
-    mailbox::send(id.owner(), Mail::Run(Box::new(move || forward.start())));
+    let deliver = Deliver { id, sender: Some(sender) };
+    mailbox::send(id.owner(), Mail::Run(Box::new(move || deliver.start())));
     packet
 }
 

@@ -11,9 +11,9 @@ use std::fmt;
 /// +----------+------------------------+--------------------+
 /// ```
 ///
-/// A slot is reused, its generation is not (until 2³⁰ tenants later): whoever still holds the
-/// number of an earlier tenant is told apart from the present one by comparing one word. The
-/// executor numbers tasks and timers the same way, with the loop as owner. Selectors carry
+/// A slot is reused, its generation is not: whoever still holds the number of an earlier tenant is
+/// told apart from the present one by comparing one word. A slot that has had its last generation
+/// is not used again. The executor numbers tasks and timers the same way, with the loop as owner. Selectors carry
 /// tokens through and never look inside, so any number may be used there
 /// ([`from_raw`](Token::from_raw)).
 ///
@@ -38,7 +38,7 @@ impl Token {
 
     /// The largest slot.
     pub const MAX_SLOT: u32 = (1 << Token::SLOT_BITS) - 1;
-    /// The largest generation; the next one is 0 again.
+    /// The largest generation.
     pub const MAX_GENERATION: u32 = (1 << Token::GENERATION_BITS) - 1;
     /// The largest owner.
     pub const MAX_OWNER: u16 = (1 << Token::OWNER_BITS) - 1;
@@ -81,8 +81,11 @@ impl Token {
     }
 
     /// Returns the token of the slot's next tenant.
+    ///
+    /// After the largest generation comes 0, which was there before: owners stop in time.
     pub const fn next_tenant(self) -> Token {
-        Token::new(self.owner(), self.generation().wrapping_add(1), self.slot())
+        let generation = self.generation() + 1;
+        Token::new(self.owner(), generation, self.slot())
     }
 }
 

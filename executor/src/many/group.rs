@@ -16,6 +16,7 @@ use super::scope_node::{EndOnDrop, ScopeNode};
 use super::slab::Slab;
 use super::turns::Turns;
 use super::{CancelScope, Cancelled, JoinSet};
+use crate::runtime::with_room;
 use crate::{JoinError, now};
 
 /// Runs `body`, which may spawn children into the group it is given, and returns when it and all
@@ -256,6 +257,8 @@ impl<E: 'static> TaskGroup<E> {
         F: Future<Output = Result<(), E>> + 'static,
     {
         let spawned_at = Location::caller();
+        // What is refused is foreign, and dropped outside the borrow.
+        let child = with_room(spawned_at, child);
         let node = self.scope.node.inner();
         let place = self.members.0.borrow_mut().insert(Rc::clone(&node));
         let member = Member { node, members: Rc::clone(&self.members), place };

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker, ready};
 use super::numbered::Numbered;
 use crate::budget::poll_proceed;
 use crate::notes::{Notes, note};
-use crate::runtime::spawn_at;
+use crate::runtime::{spawn_at, with_room};
 use crate::stage::quietly;
 use crate::waker::{clone_of, drop_of, wake_of};
 use crate::{JoinError, JoinHandle};
@@ -125,7 +125,7 @@ impl<T: 'static> JoinSet<T> {
     /// Starts a task in the set and returns its number.
     ///
     /// # Panics
-    /// Outside a loop, as [`spawn`](crate::spawn).
+    /// As [`spawn`](crate::spawn): outside a loop, and if 16,777,215 tasks are alive.
     ///
     /// # Examples
     /// ```
@@ -157,6 +157,8 @@ impl<T: 'static> JoinSet<T> {
         F: Future + 'static,
         P: FnMut(Pin<&mut F>, &mut Context<'_>) -> Poll<T> + 'static,
     {
+        // A future that is refused must not announce itself.
+        let future = with_room(spawned_at, future);
         let number = self.tasks.next_number();
         let arrivals = Rc::clone(&self.arrivals);
         let announce = Announce { number, arrivals, outcome: None };

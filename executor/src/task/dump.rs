@@ -69,11 +69,14 @@ mod tests {
 
     use polyloop_reactor::Token;
 
+    use crate::tasks::MAIN;
+
     use super::super::{TaskState, WaitReason};
     use super::*;
 
     fn id(slot: u32) -> TaskId {
-        TaskId::new(Token::new(0, 0, slot))
+        let kind = if slot == 0 { MAIN } else { 0 };
+        TaskId::new(Token::new(0, kind, slot))
     }
 
     fn task(slot: u32, parent: Option<u32>) -> TaskInfo {

@@ -4,11 +4,11 @@ use std::fmt;
 
 use polyloop_reactor::Token;
 
-use crate::tasks::MAIN_SLOT;
+use crate::tasks::is_main;
 
 /// Names a task among all tasks of all loops of the process, also after it has ended.
 ///
-/// Numbers are not used again until 2³⁰ tasks have had the same place.
+/// Numbers are not used again while the process lives.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskId(Token);
 
@@ -23,7 +23,7 @@ impl TaskId {
 
     /// Reports whether this is the future of a `block_on`, rather than a task that was spawned.
     pub fn is_main(self) -> bool {
-        self.0.slot() == MAIN_SLOT
+        is_main(self.0)
     }
 
     /// Returns the number in one word.

@@ -1,0 +1,146 @@
+//! Aim: the output of a task that has finished reaches a handle that still exists, whatever has
+//! become of the loop.
+
+mod util;
+
+use std::cell::Cell;
+use std::future::pending;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use polyloop_executor::task::{self, TaskInfo};
+use polyloop_executor::{JoinHandle, Runtime, yield_now};
+use util::OnDrop;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Makes a loop, has a task finish on it, and ends the loop.
+fn outlive<T: 'static>(output: impl FnOnce() -> T + 'static) -> JoinHandle<T> {
+    let runtime = Runtime::new().unwrap();
+    let task = runtime.spawn(async move { output() });
+    runtime.block_on(yield_now()).unwrap();
+    task
+}
+
+#[test]
+fn an_output_outlives_its_loop_and_is_joined_on_a_plain_thread() {
+    let mut task = outlive(|| String::from("done"));
+    assert!(task.is_finished());
+    assert_eq!(task.join(LIMIT).unwrap().unwrap(), "done");
+
+    let mut task = outlive(|| String::from("far"));
+    let joined = thread::spawn(move || task.join(LIMIT).unwrap().unwrap());
+    assert_eq!(joined.join().unwrap(), "far");
+}
+
+#[test]
+fn an_output_that_need_not_be_send_outlives_its_loop_on_its_thread() {
+    let task = outlive(|| Rc::new(7));
+    assert_eq!(*polyloop_executor::run(task).unwrap().unwrap(), 7);
+}
+
+#[test]
+fn a_panic_outlives_the_loop_and_what_had_not_finished_is_cancelled() {
+    let mut panicked = outlive(|| {
+        if true {
+            std::panic::resume_unwind(Box::new("boom"));
+        }
+    });
+    assert!(panicked.join(LIMIT).unwrap().unwrap_err().is_panic());
+
+    let runtime = Runtime::new().unwrap();
+    let mut unfinished = runtime.spawn(pending::<()>());
+    runtime.block_on(yield_now()).unwrap();
+    drop(runtime);
+    assert!(unfinished.join(LIMIT).unwrap().unwrap_err().is_cancelled());
+}
+
+#[test]
+fn an_output_that_outlives_its_loop_is_dropped_with_its_handle_and_not_before() {
+    let n_dropped = Rc::new(Cell::new(0));
+    let count = n_dropped.clone();
+    let task = outlive(move || OnDrop(move || count.set(count.get() + 1)));
+    assert_eq!(n_dropped.get(), 0);
+    drop(task);
+    assert_eq!(n_dropped.get(), 1);
+
+    // The same with a handle that aborts, and with one that goes on another thread.
+    let far = Arc::new(AtomicUsize::new(0));
+    let count = |n: &Arc<AtomicUsize>| {
+        let n = n.clone();
+        move || {
+            OnDrop(move || {
+                n.fetch_add(1, Ordering::SeqCst);
+            })
+        }
+    };
+    drop(outlive(count(&far)).abort_on_drop());
+    assert_eq!(far.load(Ordering::SeqCst), 1);
+    let task = outlive(count(&far));
+    thread::spawn(move || drop(task)).join().unwrap();
+    assert_eq!(far.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn an_output_reaches_a_thread_that_waits_though_its_loop_never_runs_again() {
+    for round in 0..50_u32 {
+        let runtime = Runtime::new().unwrap();
+        let (asked, is_asked) = mpsc::channel();
+        let mut task = runtime.spawn(async move { round });
+        let thread = thread::spawn(move || {
+            assert!(task.join(Duration::ZERO).is_err(), "nobody has run it");
+            asked.send(()).unwrap();
+            task.join(LIMIT).unwrap().unwrap()
+        });
+        is_asked.recv().unwrap();
+        // The task finishes in the last turn that there is.
+        runtime.turn(Some(Duration::ZERO)).unwrap();
+        drop(runtime);
+        assert_eq!(thread.join().unwrap(), round);
+    }
+}
+
+#[test]
+fn ten_thousand_outputs_meet_the_end_of_their_loop_and_none_is_lost() {
+    for round in 0..20 {
+        let runtime = Runtime::new().unwrap();
+        let tasks: Vec<_> = (0..500).map(|i| runtime.spawn(async move { i })).collect();
+        runtime.block_on(yield_now()).unwrap();
+        let thread = thread::spawn(move || {
+            for (i, mut task) in tasks.into_iter().enumerate() {
+                match i % 3 {
+                    0 => drop(task),
+                    _ => assert_eq!(task.join(LIMIT).unwrap().unwrap(), i, "round {round}"),
+                }
+            }
+        });
+        // Somewhere in the middle.
+        thread::sleep(Duration::from_micros(round * 20));
+        drop(runtime);
+        thread.join().unwrap();
+    }
+}
+
+/// Describes the main future that runs.
+fn main_future() -> TaskInfo {
+    task::all().into_iter().find(|task| task.id.is_main()).unwrap()
+}
+
+#[test]
+fn the_main_futures_name_and_polls_end_with_it() {
+    let runtime = Runtime::new().unwrap();
+    let first = runtime.block_on(async {
+        task::set_name("first");
+        yield_now().await;
+        yield_now().await;
+        main_future()
+    });
+    let first = first.unwrap();
+    assert_eq!((first.name.as_deref(), first.n_polls), (Some("first"), 3));
+    let second = runtime.block_on(async { main_future() }).unwrap();
+    assert_eq!((second.name.as_deref(), second.n_polls), (None, 1));
+}

@@ -67,8 +67,12 @@ pub struct Reactor {
     /// Whether less than was asked for proves that the next operation would block.
     short_is_empty: bool,
     owner: u16,
-    next_generation: u32,
-    sources: Slab<Source>,
+    first_generation: u32,
+    /// By slot: the generation of its next tenant.
+    generations: Vec<u32>,
+    /// None in a slot that has had its last generation, which is never used again.
+    sources: Slab<Option<Source>>,
+    n_spent: usize,
     crowds: Crowds,
     /// Crowds that were ready and not all woken in the last turn.
     unfinished: Vec<(Token, Direction)>,
@@ -87,8 +91,10 @@ impl Reactor {
             selector,
             mode,
             owner,
-            next_generation: first_generation,
+            first_generation,
+            generations: Vec::new(),
             sources: Slab::new(),
+            n_spent: 0,
             crowds: Crowds::default(),
             unfinished: Vec::new(),
             events: Events::with_capacity(EVENTS_PER_TURN),
@@ -120,14 +126,15 @@ impl Reactor {
         self.selector.system_calls()
     }
 
-    /// Returns the generation that the next source will have.
+    /// Returns a generation that no source here has had, for a reactor that takes over the number of
+    /// this one's loop.
     pub fn next_generation(&self) -> u32 {
-        self.next_generation
+        self.generations.iter().copied().max().unwrap_or(self.first_generation)
     }
 
     /// Returns the number of registered sources.
     pub fn n_sources(&self) -> usize {
-        self.sources.len()
+        self.sources.len() - self.n_spent
     }
 
     /// Begins to watch `io`. Both directions count as ready until an operation would block.
@@ -143,7 +150,8 @@ impl Reactor {
                 "a loop watches 16,777,216 descriptors at most",
             ));
         }
-        let token = Token::new(self.owner, self.next_generation, slot as u32);
+        let generation = self.generations.get(slot).copied().unwrap_or(self.first_generation);
+        let token = Token::new(self.owner, generation, slot as u32);
         let mut source = Source::new(token.generation(), io);
         if self.mode == Mode::Edge {
             source.armed = Interest::READABLE | Interest::WRITABLE;
@@ -154,8 +162,11 @@ impl Reactor {
             }
             self.selector.register(source.io.as_fd(), token, source.armed, Mode::Edge)?;
         }
-        self.next_generation = self.next_generation.wrapping_add(1);
-        self.sources.insert(source);
+        match self.generations.get_mut(slot) {
+            Some(next) => *next = generation + 1,
+            None => self.generations.push(generation + 1),
+        }
+        self.sources.insert(Some(source));
         Ok(token)
     }
 
@@ -173,7 +184,8 @@ impl Reactor {
     /// For a loop that ends: a descriptor that others share goes on, and must not be left in a
     /// selector that others may watch.
     pub fn release_all(&mut self, collected: &mut Collected) {
-        let slots: Vec<usize> = self.sources.iter().map(|(slot, _)| slot).collect();
+        let sources = self.sources.iter().filter(|(_, source)| source.is_some());
+        let slots: Vec<usize> = sources.map(|(slot, _)| slot).collect();
         collected.released.extend(slots.into_iter().map(|slot| self.remove(slot as u32)));
     }
 
@@ -325,7 +337,9 @@ impl Reactor {
     ///
     /// O(sources), for those who want to see what a loop is waiting for.
     pub fn waiters(&self) -> impl Iterator<Item = (BorrowedFd<'_>, Direction, &Waker)> {
-        self.sources.iter().flat_map(move |(slot, source)| {
+        let sources = self.sources.iter();
+        let sources = sources.filter_map(|(slot, source)| Some((slot, source.as_ref()?)));
+        sources.flat_map(move |(slot, source)| {
             Direction::BOTH.into_iter().flat_map(move |direction| {
                 let crowd = self.crowds.of(slot as u32, direction);
                 let wakers = source.waiter(direction).into_iter().chain(crowd);
@@ -421,7 +435,7 @@ impl Reactor {
 
     /// Takes a source out of the slab and out of the set.
     fn remove(&mut self, slot: u32) -> Released {
-        let mut source = self.sources.remove(slot as usize);
+        let mut source = self.vacate(slot as usize).expect("what is removed is there");
         if !source.armed.is_empty() {
             // The selector can only say that it does not know the descriptor any more, which is
             // what was wanted.
@@ -436,8 +450,17 @@ impl Reactor {
         Released(source, crowds)
     }
 
+    /// Empties a slot, for another tenant unless this was the last that it may have.
+    fn vacate(&mut self, slot: usize) -> Option<Source> {
+        if self.generations[slot] < Token::MAX_GENERATION {
+            return self.sources.remove(slot);
+        }
+        self.n_spent += 1;
+        self.sources[slot].take()
+    }
+
     fn source(&self, token: Token) -> Option<&Source> {
-        let source = self.sources.get(token.slot() as usize)?;
+        let source = self.sources.get(token.slot() as usize)?.as_ref()?;
         (source.generation == token.generation() && token.owner() == self.owner).then_some(source)
     }
 }
@@ -446,8 +469,8 @@ impl Reactor {
 ///
 /// A function, so that the selector and the crowds can be borrowed beside it.
 #[inline]
-fn find(sources: &mut Slab<Source>, owner: u16, token: Token) -> Option<&mut Source> {
-    let source = sources.get_mut(token.slot() as usize)?;
+fn find(sources: &mut Slab<Option<Source>>, owner: u16, token: Token) -> Option<&mut Source> {
+    let source = sources.get_mut(token.slot() as usize)?.as_mut()?;
     (source.generation == token.generation() && token.owner() == owner).then_some(source)
 }
 
@@ -492,7 +515,7 @@ impl fmt::Debug for Reactor {
         f.debug_struct("Reactor")
             .field("backend", &self.backend())
             .field("mode", &self.mode)
-            .field("n_sources", &self.sources.len())
+            .field("n_sources", &self.n_sources())
             .finish_non_exhaustive()
     }
 }

@@ -1,19 +1,21 @@
 //! polyloop beside its peers.
 //!
 //! ```text
-//! cargo run --release -p polyloop-compare -- [executor|threads|timers|memory|echo|all]
+//! cargo run --release -p polyloop-compare -- [executor|threads|timers|memory|echo|waiters|all]
 //!     [--rounds N] [--row WORDS] [--peer WORDS]
 //! ```
 //! Every row is measured for every runtime in each round, one after the other on one processor,
 //! so that what disturbs the machine disturbs them all. What is printed is the median of the
 //! rounds, and the ratio to tokio's current-thread runtime in the same run. In the table `echo` each
-//! server is a process of its own (see `echo/mod.rs`).
+//! server is a process of its own (see `echo/mod.rs`). The table `waiters` is of curves, and takes the least
+//! of several measurements.
 
 mod echo;
 mod machine;
 mod peer;
 mod peers;
 mod rows;
+mod waiters;
 
 use std::env;
 use std::process::{Command, ExitCode};
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
             table
                 if table == "all"
                     || table == echo::TABLE
+                    || table == waiters::TABLE
                     || TABLES.iter().any(|(name, _)| *name == table) =>
             {
                 options.table = table.into();
@@ -82,6 +85,9 @@ fn main() -> ExitCode {
                 print_table(name, &rows, &options);
             }
         }
+    }
+    if options.table == "all" || options.table == waiters::TABLE {
+        waiters::print_table(&options.row);
     }
     if options.table == "all" || options.table == echo::TABLE {
         return end(echo::print_table(options.n_rounds, &options.row, &|peer| {

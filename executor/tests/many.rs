@@ -110,6 +110,35 @@ fn detached_members_go_on() {
 }
 
 #[test]
+fn a_set_that_is_used_again_hands_out_no_output_of_detached_tasks() {
+    run(async {
+        let alive = Alive::new();
+        let mut set = JoinSet::new();
+        for _ in 0..3 {
+            let output = alive.clone();
+            set.spawn(async move {
+                sleep(Duration::from_secs(1)).await;
+                output
+            });
+        }
+        // One is done already, and its output dropped with the others.
+        let output = alive.clone();
+        set.spawn(async { output });
+        yield_now().await;
+        set.detach_all();
+        assert_eq!(alive.others(), 3);
+        sleep(Duration::from_secs(2)).await;
+        assert_eq!(alive.others(), 0);
+        assert!(set.try_join_next().is_none());
+        assert!(set.join_next().await.is_none());
+        let own = alive.clone();
+        let number = set.spawn(async { own });
+        assert_eq!(set.join_next().await.unwrap().0, number);
+        assert!(set.join_next().await.is_none());
+    });
+}
+
+#[test]
 fn an_output_is_not_lost_when_join_next_is_dropped() {
     run(async {
         let mut set = JoinSet::new();

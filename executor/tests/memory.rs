@@ -12,7 +12,9 @@ use std::task::{Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
-use polyloop_executor::{Runtime, metrics, run, sleep, spawn, yield_now};
+use polyloop_executor::{
+    CancellationToken, JoinSet, Runtime, channel, metrics, run, sleep, spawn, yield_now,
+};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 #[global_allocator]
@@ -73,6 +75,84 @@ fn a_million_of_anything_leaves_nothing_behind() {
     remote_wakes_leave_nothing_behind();
     ten_tasks_after_a_million_hold_little();
     ten_thousand_loops_leave_nothing_behind();
+    a_burst_leaves_nothing_behind();
+}
+
+/// Asserts that what `f` returns holds little, whatever it held before.
+fn assert_small<T>(what: &str, f: impl AsyncFnOnce() -> T) {
+    run(async {
+        let before = bytes();
+        let kept = f().await;
+        let left = bytes().saturating_sub(before);
+        assert!(left < 256 * 1_024, "{what}: {left} bytes are left of a burst");
+        drop(kept);
+    })
+    .unwrap();
+}
+
+fn a_burst_leaves_nothing_behind() {
+    const N: usize = 100_000;
+    type Message = [u64; 64];
+    assert_small("unbounded channel of one thread", async || {
+        let (sender, mut receiver) = channel::local::unbounded::<Message>();
+        (0..N).for_each(|_| sender.send([1; 64]).unwrap());
+        for _ in 0..N {
+            receiver.recv().await.unwrap();
+        }
+        (sender, receiver)
+    });
+    assert_small("bounded channel of one thread", async || {
+        let (sender, mut receiver) = channel::local::bounded::<Message>(N);
+        (0..N).for_each(|_| sender.try_send([1; 64]).unwrap());
+        for _ in 0..N {
+            receiver.recv().await.unwrap();
+        }
+        (sender, receiver)
+    });
+    assert_small("unbounded channel between threads", async || {
+        let (sender, mut receiver) = channel::unbounded::<Message>();
+        (0..N).for_each(|_| sender.send([1; 64]).unwrap());
+        for _ in 0..N {
+            receiver.recv().await.unwrap();
+        }
+        (sender, receiver)
+    });
+    assert_small("bounded channel between threads, by try_recv", async || {
+        let (sender, mut receiver) = channel::bounded::<Message>(N);
+        (0..N).for_each(|_| sender.try_send([1; 64]).unwrap());
+        (0..N).for_each(|_| drop(receiver.try_recv().unwrap()));
+        (sender, receiver)
+    });
+    assert_small("senders that wait for room", async || {
+        let (sender, receiver) = channel::bounded(1);
+        sender.send(0).await.unwrap();
+        let mut waiting: Vec<_> = (0..N).map(|_| Box::pin(sender.send(1))).collect();
+        for send in &mut waiting {
+            poll_fn(|cx| Poll::Ready(assert!(send.as_mut().poll(cx).is_pending()))).await;
+        }
+        drop(waiting);
+        (sender, receiver)
+    });
+    assert_small("waiters of a token", async || {
+        let token = CancellationToken::new();
+        let mut waiting: Vec<_> = (0..N).map(|_| Box::pin(token.cancelled())).collect();
+        for wait in &mut waiting {
+            poll_fn(|cx| Poll::Ready(assert!(wait.as_mut().poll(cx).is_pending()))).await;
+        }
+        drop(waiting);
+        drop((0..N).map(|_| token.child()).collect::<Vec<_>>());
+        token
+    });
+    assert_small("a join set", async || {
+        let mut set = JoinSet::new();
+        (0..N).for_each(|_| drop(set.spawn(async { [1_u64; 64] })));
+        while set.join_next().await.is_some() {}
+        // The tasks' own slots are given back when the loop sleeps.
+        for _ in 0..30 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        set
+    });
 }
 
 fn remote_wakes_leave_nothing_behind() {

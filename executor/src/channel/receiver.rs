@@ -9,13 +9,10 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 
 use super::error::TryRecvError;
-use super::state::{Shared, Take, Threads};
+use super::state::{Shared, Take, Threads, trim};
 use crate::budget::poll_proceed;
 use crate::notes::{Notes, note};
 use crate::waker::{clone_of, drop_of, wake_of};
-
-/// Emptied batches above this length give their memory back.
-const KEPT_LEN: usize = 1_024;
 
 /// Receives from a channel of either kind. Dropping it closes the channel.
 pub struct Receiver<T, S: Shared<T> = Threads<T>> {
@@ -48,7 +45,7 @@ impl<T, S: Shared<T>> Receiver<T, S> {
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
         ready!(poll_proceed(cx));
         if S::IS_LOCKED
-            && let Some(message) = self.batch.pop_front()
+            && let Some(message) = self.pop()
         {
             return Poll::Ready(Some(message));
         }
@@ -70,9 +67,6 @@ impl<T, S: Shared<T>> Receiver<T, S> {
                 if let Some(sender) = sender {
                     wake_of(sender);
                 }
-                if S::IS_LOCKED {
-                    self.trim();
-                }
                 Poll::Ready(Some(message))
             }
             Take::Empty => {
@@ -88,7 +82,7 @@ impl<T, S: Shared<T>> Receiver<T, S> {
     /// # Errors
     /// If there is none at present, or there will be none any more.
     pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
-        if let Some(message) = self.batch.pop_front() {
+        if let Some(message) = self.pop() {
             return Ok(message);
         }
         match self.shared.with(|state| state.take()) {
@@ -125,12 +119,14 @@ impl<T, S: Shared<T>> Receiver<T, S> {
         self.len() == 0
     }
 
-    /// Gives back the room of a flood that is over.
+    /// Takes the first message of the batch. The last one gives back the room of a flood that is over.
     #[inline]
-    fn trim(&mut self) {
-        if self.batch.capacity() > KEPT_LEN && self.batch.is_empty() {
-            self.batch = VecDeque::new();
+    fn pop(&mut self) -> Option<T> {
+        let message = self.batch.pop_front()?;
+        if self.batch.is_empty() {
+            trim(&mut self.batch);
         }
+        Some(message)
     }
 }
 

@@ -10,6 +10,7 @@ use std::mem;
 use std::rc::Rc;
 use std::task::Waker;
 
+use crate::steps::step;
 use crate::sync::{Arc, Mutex};
 
 /// The state of a channel.
@@ -24,16 +25,32 @@ pub struct State<T> {
     n_senders: usize,
     closed: bool,
     receiver: Option<Waker>,
-    /// Senders that wait for room, in the order of their keys. The first `n_granted` have it.
+    /// Senders that wait for room, in the order of their keys.
+    ///
+    /// One that leaves stays as a blank until it is at either end or blanks prevail, because taking it out of
+    /// the middle would move all the others.
     waiters: VecDeque<Waiter>,
+    n_blanks: usize,
+    /// The first waiter that may be without room. Those before it have it, or have left.
+    next_grant: usize,
     n_granted: usize,
     next_key: u64,
 }
 
 struct Waiter {
     key: u64,
-    waker: Option<Waker>,
+    place: Place,
 }
+
+/// How far a waiter has come.
+enum Place {
+    Waits(Waker),
+    HasRoom,
+    Blank,
+}
+
+/// Queues above this length give their memory back when they are empty.
+pub(super) const KEPT_LEN: usize = 1_024;
 
 /// Names the place of a sender among those that wait.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +87,8 @@ impl<T> State<T> {
             closed: false,
             receiver: None,
             waiters: VecDeque::new(),
+            n_blanks: 0,
+            next_grant: 0,
             n_granted: 0,
             next_key: 0,
         }
@@ -132,7 +151,7 @@ impl<T> State<T> {
     pub(crate) fn wait(&mut self, waker: Waker) -> WaiterKey {
         let key = self.next_key;
         self.next_key += 1;
-        self.waiters.push_back(Waiter { key, waker: Some(waker) });
+        self.waiters.push_back(Waiter { key, place: Place::Waits(waker) });
         WaiterKey(key)
     }
 
@@ -143,47 +162,106 @@ impl<T> State<T> {
         if self.closed {
             return Room::Closed;
         }
-        let Ok(index) = self.waiters.binary_search_by_key(&key.0, |waiter| waiter.key) else {
-            return Room::Closed;
-        };
-        if index >= self.n_granted {
-            mem::swap(&mut self.waiters[index].waker, waker);
-            return Room::Full;
+        let Some(index) = self.find(key) else { return Room::Closed };
+        match &mut self.waiters[index].place {
+            Place::Waits(place) => {
+                if let Some(waker) = waker {
+                    mem::swap(place, waker);
+                }
+                Room::Full
+            }
+            Place::HasRoom => {
+                self.n_permits += 1;
+                self.blank(index);
+                Room::Granted
+            }
+            Place::Blank => Room::Closed,
         }
-        self.waiters.remove(index);
-        self.n_granted -= 1;
-        self.n_permits += 1;
-        Room::Granted
     }
 
     /// Leaves the place that `key` names; returns a waker to be dropped, and one to be woken
     /// because a grant passes on.
     pub(crate) fn leave(&mut self, key: WaiterKey) -> (Option<Waker>, Option<Waker>) {
-        let Ok(index) = self.waiters.binary_search_by_key(&key.0, |waiter| waiter.key) else {
-            return (None, None);
-        };
-        let waker = self.waiters.remove(index).and_then(|waiter| waiter.waker);
-        if index >= self.n_granted {
-            return (waker, None);
+        let Some(index) = self.find(key) else { return (None, None) };
+        match self.blank(index) {
+            Place::Waits(waker) => (Some(waker), None),
+            Place::HasRoom => (None, self.grant()),
+            Place::Blank => (None, None),
         }
-        self.n_granted -= 1;
-        (waker, self.grant())
     }
 
-    /// Gives a slot that has become free to whoever has waited longest; returns the waker.
+    fn find(&self, key: WaiterKey) -> Option<usize> {
+        self.waiters
+            .binary_search_by(|waiter| {
+                step();
+                waiter.key.cmp(&key.0)
+            })
+            .ok()
+    }
+
+    /// Makes a blank of a waiter, and returns what it was.
+    fn blank(&mut self, index: usize) -> Place {
+        step();
+        let place = mem::replace(&mut self.waiters[index].place, Place::Blank);
+        self.n_blanks += 1;
+        if let Place::HasRoom = place {
+            self.n_granted -= 1;
+        }
+        while self.waiters.back().is_some_and(|waiter| matches!(waiter.place, Place::Blank)) {
+            step();
+            self.waiters.pop_back();
+            self.n_blanks -= 1;
+        }
+        while self.waiters.front().is_some_and(|waiter| matches!(waiter.place, Place::Blank)) {
+            step();
+            self.waiters.pop_front();
+            self.n_blanks -= 1;
+            self.next_grant = self.next_grant.saturating_sub(1);
+        }
+        self.next_grant = self.next_grant.min(self.waiters.len());
+        if self.n_blanks > self.waiters.len() / 2 + 16 {
+            self.waiters.retain(|waiter| {
+                step();
+                !matches!(waiter.place, Place::Blank)
+            });
+            self.n_blanks = 0;
+            // Nothing else is left before it.
+            self.next_grant = self.n_granted;
+        }
+        if self.waiters.is_empty() {
+            trim(&mut self.waiters);
+        }
+        place
+    }
+
+    /// Gives a slot that has become free to the sender that has waited longest; returns the waker.
     fn grant(&mut self) -> Option<Waker> {
-        if self.n_granted == self.waiters.len() || self.capacity() == 0 {
+        if self.next_grant == self.waiters.len() || self.capacity() == 0 {
             return None;
         }
-        self.n_granted += 1;
-        self.waiters[self.n_granted - 1].waker.take()
+        while let Some(waiter) = self.waiters.get_mut(self.next_grant) {
+            step();
+            self.next_grant += 1;
+            if let Place::Waits(_) = waiter.place
+                && let Place::Waits(waker) = mem::replace(&mut waiter.place, Place::HasRoom)
+            {
+                self.n_granted += 1;
+                return Some(waker);
+            }
+        }
+        None
     }
 
     /// Takes the first message.
     #[inline]
     pub(crate) fn take(&mut self) -> Take<T> {
         match self.queue.pop_front() {
-            Some(message) => Take::Message(message, self.grant()),
+            Some(message) => {
+                if self.queue.is_empty() {
+                    trim(&mut self.queue);
+                }
+                Take::Message(message, self.grant())
+            }
             None if self.is_over() => Take::Closed,
             None => Take::Empty,
         }
@@ -220,13 +298,26 @@ impl<T> State<T> {
     /// Refuses messages from now on; returns all who wait for room, to be woken.
     pub(crate) fn close(&mut self) -> Vec<Waker> {
         self.closed = true;
-        self.n_granted = 0;
-        self.waiters.drain(..).filter_map(|waiter| waiter.waker).collect()
+        (self.n_granted, self.next_grant, self.n_blanks) = (0, 0, 0);
+        let wakers =
+            mem::take(&mut self.waiters).into_iter().filter_map(|waiter| match waiter.place {
+                Place::Waits(waker) => Some(waker),
+                Place::HasRoom | Place::Blank => None,
+            });
+        wakers.collect()
     }
 
     /// Takes all messages, to be dropped outside.
     pub(crate) fn empty(&mut self) -> VecDeque<T> {
         mem::take(&mut self.queue)
+    }
+}
+
+/// Gives back the room of an empty queue that has been long.
+#[inline]
+pub(super) fn trim<T>(queue: &mut VecDeque<T>) {
+    if queue.capacity() > KEPT_LEN {
+        *queue = VecDeque::new();
     }
 }
 
@@ -298,5 +389,84 @@ impl<T> Shared<T> for Local<T> {
 impl<T> fmt::Debug for Local<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Local")
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::steps::count_steps;
+
+    fn waker() -> Waker {
+        Waker::noop().clone()
+    }
+
+    #[test]
+    fn room_goes_to_the_sender_that_has_waited_longest_whoever_leaves() {
+        let mut random = fastrand::Rng::with_seed(3);
+        let mut state = State::new(4);
+        // By key: whether it has room.
+        let mut model = BTreeMap::new();
+        for _ in 0..8_000 {
+            let known = model.keys().nth(random.usize(..=model.len())).copied();
+            match (random.u8(..8), known) {
+                (0..3, _) => match state.try_reserve() {
+                    Room::Granted => drop(state.push_reserved(())),
+                    Room::Full => drop(model.insert(state.wait(waker()).0, false)),
+                    Room::Closed => unreachable!("nothing closes it"),
+                },
+                (3, Some(key)) => {
+                    let has_room = model.remove(&key).unwrap();
+                    let (own, next) = state.leave(WaiterKey(key));
+                    assert_eq!(own.is_some(), !has_room);
+                    let waits = model.values_mut().find(|has_room| !**has_room);
+                    assert_eq!(next.is_some(), has_room && waits.is_some());
+                    if has_room && let Some(waits) = waits {
+                        *waits = true;
+                    }
+                }
+                (4 | 5, Some(key)) => match state.poll_wait(WaiterKey(key), &mut Some(waker())) {
+                    Room::Granted => {
+                        assert_eq!(model.remove(&key), Some(true));
+                        drop(state.push_reserved(()));
+                    }
+                    _ => assert_eq!(model[&key], false),
+                },
+                _ => {
+                    let Take::Message((), next) = state.take() else { continue };
+                    let waits = model.values_mut().find(|has_room| !**has_room);
+                    assert_eq!(next.is_some(), waits.is_some());
+                    if let Some(waits) = waits {
+                        *waits = true;
+                    }
+                }
+            }
+            assert_eq!(state.n_granted, model.values().filter(|has_room| **has_room).count());
+            assert_eq!(state.waiters.len() - state.n_blanks, model.len());
+            assert!(state.n_blanks <= state.waiters.len() / 2 + 16);
+        }
+    }
+
+    #[test]
+    fn a_sender_that_leaves_costs_as_much_among_100_000_as_among_100() {
+        let steps_among = |n: usize| {
+            let mut state = State::<()>::new(1);
+            assert!(matches!(state.try_reserve(), Room::Granted));
+            let keys: Vec<_> = (0..n).map(|_| state.wait(waker())).collect();
+            // From the middle to both ends, so that nothing leaves from an end before the last.
+            count_steps(|| {
+                for i in 0..n / 2 {
+                    state.leave(keys[n / 2 + i]);
+                    state.leave(keys[n / 2 - 1 - i]);
+                }
+                assert_eq!(state.waiters.capacity(), 0);
+            })
+        };
+        let (few, many) = (steps_among(2_048), steps_among(131_072));
+        // The search takes a few steps more among more.
+        assert!(few <= 2_048 * 16, "{few} steps among 2,048");
+        assert!(many <= 131_072 * 22, "{many} steps among 131,072");
     }
 }

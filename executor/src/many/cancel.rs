@@ -11,8 +11,7 @@ use super::slab::Slab;
 use super::{Either, race};
 use crate::budget::poll_proceed;
 use crate::notes::{Notes, note};
-use crate::stage::quietly;
-use crate::waker::{clone_of, drop_of};
+use crate::waker::{clone_of, drop_of, wake_of};
 
 /// Tells any number of tasks, on any threads, that they should come to an end.
 ///
@@ -156,7 +155,7 @@ impl CancellationToken {
         // Outside every lock: wakers may be foreign, and one that panics must not keep the others from
         // being woken.
         for waker in wakers {
-            quietly(|| waker.wake());
+            wake_of(waker);
         }
     }
 

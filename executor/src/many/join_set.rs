@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
+use std::mem;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -50,16 +51,47 @@ pub struct JoinSet<T> {
 /// Where the tasks leave their outputs.
 struct Arrivals<T> {
     queue: RefCell<VecDeque<(usize, Result<T, JoinError>)>>,
-    /// Whoever waits for the next one.
+    /// The task that waits for the next one.
     waker: Cell<Option<Waker>>,
+    /// Set when nothing will take what arrives from now on.
+    is_closed: Cell<bool>,
 }
+
+/// Queues above this length give their memory back when they are empty.
+const KEPT_LEN: usize = 1_024;
 
 impl<T> Arrivals<T> {
     fn push(&self, number: usize, outcome: Result<T, JoinError>) {
+        if self.is_closed.get() {
+            return quietly(|| drop(outcome));
+        }
         self.queue.borrow_mut().push_back((number, outcome));
         if let Some(waker) = self.waker.take() {
             wake_of(waker);
         }
+    }
+
+    fn pop(&self) -> Option<(usize, Result<T, JoinError>)> {
+        let mut queue = self.queue.borrow_mut();
+        let arrival = queue.pop_front()?;
+        if queue.is_empty() && queue.capacity() > KEPT_LEN {
+            *queue = VecDeque::new();
+        }
+        Some(arrival)
+    }
+
+    /// Drops what has arrived, and what will.
+    fn close(&self) {
+        self.is_closed.set(true);
+        // Outside the borrow.
+        let arrived = self.queue.take();
+        drop(arrived);
+    }
+}
+
+impl<T> Default for Arrivals<T> {
+    fn default() -> Arrivals<T> {
+        Arrivals { queue: RefCell::default(), waker: Cell::default(), is_closed: Cell::new(false) }
     }
 }
 
@@ -118,8 +150,7 @@ impl<T: 'static> JoinSet<T> {
     /// assert!(set.is_empty());
     /// ```
     pub fn new() -> JoinSet<T> {
-        let arrivals = Arrivals { queue: RefCell::default(), waker: Cell::default() };
-        JoinSet { arrivals: Rc::new(arrivals), tasks: Numbered::new() }
+        JoinSet { arrivals: Rc::default(), tasks: Numbered::new() }
     }
 
     /// Starts a task in the set and returns its number.
@@ -236,7 +267,7 @@ impl<T: 'static> JoinSet<T> {
     /// # }).unwrap();
     /// ```
     pub fn try_join_next(&mut self) -> Option<(usize, Result<T, JoinError>)> {
-        let arrival = self.arrivals.queue.borrow_mut().pop_front()?;
+        let arrival = self.arrivals.pop()?;
         self.tasks.remove(arrival.0);
         Some(arrival)
     }
@@ -318,15 +349,15 @@ impl<T> JoinSet<T> {
     /// ```
     pub fn detach_all(&mut self) {
         drop(self.tasks.take());
-        // Later arrivals go nowhere; those that are here already are dropped outside the borrow.
-        let arrived = self.arrivals.queue.take();
-        drop(arrived);
+        // The tasks keep the old place for their outputs; those that are spawned from now on get another.
+        mem::take(&mut self.arrivals).close();
     }
 }
 
 impl<T> Drop for JoinSet<T> {
     fn drop(&mut self) {
         self.abort_all();
+        self.arrivals.close();
     }
 }
 

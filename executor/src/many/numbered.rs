@@ -1,5 +1,10 @@
 //! A map whose keys are given out in rising order.
 
+use std::mem;
+
+/// Lists up to this capacity are not worth cutting.
+const KEPT_LEN: usize = 1_024;
+
 /// Holds values by number. Adding one costs no search, and finding one seldom does: as long as few
 /// have been removed, a number says where its value is.
 pub(super) struct Numbered<T> {
@@ -35,6 +40,9 @@ impl<T> Numbered<T> {
         self.n_values -= 1;
         if self.entries.len() > 2 * self.n_values + 16 {
             self.entries.retain(|(_, value)| value.is_some());
+            if self.entries.capacity() > KEPT_LEN.max(4 * self.n_values) {
+                self.entries.shrink_to(2 * self.n_values);
+            }
         }
         Some(value)
     }
@@ -51,7 +59,7 @@ impl<T> Numbered<T> {
     /// Takes all values. The numbers go on.
     pub(super) fn take(&mut self) -> Vec<T> {
         self.n_values = 0;
-        self.entries.drain(..).filter_map(|(_, value)| value).collect()
+        mem::take(&mut self.entries).into_iter().filter_map(|(_, value)| value).collect()
     }
 
     fn position(&self, number: usize) -> Option<usize> {

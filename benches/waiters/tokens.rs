@@ -29,7 +29,7 @@ async fn waiters(token: &CancellationToken, n: usize) -> Vec<impl Future<Output 
     for _ in 0..n {
         let token = token.clone();
         let mut waiter = Box::pin(async move { token.cancelled().await });
-        poll_fn(|cx| Poll::Ready(assert!(waiter.as_mut().poll(cx).is_pending()))).await;
+        assert!(poll_fn(|cx| Poll::Ready(waiter.as_mut().poll(cx))).await.is_pending());
         waiters.push(waiter);
     }
     waiters

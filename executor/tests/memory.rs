@@ -128,7 +128,7 @@ fn a_burst_leaves_nothing_behind() {
         sender.send(0).await.unwrap();
         let mut waiting: Vec<_> = (0..N).map(|_| Box::pin(sender.send(1))).collect();
         for send in &mut waiting {
-            poll_fn(|cx| Poll::Ready(assert!(send.as_mut().poll(cx).is_pending()))).await;
+            assert!(poll_fn(|cx| Poll::Ready(send.as_mut().poll(cx))).await.is_pending());
         }
         drop(waiting);
         (sender, receiver)
@@ -137,7 +137,7 @@ fn a_burst_leaves_nothing_behind() {
         let token = CancellationToken::new();
         let mut waiting: Vec<_> = (0..N).map(|_| Box::pin(token.cancelled())).collect();
         for wait in &mut waiting {
-            poll_fn(|cx| Poll::Ready(assert!(wait.as_mut().poll(cx).is_pending()))).await;
+            assert!(poll_fn(|cx| Poll::Ready(wait.as_mut().poll(cx))).await.is_pending());
         }
         drop(waiting);
         drop((0..N).map(|_| token.child()).collect::<Vec<_>>());

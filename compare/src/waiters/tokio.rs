@@ -41,7 +41,7 @@ async fn waiters(token: &CancellationToken, n: usize) -> Vec<impl Future<Output 
     for _ in 0..n {
         let token = token.clone();
         let mut waiter = Box::pin(async move { token.cancelled().await });
-        poll_fn(|cx| Poll::Ready(assert!(waiter.as_mut().poll(cx).is_pending()))).await;
+        assert!(poll_fn(|cx| Poll::Ready(waiter.as_mut().poll(cx))).await.is_pending());
         waiters.push(waiter);
     }
     waiters
@@ -54,7 +54,8 @@ fn race(n: usize) -> (Duration, usize) {
         let start = Instant::now();
         for _ in 0..N_BESIDE {
             // Not `run_until_cancelled`, which does not look at the token if the future is ready.
-            let message = select(pin!(token.cancelled()), ready(())).await;
+            let cancelled = pin!(token.cancelled());
+            let message = select(cancelled, ready(())).await;
             assert!(matches!(message, Either::Right(_)), "it is not cancelled");
         }
         let took = start.elapsed();

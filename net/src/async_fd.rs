@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use polyloop_executor::{
     Tried, current_loop, forget_waiter, note_io, poll_source, release_source, with_reactor,
 };
-use polyloop_reactor::socket::is_pollable;
+use polyloop_reactor::socket::{Kind, blocking_standard_streams, kind_of};
 use polyloop_reactor::{Direction, Token, WaiterKey, Watched};
 use socket2::SockRef;
 
@@ -59,6 +59,8 @@ pub struct AsyncFd<T: AsFd + Send + Sync + 'static> {
 struct Shared<T> {
     homes: Homes,
     io: T,
+    /// Whether moving less than was asked for proves that the next operation would block.
+    short_is_proof: bool,
 }
 
 impl<T: AsFd> AsFd for Shared<T> {
@@ -71,6 +73,10 @@ impl<T: AsFd + Send + Sync> Watched for Shared<T> {
     fn is_home(&self, token: Token) -> bool {
         self.homes.latest() == token
     }
+
+    fn short_is_proof(&self) -> bool {
+        self.short_is_proof
+    }
 }
 
 impl<T: AsFd + Send + Sync + 'static> AsyncFd<T> {
@@ -80,25 +86,40 @@ impl<T: AsFd + Send + Sync + 'static> AsyncFd<T> {
     /// What the system says. [`InvalidInput`](io::ErrorKind::InvalidInput) for two kinds:
     /// - Files and directories on a disk: they count as ready always, and reading them blocks all
     ///   the same. Read them with `spawn_blocking`.
-    /// - The standard streams (descriptors 0 to 2): their mode is shared with other programs, such
-    ///   as the shell. Open the terminal anew instead.
+    /// - A terminal, a pipe or another device that is a standard stream of this process, under
+    ///   whatever number: it shares its mode with other programs, such as the shell, whose reads and
+    ///   writes would fail. Open the terminal anew instead. One that is non-blocking already is
+    ///   accepted, since its mode does not change.
+    ///
+    /// A socket is accepted whatever its number is: a daemon that has closed its standard streams
+    /// gets the numbers 0 to 2 for its sockets, and inetd passes a connection as all three.
     pub fn new(io: T) -> io::Result<AsyncFd<T>> {
-        if io.as_fd().as_raw_fd() <= 2 {
+        let kind = kind_of(io.as_fd())?;
+        check_kind(kind)?;
+        let may_be_shared = matches!(kind, Kind::Pipe { .. } | Kind::Device);
+        let same = || blocking_standard_streams(io.as_fd());
+        let before = if may_be_shared { same() } else { [false; 3] };
+        SockRef::from(&io).set_nonblocking(true)?;
+        if before != [false; 3] && same() != before {
+            SockRef::from(&io).set_nonblocking(false)?;
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "a standard stream cannot be made non-blocking: it shares its mode with other programs",
             ));
         }
-        check_pollable(io.as_fd())?;
-        SockRef::from(&io).set_nonblocking(true)?;
-        Ok(AsyncFd::from_nonblocking(io))
+        Ok(AsyncFd::of_kind(io, kind.short_is_proof()))
     }
 
     /// Takes a descriptor that is non-blocking already.
     ///
     /// One that is not would block the loop.
     pub fn from_nonblocking(io: T) -> AsyncFd<T> {
-        AsyncFd { shared: Arc::new(Shared { io, homes: Homes::new() }) }
+        // The streams of this crate are what their types say.
+        AsyncFd::of_kind(io, true)
+    }
+
+    fn of_kind(io: T, short_is_proof: bool) -> AsyncFd<T> {
+        AsyncFd { shared: Arc::new(Shared { io, homes: Homes::new(), short_is_proof }) }
     }
 
     /// Lends what is watched.
@@ -254,7 +275,11 @@ impl<T: AsFd + Send + Sync + 'static> AsyncFd<T> {
 
 /// Refuses what only a thread of its own can wait for.
 fn check_pollable(fd: BorrowedFd<'_>) -> io::Result<()> {
-    if is_pollable(fd)? {
+    check_kind(kind_of(fd)?)
+}
+
+fn check_kind(kind: Kind) -> io::Result<()> {
+    if kind != Kind::File {
         return Ok(());
     }
     Err(io::Error::new(

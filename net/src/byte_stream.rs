@@ -21,7 +21,8 @@ use crate::async_fd::Waiter;
 
 /// Something to read bytes from, without waiting.
 pub trait Receive: AsFd + Send + Sync + 'static {
-    /// Whether reading less than was asked for proves that nothing more is there.
+    /// Whether reading less than was asked for proves that nothing more is there, if it is what its
+    /// type says.
     const SHORT_IS_EMPTY: bool;
 
     /// Reads into one buffer.

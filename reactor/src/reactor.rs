@@ -43,6 +43,14 @@ pub trait Watched: AsFd + Send + Sync {
     /// One that was used on another loop since, and that nobody waits for here, is dropped when
     /// it reports.
     fn is_home(&self, token: Token) -> bool;
+
+    /// Reports whether an operation that moves less than it was asked to proves that the next one
+    /// would block: see [`Kind::short_is_proof`](crate::socket::Kind::short_is_proof).
+    ///
+    /// Asked once, when the object is registered.
+    fn short_is_proof(&self) -> bool {
+        true
+    }
 }
 
 /// Says what is known of an operation before it is tried.
@@ -161,6 +169,10 @@ impl Reactor {
                 source.armed |= Interest::PRIORITY;
             }
             self.selector.register(source.io.as_fd(), token, source.armed, Mode::Edge)?;
+            if !source.io.short_is_proof() {
+                // Where there are only levels, what is left is reported again.
+                source.set_hung_up();
+            }
         }
         match self.generations.get_mut(slot) {
             Some(next) => *next = generation + 1,
@@ -261,8 +273,9 @@ impl Reactor {
     /// Notes that an operation on a byte stream moved less than it was asked to.
     ///
     /// That proves that the next one would block, so it need not be tried, unless a hang-up was
-    /// seen (the end of the stream is then waiting behind the data), or the selector says that it
-    /// proves nothing ([`Selector::short_read_is_empty`]).
+    /// seen (the end of the stream is then waiting behind the data), or the selector or the watched
+    /// object says that it proves nothing ([`Selector::short_read_is_empty`],
+    /// [`Watched::short_is_proof`]).
     #[inline]
     pub fn note_short(&mut self, token: Token, direction: Direction) {
         self.note_blocked(token, direction, true);

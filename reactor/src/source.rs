@@ -73,8 +73,9 @@ impl Facts {
     /// Several wait for a direction, or have been woken and did not come back yet: all of them are
     /// in the reactor's crowds.
     const CROWDED: [Facts; 2] = [Facts(4), Facts(8)];
-    /// An error, a hang-up or urgent data was told: from then on a short read proves nothing,
-    /// since the end of the stream may be waiting behind it without another edge.
+    /// A short read proves nothing: an error, a hang-up or urgent data was told, so that the end of
+    /// the stream may be waiting behind it without another edge; or the descriptor is of a kind
+    /// that never proves it.
     const HUNG_UP: Facts = Facts(16);
 
     fn has(self, other: Facts) -> bool {

@@ -47,6 +47,8 @@ pub(crate) mod signal;
 
 pub(crate) mod socket;
 
+pub(crate) mod kind;
+
 pub(crate) mod sigpipe;
 
 pub(crate) mod net;

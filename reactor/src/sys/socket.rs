@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use libc::c_int;
 
 use super::cvt::cvt;
+use super::kind::{Kind, kind_of};
 
 /// The flags with which a connection is accepted: non-blocking and close-on-exec from its first
 /// moment on, and in one system call.
@@ -109,12 +110,7 @@ pub fn is_out_of_buffers(error: &io::Error) -> bool {
 /// # References
 /// [fstat(2)](https://man7.org/linux/man-pages/man2/stat.2.html).
 pub fn is_pollable(fd: BorrowedFd<'_>) -> io::Result<bool> {
-    let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: `stat` has room for one `stat`, and `fd` is open while it is borrowed.
-    cvt(unsafe { libc::fstat(fd.as_raw_fd(), stat.as_mut_ptr()) })?;
-    // SAFETY: the call succeeded, so it has filled the structure.
-    let stat = unsafe { stat.assume_init() };
-    Ok(!matches!(stat.st_mode & libc::S_IFMT, libc::S_IFREG | libc::S_IFDIR | libc::S_IFBLK))
+    Ok(kind_of(fd)? != Kind::File)
 }
 
 /// Names the process at the other end of a Unix socket.

@@ -1,0 +1,162 @@
+//! What a descriptor is, as far as it decides how it may be used without blocking.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+
+use libc::c_int;
+
+use super::cvt::cvt;
+
+/// Names what a descriptor stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// A file or a directory on a disk, or the disk itself: always ready, and blocks all the same.
+    File,
+    /// A pipe or a FIFO.
+    Pipe {
+        /// Whether it is open for writing alone.
+        is_writer: bool,
+    },
+    /// A terminal or another device that transfers characters.
+    Device,
+    /// A socket of TCP.
+    Tcp,
+    /// A stream socket of the Unix family.
+    UnixStream,
+    /// Any other socket.
+    Socket,
+    /// Something else that the kernel keeps: an eventfd, a timer, a selector.
+    Other,
+}
+
+impl Kind {
+    /// Reports whether an operation on a byte stream that moved less than it was asked to proves
+    /// that the next one would block, in the direction in which this kind is used.
+    ///
+    /// A pipe's read end never has that: a writer may open it in packet mode (`O_DIRECT`), and each
+    /// read then ends with a packet. Neither has a terminal, which ends a read with a line, nor a
+    /// Unix socket's read side, where descriptors travel with the bytes: there it is for the caller
+    /// to know.
+    pub fn short_is_proof(self) -> bool {
+        matches!(self, Kind::Tcp | Kind::UnixStream | Kind::Pipe { is_writer: true })
+    }
+}
+
+/// Finds out what `fd` is.
+///
+/// # Errors
+/// What the system reports.
+///
+/// # References
+/// [fstat(2)](https://man7.org/linux/man-pages/man2/fstat.2.html), `SO_TYPE` and `SO_PROTOCOL` in
+/// [socket(7)](https://man7.org/linux/man-pages/man7/socket.7.html).
+pub fn kind_of(fd: BorrowedFd<'_>) -> io::Result<Kind> {
+    let stat = stat_of(fd.as_raw_fd())?;
+    Ok(match stat.st_mode & libc::S_IFMT {
+        libc::S_IFREG | libc::S_IFDIR | libc::S_IFBLK => Kind::File,
+        libc::S_IFCHR => Kind::Device,
+        libc::S_IFIFO => {
+            let is_writer = status(fd.as_raw_fd())? & libc::O_ACCMODE == libc::O_WRONLY;
+            Kind::Pipe { is_writer }
+        }
+        libc::S_IFSOCK => kind_of_socket(fd)?,
+        _ => Kind::Other,
+    })
+}
+
+fn stat_of(fd: RawFd) -> io::Result<libc::stat> {
+    let mut stat = MaybeUninit::uninit();
+    // SAFETY: `stat` has room for one `stat`; a number that is not open is an error, no harm.
+    cvt(unsafe { libc::fstat(fd, stat.as_mut_ptr()) })?;
+    // SAFETY: the call succeeded, so it has filled the structure.
+    Ok(unsafe { stat.assume_init() })
+}
+
+fn kind_of_socket(fd: BorrowedFd<'_>) -> io::Result<Kind> {
+    if option(fd, libc::SO_TYPE)? != libc::SOCK_STREAM {
+        return Ok(Kind::Socket);
+    }
+    let mut address = MaybeUninit::<libc::sockaddr_storage>::zeroed();
+    let mut size = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+    // SAFETY: `address` has room for `size` bytes, and both outlive the call.
+    cvt(unsafe { libc::getsockname(fd.as_raw_fd(), address.as_mut_ptr().cast(), &mut size) })?;
+    // SAFETY: an address is plain integers, for which zero, what the call has not filled, is valid.
+    let family = unsafe { address.assume_init() }.ss_family;
+    Ok(match c_int::from(family) {
+        libc::AF_INET | libc::AF_INET6 if is_tcp(fd)? => Kind::Tcp,
+        libc::AF_UNIX => Kind::UnixStream,
+        _ => Kind::Socket,
+    })
+}
+
+/// Reports whether a stream socket of the internet family is TCP's: SCTP has streams of messages.
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+fn is_tcp(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(option(fd, libc::SO_PROTOCOL)? == libc::IPPROTO_TCP)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+#[expect(clippy::unnecessary_wraps, reason = "other systems have to ask")]
+fn is_tcp(_: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(true)
+}
+
+fn option(fd: BorrowedFd<'_>, option: c_int) -> io::Result<c_int> {
+    let mut value: c_int = 0;
+    let mut size = size_of::<c_int>() as libc::socklen_t;
+    // SAFETY: `value` has room for `size` bytes, and both outlive the call.
+    cvt(unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            (&raw mut value).cast(),
+            &mut size,
+        )
+    })?;
+    Ok(value)
+}
+
+fn status(fd: RawFd) -> io::Result<c_int> {
+    // SAFETY: the call only reads the status; a number that is not open is an error, no harm.
+    cvt(unsafe { libc::fcntl(fd, libc::F_GETFL) })
+}
+
+/// Tells which of the standard streams are the same file as `fd`, and block.
+///
+/// If one of them no longer does after `fd` was made non-blocking, they are one open file, whose
+/// mode they share.
+pub fn blocking_standard_streams(fd: BorrowedFd<'_>) -> [bool; 3] {
+    let Ok(own) = stat_of(fd.as_raw_fd()) else { return [false; 3] };
+    [0, 1, 2].map(|stream| {
+        let is_same = |stat: libc::stat| stat.st_dev == own.st_dev && stat.st_ino == own.st_ino;
+        stat_of(stream).is_ok_and(is_same)
+            && status(stream).is_ok_and(|status| status & libc::O_NONBLOCK == 0)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::net::{TcpListener, UdpSocket};
+    use std::os::fd::{AsFd, OwnedFd};
+    use std::os::unix::net::{UnixDatagram, UnixStream};
+
+    use super::*;
+
+    #[test]
+    fn each_kind_is_told_apart() {
+        let kind = |fd: OwnedFd| kind_of(fd.as_fd()).unwrap();
+        let (reader, writer) = io::pipe().unwrap();
+        assert_eq!(kind(File::open("/").unwrap().into()), Kind::File);
+        assert_eq!(kind(File::open("/dev/null").unwrap().into()), Kind::Device);
+        assert_eq!(kind(reader.into()), Kind::Pipe { is_writer: false });
+        assert_eq!(kind(writer.into()), Kind::Pipe { is_writer: true });
+        assert_eq!(kind(TcpListener::bind("127.0.0.1:0").unwrap().into()), Kind::Tcp);
+        assert_eq!(kind(UdpSocket::bind("127.0.0.1:0").unwrap().into()), Kind::Socket);
+        assert_eq!(kind(UnixStream::pair().unwrap().0.into()), Kind::UnixStream);
+        assert_eq!(kind(UnixDatagram::unbound().unwrap().into()), Kind::Socket);
+    }
+}

@@ -11,48 +11,58 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use polyloop_reactor::Token;
+use polyloop_reactor::{PerProcess, Token};
 
 use crate::stage::TaskBox;
 use crate::waker::Legacy;
 
-/// The outputs, by their tasks.
-static ESTATE: Mutex<BTreeMap<Token, Legacy>> = Mutex::new(BTreeMap::new());
+/// The outputs, by their tasks. A forked child has none of its parent's.
+static ESTATE: PerProcess<Estate> = PerProcess::new(|_parents| Estate::default());
 
-/// How many there are, so that those who look in vain, nearly all, need no lock.
-///
-/// Relaxed: whoever may find an entry has learned, through the mailbox's lock or on the same
-/// thread, that its loop has ended.
-static N_LEFT: AtomicUsize = AtomicUsize::new(0);
+#[derive(Default)]
+struct Estate {
+    outputs: Mutex<BTreeMap<Token, Legacy>>,
+    /// How many there are, so that those who look in vain, nearly all, need no lock.
+    ///
+    /// Relaxed: whoever may find an entry has learned, through the mailbox's lock or on the same
+    /// thread, that its loop has ended.
+    n_left: AtomicUsize,
+}
+
+impl Estate {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Token, Legacy>> {
+        // Nothing panics while the lock is held.
+        self.outputs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Keeps an output.
 pub(crate) fn put(id: Token, legacy: Legacy) {
-    let mut estate = lock();
-    let replaced = estate.insert(id, legacy);
-    N_LEFT.store(estate.len(), Ordering::Relaxed);
-    drop(estate);
+    let estate = ESTATE.get();
+    let mut outputs = estate.lock();
+    let replaced = outputs.insert(id, legacy);
+    estate.n_left.store(outputs.len(), Ordering::Relaxed);
+    drop(outputs);
     debug_assert!(replaced.is_none(), "a number names one task");
 }
 
 /// Takes an output out, for its handle.
 pub(crate) fn take(id: Token) -> Option<Legacy> {
-    if N_LEFT.load(Ordering::Relaxed) == 0 {
-        return None;
-    }
-    let mut estate = lock();
-    let legacy = estate.remove(&id);
-    N_LEFT.store(estate.len(), Ordering::Relaxed);
+    let estate = find()?;
+    let mut outputs = estate.lock();
+    let legacy = outputs.remove(&id);
+    estate.n_left.store(outputs.len(), Ordering::Relaxed);
     legacy
 }
 
 /// Reports whether there is an output of this task.
 pub(crate) fn has(id: Token) -> bool {
-    N_LEFT.load(Ordering::Relaxed) > 0 && lock().contains_key(&id)
+    find().is_some_and(|estate| estate.lock().contains_key(&id))
 }
 
-fn lock() -> MutexGuard<'static, BTreeMap<Token, Legacy>> {
-    // Nothing panics while the lock is held.
-    ESTATE.lock().unwrap_or_else(PoisonError::into_inner)
+/// Returns the outputs, if there are any.
+fn find() -> Option<&'static Estate> {
+    ESTATE.peek().filter(|estate| estate.n_left.load(Ordering::Relaxed) > 0)
 }
 
 /// Drops an output, which may own the handle of another one, and so on to any depth: what is given

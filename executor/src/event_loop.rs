@@ -631,6 +631,10 @@ impl EventLoop {
     #[cold]
     fn read_mail(&self) {
         self.pause();
+        if self.fork.is_foreign() {
+            // The letters are the parent's, and their lock may have been copied locked.
+            return;
+        }
         let mut buffers = self.buffers.borrow_mut();
         let (mut wakes, mut mail) = (mem::take(&mut buffers.wakes), mem::take(&mut buffers.mail));
         drop(buffers);
@@ -875,6 +879,10 @@ impl EventLoop {
         // Nothing in it panics: what is foreign is dropped quietly. Yet nothing may keep the mailbox
         // from being closed, or whoever waits for this loop would wait in vain.
         quietly(|| self.clear_out());
+        if self.fork.is_foreign() {
+            // The number is the parent's, and the child has no letters.
+            return;
+        }
         let generation = self.reactor.borrow().next_generation();
         let generation = self.tasks.borrow().unused_generation(generation);
         for letter in mailbox::close(self.number, generation) {

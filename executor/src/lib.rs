@@ -76,6 +76,8 @@ mod spin;
 
 mod mailbox;
 
+mod wake_list;
+
 mod sync;
 
 mod handle;

@@ -21,13 +21,14 @@
 //! Between two sleeps there is thus one notification at most, however many threads send.
 
 use std::mem;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{OnceLock, PoisonError};
 
-use polyloop_reactor::{Direction, Notifier, Token, WaiterKey};
+use polyloop_reactor::{Direction, Notifier, PerProcess, Token, WaiterKey};
 
 use crate::sync::{AtomicU8, Mutex, MutexGuard};
 use crate::tasks::LAST_GENERATION;
+use crate::wake_list::WakeList;
 
 /// A letter to a loop.
 pub(crate) enum Mail {
@@ -65,19 +66,29 @@ impl Notify for Notifier {
 /// The letters for the loop that has this number at present.
 pub(crate) struct Mailbox<N = Notifier> {
     state: AtomicU8,
+    vacancy: Vacancy,
     contents: Mutex<Contents<N>>,
 }
 
-struct Contents<N> {
+/// What the next loop with this number is to know.
+///
+/// Changed under the lock only. Atomic for the sake of forked children, which cannot take the lock.
+struct Vacancy {
     /// How many loops have had this number.
-    incarnation: u32,
+    incarnation: AtomicU32,
+    /// The first generation for the next loop, so that tokens of the earlier ones stay strangers to
+    /// it; [`NO_VACANCY`] while a loop has the number, and if none may have it again.
+    generation: AtomicU32,
+}
+
+/// Is no generation: they have 30 bits.
+const NO_VACANCY: u32 = u32::MAX;
+
+struct Contents<N> {
     /// None while no loop has this number.
     notifier: Option<N>,
-    wakes: Vec<Token>,
+    wakes: WakeList,
     mail: Vec<Mail>,
-    /// The first generation for the next loop with this number, so that tokens of the earlier
-    /// ones stay strangers to it.
-    next_generation: u32,
 }
 
 /// What [`Mailbox::open`] tells a new loop.
@@ -89,42 +100,63 @@ pub(crate) struct Tenancy {
 
 impl<N: Notify> Mailbox<N> {
     fn new() -> Mailbox<N> {
+        Mailbox::vacant(0, 0)
+    }
+
+    fn vacant(incarnation: u32, generation: u32) -> Mailbox<N> {
         Mailbox {
             state: AtomicU8::new(IDLE),
+            vacancy: Vacancy {
+                incarnation: AtomicU32::new(incarnation),
+                generation: AtomicU32::new(generation),
+            },
             contents: Mutex::new(Contents {
-                incarnation: 0,
                 notifier: None,
-                wakes: Vec::new(),
+                wakes: WakeList::new(),
                 mail: Vec::new(),
-                next_generation: 0,
             }),
         }
     }
 
+    /// Makes the box that a forked child has in place of this one, whose lock may be held by a thread
+    /// that the child does not have.
+    ///
+    /// A number that was in use stays out of use: nothing is known of the tokens that name its loop,
+    /// and the child has copies of them.
+    fn inherited(&self) -> Mailbox<N> {
+        let generation = self.vacancy.generation.load(Ordering::Acquire);
+        Mailbox::vacant(self.vacancy.incarnation.load(Ordering::Relaxed), generation)
+    }
+
     /// Opens the box for the next loop with this `number`, unless it is open.
     fn open(&self, number: u16, notifier: &N) -> Option<Tenancy> {
-        let mut contents = self.lock();
-        // A number whose generations are used up, or whose incarnations are, names no other loop.
-        let is_spent =
-            contents.next_generation >= LAST_GENERATION || contents.incarnation == u32::MAX;
-        if contents.notifier.is_some() || is_spent {
+        let generation = || self.vacancy.generation.load(Ordering::Relaxed);
+        if generation() == NO_VACANCY {
             return None;
         }
+        let mut contents = self.lock();
+        // Looked at again: another thread may have been faster.
+        let first_generation = Some(generation()).filter(|first| *first != NO_VACANCY)?;
+        self.vacancy.generation.store(NO_VACANCY, Ordering::Release);
         contents.notifier = Some(notifier.clone());
-        Some(Tenancy {
-            number,
-            incarnation: contents.incarnation,
-            first_generation: contents.next_generation,
-        })
+        Some(Tenancy { number, incarnation: self.incarnation(), first_generation })
+    }
+
+    fn incarnation(&self) -> u32 {
+        self.vacancy.incarnation.load(Ordering::Relaxed)
     }
 
     /// Closes the box, and returns the letters that were not read.
     fn close(&self, next_generation: u32) -> Vec<Mail> {
         let mut contents = self.lock();
-        contents.incarnation = contents.incarnation.wrapping_add(1);
-        contents.next_generation = next_generation;
+        let incarnation = self.incarnation().wrapping_add(1);
+        self.vacancy.incarnation.store(incarnation, Ordering::Relaxed);
+        // A number whose generations are used up, or whose incarnations are, names no other loop.
+        let is_spent = next_generation >= LAST_GENERATION || incarnation == u32::MAX;
+        let generation = if is_spent { NO_VACANCY } else { next_generation };
+        self.vacancy.generation.store(generation, Ordering::Release);
         contents.notifier = None;
-        contents.wakes = Vec::new();
+        contents.wakes = WakeList::new();
         self.state.swap(IDLE, Ordering::AcqRel);
         mem::take(&mut contents.mail)
     }
@@ -132,10 +164,7 @@ impl<N: Notify> Mailbox<N> {
     /// Puts the wake of a task into the box.
     fn put_wake(&self, id: Token) {
         self.put(|contents| {
-            // The same task woken again and again is one letter.
-            if contents.wakes.last() != Some(&id) {
-                contents.wakes.push(id);
-            }
+            contents.wakes.put(id);
             true
         });
     }
@@ -145,7 +174,7 @@ impl<N: Notify> Mailbox<N> {
     fn put_mail(&self, incarnation: Option<u32>, mail: Mail) -> bool {
         let mut mail = Some(mail);
         self.put(|contents| {
-            let accepted = incarnation.is_none_or(|wanted| wanted == contents.incarnation);
+            let accepted = incarnation.is_none_or(|wanted| wanted == self.incarnation());
             if accepted {
                 contents.mail.extend(mail.take());
             }
@@ -164,7 +193,7 @@ impl<N: Notify> Mailbox<N> {
     pub(crate) fn take(&self, wakes: &mut Vec<Token>, mail: &mut Vec<Mail>) {
         self.state.swap(IDLE, Ordering::AcqRel);
         let mut contents = self.lock();
-        mem::swap(&mut contents.wakes, wakes);
+        contents.wakes.take(wakes);
         mem::swap(&mut contents.mail, mail);
     }
 
@@ -206,14 +235,28 @@ impl<N: Notify> Mailbox<N> {
 
 /// The mailboxes of all loops, by number. A box is made once and serves every loop that has its
 /// number, so a sender needs neither a lock nor a count to find it.
-static MAILBOXES: [OnceLock<Box<Mailbox>>; Token::MAX_OWNER as usize + 1] =
-    [const { OnceLock::new() }; Token::MAX_OWNER as usize + 1];
+struct Mailboxes([OnceLock<Box<Mailbox>>; Token::MAX_OWNER as usize + 1]);
+
+static MAILBOXES: PerProcess<Mailboxes> = PerProcess::new(Mailboxes::new);
+
+impl Mailboxes {
+    fn new(inherited: Option<&Mailboxes>) -> Mailboxes {
+        let mailboxes = Mailboxes([const { OnceLock::new() }; Token::MAX_OWNER as usize + 1]);
+        for (slot, old) in mailboxes.0.iter().zip(inherited.into_iter().flat_map(|old| &old.0)) {
+            if let Some(old) = old.get() {
+                slot.get_or_init(|| Box::new(old.inherited()));
+            }
+        }
+        mailboxes
+    }
+}
 
 /// Finds a free number for a loop and opens its mailbox.
 ///
-/// `notifier` ends the loop's sleep. None if all numbers are taken or used up.
+/// `notifier` ends the loop's sleep. None if all numbers are taken or used up. It looks at one box
+/// after another, so it takes a load, and mostly a cache miss, for each loop that is alive.
 pub(crate) fn open(notifier: &Notifier) -> Option<(&'static Mailbox, Tenancy)> {
-    MAILBOXES.iter().enumerate().find_map(|(number, slot)| {
+    MAILBOXES.get().0.iter().enumerate().find_map(|(number, slot)| {
         let mailbox = &**slot.get_or_init(|| Box::new(Mailbox::new()));
         Some((mailbox, mailbox.open(number as u16, notifier)?))
     })
@@ -248,7 +291,7 @@ pub(crate) fn send_to(number: u16, incarnation: u32, mail: Mail) -> bool {
 }
 
 fn find(number: u16) -> Option<&'static Mailbox> {
-    MAILBOXES[usize::from(number)].get().map(|mailbox| &**mailbox)
+    MAILBOXES.peek()?.0[usize::from(number)].get().map(|mailbox| &**mailbox)
 }
 
 #[cfg(all(test, loom))]

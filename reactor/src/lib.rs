@@ -72,7 +72,7 @@ pub use selector::{
     Backend, Registration, Selector, SystemCalls, UnknownBackend, default_selector,
 };
 pub use source::{Direction, WaiterKey};
-pub use sys::fork::ForkGuard;
+pub use sys::fork::{ForkGuard, PerProcess};
 pub use sys::signal::SignalFd;
 pub use sys::socket::connect_goes_on;
 pub use sys::wake::WakeFd;

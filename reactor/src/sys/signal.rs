@@ -25,7 +25,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use libc::c_int;
 
 use super::cvt::cvt;
-use super::fork::{self, ForkGuard};
+use super::fork::{self, ForkGuard, PerProcess};
 use super::os;
 use super::wake::{self, WakeFd};
 
@@ -241,20 +241,28 @@ struct Dispositions {
     list: Vec<Saved>,
 }
 
+#[derive(Clone)]
 struct Saved {
     signum: c_int,
     n_listeners: usize,
     former: libc::sigaction,
 }
 
-static DISPOSITIONS: Mutex<Dispositions> = Mutex::new(Dispositions { list: Vec::new() });
+static DISPOSITIONS: PerProcess<Mutex<Dispositions>> = PerProcess::new(Dispositions::inherit);
 
 fn lock() -> MutexGuard<'static, Dispositions> {
     // Nothing that panics leaves the list in disorder.
-    DISPOSITIONS.lock().unwrap_or_else(PoisonError::into_inner)
+    DISPOSITIONS.get().lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Dispositions {
+    /// Copies the list for a forked child, unless another thread was changing it when the child was
+    /// made: then the child takes what it finds for the former disposition.
+    fn inherit(parents: Option<&Mutex<Dispositions>>) -> Mutex<Dispositions> {
+        let list = parents.and_then(|parents| Some(parents.try_lock().ok()?.list.clone()));
+        Mutex::new(Dispositions { list: list.unwrap_or_default() })
+    }
+
     /// Installs the handler for the first listener of a signal.
     fn acquire(&mut self, signum: c_int) -> io::Result<()> {
         if let Some(saved) = self.list.iter_mut().find(|saved| saved.signum == signum) {

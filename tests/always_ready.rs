@@ -3,20 +3,27 @@
 mod common;
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_core::Stream;
 use polyloop::Backend;
 use polyloop::net::{
-    AsyncRead, AsyncWrite, FrameWriter, Framing, TcpListener, TcpStream, UdpSocket, UnixStream,
-    copy, copy_bidirectional, lookup_host, pipe,
+    AsyncRead, AsyncWrite, BufReader, FrameReader, FrameWriter, Framing, TcpListener, TcpStream,
+    UdpSocket, UnixStream, copy, copy_bidirectional, lookup_host, pipe,
 };
 
 use common::run_on;
 
-backends!(what_never_waits_yields, a_flood_in_one_direction_lets_the_other_end);
+backends!(
+    what_never_waits_yields,
+    what_is_in_memory_already_yields,
+    a_flood_in_one_direction_lets_the_other_end
+);
 
 /// Asserts that a task which does nothing but `step` lets a timer fire.
 async fn assert_yields(what: &str, mut step: impl AsyncFnMut() + 'static) {
@@ -105,6 +112,50 @@ fn what_never_waits_yields(backend: Backend) {
         assert_yields("a pipe with room and bytes", async move || {
             writer.write_all(b"x").await.unwrap();
             reader.read_exact(&mut [0]).await.unwrap();
+        })
+        .await;
+    });
+}
+
+fn what_is_in_memory_already_yields(backend: Backend) {
+    /// Reads zeros, each of which is a part or an empty frame, and does not take from the budget.
+    struct Zeros;
+
+    impl AsyncRead for Zeros {
+        async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            buf.fill(0);
+            Ok(buf.len())
+        }
+    }
+
+    run_on(backend, async {
+        let mut reader = BufReader::new(Zeros);
+        assert_yields("parts in memory", async move || {
+            assert_eq!(reader.read_until(0).await.unwrap(), Some(&[0][..]));
+        })
+        .await;
+        let mut reader = BufReader::new(Zeros);
+        assert_yields("parts in memory as a stream", async move || {
+            let mut parts = pin!(reader.split(0));
+            let part = poll_fn(|cx| parts.as_mut().poll_next(cx)).await;
+            assert_eq!(part.unwrap().unwrap(), b"");
+        })
+        .await;
+        let mut frames = FrameReader::new(Zeros, Framing::big_endian(1));
+        assert_yields("frames in memory", async move || {
+            assert_eq!(frames.next().await.unwrap(), Some(&b""[..]));
+        })
+        .await;
+        let mut reader = BufReader::new(Zeros);
+        assert_yields("bytes in memory that are read one by one", async move || {
+            assert_eq!(reader.read(&mut [1]).await.unwrap(), 1);
+        })
+        .await;
+        let mut reader = BufReader::new(Zeros);
+        assert_yields("bytes in memory that are filled in", async move || {
+            assert!(!reader.fill().await.unwrap().is_empty());
+            assert!(reader.fill_to(1).await.unwrap());
+            reader.consume(1);
         })
         .await;
     });

@@ -1,9 +1,13 @@
 //! Reading in units that are not known before: lines, and whatever ends with a delimiter.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::str;
 
+use polyloop_executor::poll_proceed;
+
+use super::find::find;
 use super::{AsyncRead, Lines, Split, parts};
 
 /// The size of the buffer to begin with: most lines fit, and it is read in few calls.
@@ -99,6 +103,8 @@ impl<R: AsyncRead> BufReader<R> {
     pub async fn fill(&mut self) -> io::Result<&[u8]> {
         if self.start == self.end {
             self.read_more().await?;
+        } else {
+            poll_fn(poll_proceed).await;
         }
         Ok(self.buffered())
     }
@@ -112,6 +118,8 @@ impl<R: AsyncRead> BufReader<R> {
     /// # Cancel safety
     /// No byte is lost.
     pub async fn fill_to(&mut self, n_bytes: usize) -> io::Result<bool> {
+        // What is there already takes from the budget, too, or a loop over it would never yield.
+        poll_fn(poll_proceed).await;
         while self.end - self.start < n_bytes {
             if self.read_more().await? == 0 {
                 return Ok(false);
@@ -130,19 +138,11 @@ impl<R: AsyncRead> BufReader<R> {
     /// # Cancel safety
     /// No byte is lost.
     pub async fn read_until(&mut self, delimiter: u8) -> io::Result<Option<&[u8]>> {
-        if self.delimiter != delimiter {
-            self.delimiter = delimiter;
-            self.n_searched = 0;
-        }
-        let n_bytes = loop {
-            let new = &self.buf[self.start + self.n_searched..self.end];
-            if let Some(i) = new.iter().position(|byte| *byte == delimiter) {
-                break self.n_searched + i + 1;
-            }
-            self.n_searched = self.end - self.start;
-            if self.read_more().await? == 0 {
-                break self.end - self.start;
-            }
+        // A loop over parts that are in memory already would never yield otherwise.
+        poll_fn(poll_proceed).await;
+        let n_bytes = match self.find(delimiter) {
+            Some(n_bytes) => n_bytes,
+            None => self.read_to(delimiter).await?,
         };
         if n_bytes == 0 {
             return Ok(None);
@@ -199,6 +199,35 @@ impl<R: AsyncRead> BufReader<R> {
     /// a part of its own, unless it is empty.
     pub fn split(&mut self, delimiter: u8) -> Split<'_, R> {
         parts::split(self, delimiter)
+    }
+
+    /// Searches what is buffered for `delimiter`; returns the length of what ends with it.
+    pub(super) fn find(&mut self, delimiter: u8) -> Option<usize> {
+        if self.delimiter != delimiter {
+            self.delimiter = delimiter;
+            self.n_searched = 0;
+        }
+        let new = &self.buf[self.start + self.n_searched..self.end];
+        match find(delimiter, new) {
+            Some(place) => Some(self.n_searched + place + 1),
+            None => {
+                self.n_searched += new.len();
+                None
+            }
+        }
+    }
+
+    /// Reads until `delimiter` is buffered; returns the length of what ends with it, or of what is
+    /// left at the end of the stream.
+    pub(super) async fn read_to(&mut self, delimiter: u8) -> io::Result<usize> {
+        loop {
+            if self.read_more().await? == 0 {
+                return Ok(self.end - self.start);
+            }
+            if let Some(n_bytes) = self.find(delimiter) {
+                return Ok(n_bytes);
+            }
+        }
     }
 
     /// Hands out `n_bytes` of what is buffered.

@@ -10,6 +10,8 @@ mod copy;
 
 mod buffered;
 
+mod find;
+
 mod parts;
 
 mod frames;

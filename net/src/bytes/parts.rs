@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
+use polyloop_executor::poll_proceed;
 
 use super::{AsyncRead, BufReader};
 
@@ -58,10 +59,20 @@ impl<R: AsyncRead> Search<'_, R> {
     /// Polls for the next part, with its delimiter.
     fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Vec<u8>>>> {
         let delimiter = self.delimiter;
+        if let Some(reader) = &mut self.reader {
+            // A loop over parts that are in memory already would never yield otherwise.
+            ready!(poll_proceed(cx));
+            if let Some(n_bytes) = reader.find(delimiter) {
+                return Poll::Ready(Some(Ok(reader.take(n_bytes).to_vec())));
+            }
+        }
         if let Some(reader) = self.reader.take() {
             self.reading = Some(Box::pin(async move {
-                let part = reader.read_until(delimiter).await;
-                let part = part.map(|part| part.map(<[u8]>::to_vec));
+                let part = match reader.read_to(delimiter).await {
+                    Ok(0) => Ok(None),
+                    Ok(n_bytes) => Ok(Some(reader.take(n_bytes).to_vec())),
+                    Err(error) => Err(error),
+                };
                 (reader, part)
             }));
         }

@@ -12,6 +12,7 @@ use common::{is_alone, process, role, run_on};
 
 backends!(
     one_signal_wakes_every_listener,
+    one_signal_wakes_hundreds_of_listeners,
     a_signal_between_the_call_and_the_first_poll_counts,
     the_two_signals_are_told_apart,
     after_the_last_listener_the_old_disposition_is_back,
@@ -31,6 +32,22 @@ fn one_signal_wakes_every_listener(backend: Backend) {
     }
     run_on(backend, async {
         let tasks: Vec<_> = (0..10).map(|_| polyloop::spawn(signal::ctrl_c())).collect();
+        polyloop::yield_now().await;
+        kill("-INT");
+        for task in tasks {
+            task.await.unwrap().unwrap();
+        }
+    });
+}
+
+fn one_signal_wakes_hundreds_of_listeners(backend: Backend) {
+    // The 65th was an error. A process on macOS has 256 descriptors, two of which are a listener.
+    let n_listeners = if cfg!(target_os = "linux") { 400 } else { 100 };
+    if !is_alone(&format!("on_{backend}::one_signal_wakes_hundreds_of_listeners")) {
+        return;
+    }
+    run_on(backend, async {
+        let tasks: Vec<_> = (0..n_listeners).map(|_| polyloop::spawn(signal::ctrl_c())).collect();
         polyloop::yield_now().await;
         kill("-INT");
         for task in tasks {

@@ -1,8 +1,9 @@
 //! Signals as a descriptor that becomes readable.
 //!
 //! The handler does one thing: it writes to the [`WakeFd`] of each listener. Everything else
-//! happens where the descriptor is read. Listeners sit in a fixed array of atomics, so that the
-//! handler takes no lock and allocates nothing:
+//! happens where the descriptor is read. The listeners of a signal sit in a list that only grows,
+//! one slot for each of those there ever were at a time, so that the handler takes no lock,
+//! allocates nothing and passes by no listener of another signal:
 //!
 //! ```text
 //!              listen                    drop (1)                  drop (2): nobody writes any more
@@ -14,12 +15,13 @@
 //! before it writes; a listener that leaves waits until that count is zero, so no handler ever
 //! writes to a number that has gone to another file.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr;
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use libc::c_int;
@@ -32,7 +34,8 @@ use super::wake::{self, WakeFd};
 /// Listens for one signal: its descriptor is readable when the signal has come.
 ///
 /// Signals of one kind coalesce: that it came is known, how often is not. Any number of
-/// listeners hear the same signal, each by itself. While there is a listener, the signal's former
+/// listeners hear the same signal, each by itself; the process can have as many as it can have
+/// descriptors, each takes one. While there is a listener, the signal's former
 /// disposition is suspended; it comes back when the last listener of that signal is dropped. A
 /// signal that is still on its way then meets that disposition, which may be to end the process.
 ///
@@ -53,8 +56,7 @@ use super::wake::{self, WakeFd};
 /// ```
 pub struct SignalFd {
     signum: c_int,
-    /// The position in [`SLOTS`].
-    slot: usize,
+    slot: &'static Slot,
     wake: WakeFd,
     fork: ForkGuard,
 }
@@ -90,18 +92,18 @@ impl SignalFd {
     /// # Errors
     /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a number that is no signal, for `SIGKILL`
     /// and `SIGSTOP`, which no process hears, and for those that report a fault of the program
-    /// itself (`SIGSEGV` and its like), from which a handler cannot return. An error when there
-    /// are too many listeners in the process, or no descriptor left.
+    /// itself (`SIGSEGV` and its like), from which a handler cannot return. What the system reports
+    /// when no descriptor is left.
     pub fn listen(signum: i32) -> io::Result<SignalFd> {
         check(signum)?;
         let wake = WakeFd::new()?;
         let fork = ForkGuard::new();
         let mut dispositions = lock();
-        let slot = SLOTS.iter().position(Slot::is_free).ok_or_else(too_many)?;
-        SLOTS[slot].enter(signum, wake.writer_fd());
+        let slot = dispositions.slot_for(signum);
+        slot.enter(signum, wake.writer_fd());
         if let Err(error) = dispositions.acquire(signum) {
-            SLOTS[slot].leave();
-            SLOTS[slot].free();
+            slot.leave();
+            dispositions.free(signum, slot);
             return Err(error);
         }
         Ok(SignalFd { signum, slot, wake, fork })
@@ -138,20 +140,36 @@ impl fmt::Debug for SignalFd {
 impl Drop for SignalFd {
     fn drop(&mut self) {
         let mut dispositions = lock();
-        SLOTS[self.slot].leave();
+        self.slot.leave();
         dispositions.release(self.signum);
-        SLOTS[self.slot].free();
+        dispositions.free(self.signum, self.slot);
     }
 }
 
-/// How many listeners a process can have at a time. The handler looks at all of them, which
-/// takes some tens of nanoseconds.
-const N_SLOTS: usize = 64;
+/// More than any system has signals.
+const N_SIGNALS: usize = 256;
 
-static SLOTS: [Slot; N_SLOTS] = [const { Slot::new() }; N_SLOTS];
+/// The listeners of each signal: the slot that was added last, which leads to the others.
+///
+/// Slots are never taken out or given back, for a handler may be looking at them. There are as many
+/// as there ever were listeners at a time.
+static LISTENERS: [AtomicPtr<Slot>; N_SIGNALS] =
+    [const { AtomicPtr::new(ptr::null_mut()) }; N_SIGNALS];
+
+/// Lists the slots of a signal. Async-signal-safe.
+fn slots(signum: c_int) -> impl Iterator<Item = &'static Slot> {
+    let list = usize::try_from(signum).ok().and_then(|signum| LISTENERS.get(signum));
+    // Acquire: what was written before the slot was added is there to be read.
+    let first = list.map_or(ptr::null_mut(), |list| list.load(Ordering::Acquire));
+    // SAFETY: it is null, or was leaked by `slot_for` and is never written to but by atomics.
+    let first = unsafe { first.as_ref() };
+    std::iter::successors(first, |slot| slot.next)
+}
 
 /// One listener, as the handler sees it.
 struct Slot {
+    /// The slot of the same signal that was added before this one.
+    next: Option<&'static Slot>,
     /// The signal, 0 for none.
     signum: AtomicI32,
     /// Where to write.
@@ -160,27 +178,20 @@ struct Slot {
     born: AtomicU32,
     /// How many handlers are between the first look at `signum` and the end of their write.
     n_writing: AtomicU32,
-    /// Whether a `SignalFd` has the slot. Changed under the lock only.
-    taken: AtomicU32,
 }
 
 impl Slot {
-    const fn new() -> Slot {
+    fn new(next: Option<&'static Slot>) -> Slot {
         Slot {
+            next,
             signum: AtomicI32::new(0),
             fd: AtomicI32::new(-1),
             born: AtomicU32::new(0),
             n_writing: AtomicU32::new(0),
-            taken: AtomicU32::new(0),
         }
     }
 
-    fn is_free(&self) -> bool {
-        self.taken.load(Ordering::Relaxed) == 0
-    }
-
     fn enter(&self, signum: c_int, fd: c_int) {
-        self.taken.store(1, Ordering::Relaxed);
         self.fd.store(fd, Ordering::Relaxed);
         self.born.store(fork::generation(), Ordering::Relaxed);
         self.signum.store(signum, Ordering::SeqCst);
@@ -199,11 +210,11 @@ impl Slot {
         }
     }
 
-    fn free(&self) {
+    /// Forgets the handlers of a process that this one was forked from.
+    fn reset(&self) {
         if self.born.load(Ordering::Relaxed) != fork::generation() {
             self.n_writing.store(0, Ordering::SeqCst);
         }
-        self.taken.store(0, Ordering::Relaxed);
     }
 
     /// Writes, if the slot listens for `signum`. Async-signal-safe.
@@ -229,7 +240,7 @@ extern "C" fn handler(signum: c_int) {
     let errno = unsafe { os::errno_location() };
     // SAFETY: the address is valid for reads, and nobody else writes to this thread's errno.
     let saved = unsafe { errno.read() };
-    for slot in &SLOTS {
+    for slot in slots(signum) {
         slot.deliver(signum);
     }
     // SAFETY: as above, for writes. What was interrupted finds its errno as it left it.
@@ -237,8 +248,11 @@ extern "C" fn handler(signum: c_int) {
 }
 
 /// Keeps the former dispositions of the signals that are listened for.
+#[derive(Clone, Default)]
 struct Dispositions {
     list: Vec<Saved>,
+    /// The slots that no listener has, of each signal.
+    free: BTreeMap<c_int, Vec<&'static Slot>>,
 }
 
 #[derive(Clone)]
@@ -256,11 +270,29 @@ fn lock() -> MutexGuard<'static, Dispositions> {
 }
 
 impl Dispositions {
-    /// Copies the list for a forked child, unless another thread was changing it when the child was
-    /// made: then the child takes what it finds for the former disposition.
+    /// Copies the lists for a forked child, unless another thread was changing them when the child
+    /// was made: then the child takes what it finds for the former disposition.
     fn inherit(parents: Option<&Mutex<Dispositions>>) -> Mutex<Dispositions> {
-        let list = parents.and_then(|parents| Some(parents.try_lock().ok()?.list.clone()));
-        Mutex::new(Dispositions { list: list.unwrap_or_default() })
+        let parents = parents.and_then(|parents| Some(parents.try_lock().ok()?.clone()));
+        Mutex::new(parents.unwrap_or_default())
+    }
+
+    /// Finds a slot for a new listener, or adds one.
+    fn slot_for(&mut self, signum: c_int) -> &'static Slot {
+        if let Some(slot) = self.free.get_mut(&signum).and_then(Vec::pop) {
+            return slot;
+        }
+        let slot: &'static mut Slot = Box::leak(Box::new(Slot::new(slots(signum).next())));
+        let slot = ptr::from_mut(slot);
+        // Not out of bounds: the system knows the signal.
+        LISTENERS[signum as usize].store(slot, Ordering::Release);
+        // SAFETY: it was leaked above, so it is there for ever, and nobody has it mutably.
+        unsafe { &*slot }
+    }
+
+    fn free(&mut self, signum: c_int, slot: &'static Slot) {
+        slot.reset();
+        self.free.entry(signum).or_default().push(slot);
     }
 
     /// Installs the handler for the first listener of a signal.
@@ -333,9 +365,4 @@ fn check(signum: c_int) -> io::Result<()> {
         _ => return Ok(()),
     };
     Err(io::Error::new(io::ErrorKind::InvalidInput, format!("listen: signal {signum}: {reason}")))
-}
-
-#[cold]
-fn too_many() -> io::Error {
-    io::Error::other(format!("listen: more than {N_SLOTS} signal listeners in one process"))
 }

@@ -18,12 +18,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use slab::Slab;
 
 use crate::crowd::{Crowd, Crowds};
 use crate::source::{Source, WaiterKey};
+use crate::sys::kind::has_pending_error;
 use crate::{
     Backend, Direction, Events, Interest, Mode, Notifier, Readiness, Selector, SystemCalls, Token,
 };
@@ -33,6 +34,10 @@ use crate::{
 /// Large enough that the wait is a small share of a batch, small enough that 1,024 tasks' work
 /// is not done on stale readiness. The system keeps the rest for the next turn.
 const EVENTS_PER_TURN: usize = 1_024;
+
+/// How long a source rests that reports an error in vain: what else it has to report is late by as
+/// much, and it costs 200 turns a second.
+const REST: Duration = Duration::from_millis(5);
 
 /// Owns something with a descriptor that a reactor can watch.
 ///
@@ -84,6 +89,8 @@ pub struct Reactor {
     crowds: Crowds,
     /// Crowds that were ready and not all woken in the last turn.
     unfinished: Vec<(Token, Direction)>,
+    /// Sources that are kept out of the set for a while, and until when.
+    resting: Vec<(Token, Instant)>,
     events: Events,
 }
 
@@ -105,6 +112,7 @@ impl Reactor {
             n_spent: 0,
             crowds: Crowds::default(),
             unfinished: Vec::new(),
+            resting: Vec::new(),
             events: Events::with_capacity(EVENTS_PER_TURN),
         }
     }
@@ -236,7 +244,7 @@ impl Reactor {
                 return Ok(Outlook::Blocks);
             }
             if self.mode == Mode::Level {
-                arm(&mut *self.selector, source, token, direction)?;
+                arm(&mut *self.selector, &mut self.resting, source, token, direction)?;
             }
             if source.put_waiter(direction, key, waker) {
                 return Ok(Outlook::Blocks);
@@ -327,7 +335,7 @@ impl Reactor {
         assert!(waker.is_some(), "a waiter brings a waker");
         let source = find(&mut self.sources, self.owner, token).ok_or_else(unknown_source)?;
         if self.mode == Mode::Level {
-            arm(&mut *self.selector, source, token, direction)?;
+            arm(&mut *self.selector, &mut self.resting, source, token, direction)?;
         }
         if source.is_crowded(direction) || !source.put_waiter(direction, &mut key, waker) {
             key = Some(self.crowds.join(token.slot(), source, direction, key, waker));
@@ -377,8 +385,12 @@ impl Reactor {
         mut timeout: Option<Duration>,
         collected: &mut Collected,
     ) -> io::Result<()> {
-        if !self.unfinished.is_empty() && self.call_more(collected) {
-            timeout = Some(Duration::ZERO);
+        // One test for the usual case, that there is neither.
+        if self.resting.len() | self.unfinished.len() != 0 {
+            timeout = self.end_rests(timeout)?;
+            if self.call_more(collected) {
+                timeout = Some(Duration::ZERO);
+            }
         }
         self.selector.select(&mut self.events, timeout)?;
         for event in &self.events {
@@ -423,6 +435,35 @@ impl Reactor {
             collected.released.extend(self.release(token));
         }
         Ok(())
+    }
+
+    /// Watches the sources again whose rest is over, and returns how long a turn may wait.
+    #[cold]
+    #[inline(never)]
+    fn end_rests(&mut self, timeout: Option<Duration>) -> io::Result<Option<Duration>> {
+        if self.resting.is_empty() {
+            return Ok(timeout);
+        }
+        let now = Instant::now();
+        let mut timeout = timeout;
+        let mut outcome = Ok(());
+        let Reactor { selector, sources, resting, owner, .. } = self;
+        resting.retain(|&(token, end)| {
+            let Some(source) = find(sources, *owner, token) else { return false };
+            let left = end.saturating_duration_since(now);
+            if !left.is_zero() {
+                timeout = Some(timeout.map_or(left, |timeout| timeout.min(left)));
+                return true;
+            }
+            source.set_resting(false);
+            let waited_for = Direction::BOTH.into_iter().filter(|way| source.has_waiter(*way));
+            let wanted = waited_for.fold(Interest::NONE, |all, way| all | way.interest());
+            if let Err(error) = set_interest(&mut **selector, source, token, wanted) {
+                outcome = Err(error);
+            }
+            false
+        });
+        outcome.map(|()| timeout)
     }
 
     /// Reports whether the next turn will wake more of those who wait, without waiting itself.
@@ -512,15 +553,45 @@ fn call(
 /// Makes sure that a level-triggered selector watches `direction`.
 fn arm(
     selector: &mut dyn Selector,
+    resting: &mut Vec<(Token, Instant)>,
     source: &mut Source,
     token: Token,
     direction: Direction,
 ) -> io::Result<()> {
     let wanted = source.armed | direction.interest();
     if wanted == source.armed {
+        if source.is_due_for_doubt() {
+            return doubt(selector, resting, source, token);
+        }
+        return Ok(());
+    }
+    if source.is_resting() {
         return Ok(());
     }
     set_interest(selector, source, token, wanted)
+}
+
+/// Lets a source rest that reports an error which no operation finds.
+///
+/// Whoever waits has tried and found nothing, so an error that is pending now is one that stays: the
+/// error queue of a socket (`IP_RECVERR` on Linux), which only the program can read. The level of an
+/// error cannot be masked, so every wait would end at once.
+#[cold]
+#[inline(never)]
+fn doubt(
+    selector: &mut dyn Selector,
+    resting: &mut Vec<(Token, Instant)>,
+    source: &mut Source,
+    token: Token,
+) -> io::Result<()> {
+    let is_in_vain = has_pending_error(source.io.as_fd());
+    source.set_doubted(is_in_vain);
+    if is_in_vain {
+        set_interest(selector, source, token, Interest::NONE)?;
+        source.set_resting(true);
+        resting.push((token, Instant::now() + REST));
+    }
+    Ok(())
 }
 
 impl fmt::Debug for Reactor {

@@ -49,6 +49,8 @@ pub(crate) struct Source {
     facts: Facts,
     /// What the selector watches for at present.
     pub(crate) armed: Interest,
+    /// How often one has waited for what was reported as a level, up to [`WAITS_PER_DOUBT`].
+    n_waits: u8,
     /// The key that was given out last, for each direction.
     keys: [WaiterKey; 2],
     /// Who waits for each direction, if it is one.
@@ -57,6 +59,10 @@ pub(crate) struct Source {
     waiters: [Option<Waker>; 2],
     pub(crate) io: Arc<dyn Watched>,
 }
+
+/// How many waits for a level are believed before one system call asks about it: not measurable
+/// beside 64 waits, and a source that reports in vain stops after 64 turns.
+const WAITS_PER_DOUBT: u8 = 64;
 
 /// What is known of a source: a set of bits.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -77,6 +83,8 @@ impl Facts {
     /// the stream may be waiting behind it without another edge; or the descriptor is of a kind
     /// that never proves it.
     const HUNG_UP: Facts = Facts(16);
+    /// Levels only: it is kept out of the set, since it reports an error that no operation finds.
+    const RESTING: Facts = Facts(32);
 
     fn has(self, other: Facts) -> bool {
         self.0 & other.0 != 0
@@ -94,6 +102,7 @@ impl Source {
             generation,
             facts: Facts(read.0 | write.0),
             armed: Interest::NONE,
+            n_waits: 0,
             keys: [WaiterKey(0); 2],
             waiters: [None, None],
             io,
@@ -129,6 +138,26 @@ impl Source {
     #[inline]
     pub(crate) fn is_crowded(&self, direction: Direction) -> bool {
         self.facts.has(Facts::CROWDED[direction as usize])
+    }
+
+    pub(crate) fn is_resting(&self) -> bool {
+        self.facts.has(Facts::RESTING)
+    }
+
+    pub(crate) fn set_resting(&mut self, resting: bool) {
+        self.facts.set(Facts::RESTING, resting);
+    }
+
+    /// Counts a wait for a level; true if it is time to ask whether the level can be believed.
+    #[inline]
+    pub(crate) fn is_due_for_doubt(&mut self) -> bool {
+        self.n_waits += 1;
+        self.n_waits >= WAITS_PER_DOUBT
+    }
+
+    /// Says what came of the doubt: if it was right, the next wait is doubted as well.
+    pub(crate) fn set_doubted(&mut self, doubted: bool) {
+        self.n_waits = if doubted { WAITS_PER_DOUBT - 1 } else { 0 };
     }
 
     pub(crate) fn set_crowded(&mut self, direction: Direction, crowded: bool) {

@@ -35,6 +35,10 @@ pub use crate::sys::testing::{
     set_descriptor_limit,
 };
 
+#[cfg(any(target_os = "linux", target_os = "android"))]
+#[doc(hidden)]
+pub use crate::sys::testing::{keep_errors, take_kept_error};
+
 /// Makes a module of tests from a function that makes a selector.
 ///
 /// # Examples
@@ -150,6 +154,8 @@ macro_rules! __selector_tests {
             a_client_that_reset_does_not_silence_the_listener
             files_directories_and_the_null_device_agree
             a_terminal_can_be_watched
+            a_kept_error_is_told_until_it_is_read
+            a_descriptor_that_only_names_a_file_is_refused_or_invalid
             a_closed_descriptor_is_told_once_or_not_at_all
             a_closed_one_shot_is_told_once_or_not_at_all
             several_closed_descriptors_are_told_a_few_at_a_time

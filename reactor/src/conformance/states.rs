@@ -13,6 +13,7 @@
 //! | TCP, both sides shut down by ourselves | both | readable, writable, hang-up, read-closed |
 //! | Unix stream, peer has closed | both | readable, writable, hang-up, read-closed |
 //! | UDP, port unreachable | read | error |
+//! | UDP, an error that is kept until it is read (`IP_RECVERR`) | both | writable, error |
 //! | listener, a client waits | read | readable |
 //! | listener, the client has reset | read | readable |
 //! | regular file, directory, the null device (poll and select only) | both | readable, writable |
@@ -37,7 +38,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::{
-    A, BOTH, Open, PATIENCE, READ, Scene, WRITE, is_emulated, pair, readiness_of, tcp_pair,
+    A, B, BOTH, Open, PATIENCE, READ, Scene, WRITE, is_emulated, pair, readiness_of, tcp_pair,
 };
 use crate::{Backend, Interest, Mode, Readiness};
 
@@ -249,6 +250,72 @@ pub(super) fn a_terminal_can_be_watched(open: Open<'_>) {
         check(open, terminal, WRITE, W);
     }
 }
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(super) fn a_kept_error_is_told_until_it_is_read(open: Open<'_>) {
+    use crate::sys::testing::{keep_errors, take_kept_error};
+
+    if is_emulated(open().unwrap().backend()) {
+        return;
+    }
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_nonblocking(true).unwrap();
+    keep_errors(socket.as_fd()).unwrap();
+    let nobody = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    socket.send_to(b"anybody?", nobody).unwrap();
+    check(open, &socket, BOTH, W | ERROR);
+    // Receiving gives it once, and what is kept stays.
+    assert!(socket.recv(&mut [0; 8]).is_err());
+    assert_eq!(socket.recv(&mut [0; 8]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    check(open, &socket, BOTH, W | ERROR);
+    let mut scene = Scene::new(open);
+    if scene.selector.supports(Mode::Edge) {
+        scene.register(&socket, A, READ, Mode::Edge);
+        scene.expect(A, ERROR);
+        scene.expect_quiet();
+    }
+    take_kept_error(socket.as_fd()).unwrap();
+    check(open, &socket, BOTH, W);
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(super) fn a_kept_error_is_told_until_it_is_read(_: Open<'_>) {}
+
+/// Linux has descriptors that nothing can be done with but naming a file (`O_PATH`).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(super) fn a_descriptor_that_only_names_a_file_is_refused_or_invalid(open: Open<'_>) {
+    use std::os::unix::fs::OpenOptionsExt;
+
+    if is_emulated(open().unwrap().backend()) {
+        return;
+    }
+    let name = File::options().read(true).custom_flags(libc::O_PATH).open("/").unwrap();
+    let mut scene = Scene::new(open);
+    let (one, mut other) = pair();
+    scene.register(&one, B, READ, Mode::Level);
+    match scene.selector.register(name.as_fd(), A, READ, Mode::Level) {
+        Err(error) => {
+            assert_eq!(error.raw_os_error(), Some(libc::EBADF), "{error}");
+            assert_eq!(scene.selector.registrations().len(), 1);
+        }
+        Ok(()) => {
+            // select has no bit for it, and says what makes a reader try.
+            if scene.selector.backend() == Backend::Select {
+                scene.expect(A, R);
+            } else {
+                scene.expect(A, Readiness::INVALID);
+                scene.expect_quiet();
+            }
+            scene.unregister(&name);
+        }
+    }
+    // Others are served.
+    other.write_all(b"x").unwrap();
+    scene.expect(B, R);
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(super) fn a_descriptor_that_only_names_a_file_is_refused_or_invalid(_: Open<'_>) {}
 
 /// Closes a connection with a reset.
 fn reset(stream: TcpStream) {

@@ -137,6 +137,14 @@ pub fn blocking_standard_streams(fd: BorrowedFd<'_>) -> [bool; 3] {
     })
 }
 
+/// Reports whether an error is pending that has not to do with the end of a connection.
+pub(crate) fn has_pending_error(fd: BorrowedFd<'_>) -> bool {
+    let mut item = libc::pollfd { fd: fd.as_raw_fd(), events: 0, revents: 0 };
+    // SAFETY: `item` is one item, and outlives the call, which does not wait.
+    let n_items = unsafe { libc::poll(&mut item, 1, 0) };
+    n_items == 1 && item.revents == libc::POLLERR
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs::File;

@@ -117,3 +117,31 @@ fn limit() -> io::Result<libc::rlimit> {
     cvt(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) })?;
     Ok(limit)
 }
+
+/// Makes the system keep the errors that belong to the datagrams of a socket of the internet family,
+/// version 4.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub fn keep_errors(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let one: libc::c_int = 1;
+    // SAFETY: `one` is valid for a read of the size that is given with it.
+    cvt(unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_RECVERR,
+            (&raw const one).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    })
+    .map(drop)
+}
+
+/// Takes one of the errors that the system keeps for a socket.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub fn take_kept_error(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: zero is valid for all of it: no buffers, no room for an address.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
+    // SAFETY: `message` outlives the call and names no memory.
+    super::cvt::cvt_size(unsafe { libc::recvmsg(fd.as_raw_fd(), &mut message, flags) }).map(drop)
+}

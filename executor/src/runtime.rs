@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use polyloop_reactor::{Backend, SignalFd};
+use polyloop_reactor::{Backend, SignalFd, restore_timer_slack};
 
 use crate::dump_signal::dump_on;
 use crate::event_loop::{EventLoop, refuse};
@@ -183,6 +183,7 @@ impl Runtime {
         impl Drop for EndMain<'_> {
             fn drop(&mut self) {
                 self.0.end_main();
+                restore_timer_slack();
             }
         }
 
@@ -264,7 +265,9 @@ impl Runtime {
     pub fn turn(&self, timeout: Option<Duration>) -> io::Result<()> {
         check_not_nested("turn")?;
         self.event_loop.fork.check()?;
-        within(&self.event_loop, || self.event_loop.turn(timeout))
+        let turned = within(&self.event_loop, || self.event_loop.turn(timeout));
+        restore_timer_slack();
+        turned
     }
 
     /// Calls `f` with the loop as the thread's current one, so that `f` may spawn, ask handles and

@@ -27,6 +27,8 @@ mod imp {
         if let Some(n_bytes) = stack_size {
             builder = builder.stack_size(n_bytes);
         }
+        // Or the thread would inherit what a wait for a deadline has asked for.
+        polyloop_reactor::restore_timer_slack();
         builder.spawn(f).map(drop)
     }
 

@@ -50,6 +50,8 @@ mod crowd;
 
 mod reactor;
 
+mod timer_slack;
+
 mod sys;
 
 #[cfg(feature = "conformance")]
@@ -76,4 +78,5 @@ pub use sys::fork::{ForkGuard, PerProcess};
 pub use sys::signal::SignalFd;
 pub use sys::socket::connect_goes_on;
 pub use sys::wake::WakeFd;
+pub use timer_slack::restore_timer_slack;
 pub use token::Token;

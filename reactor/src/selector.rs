@@ -30,7 +30,8 @@ use crate::{Events, Interest, Mode, Notifier, Token, sys};
 ///
 /// # Platform
 /// On Linux a thread that waits for a deadline lowers its timer slack (to 10 µs, from the usual
-/// 50), which threads that it starts inherit.
+/// 50). Threads and child processes that it starts inherit it, unless the slack is
+/// [restored](crate::restore_timer_slack) before.
 ///
 /// # Implementation notes
 /// Implement it to bring a selector of your own; [`Notifier::from_fn`] and [`WakeFd`] are the

@@ -31,11 +31,11 @@ mod cvt;
 mod wait;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
-mod slack;
+pub(crate) mod slack;
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 #[path = "os/no_slack.rs"]
-mod slack;
+pub(crate) mod slack;
 
 mod table;
 

@@ -1,7 +1,12 @@
 //! The timer slack: how late the kernel may end a wait to save a wake-up.
 //!
 //! Linux gives every thread 50 µs of it, which is most of what a short sleep is late by. A thread
-//! that waits for a deadline here asks for less, once; it costs nothing further.
+//! that waits for a deadline here asks for less, once, and gives it back when its loop has run: two
+//! or three system calls of 100 ns for a run, where one before and one after each wait would be a
+//! twentieth of what a message costs a server.
+//!
+//! Threads and child processes inherit the slack, and a child process has no means to find out what
+//! it was before. So it must be restored before they are started.
 
 use std::cell::Cell;
 
@@ -15,30 +20,66 @@ use super::cvt::cvt;
 /// "a task each").
 const SLACK_NS: libc::c_ulong = 10_000;
 
+/// What a thread has done about its slack since it was last restored.
+#[derive(Clone, Copy)]
+enum Asked {
+    Nothing,
+    /// It had little slack already, or a sandbox refused.
+    InVain,
+    /// The slack was lowered; this is what it was before.
+    Lowered(libc::c_ulong),
+}
+
 thread_local! {
-    static IS_PUNCTUAL: Cell<bool> = const { Cell::new(false) };
+    static ASKED: Cell<Asked> = const { Cell::new(Asked::Nothing) };
 }
 
 /// Asks for little timer slack on this thread, unless it has been done.
 #[inline]
 pub(super) fn be_punctual() {
-    if !IS_PUNCTUAL.replace(true) {
-        ask();
+    if let Asked::Nothing = ASKED.get() {
+        ASKED.set(ask());
+    }
+}
+
+/// Gives this thread the slack that it had before, unless the program has chosen another meanwhile.
+#[inline]
+pub(crate) fn restore() {
+    match ASKED.replace(Asked::Nothing) {
+        Asked::Lowered(former_ns) => give_back(former_ns),
+        Asked::Nothing | Asked::InVain => {}
     }
 }
 
 #[cold]
-fn ask() {
-    // SAFETY: the option takes nothing and returns a number.
-    let present_ns = unsafe { libc::prctl(libc::PR_GET_TIMERSLACK) };
-    if libc::c_ulong::try_from(present_ns).is_ok_and(|present_ns| present_ns <= SLACK_NS) {
-        // Somebody wants it more punctual still.
-        return;
+fn ask() -> Asked {
+    match slack_ns() {
+        Some(former_ns) if former_ns > SLACK_NS && set_slack(SLACK_NS) => Asked::Lowered(former_ns),
+        // Somebody wants it more punctual still, or it cannot be changed. Waits are then as late as
+        // before, which breaks no promise.
+        _ => Asked::InVain,
     }
+}
+
+#[cold]
+fn give_back(former_ns: libc::c_ulong) {
+    if slack_ns() == Some(SLACK_NS) {
+        // What was allowed once is allowed again.
+        set_slack(former_ns);
+    }
+}
+
+/// Returns the present slack of this thread.
+fn slack_ns() -> Option<libc::c_ulong> {
+    // SAFETY: the option takes nothing and returns a number.
+    let slack_ns = unsafe { libc::prctl(libc::PR_GET_TIMERSLACK) };
+    libc::c_ulong::try_from(slack_ns).ok()
+}
+
+/// Reports whether the slack of this thread could be set.
+fn set_slack(slack_ns: libc::c_ulong) -> bool {
     // SAFETY: the option takes a number and no pointers, and concerns this thread only.
-    let result = cvt(unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, SLACK_NS) });
-    // A sandbox may refuse it. Waits are then as late as before, which breaks no promise.
-    let _ = result;
+    cvt(unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, slack_ns) }).is_ok()
 }
 
 #[cfg(test)]
@@ -46,10 +87,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thread_that_asked_has_little_slack() {
+    fn a_thread_that_asked_has_little_slack_until_it_gives_it_back() {
+        // A test has a thread of its own.
+        assert!(set_slack(40_000));
+        for _ in 0..2 {
+            be_punctual();
+            be_punctual();
+            assert_eq!(slack_ns(), Some(SLACK_NS));
+            restore();
+            assert_eq!(slack_ns(), Some(40_000));
+            restore();
+            assert_eq!(slack_ns(), Some(40_000));
+        }
+    }
+
+    #[test]
+    fn a_slack_that_is_smaller_or_was_changed_meanwhile_is_kept() {
+        assert!(set_slack(3_000));
         be_punctual();
-        // SAFETY: the option takes nothing and returns a number.
-        let slack_ns = unsafe { libc::prctl(libc::PR_GET_TIMERSLACK) };
-        assert!(slack_ns > 0 && slack_ns as libc::c_ulong <= SLACK_NS, "{slack_ns}");
+        restore();
+        assert_eq!(slack_ns(), Some(3_000));
+        assert!(set_slack(40_000));
+        be_punctual();
+        assert!(set_slack(20_000));
+        restore();
+        assert_eq!(slack_ns(), Some(20_000));
     }
 }

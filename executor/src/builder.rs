@@ -101,7 +101,15 @@ impl Builder {
     /// Replaces the loop's clock by one that jumps to the next deadline when nothing can run.
     ///
     /// A test of an hour's timers then takes a millisecond and is exact. Only timers see that
-    /// clock, and [`now`](crate::now); work on other threads takes the time it takes.
+    /// clock, and [`now`](crate::now).
+    ///
+    /// Time stands still while blocking work runs that was spawned on the loop's thread, with
+    /// [`spawn_blocking`](crate::spawn_blocking) or on any [`BlockingPool`](crate::BlockingPool), and
+    /// while a host name is looked up: the loop waits for the result in real time. That is so whether
+    /// the handle of the work is kept or not, so a job that never ends stops the clock for good. Other
+    /// threads, other loops and descriptors are not waited for, because a loop cannot know whether
+    /// anything will come from them; a program that knows it says so with
+    /// [`hold_time`](crate::hold_time).
     pub fn virtual_time(mut self, virtual_time: bool) -> Builder {
         self.virtual_time = virtual_time;
         self

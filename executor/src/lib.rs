@@ -48,6 +48,10 @@ mod abort_on_drop;
 
 mod timer_heap;
 
+mod timer_slots;
+
+mod segments;
+
 mod clock;
 
 pub mod time;
@@ -121,7 +125,7 @@ pub use source::{
     Tried, current_loop, forget_waiter, note_io, poll_source, release_source, with_reactor,
 };
 pub use time::{
-    Elapsed, Interval, MissedTicks, Sleep, interval, interval_at, sleep, sleep_until, timeout,
-    timeout_at,
+    Elapsed, Interval, MissedTicks, Sleep, TimeHold, hold_time, interval, interval_at, sleep,
+    sleep_until, timeout, timeout_at,
 };
 pub use yield_now::{YieldNow, yield_now};

@@ -28,6 +28,7 @@ use polyloop_reactor::{Direction, Notifier, PerProcess, Token, WaiterKey};
 
 use crate::sync::{AtomicU8, Mutex, MutexGuard};
 use crate::tasks::LAST_GENERATION;
+use crate::timer_slots::TimerSlot;
 use crate::wake_list::WakeList;
 
 /// A letter to a loop.
@@ -40,8 +41,12 @@ pub(crate) enum Mail {
     Release(Token),
     /// Take back what one waits for on a source.
     Forget(Token, Direction, WaiterKey),
-    /// Forget a timer.
-    CancelTimer(u64),
+    /// Forget a timer, whose sleep is gone.
+    CancelTimer(TimerSlot),
+    /// Forget a timer whose sleep was reset on another thread, and wake the task that waits for it.
+    MoveTimer(TimerSlot),
+    /// Let virtual time pass again, if nothing else holds it.
+    ReleaseTime,
     /// Do this.
     Run(Box<dyn FnOnce() + Send>),
 }

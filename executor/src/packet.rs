@@ -11,6 +11,7 @@ use crate::JoinError;
 use crate::join;
 use crate::notes::{Notes, note};
 use crate::sync::{Arc, Mutex, MutexGuard};
+use crate::time::{TimeHold, hold_time};
 use crate::waker::{clone_of, drop_of, wake_of};
 
 /// Carries the outcome of work that is done elsewhere: on a blocking thread, on another loop.
@@ -43,16 +44,17 @@ enum Outcome<T> {
 impl<T> Packet<T> {
     /// Makes a packet and the one side that may fill it.
     pub(crate) fn new() -> (Arc<Packet<T>>, Sender<T>) {
-        Packet::make(false)
+        Packet::make(false, TimeHold::NONE)
     }
 
     /// Makes the packet of a job that is to be queued: an abort settles it at once, however long
     /// the queue is, until the job [begins](Sender::begin).
     pub(crate) fn of_job() -> (Arc<Packet<T>>, Sender<T>) {
-        Packet::make(true)
+        // A job's time is the program's own.
+        Packet::make(true, hold_time())
     }
 
-    fn make(queued: bool) -> (Arc<Packet<T>>, Sender<T>) {
+    fn make(queued: bool, hold: TimeHold) -> (Arc<Packet<T>>, Sender<T>) {
         let state = State {
             outcome: Outcome::Waiting,
             waker: None,
@@ -62,7 +64,7 @@ impl<T> Packet<T> {
             queued,
         };
         let packet = Arc::new(Packet { state: Mutex::new(state) });
-        (Arc::clone(&packet), Sender { packet: Some(packet) })
+        (Arc::clone(&packet), Sender { packet: Some(packet), _hold: hold })
     }
 
     /// Takes the outcome, or leaves the waker to be woken by it.
@@ -160,6 +162,8 @@ impl<T> Packet<T> {
 /// Fills a packet, once. Dropped without having done so, it says that the work was cancelled.
 pub(crate) struct Sender<T> {
     packet: Option<Arc<Packet<T>>>,
+    /// Dropped last, so that time passes only after the outcome has been announced.
+    _hold: TimeHold,
 }
 
 impl<T> Sender<T> {

@@ -198,8 +198,9 @@ fn a_sleep_that_is_dropped_or_reset_leaves_no_timer() {
         let mut nap = sleep(HOUR);
         assert!(poll_once(&mut nap).await.is_pending());
         assert_eq!(metrics().n_timers, 1);
+        // The same timer, moved: the task that awaits it must not be lost.
         nap.reset(begin + 2 * HOUR);
-        assert_eq!(metrics().n_timers, 0);
+        assert_eq!(metrics().n_timers, 1);
         nap.await;
         assert_eq!(now() - begin, 2 * HOUR);
 

@@ -17,7 +17,8 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
-use polyloop_executor::{poll_proceed, timeout};
+use polyloop_executor::{hold_time, poll_proceed, timeout};
+use polyloop_reactor::restore_timer_slack;
 
 use crate::addr::{Target, ToAddrs};
 
@@ -73,6 +74,7 @@ pub async fn lookup_host(addr: impl ToAddrs) -> io::Result<Vec<SocketAddr>> {
 async fn look_up(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
     let name = host.clone();
     let ask = move || Ok((host.as_str(), port).to_socket_addrs()?.collect());
+    let _hold = hold_time();
     ask_about(&RESOLVER, &name, ask).await
 }
 
@@ -225,6 +227,8 @@ impl Resolver {
             self.work.notify_one();
             return Ok(());
         }
+        // Or the thread would inherit what a wait for a deadline has asked for.
+        restore_timer_slack();
         let started = thread::Builder::new().name("polyloop-lookup".into()).spawn(|| self.serve());
         match started {
             Ok(_) => {

@@ -8,7 +8,13 @@ use std::time::{Duration, Instant};
 use futures_core::Stream;
 
 use super::{Sleep, sleep_until};
+use crate::budget::poll_proceed;
 use crate::clock::now;
+
+/// How long an operation of the [budget](crate::poll_proceed) takes: 128 are about a millisecond.
+///
+/// If a task takes longer from one tick to the next, and is late, it lets others run between.
+const OPERATION: Duration = Duration::from_micros(10);
 
 /// Beats every `period`, the first time at once.
 ///
@@ -48,7 +54,14 @@ pub fn interval(period: Duration) -> Interval {
 #[track_caller]
 pub fn interval_at(start: Instant, period: Duration) -> Interval {
     assert!(!period.is_zero(), "an interval needs a period above zero");
-    Interval { sleep: sleep_until(start), next: Some(start), period, missed: MissedTicks::Burst }
+    Interval {
+        sleep: sleep_until(start),
+        next: Some(start),
+        period,
+        missed: MissedTicks::Burst,
+        ticked_at: None,
+        has_waited: false,
+    }
 }
 
 /// Says what becomes of ticks that came while nobody listened.
@@ -96,6 +109,10 @@ pub struct Interval {
     next: Option<Instant>,
     period: Duration,
     missed: MissedTicks,
+    /// When the last tick was returned.
+    ticked_at: Option<Instant>,
+    /// The next tick has been waited for already, or has let others run.
+    has_waited: bool,
 }
 
 impl Interval {
@@ -111,6 +128,9 @@ impl Interval {
     }
 
     /// Waits for the next tick and returns when it was due.
+    ///
+    /// Ticks that are overdue take from the task's budget. If what the task does between two ticks
+    /// takes longer than the period, other tasks run before each tick.
     ///
     /// # Panics
     /// Outside a loop.
@@ -139,14 +159,27 @@ impl Interval {
     #[track_caller]
     pub fn poll_tick(&mut self, cx: &mut Context<'_>) -> Poll<Instant> {
         let Some(due) = self.next else { return Poll::Pending };
-        // A tick that is overdue is returned at once, so that a burst does not give way between.
-        let late = now();
-        if late < due {
+        let mut came = now();
+        if came < due {
+            self.has_waited = true;
             ready!(Pin::new(&mut self.sleep).poll(cx));
+            came = now();
+        } else if !self.has_waited {
+            // It is overdue, and returned at once, so that a burst does not cost a turn for each tick.
+            // Not so if it is the task itself that takes the time.
+            let last = self.ticked_at.unwrap_or(came);
+            if came.saturating_duration_since(last) >= OPERATION {
+                self.has_waited = true;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            ready!(poll_proceed(cx));
         }
-        self.next = self.after(due, now());
+        self.has_waited = false;
+        self.ticked_at = Some(came);
+        self.next = self.after(due, came);
         if let Some(next) = self.next {
-            self.sleep.reset(next);
+            self.sleep.restart(next);
         }
         Poll::Ready(due)
     }

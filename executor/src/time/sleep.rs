@@ -1,13 +1,16 @@
 //! Waiting for a deadline.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
+use crate::budget::poll_proceed;
 use crate::clock::{NEVER_NS, now};
+use crate::event_loop::EventLoop;
 use crate::mailbox::{self, Mail};
 use crate::no_runtime::no_runtime;
-use crate::timer_heap::TimerKey;
+use crate::timer_heap;
+use crate::timer_slots::TimerSlot;
 use crate::waker::{clone_of, current, drop_of};
 
 /// Waits for `duration`, from now on.
@@ -16,7 +19,7 @@ use crate::waker::{clone_of, current, drop_of};
 /// never ends.
 ///
 /// # Panics
-/// When polled outside a loop.
+/// When polled outside a loop, or if the loop has 16,777,216 timers.
 ///
 /// # Cancel safety
 /// Nothing is lost.
@@ -35,13 +38,13 @@ use crate::waker::{clone_of, current, drop_of};
 /// # }).unwrap();
 /// ```
 pub fn sleep(duration: Duration) -> Sleep {
-    Sleep { deadline: now().checked_add(duration), timer: None }
+    Sleep { deadline: now().checked_add(duration), state: State::Idle }
 }
 
 /// Waits until `deadline`; one in the past gives way once.
 ///
 /// # Panics
-/// When polled outside a loop.
+/// When polled outside a loop, or if the loop has 16,777,216 timers.
 ///
 /// # Cancel safety
 /// Nothing is lost.
@@ -58,7 +61,7 @@ pub fn sleep(duration: Duration) -> Sleep {
 /// # }).unwrap();
 /// ```
 pub fn sleep_until(deadline: Instant) -> Sleep {
-    Sleep { deadline: Some(deadline), timer: None }
+    Sleep { deadline: Some(deadline), state: State::Idle }
 }
 
 /// Is ready at its deadline, never before. Made by [`sleep`] and [`sleep_until`].
@@ -83,15 +86,36 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 pub struct Sleep {
     /// None is never.
     deadline: Option<Instant>,
-    timer: Option<Timer>,
+    state: State,
 }
 
-/// Names a timer among those of all loops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// ```text
+///            poll                       poll, after the deadline
+/// [ Idle ] ────────▶ [ Armed ] ──────────────────────────────────▶ [ Over ]
+///    ▲                  │ ▲ │ reset, where it is armed                 │
+///    │                  │ └─┘                                          │
+///    └──────────────────┴─── reset, after the deadline or elsewhere ───┘
+/// ```
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Idle,
+    Armed(Timer),
+    Over,
+}
+
+/// Names a timer among those of all loops. It belongs to one sleep.
+#[derive(Clone, Copy, Debug)]
 struct Timer {
-    key: TimerKey,
+    slot: TimerSlot,
     number: u16,
     incarnation: u32,
+}
+
+impl Timer {
+    #[inline]
+    fn is_of(self, event_loop: &EventLoop) -> bool {
+        (self.number, self.incarnation) == (event_loop.number(), event_loop.incarnation())
+    }
 }
 
 impl Sleep {
@@ -108,6 +132,9 @@ impl Sleep {
 
     /// Moves the deadline, earlier or later, also after it was reached.
     ///
+    /// A task that awaits the sleep meanwhile is woken at the new deadline, wherever `reset` is
+    /// called: in another task, on another loop or on a plain thread.
+    ///
     /// # Examples
     /// ```
     /// use std::time::Duration;
@@ -120,23 +147,85 @@ impl Sleep {
     /// # }).unwrap();
     /// ```
     pub fn reset(&mut self, deadline: Instant) {
+        self.deadline = Some(deadline);
+        let State::Armed(timer) = self.state else {
+            self.state = State::Idle;
+            return;
+        };
+        let here = current(|event_loop| {
+            timer.is_of(event_loop).then(|| {
+                let deadline_ns = event_loop.clock.ns_of(deadline);
+                event_loop.timers.borrow_mut().reset(timer.slot, deadline_ns)
+            })
+        });
+        match here.flatten() {
+            Some(true) => {}
+            // It has fired, so the task that waits has been woken and will arm it again.
+            Some(false) => self.state = State::Idle,
+            // The same by message, because only its own loop may touch the timer.
+            None => {
+                self.state = State::Idle;
+                let letter = Mail::MoveTimer(timer.slot);
+                mailbox::send_to(timer.number, timer.incarnation, letter);
+            }
+        }
+    }
+
+    /// Moves the deadline of a sleep that no task awaits.
+    pub(super) fn restart(&mut self, deadline: Instant) {
         self.disarm();
+        self.state = State::Idle;
         self.deadline = Some(deadline);
     }
 
     /// Forgets the timer, here or on the loop where it was armed.
-    fn disarm(&mut self) {
-        let Some(timer) = self.timer.take() else { return };
+    #[inline]
+    fn disarm(&self) {
+        let State::Armed(timer) = self.state else { return };
         let here = current(|event_loop| {
-            let home = timer.number == event_loop.number();
-            if home && timer.incarnation == event_loop.incarnation() {
-                event_loop.cancel_timer(timer.key);
+            let here = timer.is_of(event_loop);
+            if here {
+                event_loop.cancel_timer(timer.slot);
             }
-            home
+            here
         });
         if here != Some(true) {
-            let letter = Mail::CancelTimer(timer.key.raw());
+            let letter = Mail::CancelTimer(timer.slot);
             mailbox::send_to(timer.number, timer.incarnation, letter);
+        }
+    }
+}
+
+/// What a poll has done, and a waker that is left, to be dropped when the borrow has ended.
+enum Polled {
+    Over(Waker),
+    /// The timer was armed before.
+    Waiting(Option<Waker>),
+    Armed(Timer),
+    Full(Waker),
+}
+
+impl Sleep {
+    #[inline]
+    fn poll_on(&self, event_loop: &EventLoop, waker: Waker) -> Polled {
+        let mut timers = event_loop.timers.borrow_mut();
+        if let State::Armed(timer) = self.state
+            && timer.is_of(event_loop)
+        {
+            return match timers.poll(timer.slot, waker) {
+                // Only the deadline fires it.
+                timer_heap::Polled::Fired(waker) => Polled::Over(waker),
+                timer_heap::Polled::Armed(old) => Polled::Waiting(old),
+            };
+        }
+        // One that never ends may be reset while it is awaited, so it has a timer as well.
+        let deadline_ns = self.deadline.map_or(NEVER_NS, |at| event_loop.clock.ns_of(at));
+        match timers.arm(deadline_ns, waker) {
+            Ok(slot) => {
+                let (number, incarnation) = (event_loop.number(), event_loop.incarnation());
+                Polled::Armed(Timer { slot, number, incarnation })
+            }
+            Err(waker) => Polled::Full(waker),
         }
     }
 }
@@ -144,43 +233,85 @@ impl Sleep {
 impl Future for Sleep {
     type Output = ();
 
+    #[inline]
     #[track_caller]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(deadline) = self.deadline else { return Poll::Pending };
-        let waker = clone_of(cx.waker());
-        let polled = current(|event_loop| {
-            let (number, incarnation) = (event_loop.number(), event_loop.incarnation());
-            let mut timers = event_loop.timers.borrow_mut();
-            if let Some(timer) = self.timer
-                && (timer.number, timer.incarnation) == (number, incarnation)
-            {
-                if !timers.is_armed(timer.key) {
-                    // It has fired, and only the deadline fires it.
-                    return (Poll::Ready(()), Some(waker), None);
-                }
-                return (Poll::Pending, timers.set_waker(timer.key, waker), None);
-            }
-            let deadline_ns = event_loop.clock.ns_of(deadline);
-            if deadline_ns == NEVER_NS {
-                return (Poll::Pending, Some(waker), None);
-            }
-            let key = timers.arm(deadline_ns, waker);
-            (Poll::Pending, None, Some(Timer { key, number, incarnation }))
-        });
-        let Some((poll, unused, armed)) = polled else { no_runtime("a `Sleep` was polled") };
-        // Outside the borrow: the waker may be foreign.
-        drop_of(unused);
-        if armed.is_some() {
-            // It may have been armed on another loop before.
-            self.disarm();
-            self.timer = armed;
+        if let State::Over = self.state {
+            // It was pending before it was over for the first time, but not since.
+            ready!(poll_proceed(cx));
+            return Poll::Ready(());
         }
-        poll
+        let waker = clone_of(cx.waker());
+        let polled = current(|event_loop| self.poll_on(event_loop, waker));
+        let Some(polled) = polled else { no_runtime("a `Sleep` was polled") };
+        match polled {
+            Polled::Over(waker) => {
+                self.state = State::Over;
+                drop_of(Some(waker));
+                Poll::Ready(())
+            }
+            Polled::Waiting(old) => {
+                drop_of(old);
+                Poll::Pending
+            }
+            Polled::Armed(timer) => {
+                if let State::Armed(_) = self.state {
+                    // On another loop, before.
+                    self.disarm();
+                }
+                self.state = State::Armed(timer);
+                Poll::Pending
+            }
+            Polled::Full(waker) => {
+                drop_of(Some(waker));
+                panic!("a loop holds 16,777,216 timers");
+            }
+        }
     }
 }
 
 impl Drop for Sleep {
+    #[inline]
     fn drop(&mut self) {
         self.disarm();
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+    use crate::{run, spawn};
+
+    async fn poll_once(nap: &mut Sleep) {
+        poll_fn(|cx| {
+            assert!(Pin::new(&mut *nap).poll(cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    #[test]
+    fn a_timer_too_many_is_a_panic_of_the_task_that_polls_and_of_nothing_else() {
+        run(async {
+            // The limit of 16,777,216, in small.
+            current(|event_loop| event_loop.timers.borrow_mut().set_max_chunks(1));
+            let mut naps: Vec<_> = (0..4_096).map(|_| sleep(Duration::from_secs(3_600))).collect();
+            for nap in &mut naps {
+                poll_once(nap).await;
+            }
+            let error = spawn(sleep(Duration::ZERO)).await.unwrap_err();
+            assert!(error.is_panic());
+            assert_eq!(crate::metrics().n_timers, 4_096);
+            naps.pop();
+            sleep(Duration::from_millis(1)).await;
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn a_sleep_is_thirty_two_bytes() {
+        assert_eq!(size_of::<Sleep>(), 32);
     }
 }

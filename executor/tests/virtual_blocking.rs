@@ -1,0 +1,146 @@
+//! Aim: virtual time stands still while the program's own blocking work is running.
+
+mod util;
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use polyloop_executor::{BlockingPool, Handle, now, sleep, spawn, spawn_blocking, timeout};
+
+use util::{run_virtual, virtual_runtime};
+
+const WORK: Duration = Duration::from_millis(50);
+const HOUR: Duration = Duration::from_secs(3_600);
+
+#[test]
+fn a_timeout_of_an_hour_around_50_ms_of_blocking_work_does_not_expire() {
+    run_virtual(async {
+        let begin = now();
+        let work = spawn_blocking(|| {
+            thread::sleep(WORK);
+            7
+        });
+        assert_eq!(timeout(HOUR, work).await.expect("time has jumped").unwrap(), 7);
+        assert_eq!(now(), begin);
+        sleep(HOUR).await;
+        assert_eq!(now() - begin, HOUR);
+    });
+}
+
+#[test]
+fn jobs_of_any_pool_hold_time_in_the_loop_that_spawned_them() {
+    let pool = BlockingPool::new(1);
+    run_virtual(async {
+        let begin = now();
+        let jobs: Vec<_> =
+            (0..4).map(|i| pool.spawn(move || (thread::sleep(WORK / 4), i).1)).collect();
+        for (i, job) in jobs.into_iter().enumerate() {
+            assert_eq!(timeout(HOUR, job).await.expect("time has jumped").unwrap(), i);
+        }
+        let mut results = pool.map(0..4, |i| (thread::sleep(WORK / 4), i).1);
+        while let Some(result) = timeout(HOUR, results.next()).await.expect("time has jumped") {
+            result.unwrap();
+        }
+        assert_eq!(now(), begin);
+    });
+}
+
+#[test]
+fn timers_of_other_tasks_wait_as_well_and_then_come_in_order() {
+    run_virtual(async {
+        let begin = now();
+        let other = spawn(async move {
+            sleep(HOUR).await;
+            now() - begin
+        });
+        let real = Instant::now();
+        spawn_blocking(|| thread::sleep(WORK)).await.unwrap();
+        assert!(real.elapsed() >= WORK && !other.is_finished());
+        assert_eq!(other.await.unwrap(), HOUR);
+    });
+}
+
+#[test]
+fn a_job_whose_handle_was_dropped_holds_time_until_it_ends() {
+    run_virtual(async {
+        let begin = Instant::now();
+        drop(spawn_blocking(|| thread::sleep(WORK)));
+        sleep(HOUR).await;
+        assert!(begin.elapsed() >= WORK);
+    });
+}
+
+#[test]
+fn a_job_that_panics_or_is_aborted_lets_time_pass_again() {
+    let pool = BlockingPool::new(1);
+    run_virtual(async {
+        let begin = now();
+        let broken = pool.spawn(|| panic!("on purpose"));
+        let (end, wait) = mpsc::channel::<()>();
+        let first = pool.spawn(move || wait.recv().is_err());
+        let queued = pool.spawn(|| unreachable!("it was aborted"));
+        queued.abort();
+        assert!(queued.await.unwrap_err().is_cancelled());
+        drop(end);
+        assert!(first.await.unwrap());
+        assert!(broken.await.unwrap_err().is_panic());
+        assert_eq!(now(), begin);
+        sleep(HOUR).await;
+    });
+}
+
+#[test]
+fn messages_of_blocking_work_are_received_before_time_passes() {
+    run_virtual(async {
+        let begin = now();
+        let (sender, mut receiver) = polyloop_executor::channel::unbounded();
+        let handle = Handle::current().unwrap();
+        let work = spawn_blocking(move || {
+            for i in 0..5 {
+                thread::sleep(WORK / 5);
+                let sender = sender.clone();
+                handle.call_soon(move || sender.send(i).unwrap());
+            }
+        });
+        for i in 0..5 {
+            assert_eq!(timeout(HOUR, receiver.recv()).await, Ok(Some(i)));
+        }
+        work.await.unwrap();
+        assert_eq!(now(), begin);
+    });
+}
+
+#[test]
+fn a_turn_for_a_host_waits_in_real_time_while_work_runs() {
+    let runtime = virtual_runtime();
+    let (end, wait) = mpsc::channel::<()>();
+    let task = runtime.spawn(async move {
+        let begin = now();
+        let work = spawn_blocking(move || wait.recv().is_err());
+        assert!(timeout(HOUR, work).await.expect("time has jumped").unwrap());
+        now() - begin
+    });
+    runtime.turn(Some(Duration::ZERO)).unwrap();
+    let begin = Instant::now();
+    runtime.turn(Some(WORK)).unwrap();
+    assert!(begin.elapsed() >= WORK);
+    assert_eq!(runtime.next_deadline(), None);
+    drop(end);
+    while !runtime.enter(|| task.is_finished()) {
+        runtime.turn(None).unwrap();
+    }
+    assert_eq!(runtime.block_on(task).unwrap().unwrap(), Duration::ZERO);
+}
+
+#[test]
+fn work_that_a_plain_thread_spawned_holds_the_time_of_no_loop() {
+    let pool = BlockingPool::new(1);
+    let (end, wait) = mpsc::channel::<()>();
+    let job = pool.spawn(move || wait.recv().is_err());
+    run_virtual(async {
+        sleep(HOUR).await;
+        drop(end);
+        assert!(job.await.unwrap());
+    });
+}

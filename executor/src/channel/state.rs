@@ -432,7 +432,7 @@ mod tests {
                         assert_eq!(model.remove(&key), Some(true));
                         drop(state.push_reserved(()));
                     }
-                    _ => assert_eq!(model[&key], false),
+                    _ => assert!(!model[&key]),
                 },
                 _ => {
                     let Take::Message((), next) = state.take() else { continue };

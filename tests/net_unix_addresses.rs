@@ -19,7 +19,7 @@ use polyloop::net::{
 };
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 
-use common::run_on;
+use common::{process, role, run_on};
 
 backends!(
     a_server_over_streams_serves_peers_of_any_name,
@@ -213,4 +213,39 @@ fn a_datagrams_sender_may_have_any_name(backend: Backend) {
             assert_eq!(receiver.receive(&mut [0; 8]).await.unwrap().n_bytes, 5);
         }
     });
+}
+
+/// A process outside this one's PID namespace has a user, and no number: as the host has for a container.
+#[test]
+fn a_peer_in_another_pid_namespace_has_credentials_without_a_number() {
+    const NAME: &str = "a_peer_in_another_pid_namespace_has_credentials_without_a_number";
+    if let Some(path) = role() {
+        let seen = run_on(Backend::Epoll, async {
+            let stream = UnixStream::connect(&path).await.unwrap();
+            stream.peer_credentials().unwrap()
+        });
+        assert_eq!(seen.pid, None);
+        println!("the peer's user is {}", seen.uid);
+        return;
+    }
+    let directory = Directory::new("namespace", Backend::Epoll);
+    let path = directory.file("server");
+    let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let inside = process(NAME, path.to_str().unwrap());
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--pid", "--fork"]).arg(inside.get_program()).args(inside.get_args());
+    for (key, value) in inside.get_envs() {
+        command.env(key, value.unwrap());
+    }
+    let output = match command.output() {
+        Ok(output) => output,
+        Err(error) => return println!("not run: there is no unshare(1): {error}"),
+    };
+    let (said, complained) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if complained.contains("unshare failed") {
+        return println!("not run: {complained}");
+    }
+    let user = rustix::process::getuid().as_raw();
+    assert!(said.contains(&format!("the peer's user is {user}")), "{said}{complained}");
 }

@@ -1,13 +1,15 @@
 //! Accepting connections within one host.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::{self, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::process;
 
+use polyloop_reactor::socket::OPEN_NOFOLLOW;
 use socket2::{Domain, Socket, Type};
 
 use super::{UnixStream, address, peer_of};
@@ -21,7 +23,7 @@ pub(super) const BACKLOG: i32 = 4_096;
 /// Listens for connections at a path of the file system, or on Linux at an abstract name.
 ///
 /// Dropping it removes its file: its own only, and not one that another listener has put there
-/// since.
+/// since. In a forked child nothing is removed: the file is the parent's.
 ///
 /// # Examples
 /// ```
@@ -68,12 +70,16 @@ impl UnixListener {
     /// A program that was killed cannot remove its file. Whether it still runs is found out by
     /// connecting, so one that does sees a connection that is closed at once.
     ///
+    /// Of several processes that call this at the same time, one succeeds. For that they lock a file beside
+    /// `path`, with `.lock` at the end of its name, which is removed before this returns. A
+    /// program that binds `path` in another way takes no lock: in the instant between its `bind` and its
+    /// `listen` its socket may be replaced.
+    ///
     /// # Errors
-    /// As for [`bind`](UnixListener::bind): `AddrInUse` if somebody listens, or if what is there
-    /// is no socket.
+    /// As for [`bind`](UnixListener::bind): `AddrInUse` if another process listens or is about to, or if
+    /// what is there is no socket. If the lock cannot be taken, an error that names it.
     pub fn bind_or_replace(path: impl AsRef<Path>) -> io::Result<UnixListener> {
-        let (socket, file) = bind_or_replace(Type::STREAM, path.as_ref())?;
-        socket.listen(BACKLOG)?;
+        let (socket, file) = listen_or_replace(Type::STREAM, path.as_ref())?;
         Ok(UnixListener { fd: AsyncFd::from_nonblocking(socket.into()), file })
     }
 
@@ -144,12 +150,19 @@ pub(super) fn bind(socket_type: Type, path: &Path) -> io::Result<(Socket, Option
     Ok((socket, SocketFile::at(path)))
 }
 
-/// Binds a new non-blocking socket to `path`, in place of one that was left behind.
-pub(super) fn bind_or_replace(
+/// Listens with a new non-blocking socket at `path`, in place of one that was left behind.
+///
+/// A lock is held from the search for a listener until this one listens. Without it two processes could
+/// both find none, and the second would replace the file of the first; or one could be found that is
+/// bound and does not listen yet.
+pub(super) fn listen_or_replace(
     socket_type: Type,
     path: &Path,
 ) -> io::Result<(Socket, Option<SocketFile>)> {
-    match bind(socket_type, path) {
+    // An abstract name has no file to be left behind.
+    let is_abstract = path.as_os_str().as_bytes().starts_with(b"\0");
+    let _lock = if is_abstract { None } else { Some(PathLock::take(path)?) };
+    let bound = match bind(socket_type, path) {
         Err(error)
             if error.kind() == io::ErrorKind::AddrInUse && is_left_behind(socket_type, path) =>
         {
@@ -157,7 +170,10 @@ pub(super) fn bind_or_replace(
             bind(socket_type, path)
         }
         result => result,
-    }
+    };
+    let (socket, file) = bound?;
+    socket.listen(BACKLOG)?;
+    Ok((socket, file))
 }
 
 /// Reports whether there is a socket's file that no process listens at.
@@ -173,10 +189,60 @@ fn is_left_behind(socket_type: Type, path: &Path) -> bool {
     is_socket && refused().unwrap_or(false)
 }
 
+/// The right to replace what is at a path, among those who ask for it.
+///
+/// It ends with the process, so a lock that was left behind keeps no one out.
+struct PathLock {
+    path: PathBuf,
+    /// Closing it unlocks it.
+    _file: File,
+}
+
+impl PathLock {
+    /// The files of others that are passed over: each was removed by its owner after it was opened here.
+    const MAX_TRIES: u32 = 100;
+
+    /// Takes the lock. `AddrInUse` if another has it, and is about to listen therefore.
+    fn take(path: &Path) -> io::Result<PathLock> {
+        let mut lock_path = path.as_os_str().to_owned();
+        lock_path.push(".lock");
+        let lock_path = PathBuf::from(lock_path);
+        let named = |error: io::Error| {
+            io::Error::new(error.kind(), format!("the lock {}: {error}", lock_path.display()))
+        };
+        for _ in 0..PathLock::MAX_TRIES {
+            let mut options = File::options();
+            options.write(true).create(true).truncate(false);
+            // A link that another user has put there would have a file of their choice made.
+            let file = options.custom_flags(OPEN_NOFOLLOW).open(&lock_path).map_err(named)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::AddrInUse.into()),
+                Err(TryLockError::Error(error)) => return Err(named(error)),
+            }
+            let opened = file.metadata().map_err(named)?;
+            if identity(&lock_path) == Some((opened.dev(), opened.ino())) {
+                return Ok(PathLock { path: lock_path, _file: file });
+            }
+        }
+        Err(io::ErrorKind::AddrInUse.into())
+    }
+}
+
+impl Drop for PathLock {
+    fn drop(&mut self) {
+        // Removed before it is unlocked, so that the next to lock it finds out that it is gone. If that
+        // fails, an empty file stays, which is no obstacle.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
 /// The file of a socket, which goes with it.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
+    /// The process that has bound it: a forked child has a copy of the socket, but not the file.
+    owner: u32,
     /// Device and inode: what tells it from another file that came to the same path.
     identity: (u64, u64),
 }
@@ -190,7 +256,7 @@ impl SocketFile {
         // From here on it is found even if the working directory changes.
         let path = std::path::absolute(path).ok()?;
         let identity = identity(&path)?;
-        Some(SocketFile { path, identity })
+        Some(SocketFile { path, owner: process::id(), identity })
     }
 
     /// Leaves the file where it is.
@@ -201,8 +267,8 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if identity(&self.path) == Some(self.identity) {
-            // It fails if somebody else was quicker, or may not write there any more.
+        if process::id() == self.owner && identity(&self.path) == Some(self.identity) {
+            // It fails if another process was quicker, or if this one may not write there any more.
             let _ = fs::remove_file(&self.path);
         }
     }

@@ -77,7 +77,8 @@ macro_rules! credentials {
             /// What the system says: a socket without a peer has no credentials.
             ///
             /// # Platform
-            /// The number of the process is told on Linux only.
+            /// The process ID is reported on Linux only, and only for a peer in this process's PID
+            /// namespace.
             ///
             /// # References
             /// `SO_PEERCRED` in [unix(7)](https://man7.org/linux/man-pages/man7/unix.7.html).

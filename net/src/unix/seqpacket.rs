@@ -11,7 +11,7 @@ use polyloop_reactor::socket::{NO_SIGNAL, Received, receive};
 use socket2::{Domain, Socket, Type};
 
 use super::connect::connect;
-use super::listener::{BACKLOG, SocketFile, bind, bind_or_replace};
+use super::listener::{BACKLOG, SocketFile, bind, listen_or_replace};
 use super::{credentials, passing, peer_of, to_std};
 use crate::AsyncFd;
 use crate::accept::{accept, listening, sealed};
@@ -226,8 +226,7 @@ impl UnixSeqpacketListener {
     /// # Errors
     /// As for [`UnixListener::bind_or_replace`](crate::UnixListener::bind_or_replace).
     pub fn bind_or_replace(path: impl AsRef<Path>) -> io::Result<UnixSeqpacketListener> {
-        let (socket, file) = bind_or_replace(Type::SEQPACKET, path.as_ref())?;
-        socket.listen(BACKLOG)?;
+        let (socket, file) = listen_or_replace(Type::SEQPACKET, path.as_ref())?;
         Ok(UnixSeqpacketListener { fd: AsyncFd::from_nonblocking(socket), _file: file })
     }
 

@@ -33,6 +33,9 @@ pub const NO_SIGNAL: c_int = 0;
 /// The flag with which a FIFO is opened so that neither the opening nor anything after it blocks.
 pub const OPEN_NONBLOCK: c_int = libc::O_NONBLOCK;
 
+/// The flag with which a file is opened only if its path's last part is not a symbolic link.
+pub const OPEN_NOFOLLOW: c_int = libc::O_NOFOLLOW;
+
 /// Reports whether a non-blocking `connect` goes on in the background.
 ///
 /// Interrupted, it does as well; calling again would be an error.
@@ -120,7 +123,11 @@ pub struct Credentials {
     pub uid: u32,
     /// Its effective group.
     pub gid: u32,
-    /// Its number, where the system tells.
+    /// Its process ID.
+    ///
+    /// # Platform
+    /// Linux only. `None` also for a process outside this one's PID namespace, such as one of the host
+    /// when this one runs in a container.
     pub pid: Option<i32>,
 }
 
@@ -146,11 +153,18 @@ pub fn peer_credentials(fd: BorrowedFd<'_>) -> io::Result<Credentials> {
             &mut size,
         )
     })?;
-    if ucred.pid == 0 {
-        // Linux answers for a socket that was never connected as well, with nobody.
+    decode(ucred)
+}
+
+/// Makes sense of what Linux reports of a peer.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn decode(libc::ucred { pid, uid, gid }: libc::ucred) -> io::Result<Credentials> {
+    if (uid, gid) == (libc::uid_t::MAX, libc::gid_t::MAX) {
+        // No user has this number: the socket was never connected.
         return Err(io::ErrorKind::NotConnected.into());
     }
-    Ok(Credentials { uid: ucred.uid, gid: ucred.gid, pid: Some(ucred.pid) })
+    // A process that this one's PID namespace does not contain has no number here.
+    Ok(Credentials { uid, gid, pid: (pid != 0).then_some(pid) })
 }
 
 /// Asks who was at the other end of a Unix socket when it was connected.
@@ -273,6 +287,16 @@ mod tests {
     fn a_refusal_is_final() {
         assert!(connect_goes_on(&io::Error::from_raw_os_error(libc::EINPROGRESS)));
         assert!(!connect_goes_on(&io::Error::from_raw_os_error(libc::ECONNREFUSED)));
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[test]
+    fn a_peer_without_a_number_here_still_has_its_user() {
+        let ucred = |pid, uid, gid| libc::ucred { pid, uid, gid };
+        assert_eq!(decode(ucred(7, 0, 5)).unwrap(), Credentials { uid: 0, gid: 5, pid: Some(7) });
+        assert_eq!(decode(ucred(0, 0, 5)).unwrap(), Credentials { uid: 0, gid: 5, pid: None });
+        let error = decode(ucred(0, libc::uid_t::MAX, libc::gid_t::MAX)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotConnected);
     }
 
     #[test]

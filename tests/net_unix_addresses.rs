@@ -117,15 +117,13 @@ fn connect_all(names: &[Name], socket_type: SocketType, path: &Path) -> Vec<rust
 }
 
 /// Has a server serve a client of each name, and then one that has none.
-async fn serve_all<L: Listener>(
+async fn serve_all<L: Listener<Addr = SocketAddr>>(
     server: Server<L>,
     handler: impl AsyncFn(L::Stream) -> io::Result<()> + 'static,
     names: &[Name],
     socket_type: SocketType,
     path: &Path,
-) where
-    L: polyloop::net::Listener<Addr = SocketAddr>,
-{
+) {
     let peers = Rc::new(RefCell::new(Vec::new()));
     let seen = Rc::clone(&peers);
     let stop = server.stopper();

@@ -55,11 +55,6 @@ pub(crate) fn take(id: Token) -> Option<Legacy> {
     legacy
 }
 
-/// Reports whether there is an output of this task.
-pub(crate) fn has(id: Token) -> bool {
-    find().is_some_and(|estate| estate.lock().contains_key(&id))
-}
-
 /// Returns the outputs, if there are any.
 fn find() -> Option<&'static Estate> {
     ESTATE.peek().filter(|estate| estate.n_left.load(Ordering::Relaxed) > 0)

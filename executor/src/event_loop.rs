@@ -85,6 +85,10 @@ pub(crate) struct EventLoop {
     n_time_holds: Cell<usize>,
     /// Set while a host drives the loop turn by turn.
     is_hosted: Cell<bool>,
+    /// Set during a turn for a host.
+    is_turning: Cell<bool>,
+    /// Set once a host may watch the selector's descriptor.
+    is_watched: Cell<bool>,
     /// Set once a handle was made, by which another thread might reach the loop.
     has_handles: Cell<bool>,
     /// The number of polls at which descriptors, timers and letters are looked at again.
@@ -162,6 +166,8 @@ impl EventLoop {
             main_at: Cell::new(None),
             n_time_holds: Cell::new(0),
             is_hosted: Cell::new(false),
+            is_turning: Cell::new(false),
+            is_watched: Cell::new(false),
             has_handles: Cell::new(false),
             look_at: Cell::new(POLLS_PER_LOOK),
             n_polls: Cell::new(0),
@@ -193,6 +199,58 @@ impl EventLoop {
     pub(crate) fn end_main(&self) {
         self.main_at.set(None);
         self.pause();
+        if self.is_watched.get() {
+            self.rest_hosted();
+        }
+    }
+
+    /// From now on the selector's descriptor is to be readable whenever a turn would find something.
+    pub(crate) fn begin_to_announce(&self) {
+        self.is_watched.set(true);
+        if !self.is_running() {
+            self.rest_hosted();
+        }
+    }
+
+    /// Leaves the mailbox asleep, so that letters make the selector's descriptor readable.
+    #[cold]
+    fn rest_hosted(&self) {
+        self.is_hosted.set(true);
+        // Fails if mail has come, or if a turn has done it before.
+        self.mailbox.park();
+        self.announce();
+    }
+
+    fn is_running(&self) -> bool {
+        self.main_at.get().is_some() || self.is_turning.get()
+    }
+
+    /// Makes the selector's descriptor readable, for a host that watches it, if a turn is due that the
+    /// descriptor does not tell of by itself: tasks are ready, letters came while the loop was awake,
+    /// or the last turn left events, whose edge has been taken.
+    #[inline]
+    pub(crate) fn announce(&self) {
+        if self.is_watched.get() && !self.is_running() && !self.fork.is_foreign() {
+            self.announce_due();
+        }
+    }
+
+    #[cold]
+    fn announce_due(&self) {
+        if self.is_due() {
+            let notifier = self.reactor.borrow().notifier();
+            // It fails where the system has no memory for eight bytes; `next_deadline` says it as well.
+            let _ = notifier.notify();
+        }
+    }
+
+    /// Reports whether a turn has something to do already.
+    fn is_due(&self) -> bool {
+        let has_events = || {
+            let reactor = self.reactor.borrow();
+            reactor.is_unfinished() || reactor.has_more()
+        };
+        self.tasks.borrow().n_ready() > 0 || self.mailbox.has_mail() || has_events()
     }
 
     /// Runs until `main` is done, which has been polled once.
@@ -212,13 +270,16 @@ impl EventLoop {
         impl Drop for Park<'_> {
             fn drop(&mut self) {
                 self.0.pause();
+                self.0.is_turning.set(false);
                 // Fails, rightly, if mail has come: then the next turn is due at once.
                 self.0.mailbox.park();
+                self.0.announce();
             }
         }
 
         self.resume();
         self.is_hosted.set(true);
+        self.is_turning.set(true);
         let _park = Park(self);
         if self.mailbox.has_mail() {
             self.read_mail();
@@ -258,7 +319,7 @@ impl EventLoop {
 
     /// Returns when the next turn is due; none if only the world can tell.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        if self.tasks.borrow().n_ready() > 0 || self.mailbox.has_mail() {
+        if self.is_due() {
             return Some(self.clock.now());
         }
         let deadline_ns = self.timers.borrow_mut().next_deadline_ns()?;
@@ -540,7 +601,12 @@ impl EventLoop {
                 timeout
             }
         };
-        if self.spin.pays() && self.spin()? || !self.mailbox.park() {
+        // A host that sets a limit wants to be back by then.
+        let may_spin = match patience {
+            Patience::Limited(limit) => limit.as_nanos() > self.spin.limit_ns().into(),
+            Patience::Unlimited => true,
+        };
+        if may_spin && self.spin.pays() && self.spin()? || !self.mailbox.park() {
             return Ok(());
         }
         let start_ns = if self.spin.is_on() { self.clock.now_ns() } else { 0 };
@@ -784,7 +850,8 @@ impl EventLoop {
     pub(crate) fn proceed(&self) -> bool {
         let left = self.budget.get();
         self.budget.set(left.saturating_sub(1));
-        left > 0
+        // A host that polls a handle between two turns has no budget to keep.
+        left > 0 || self.current_task.get() == NOBODY
     }
 
     /// Looks at the budget for a combinator that is polled.

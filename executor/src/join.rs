@@ -12,7 +12,6 @@ use crate::JoinError;
 use crate::abort_on_drop::AbortOnDrop;
 use crate::budget::poll_proceed;
 use crate::clock::now;
-use crate::estate;
 use crate::event_loop::EventLoop;
 use crate::mailbox::{self, Mail};
 use crate::no_runtime::no_runtime;
@@ -21,7 +20,9 @@ use crate::sync::Arc;
 use crate::task::TaskId;
 use crate::tasks::{Callback, Join};
 use crate::time::Elapsed;
-use crate::waker::{at_home, clone_of, current, drop_of, forward, inherit, renounce};
+use crate::waker::{
+    at_home, at_home_alone, clone_of, current, drop_of, forward, inherit, renounce,
+};
 
 /// Awaits the output of a task.
 ///
@@ -151,8 +152,8 @@ impl<T> JoinHandle<T> {
 
     /// Reports whether the task is over, so that awaiting the handle would not wait.
     ///
-    /// A handle from [`spawn`](crate::spawn) knows it on the task's own thread. Elsewhere it says
-    /// false until it has been polled there, or the loop of a task that finished has ended, and the
+    /// A handle from [`spawn`](crate::spawn) knows it on the task's own thread, whether the loop runs
+    /// or not. Elsewhere it says false until it has been polled there or the loop has ended, and the
     /// truth from then on.
     ///
     /// # References
@@ -171,7 +172,7 @@ impl<T> JoinHandle<T> {
         match &self.repr {
             Repr::Task(id) => {
                 at_home(id.owner(), |event_loop| event_loop.tasks.borrow().look_up(*id))
-                    .map_or_else(|| estate::has(*id), |join| join != Join::Running)
+                    .map_or_else(|| !mailbox::is_open_to(*id), |join| join != Join::Running)
             }
             Repr::Packet(packet) => packet.is_done(),
             Repr::Taken => true,
@@ -208,7 +209,7 @@ impl<T> JoinHandle<T> {
     /// Returns the task's name, if it has one. Known on the task's own thread.
     pub fn name(&self) -> Option<String> {
         let id = self.id()?.token();
-        current(|event_loop| event_loop.tasks.borrow().name(id)).flatten()
+        at_home(id.owner(), |event_loop| event_loop.tasks.borrow().name(id)).flatten()
     }
 
     /// Waits for the output on a plain thread, for `timeout` at most.
@@ -258,7 +259,8 @@ impl<T> JoinHandle<T> {
     /// A panic in one is told of by the panic hook and ends nothing.
     ///
     /// # Panics
-    /// For a task of another loop, and for blocking work: what `f` holds could not get there.
+    /// For a task of a loop on another thread, and for blocking work: what `f` holds could not get
+    /// there.
     /// A task that awaits the handle serves instead.
     ///
     /// # References
@@ -287,11 +289,12 @@ impl<T> JoinHandle<T> {
         let callback: Callback = Box::new(move |output| {
             f(output.downcast_ref().expect("a join handle has the type of its task"));
         });
-        let Some(is_here) = current(|event_loop| event_loop.number() == id.owner()) else {
-            no_runtime("`on_done` was called")
-        };
-        assert!(is_here, "`on_done` needs a task of the running loop");
-        current(|event_loop| event_loop.watch(id, callback));
+        if at_home(id.owner(), |event_loop| event_loop.watch(id, callback)).is_none() {
+            match current(|_| ()) {
+                None => no_runtime("`on_done` was called"),
+                Some(()) => panic!("`on_done` needs a task of a loop on this thread"),
+            }
+        }
     }
 }
 
@@ -386,12 +389,15 @@ fn poll_at_home<T: 'static>(
     handle: &JoinHandle<T>,
     cx: &Context<'_>,
 ) -> Option<Poll<Result<T, JoinError>>> {
-    let polled = at_home(id.owner(), |event_loop| event_loop.poll_join(id, cx));
-    let Poll::Ready(join) = polled? else { return Some(Poll::Pending) };
     let mut output: Option<Result<T, JoinError>> = None;
-    if join == Join::Finished {
-        current(|event_loop| event_loop.tasks.borrow_mut().take_output(id, &mut output));
-    }
+    let polled = at_home_alone(id.owner(), |event_loop| {
+        let polled = event_loop.poll_join(id, cx);
+        if polled == Poll::Ready(Join::Finished) {
+            event_loop.tasks.borrow_mut().take_output(id, &mut output);
+        }
+        polled
+    });
+    let Poll::Ready(join) = polled? else { return Some(Poll::Pending) };
     if join == Join::Gone {
         // It may have been a task of an earlier loop with this number.
         output = inherit(id, handle);

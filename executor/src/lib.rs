@@ -82,6 +82,8 @@ mod mailbox;
 
 mod wake_list;
 
+mod residents;
+
 mod sync;
 
 mod handle;

@@ -92,6 +92,8 @@ const NO_VACANCY: u32 = u32::MAX;
 struct Contents<N> {
     /// None while no loop has this number.
     notifier: Option<N>,
+    /// The first generation of the loop that has the number, or had it last.
+    first_generation: u32,
     wakes: WakeList,
     mail: Vec<Mail>,
 }
@@ -117,6 +119,7 @@ impl<N: Notify> Mailbox<N> {
             },
             contents: Mutex::new(Contents {
                 notifier: None,
+                first_generation: 0,
                 wakes: WakeList::new(),
                 mail: Vec::new(),
             }),
@@ -144,6 +147,7 @@ impl<N: Notify> Mailbox<N> {
         let first_generation = Some(generation()).filter(|first| *first != NO_VACANCY)?;
         self.vacancy.generation.store(NO_VACANCY, Ordering::Release);
         contents.notifier = Some(notifier.clone());
+        contents.first_generation = first_generation;
         Some(Tenancy { number, incarnation: self.incarnation(), first_generation })
     }
 
@@ -293,6 +297,14 @@ pub(crate) fn send(number: u16, mail: Mail) {
 /// Sends a letter to one certain loop. False if that loop has ended; the letter is then dropped.
 pub(crate) fn send_to(number: u16, incarnation: u32, mail: Mail) -> bool {
     find(number).is_some_and(|mailbox| mailbox.put_mail(Some(incarnation), mail))
+}
+
+/// Reports whether the loop is alive whose task or source `id` names.
+pub(crate) fn is_open_to(id: Token) -> bool {
+    find(id.owner()).is_some_and(|mailbox| {
+        let contents = mailbox.lock();
+        contents.notifier.is_some() && id.generation() >= contents.first_generation
+    })
 }
 
 fn find(number: u16) -> Option<&'static Mailbox> {

@@ -15,6 +15,7 @@ use polyloop_reactor::{Backend, SignalFd, restore_timer_slack};
 use crate::dump_signal::dump_on;
 use crate::event_loop::{EventLoop, refuse};
 use crate::no_runtime::no_runtime;
+use crate::residents;
 use crate::task::Dump;
 use crate::waker::{current, within};
 use crate::{Builder, Handle, JoinHandle};
@@ -137,7 +138,9 @@ impl Runtime {
     }
 
     pub(crate) fn of(event_loop: EventLoop) -> Runtime {
-        Runtime { event_loop: Rc::new(event_loop), pollable_fd: OnceCell::new() }
+        let event_loop = Rc::new(event_loop);
+        residents::add(&event_loop);
+        Runtime { event_loop, pollable_fd: OnceCell::new() }
     }
 
     /// Lends the loop to tests that set its limits.
@@ -231,7 +234,9 @@ impl Runtime {
     where
         F: Future + 'static,
     {
-        JoinHandle::of_task(self.event_loop.spawn(future, Location::caller()))
+        let task = self.event_loop.spawn(future, Location::caller());
+        self.event_loop.announce();
+        JoinHandle::of_task(task)
     }
 
     /// Runs one turn of the loop, for a host that has a loop of its own.
@@ -241,8 +246,8 @@ impl Runtime {
     ///
     /// A host calls it with zero whenever [`pollable_fd`](Runtime::pollable_fd) is readable or
     /// [`next_deadline`](Runtime::next_deadline) has come. Between two turns, tasks may be spawned
-    /// with [`spawn`](Runtime::spawn), and a wake from another thread makes the descriptor
-    /// readable.
+    /// with [`spawn`](Runtime::spawn), handles tell the truth, and a wake from another thread makes
+    /// the descriptor readable.
     ///
     /// # Errors
     /// As for [`block_on`](Runtime::block_on).
@@ -257,7 +262,7 @@ impl Runtime {
     ///
     /// let runtime = Runtime::new()?;
     /// let task = runtime.spawn(sleep(Duration::from_millis(1)));
-    /// while !runtime.enter(|| task.is_finished()) {
+    /// while !task.is_finished() {
     ///     runtime.turn(None)?;
     /// }
     /// # Ok::<(), std::io::Error>(())
@@ -284,11 +289,14 @@ impl Runtime {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn enter<R>(&self, f: impl FnOnce() -> R) -> R {
-        within(&self.event_loop, f)
+        let result = within(&self.event_loop, f);
+        self.event_loop.announce();
+        result
     }
 
-    /// Returns when the next [`turn`](Runtime::turn) is due at the latest: at once if something is
-    /// ready, else at the earliest timer's deadline. None if it is due when
+    /// Returns when the next [`turn`](Runtime::turn) is due at the latest: at once if a task is ready,
+    /// a message is there, or the last turn has left events for the next one; else at the earliest
+    /// timer's deadline. None if it is due when
     /// [`pollable_fd`](Runtime::pollable_fd) is readable, and not before.
     ///
     /// # Examples
@@ -312,8 +320,14 @@ impl Runtime {
     /// Lends a descriptor that is readable when a [`turn`](Runtime::turn) would find something,
     /// for a host to watch in its own loop.
     ///
-    /// It is level-triggered: readable until a turn has taken what was there. Its only use is to
-    /// be watched.
+    /// That is: when a socket is ready; when another thread has woken a task or sent a message, also
+    /// before the first turn and after a [`block_on`](Runtime::block_on); and when tasks are ready,
+    /// whether the host has spawned or woken them between two turns or a turn has left them over. It
+    /// does not become readable when a timer is due: [`next_deadline`](Runtime::next_deadline) says
+    /// when that is.
+    ///
+    /// It stays readable until a turn has taken what was there. A host that watches edges is given a
+    /// new one if a turn has left something. Its only use is to be watched.
     ///
     /// # Errors
     /// `Unsupported` if the backend has no such descriptor; if no descriptor is left.
@@ -333,6 +347,7 @@ impl Runtime {
         // A second descriptor for the same selector, since the first is inside a cell.
         let fd = fd.try_clone_to_owned()?;
         drop(reactor);
+        self.event_loop.begin_to_announce();
         Ok(self.pollable_fd.get_or_init(|| fd).as_fd())
     }
 
@@ -390,6 +405,7 @@ impl AsFd for Runtime {
 impl Drop for Runtime {
     fn drop(&mut self) {
         within(&self.event_loop, || self.event_loop.shut_down());
+        residents::remove(&self.event_loop);
     }
 }
 

@@ -20,6 +20,7 @@ use crate::event_loop::EventLoop;
 use crate::mailbox::{self, Mail};
 use crate::notes::Notes;
 use crate::packet::{self, Packet};
+use crate::residents;
 use crate::stage::{AnyTask, Stage, TaskBox, quietly};
 use crate::sync::Arc;
 use crate::tasks::Delivery;
@@ -57,10 +58,27 @@ pub(crate) fn current<R>(f: impl FnOnce(&EventLoop) -> R) -> Option<R> {
     event_loop.map(f)
 }
 
-/// Calls `f` with the loop of this number, if it is the one that runs on this thread.
+/// Calls `f` with the loop of this number, if this is its thread.
+///
+/// It may be between two turns, or below another loop's on the stack. Then it is the current one for
+/// as long as `f` takes.
 #[inline]
 pub(crate) fn at_home<R>(owner: u16, f: impl FnOnce(&EventLoop) -> R) -> Option<R> {
-    current(|event_loop| (event_loop.number() == owner).then(|| f(event_loop))).flatten()
+    if current(|event_loop| event_loop.number() == owner) == Some(true) {
+        return current(f);
+    }
+    residents::visit(owner, f)
+}
+
+/// Calls `f` with the loop of this number, if it is the current one, or there is none and this is its
+/// thread.
+#[inline]
+pub(crate) fn at_home_alone<R>(owner: u16, f: impl FnOnce(&EventLoop) -> R) -> Option<R> {
+    match current(|event_loop| event_loop.number() == owner) {
+        Some(true) => current(f),
+        Some(false) => None,
+        None => residents::visit(owner, f),
+    }
 }
 
 /// Wakes the task that `id` names, from whatever thread.

@@ -466,6 +466,13 @@ impl Reactor {
         outcome.map(|()| timeout)
     }
 
+    /// Reports whether the last turn took as many events as it could, so that there may be more.
+    ///
+    /// Someone who watches the selector's own descriptor for edges is not told of those.
+    pub fn has_more(&self) -> bool {
+        self.events.len() >= EVENTS_PER_TURN
+    }
+
     /// Reports whether the next turn will wake more of those who wait, without waiting itself.
     pub fn is_unfinished(&self) -> bool {
         !self.unfinished.is_empty()

@@ -48,6 +48,64 @@ use crate::{
 /// }
 /// # Ok::<(), std::io::Error>(())
 /// ```
+///
+/// A callback that registers needs the selector for itself, while what a wait returns borrows it. Take
+/// the events out first, each with its token and a copy of the callback, and ask before each call
+/// whether its registration still exists: an earlier callback of the batch may have ended it.
+/// ```
+/// use std::io::{self, Read, Write};
+/// use std::net::{TcpListener, TcpStream};
+/// use std::rc::Rc;
+/// use polyloop_reactor::{Interest, KeyedSelector, Mode, Token};
+///
+/// /// What is to be done when a descriptor is readable.
+/// #[derive(Clone)]
+/// struct Callback(Rc<dyn Fn(&mut KeyedSelector<Callback>, Token) -> io::Result<()>>);
+///
+/// fn serve(listener: Rc<TcpListener>) -> Callback {
+///     Callback(Rc::new(move |selector, _| {
+///         let stream = Rc::new(listener.accept()?.0);
+///         selector.register(&stream, Interest::READABLE, Mode::Level, echo(stream.clone()))?;
+///         Ok(())
+///     }))
+/// }
+///
+/// fn echo(stream: Rc<TcpStream>) -> Callback {
+///     Callback(Rc::new(move |selector, _| {
+///         let mut buffer = [0; 1024];
+///         match (&*stream).read(&mut buffer)? {
+///             // The data is what keeps the stream open: it is closed after this.
+///             0 => selector.unregister(&stream).map(drop),
+///             n_bytes => (&*stream).write_all(&buffer[..n_bytes]),
+///         }
+///     }))
+/// }
+///
+/// let listener = Rc::new(TcpListener::bind("127.0.0.1:0")?);
+/// let addr = listener.local_addr()?;
+/// let mut selector = KeyedSelector::new()?;
+/// selector.register(&listener, Interest::READABLE, Mode::Level, serve(listener.clone()))?;
+///
+/// let client = std::thread::spawn(move || {
+///     let mut stream = TcpStream::connect(addr)?;
+///     stream.write_all(b"hello")?;
+///     let mut echoed = [0; 5];
+///     stream.read_exact(&mut echoed).map(|()| echoed)
+/// });
+/// let mut n_connections = 0;
+/// while n_connections == 0 || selector.len() > 1 {
+///     let ready: Vec<(Token, Callback)> =
+///         selector.select(None)?.map(|(key, _)| (key.token(), key.data().clone())).collect();
+///     for (token, callback) in ready {
+///         if selector.key(token).is_some() {
+///             (callback.0)(&mut selector, token)?;
+///         }
+///     }
+///     n_connections = n_connections.max(selector.len() - 1);
+/// }
+/// assert_eq!(&client.join().unwrap()?, b"hello");
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub struct KeyedSelector<D> {
     selector: Box<dyn Selector>,
     /// Invariant: one key for each registration of the selector, at the slot of its token.
@@ -177,6 +235,9 @@ impl<D> KeyedSelector<D> {
     }
 
     /// Waits up to `timeout` and gives the keys of those that are ready, each with what for.
+    ///
+    /// The keys borrow the selector. For callbacks that change it, see
+    /// [the second example](KeyedSelector#examples).
     ///
     /// `None` waits for ever, zero only looks. There are none if a signal or a [`Notifier`] ended
     /// the wait.

@@ -198,7 +198,7 @@ fn accept_one<T: AsFd>(listener: &T) -> io::Result<(Socket, SockAddr)> {
         // setting an option of a connection that the client has reset meanwhile.
         Err(error)
             if error.kind() == io::ErrorKind::InvalidInput
-                && listener.is_listener().unwrap_or(false) =>
+                && polyloop_reactor::socket::is_listener(listener.as_fd()).unwrap_or(false) =>
         {
             Err(io::ErrorKind::ConnectionAborted.into())
         }

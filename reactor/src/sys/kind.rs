@@ -103,6 +103,17 @@ fn is_tcp(_: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(true)
 }
 
+/// Reports whether a socket listens for connections.
+///
+/// # Errors
+/// What the system reports, such as that `fd` is no socket.
+///
+/// # References
+/// `SO_ACCEPTCONN` in [socket(7)](https://man7.org/linux/man-pages/man7/socket.7.html).
+pub fn is_listener(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(option(fd, libc::SO_ACCEPTCONN)? != 0)
+}
+
 fn option(fd: BorrowedFd<'_>, option: c_int) -> io::Result<c_int> {
     let mut value: c_int = 0;
     let mut size = size_of::<c_int>() as libc::socklen_t;
@@ -166,5 +177,14 @@ mod tests {
         assert_eq!(kind(UdpSocket::bind("127.0.0.1:0").unwrap().into()), Kind::Socket);
         assert_eq!(kind(UnixStream::pair().unwrap().0.into()), Kind::UnixStream);
         assert_eq!(kind(UnixDatagram::unbound().unwrap().into()), Kind::Socket);
+    }
+
+    #[test]
+    fn a_listener_is_told_from_a_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (one, _other) = UnixStream::pair().unwrap();
+        assert!(is_listener(listener.as_fd()).unwrap());
+        assert!(!is_listener(one.as_fd()).unwrap());
+        assert!(is_listener(File::open("/").unwrap().as_fd()).is_err());
     }
 }

@@ -17,7 +17,6 @@ use crate::blocking::BlockingPool;
 use crate::budget::{OPERATIONS_PER_POLL, Start};
 use crate::clock::{Clock, Stopwatch};
 use crate::debug::{Debug, Report};
-use crate::free_list::trim;
 use crate::mailbox::{self, Mail, Mailbox};
 use crate::metrics::Metrics;
 use crate::notes::Notes;
@@ -28,6 +27,7 @@ use crate::task::{TaskId, TaskInfo};
 use crate::tasks::{Callback, Delivery, LeftOver, NOBODY, Next, Stripped, Tasks};
 use crate::timer_heap::TimerHeap;
 use crate::timer_slots::TimerSlot;
+use crate::trim::trim;
 use crate::waker::{drop_of, id_of, into_id, leave, lend_waker, renounce_own, wake_of};
 
 /// The polls between two looks at descriptors and timers while tasks stay ready.
@@ -36,6 +36,12 @@ use crate::waker::{drop_of, id_of, into_id, leave, lend_waker, renounce_own, wak
 /// so at 128 the looks take a few ns from each poll. What happens in the world is seen after 128
 /// polls at the latest, and whoever waited for it runs after the tasks that are ready by then.
 const POLLS_PER_LOOK: u64 = 128;
+
+/// What a sleep counts for when it comes to giving memory back, in looks of a loop that is busy.
+const STEPS_PER_SLEEP: u32 = 256;
+
+/// How long a loop sleeps at most while it has memory to give back.
+const STEP_AGAIN: Duration = Duration::from_millis(2);
 
 /// How deep what an abort drops may abort in turn before that waits in a list.
 ///
@@ -565,7 +571,7 @@ impl EventLoop {
     /// Empties the slot of a task that is over and whose box is empty.
     #[inline]
     fn free(&self, id: Token, task: TaskBox) {
-        let joiner = self.tasks.borrow_mut().free(id, Some(task));
+        let joiner = self.tasks.borrow_mut().free(id, task);
         drop_of(joiner);
     }
 
@@ -581,7 +587,7 @@ impl EventLoop {
             }
         }
 
-        self.tasks.borrow_mut().rest();
+        let has_more = self.tasks.borrow_mut().tidy(STEPS_PER_SLEEP);
         let deadline_ns = self.timers.borrow_mut().next_deadline_ns();
         // While time is held, a virtual deadline is no reason to end a wait.
         let is_held = self.n_time_holds.get() > 0;
@@ -598,7 +604,12 @@ impl EventLoop {
                 if self.debug.is_some() && may_be_stuck {
                     self.check_stuck()?;
                 }
-                timeout
+                if has_more {
+                    // Memory is given back in small steps, so the loop comes back for the next.
+                    Some(timeout.map_or(STEP_AGAIN, |timeout| timeout.min(STEP_AGAIN)))
+                } else {
+                    timeout
+                }
             }
         };
         // A host that sets a limit wants to be back by then.
@@ -650,6 +661,7 @@ impl EventLoop {
     /// Asks the selector, and moves what is ready or due to the ready queue.
     fn look(&self, timeout: Option<Duration>) -> io::Result<()> {
         self.look_at.set(self.n_polls.get() + POLLS_PER_LOOK);
+        self.tasks.borrow_mut().tidy(1);
         // Letters have a flag of their own, so a loop without sources has nothing to look at.
         // A host's loop may have been woken by the notifier, which only a look makes silent.
         let is_needed = timeout != Some(Duration::ZERO) || self.is_hosted.get();
@@ -1016,9 +1028,11 @@ impl EventLoop {
     /// Leaves outputs to the handles that will ask for them, and drops the wakers that nobody
     /// woke, one by one: they are foreign, and may panic or reach for the loop.
     fn strip(&self) {
-        for index in 0.. {
-            let stripped = self.tasks.borrow_mut().strip(index);
-            let Some(Stripped { id, task, joiner, is_awaited }) = stripped else { break };
+        let mut next = 0;
+        while next < self.tasks.borrow().end() {
+            let stripped = self.tasks.borrow_mut().strip(next);
+            next += 1;
+            let Some(Stripped { id, task, joiner, is_awaited }) = stripped else { continue };
             if let Some(mut task) = task
                 && is_awaited
             {

@@ -25,6 +25,7 @@ mod runtime;
 
 mod builder;
 
+mod table;
 pub mod task;
 
 mod tasks;
@@ -70,7 +71,6 @@ mod debug;
 
 mod dump_signal;
 
-mod free_list;
 #[cfg(all(test, not(loom)))]
 mod limit_tests;
 
@@ -80,6 +80,7 @@ mod spin;
 
 mod mailbox;
 
+mod trim;
 mod wake_list;
 
 mod residents;

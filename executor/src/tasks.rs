@@ -5,7 +5,7 @@
 //! borrow twice.
 
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::mem;
 use std::panic::Location;
 use std::pin::Pin;
@@ -14,10 +14,10 @@ use std::time::Duration;
 
 use polyloop_reactor::Token;
 
-use crate::free_list::FreeList;
 use crate::notes::Notes;
 use crate::shuffle::Shuffle;
 use crate::stage::{AnyTask, TaskBox, new_task};
+use crate::table::{self, Table};
 use crate::task::{TaskId, TaskInfo, TaskState};
 use crate::waker::into_id;
 
@@ -66,10 +66,16 @@ const SPARE_BYTES_MAX: usize = 1024 * 1024;
 /// The largest box that is kept.
 const SPARE_BOX_MAX: usize = 1024;
 
+/// How often the ready queue is looked at for room that it does not need, in steps of
+/// [`Tasks::tidy`].
+const STEPS_PER_TRIM: u32 = 64;
+
+/// A ready queue of up to this length keeps its room.
+const TRIM_MIN: usize = 1_024;
+
 /// Holds the tasks of one loop.
 pub(crate) struct Tasks {
-    slots: Vec<Slot>,
-    free: FreeList,
+    slots: Table<Slot>,
     ready: ReadyQueue,
     /// The slot of the future that `block_on` polls itself. It never holds a box.
     main: u32,
@@ -81,14 +87,13 @@ pub(crate) struct Tasks {
     owner: u16,
     /// The generation with which the loop began.
     base_generation: u32,
-    /// The generation of a new slot: past those of the slots that were cut off.
-    first_generation: u32,
-    /// The most slots there may be. Tests have smaller ones than [`MAX_SLOTS`].
-    max_slots: usize,
     /// The bytes of all boxes in free slots.
     spare_bytes: usize,
+    /// The steps of [`tidy`](Tasks::tidy) since the ready queue was looked at.
+    n_steps: u32,
     /// By slot: what only some tasks have. It has an entry if and only if the slot's flag says so.
-    extras: HashMap<u32, Extras>,
+    /// A tree, which grows and shrinks in small steps.
+    extras: BTreeMap<u32, Extras>,
     /// By slot: the time that polls have taken, with whose they were. Empty but in debug mode.
     busy: Vec<(Token, Duration)>,
 }
@@ -164,7 +169,50 @@ impl Flags {
     }
 }
 
+impl table::Slot for Slot {
+    fn link(&self) -> u32 {
+        self.n_polls
+    }
+
+    fn set_link(&mut self, link: u32) {
+        self.n_polls = link;
+    }
+
+    fn generation(&self) -> Option<u32> {
+        // Not while it is queued: whoever moves in takes over the entry.
+        (!self.flags.has(Flags::SCHEDULED)).then(|| self.id.generation())
+    }
+}
+
 impl Slot {
+    /// Ends the tenancy of a task that is over, and keeps its emptied box if there is room. False
+    /// if it was the slot's last.
+    #[inline]
+    fn vacate(&mut self, task: TaskBox, spare_bytes: &mut usize) -> bool {
+        self.flags = Flags(self.flags.0 & Flags::SCHEDULED.0);
+        self.id = next_tenant(self.id);
+        let bytes = size_of_val(&*task);
+        if bytes <= SPARE_BOX_MAX && *spare_bytes + bytes <= SPARE_BYTES_MAX {
+            *spare_bytes += bytes;
+            self.put(task);
+        }
+        !is_spent(self.id)
+    }
+
+    fn new(id: Token) -> Slot {
+        Slot {
+            id,
+            task: None,
+            joiner: None,
+            spawned_at: Location::caller(),
+            parent: NOBODY,
+            n_polls: 0,
+            flags: Flags(0),
+            notes: Notes::NONE,
+            noted_in: 0,
+        }
+    }
+
     /// Keeps what the last poll has left.
     #[inline]
     fn note(&mut self, notes: Notes) {
@@ -203,6 +251,16 @@ struct ReadyQueue {
 }
 
 impl ReadyQueue {
+    /// Halves what the lists hold without need.
+    fn trim(&mut self) {
+        for list in [&mut self.batch, &mut self.next] {
+            let half = list.capacity() / 2;
+            if half >= TRIM_MIN && half > 2 * list.len() {
+                list.shrink_to(half);
+            }
+        }
+    }
+
     #[inline]
     fn len(&self) -> usize {
         self.batch.len() - self.n_read + self.next.len()
@@ -277,18 +335,16 @@ pub(crate) enum Join {
 impl Tasks {
     pub(crate) fn new(owner: u16, first_generation: u32, shuffle: Option<Shuffle>) -> Tasks {
         let mut tasks = Tasks {
-            slots: Vec::new(),
-            free: FreeList::new(),
+            slots: Table::new(MAX_SLOTS, first_generation),
             ready: ReadyQueue { shuffle, ..ReadyQueue::default() },
             main: 0,
             n_mains_left: 0,
             n_apart: 0,
             owner,
             base_generation: first_generation,
-            first_generation,
-            max_slots: MAX_SLOTS,
             spare_bytes: 0,
-            extras: HashMap::new(),
+            n_steps: 0,
+            extras: BTreeMap::new(),
             busy: Vec::new(),
         };
         tasks.move_main().expect("a new loop has room for its main future");
@@ -298,25 +354,26 @@ impl Tasks {
     /// Lowers the number of tasks that there may be, with the main future.
     #[cfg(test)]
     pub(crate) fn limit_to(&mut self, max_slots: usize) {
-        self.max_slots = max_slots;
+        self.slots.limit_to(max_slots);
     }
 
     /// Makes every free slot, new slots and the main future's as old as `generation`.
     #[cfg(test)]
     pub(crate) fn age_to(&mut self, generation: u32) {
-        self.first_generation = generation;
+        self.slots.age_to(generation);
         self.n_mains_left = 0;
-        for slot in &mut self.slots {
+        for index in 0..self.slots.end() {
+            let slot = &mut self.slots[index];
             if !slot.flags.has(Flags::TAKEN) {
                 let kind = slot.id.generation() & MAIN;
-                slot.id = Token::new(self.owner, kind | generation, slot.id.slot());
+                slot.id = Token::new(self.owner, kind | generation, index);
             }
         }
     }
 
     /// Returns the number of tasks that have not ended or whose output was not taken.
     pub(crate) fn n_tasks(&self) -> usize {
-        self.slots.len() - self.free.len() - self.n_apart
+        self.slots.n_taken() - self.n_apart
     }
 
     pub(crate) fn n_ready(&self) -> usize {
@@ -326,8 +383,7 @@ impl Tasks {
     /// Returns a generation that no task of this loop has had, and that is not before `other`;
     /// [`LAST_GENERATION`] or a later one if there is none.
     pub(crate) fn unused_generation(&self, other: u32) -> u32 {
-        let used = self.slots.iter().map(|slot| slot.id.generation() & LAST_GENERATION).max();
-        used.map_or(0, |used| used + 1).max(self.first_generation).max(other)
+        self.slots.unused_generation(|slot| slot.id.generation() & LAST_GENERATION).max(other)
     }
 
     /// Reports whether `id` is a number that this loop has given, and not an earlier one with its
@@ -346,7 +402,7 @@ impl Tasks {
             return self.begin_main_slowly();
         };
         self.n_mains_left = n_left;
-        let slot = &mut self.slots[self.main as usize];
+        let slot = &mut self.slots[self.main];
         slot.n_polls = 1;
         slot.notes = Notes::NONE;
         slot.id = next_tenant(slot.id);
@@ -355,7 +411,7 @@ impl Tasks {
 
     #[cold]
     fn begin_main_slowly(&mut self) -> Option<Token> {
-        let slot = &mut self.slots[self.main as usize];
+        let slot = &mut self.slots[self.main];
         slot.flags.clear(Flags::EXTRAS);
         self.extras.remove(&self.main);
         self.n_mains_left = LAST_GENERATION - 1 - (slot.id.generation() & LAST_GENERATION);
@@ -363,26 +419,28 @@ impl Tasks {
             return self.begin_main();
         }
         self.move_main()?;
-        Some(self.slots[self.main as usize].id)
+        Some(self.slots[self.main].id)
     }
 
     /// Finds another slot for the main future. The one that it had has no number left.
     fn move_main(&mut self) -> Option<()> {
         let index = self.claim_slot()?;
-        if let Some(old) = self.slots.get_mut(self.main as usize).filter(|slot| is_main(slot.id)) {
+        if let Some(old) = self.slots.get_mut(self.main).filter(|slot| is_main(slot.id)) {
             old.id = next_tenant(old.id);
         }
         self.main = index;
         self.n_apart += 1;
-        self.n_mains_left = LAST_GENERATION - 1 - self.first_generation;
-        let id = Token::new(self.owner, MAIN | self.first_generation, self.main);
-        self.slots[self.main as usize].id = id;
+        let generation = self.slots.first_generation();
+        self.n_mains_left = LAST_GENERATION - 1 - generation;
+        let slot = &mut self.slots[index];
+        slot.id = Token::new(self.owner, MAIN | generation, index);
+        slot.n_polls = 1;
         Some(())
     }
 
     /// Notes that the first poll of the main future was not the last, and what it left.
     pub(crate) fn note_main(&mut self, id: Token, notes: Notes) {
-        let slot = &mut self.slots[id.slot() as usize];
+        let slot = &mut self.slots[id.slot()];
         slot.note(notes);
     }
 
@@ -399,7 +457,7 @@ impl Tasks {
     where
         F: Future + 'static,
     {
-        let slot = &mut self.slots[index as usize];
+        let slot = &mut self.slots[index];
         let mut future = Some(future);
         let spare = slot.task.take().and_then(|mut spare| {
             self.spare_bytes -= size_of_val(&*spare);
@@ -423,7 +481,7 @@ impl Tasks {
     /// task here.
     #[inline]
     pub(crate) fn wake(&mut self, id: Token) -> bool {
-        let Some(slot) = self.slots.get_mut(id.slot() as usize).filter(|slot| slot.id == id) else {
+        let Some(slot) = self.slots.get_mut(id.slot()).filter(|slot| slot.id == id) else {
             return false;
         };
         if !slot.flags.has(Flags(Flags::SCHEDULED.0 | Flags::FINISHED.0)) {
@@ -437,7 +495,8 @@ impl Tasks {
     #[inline]
     pub(crate) fn next(&mut self) -> Option<Next> {
         let index = self.ready.pop()?;
-        let slot = &mut self.slots[index as usize];
+        // It has been given back if a stale entry was left behind.
+        let Some(slot) = self.slots.get_mut(index) else { return Some(Next::Stale) };
         // Before the poll, so that a wake during it queues the task again.
         slot.flags.clear(Flags::SCHEDULED);
         if index == self.main {
@@ -456,7 +515,7 @@ impl Tasks {
     /// Puts a task back that was polled and is not done, unless it was aborted meanwhile.
     #[inline]
     pub(crate) fn put_back(&mut self, id: Token, task: TaskBox, notes: Notes) -> Option<LeftOver> {
-        let slot = &mut self.slots[id.slot() as usize];
+        let slot = &mut self.slots[id.slot()];
         slot.note(notes);
         if slot.flags.has(Flags::ABORTED) {
             return Some(LeftOver::Aborted(task));
@@ -471,7 +530,7 @@ impl Tasks {
     /// A joiner that is one of this loop's tasks is queued at once.
     #[inline]
     pub(crate) fn finish(&mut self, id: Token, task: TaskBox) -> Option<LeftOver> {
-        let slot = &mut self.slots[id.slot() as usize];
+        let slot = &mut self.slots[id.slot()];
         if slot.flags.has(Flags::EXTRAS)
             && let Some(extras) = self.extras.get(&id.slot())
         {
@@ -502,27 +561,18 @@ impl Tasks {
     ///
     /// Returns the joiner, if one is left, to be dropped outside the borrow.
     #[inline]
-    pub(crate) fn free(&mut self, id: Token, task: Option<TaskBox>) -> Option<Waker> {
-        let slot = &mut self.slots[id.slot() as usize];
+    pub(crate) fn free(&mut self, id: Token, task: TaskBox) -> Option<Waker> {
+        let slot = &mut self.slots[id.slot()];
         debug_assert_eq!(slot.id, id);
         if slot.flags.has(Flags::EXTRAS) {
             // A name: callbacks have been called when the task finished, and a delivery made.
             self.extras.remove(&id.slot());
         }
-        slot.flags = Flags(slot.flags.0 & Flags::SCHEDULED.0);
-        slot.id = next_tenant(id);
-        if let Some(task) = task {
-            let bytes = size_of_val(&*task);
-            if bytes <= SPARE_BOX_MAX && self.spare_bytes + bytes <= SPARE_BYTES_MAX {
-                self.spare_bytes += bytes;
-                slot.put(task);
-            }
-        }
         let joiner = slot.joiner.take();
-        if is_spent(slot.id) {
-            self.retire(id.slot());
+        if slot.vacate(task, &mut self.spare_bytes) {
+            self.slots.free(id.slot());
         } else {
-            self.free.push(id.slot());
+            self.retire(id.slot());
         }
         joiner
     }
@@ -532,40 +582,34 @@ impl Tasks {
     fn retire(&mut self, index: u32) {
         self.n_apart += 1;
         // It will not be refilled. It is empty, so nothing foreign is dropped.
-        if let Some(spare) = self.slots[index as usize].task.take() {
+        if let Some(spare) = self.slots[index].task.take() {
             self.spare_bytes -= size_of_val(&*spare);
         }
     }
 
-    /// Gives memory back if few of the slots have been needed lately. The loop calls it when it
-    /// has nothing to do, so no slot is in the ready queue.
+    /// Gives back a little of the memory that was not needed lately. Returns whether there may be
+    /// more to give back, now or later.
+    ///
+    /// The loop calls it whenever it looks at the world, and says with `n_steps` how much that
+    /// counts. What is dropped are emptied boxes, which run no foreign code.
     #[inline]
-    pub(crate) fn rest(&mut self) {
-        if let Some(len) = self.free.rest(self.slots.len()) {
-            self.cut(len);
+    pub(crate) fn tidy(&mut self, n_steps: u32) -> bool {
+        let spare_bytes = &mut self.spare_bytes;
+        let has_more = self.slots.tidy(n_steps, |slot| {
+            *spare_bytes -= slot.task.as_ref().map_or(0, |spare| size_of_val(&**spare));
+        });
+        self.n_steps += n_steps;
+        if self.n_steps >= STEPS_PER_TRIM {
+            self.n_steps = 0;
+            self.ready.trim();
         }
-    }
-
-    /// Cuts off free slots.
-    #[cold]
-    fn cut(&mut self, len: usize) {
-        debug_assert!(self.ready.len() == 0);
-        for slot in &self.slots[len..] {
-            self.first_generation = self.first_generation.max(slot.id.generation());
-            self.spare_bytes -= slot.task.as_ref().map_or(0, |spare| size_of_val(&**spare));
-        }
-        self.slots.truncate(len);
-        self.slots.shrink_to_fit();
-        self.busy.truncate(len);
-        self.busy.shrink_to_fit();
-        self.extras.shrink_to_fit();
-        self.ready = ReadyQueue { shuffle: self.ready.shuffle.take(), ..ReadyQueue::default() };
+        has_more
     }
 
     /// Says what has become of a task.
     #[inline]
     pub(crate) fn look_up(&self, id: Token) -> Join {
-        match self.slots.get(id.slot() as usize) {
+        match self.slots.get(id.slot()) {
             Some(slot) if slot.id == id && slot.flags.has(Flags::FINISHED) => Join::Finished,
             Some(slot) if slot.id == id => Join::Running,
             _ => Join::Gone,
@@ -579,19 +623,25 @@ impl Tasks {
     pub(crate) fn join(&mut self, id: Token, waker: &mut Option<Waker>) -> Join {
         let join = self.look_up(id);
         if join == Join::Running {
-            mem::swap(&mut self.slots[id.slot() as usize].joiner, waker);
+            mem::swap(&mut self.slots[id.slot()].joiner, waker);
         }
         join
     }
 
     /// Moves the output of a finished task to `into`, and frees the slot.
     pub(crate) fn take_output(&mut self, id: Token, into: &mut dyn Any) {
-        let mut task = self.slots[id.slot() as usize].task.take();
-        if let Some(task) = &mut task {
-            task.as_mut().take_output(into);
+        let slot = &mut self.slots[id.slot()];
+        let Some(mut task) = slot.task.take() else { return };
+        task.as_mut().take_output(into);
+        debug_assert!(slot.joiner.is_none(), "a finished task has woken its joiner");
+        if slot.flags.has(Flags::EXTRAS) {
+            self.extras.remove(&id.slot());
         }
-        let joiner = self.free(id, task);
-        debug_assert!(joiner.is_none(), "a finished task has woken its joiner");
+        if slot.vacate(task, &mut self.spare_bytes) {
+            self.slots.free(id.slot());
+        } else {
+            self.retire(id.slot());
+        }
     }
 
     /// Notes that nobody will take the output of `id`; none if there is no such task.
@@ -599,7 +649,7 @@ impl Tasks {
     /// Returns the box if the task is over, to be cleared and given to [`free`](Tasks::free), and
     /// the waker that was left.
     pub(crate) fn detach(&mut self, id: Token) -> Option<(Option<TaskBox>, Option<Waker>)> {
-        let slot = self.slots.get_mut(id.slot() as usize).filter(|slot| slot.id == id)?;
+        let slot = self.slots.get_mut(id.slot()).filter(|slot| slot.id == id)?;
         slot.flags.clear(Flags::JOINED);
         let finished = slot.flags.has(Flags::FINISHED);
         if finished {
@@ -612,7 +662,7 @@ impl Tasks {
     /// Takes a task out of its slot to be cancelled, or notes that this is to be done when its
     /// poll is over.
     pub(crate) fn abort(&mut self, id: Token) -> Option<TaskBox> {
-        let slot = self.slots.get_mut(id.slot() as usize).filter(|slot| slot.id == id)?;
+        let slot = self.slots.get_mut(id.slot()).filter(|slot| slot.id == id)?;
         if slot.flags.has(Flags::FINISHED) {
             return None;
         }
@@ -626,17 +676,21 @@ impl Tasks {
 
     /// Names a task that has not ended, if there is one, looking from slot `from` on.
     pub(crate) fn find_unfinished(&self, from: u32) -> Option<Token> {
-        let slots = self.slots.iter().skip(from as usize);
-        let mut unfinished = slots.filter(|slot| {
+        let unfinished = self.slots.find(from, |slot| {
             slot.flags.has(Flags::TAKEN)
                 && !slot.flags.has(Flags(Flags::FINISHED.0 | Flags::RUNNING.0))
         });
-        unfinished.next().map(|slot| slot.id)
+        unfinished.map(|slot| slot.id)
+    }
+
+    /// Returns a number past those of all slots.
+    pub(crate) fn end(&self) -> u32 {
+        self.slots.end()
     }
 
     /// Takes what the slot at `index` still holds, to be dropped outside the borrow; none if there
     /// is no such slot.
-    pub(crate) fn strip(&mut self, index: usize) -> Option<Stripped> {
+    pub(crate) fn strip(&mut self, index: u32) -> Option<Stripped> {
         let slot = self.slots.get_mut(index)?;
         let is_awaited = slot.flags.has(Flags::FINISHED);
         let (task, joiner) = (slot.task.take(), slot.joiner.take());
@@ -645,7 +699,7 @@ impl Tasks {
 
     /// Keeps what a task's futures have left in a poll.
     pub(crate) fn note(&mut self, id: Token, note: Notes) {
-        self.slots[id.slot() as usize].note(note);
+        self.slots[id.slot()].note(note);
     }
 
     /// Adds to the time that a task's polls have taken.
@@ -692,7 +746,7 @@ impl Tasks {
                 None
             }
             Join::Finished => {
-                let slot = &mut self.slots[id.slot() as usize];
+                let slot = &mut self.slots[id.slot()];
                 let task = slot.task.take()?;
                 slot.flags.clear(Flags::FINISHED);
                 slot.flags.set(Flags::RUNNING);
@@ -716,7 +770,7 @@ impl Tasks {
                 None
             }
             Join::Finished => {
-                let slot = &mut self.slots[id.slot() as usize];
+                let slot = &mut self.slots[id.slot()];
                 let task = slot.task.take()?;
                 slot.flags.clear(Flags::FINISHED);
                 slot.flags.set(Flags::RUNNING);
@@ -740,7 +794,7 @@ impl Tasks {
 
     /// Lends what only some tasks have, and makes it if need be; none if there is no such task.
     fn extras(&mut self, id: Token) -> Option<&mut Extras> {
-        let slot = self.slots.get_mut(id.slot() as usize).filter(|slot| slot.id == id)?;
+        let slot = self.slots.get_mut(id.slot()).filter(|slot| slot.id == id)?;
         slot.flags.set(Flags::EXTRAS);
         if id.slot() == self.main {
             // The next main future does not inherit them.
@@ -750,7 +804,7 @@ impl Tasks {
     }
 
     fn slot(&self, id: Token) -> Option<&Slot> {
-        self.slots.get(id.slot() as usize).filter(|slot| slot.id == id)
+        self.slots.get(id.slot()).filter(|slot| slot.id == id)
     }
 
     /// Describes a task, but for what it waits for. `main_at` is where `block_on` was called.
@@ -784,7 +838,7 @@ impl Tasks {
     }
 
     fn taken(&self, has_main: bool) -> impl Iterator<Item = &Slot> {
-        let main = self.slots.get(self.main as usize).filter(|_| has_main).into_iter();
+        let main = self.slots.get(self.main).filter(|_| has_main).into_iter();
         main.chain(self.slots.iter().filter(|slot| slot.flags.has(Flags::TAKEN)))
     }
 
@@ -815,43 +869,14 @@ impl Tasks {
     /// Finds a free slot or makes one; none if there are as many as there may be.
     #[inline]
     pub(crate) fn claim_slot(&mut self) -> Option<u32> {
-        if let Some(index) = self.free.pop() {
-            return Some(index);
-        }
-        self.add_slot()
+        let owner = self.owner;
+        self.slots.claim(|index, generation| Slot::new(Token::new(owner, generation, index)))
     }
 
     /// Reports whether [`claim_slot`](Tasks::claim_slot) would find one.
     pub(crate) fn has_room(&mut self) -> bool {
-        let index = self.claim_slot();
-        index.map(|index| self.free.push(index)).is_some()
-    }
-
-    #[cold]
-    fn add_slot(&mut self) -> Option<u32> {
-        self.free.unretire(&self.slots, |slot| {
-            !slot.flags.has(Flags::TAKEN) && !is_main(slot.id) && !is_spent(slot.id)
-        });
-        if let Some(index) = self.free.pop() {
-            return Some(index);
-        }
-        let index = self.slots.len();
-        if index >= self.max_slots || self.first_generation >= LAST_GENERATION {
-            return None;
-        }
-        let index = index as u32;
-        self.slots.push(Slot {
-            id: Token::new(self.owner, self.first_generation, index),
-            task: None,
-            joiner: None,
-            spawned_at: Location::caller(),
-            parent: NOBODY,
-            n_polls: 0,
-            flags: Flags(0),
-            notes: Notes::NONE,
-            noted_in: 0,
-        });
-        Some(index)
+        let owner = self.owner;
+        self.slots.has_room(|index, generation| Slot::new(Token::new(owner, generation, index)))
     }
 }
 
@@ -891,7 +916,7 @@ mod tests {
             panic!("somebody takes the output");
         };
         task.as_mut().clear();
-        tasks.free(id, Some(task));
+        tasks.free(id, task);
     }
 
     /// Ends the task that is next, with nobody to take its output.
@@ -1017,7 +1042,7 @@ mod tests {
             }
         }
         assert!(tasks.main > 1, "it has moved");
-        let last = tasks.slots[tasks.main as usize].id;
+        let last = tasks.slots[tasks.main].id;
         for old in seen.into_iter().filter(|id| *id != last) {
             assert!(!tasks.wake(old), "{old:?} is nobody's any more");
         }

@@ -4,7 +4,7 @@ use std::mem;
 
 use polyloop_reactor::Token;
 
-use crate::free_list::trim;
+use crate::trim::trim;
 
 /// A list up to this length is searched from end to end; a longer one has a table.
 ///

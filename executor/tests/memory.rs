@@ -74,6 +74,8 @@ fn a_million_of_anything_leaves_nothing_behind() {
 
     remote_wakes_leave_nothing_behind();
     ten_tasks_after_a_million_hold_little();
+    a_loop_that_never_sleeps_follows_its_load_down();
+    a_loop_that_sleeps_once_follows_its_load_down();
     ten_thousand_loops_leave_nothing_behind();
     a_burst_leaves_nothing_behind();
 }
@@ -190,13 +192,53 @@ fn ten_tasks_after_a_million_hold_little() {
         yield_now().await;
         let most = bytes() - before;
         drop(million.into_iter().map(|task| task.abort()).collect::<Vec<_>>());
-        // Memory is given back when the loop has nothing to do.
-        for _ in 0..20 {
+        // Memory is given back in small steps while the loop has nothing to do.
+        for _ in 0..200 {
             sleep(Duration::from_millis(1)).await;
         }
         let left = bytes().saturating_sub(before);
         assert!(left < most / 50, "{left} of {most} bytes stay");
         ten.into_iter().for_each(|task| task.abort());
+    })
+    .unwrap();
+}
+
+/// What a loop may keep of the memory of a million tasks: the table's first list, a MiB, and the boxes
+/// for the next spawns, another.
+const KEPT: usize = 5 * 1_024 * 1_024;
+
+/// Has a million tasks come and go; returns what they have taken.
+async fn a_million_tasks(before: usize) -> usize {
+    let tasks: Vec<_> = (0..1_000_000).map(|_| spawn(async {})).collect();
+    let most = bytes() - before;
+    for task in tasks {
+        task.await.unwrap();
+    }
+    most
+}
+
+fn a_loop_that_never_sleeps_follows_its_load_down() {
+    run(async {
+        let before = bytes();
+        let most = a_million_tasks(before).await;
+        let at_once = bytes() - before;
+        for _ in 0..300_000 {
+            yield_now().await;
+        }
+        let left = bytes().saturating_sub(before);
+        println!("{most} bytes of a million tasks, {at_once} when they have ended, {left} later");
+        assert!(left < KEPT, "{left} of {most} bytes stay");
+    })
+    .unwrap();
+}
+
+fn a_loop_that_sleeps_once_follows_its_load_down() {
+    run(async {
+        let before = bytes();
+        let most = a_million_tasks(before).await;
+        sleep(Duration::from_secs(3)).await;
+        let left = bytes().saturating_sub(before);
+        assert!(left < KEPT, "{left} of {most} bytes stay");
     })
     .unwrap();
 }

@@ -66,6 +66,7 @@ impl ForkGuard {
     }
 
     /// Reports whether this process is another one. Async-signal-safe; one relaxed load.
+    #[inline]
     pub fn is_foreign(self) -> bool {
         self.born != generation()
     }
@@ -175,6 +176,7 @@ extern "C" fn in_child() {
 }
 
 /// Returns the number of forks that led to this process. Async-signal-safe.
+#[inline]
 pub(super) fn generation() -> u32 {
     FORKS.load(Ordering::Relaxed)
 }

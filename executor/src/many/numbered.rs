@@ -2,6 +2,8 @@
 
 use std::mem;
 
+use crate::steps::step;
+
 /// Lists up to this capacity are not worth cutting.
 const KEPT_LEN: usize = 1_024;
 
@@ -39,7 +41,10 @@ impl<T> Numbered<T> {
         let value = self.entries[position].1.take()?;
         self.n_values -= 1;
         if self.entries.len() > 2 * self.n_values + 16 {
-            self.entries.retain(|(_, value)| value.is_some());
+            self.entries.retain(|(_, value)| {
+                step();
+                value.is_some()
+            });
             if self.entries.capacity() > KEPT_LEN.max(4 * self.n_values) {
                 self.entries.shrink_to(2 * self.n_values);
             }
@@ -63,11 +68,17 @@ impl<T> Numbered<T> {
     }
 
     fn position(&self, number: usize) -> Option<usize> {
+        step();
         let guess = number.checked_sub(self.entries.first()?.0)?;
         if self.entries.get(guess).is_some_and(|entry| entry.0 == number) {
             return Some(guess);
         }
-        self.entries.binary_search_by_key(&number, |entry| entry.0).ok()
+        self.entries
+            .binary_search_by(|entry| {
+                step();
+                entry.0.cmp(&number)
+            })
+            .ok()
     }
 }
 

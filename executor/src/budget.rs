@@ -59,24 +59,36 @@ pub(crate) fn start() -> Start {
     current(|event_loop| event_loop.start()).unwrap_or(Start::Plain)
 }
 
+/// Reports whether there is budget, and nothing to make up for.
+#[inline]
+pub(crate) fn is_plain() -> bool {
+    current(|event_loop| event_loop.is_plain()) != Some(false)
+}
+
 /// Takes one operation from the budget, for a result that is there already.
 #[inline]
 pub(crate) fn take_one() {
     current(|event_loop| event_loop.proceed());
 }
 
-/// Polls in such a way that the combinators within begin with any branch.
-#[cold]
-pub(crate) fn while_making_up<T>(poll: impl FnOnce() -> T) -> T {
-    struct Restore(u64);
+/// As long as it is there, combinators that are polled begin with any branch.
+#[derive(Debug)]
+pub(crate) struct MakingUp {
+    /// The poll for which that was said before.
+    former: Option<u64>,
+}
 
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            current(|event_loop| event_loop.mixed_in.set(self.0));
+impl MakingUp {
+    pub(crate) fn begin() -> MakingUp {
+        let former = current(|event_loop| event_loop.mixed_in.replace(event_loop.n_polls()));
+        MakingUp { former }
+    }
+}
+
+impl Drop for MakingUp {
+    fn drop(&mut self) {
+        if let Some(former) = self.former {
+            current(|event_loop| event_loop.mixed_in.set(former));
         }
     }
-
-    let former = current(|event_loop| event_loop.mixed_in.replace(event_loop.n_polls()));
-    let _restore = former.map(Restore);
-    poll()
 }

@@ -869,13 +869,19 @@ impl EventLoop {
     /// Looks at the budget for a combinator that is polled.
     #[inline]
     pub(crate) fn start(&self) -> Start {
-        if self.budget.get() == 0 {
-            Start::Spent(self.draw())
-        } else if self.mixed_in.get() == self.n_polls.get() {
+        if self.is_plain() {
+            Start::Plain
+        } else if self.has_budget() {
             Start::Mixed(self.draw())
         } else {
-            Start::Plain
+            Start::Spent(self.draw())
         }
+    }
+
+    /// Reports whether there is budget, and no combinator makes up for a poll without.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.has_budget() && self.mixed_in.get() != self.n_polls.get()
     }
 
     /// Draws a number: Marsaglia's xorshift, chance enough, and the same in every run.

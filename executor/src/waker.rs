@@ -122,8 +122,13 @@ pub(crate) fn wake_of(waker: Waker) {
             drop_own(waker);
             wake(id);
         }
-        None => quietly(|| waker.wake()),
+        None => wake_foreign(waker),
     }
+}
+
+#[cold]
+fn wake_foreign(waker: Waker) {
+    quietly(|| waker.wake());
 }
 
 /// Clones a waker, without a detour if it is one of ours.

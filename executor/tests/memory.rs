@@ -101,6 +101,8 @@ fn a_burst_leaves_nothing_behind() {
         for _ in 0..N {
             receiver.recv().await.unwrap();
         }
+        // It gives back when it is found empty.
+        assert!(receiver.try_recv().is_err());
         (sender, receiver)
     });
     assert_small("bounded channel of one thread", async || {
@@ -109,6 +111,8 @@ fn a_burst_leaves_nothing_behind() {
         for _ in 0..N {
             receiver.recv().await.unwrap();
         }
+        // It gives back when it is found empty.
+        assert!(receiver.try_recv().is_err());
         (sender, receiver)
     });
     assert_small("unbounded channel between threads", async || {
@@ -117,12 +121,15 @@ fn a_burst_leaves_nothing_behind() {
         for _ in 0..N {
             receiver.recv().await.unwrap();
         }
+        // It gives back when it is found empty.
+        assert!(receiver.try_recv().is_err());
         (sender, receiver)
     });
     assert_small("bounded channel between threads, by try_recv", async || {
         let (sender, mut receiver) = channel::bounded::<Message>(N);
         (0..N).for_each(|_| sender.try_send([1; 64]).unwrap());
         (0..N).for_each(|_| assert!(receiver.try_recv().is_ok()));
+        assert!(receiver.try_recv().is_err());
         (sender, receiver)
     });
     assert_small("senders that wait for room", async || {

@@ -119,14 +119,14 @@ impl<T, S: Shared<T>> Receiver<T, S> {
         self.len() == 0
     }
 
-    /// Takes the first message of the batch. The last one gives back the room of a flood that is over.
+    /// Takes the first message of the batch, which gives back the room of a flood if it is over.
     #[inline]
     fn pop(&mut self) -> Option<T> {
-        let message = self.batch.pop_front()?;
-        if self.batch.is_empty() {
+        let message = self.batch.pop_front();
+        if message.is_none() {
             trim(&mut self.batch);
         }
-        Some(message)
+        message
     }
 }
 

@@ -225,6 +225,7 @@ impl<T, S: Shared<T>> UnboundedSender<T, S> {
     ///
     /// # Errors
     /// If nobody receives any more; the message comes back.
+    #[inline]
     pub fn send(&self, message: T) -> Result<(), SendError<T>> {
         let mut message = Some(message);
         let receiver = self.shared.with(|state| {

@@ -228,17 +228,20 @@ impl<T> State<T> {
             // Nothing else is left before it.
             self.next_grant = self.n_granted;
         }
-        if self.waiters.is_empty() {
-            trim(&mut self.waiters);
-        }
+        trim(&mut self.waiters);
         place
     }
 
     /// Gives a slot that has become free to the sender that has waited longest; returns the waker.
+    #[inline]
     fn grant(&mut self) -> Option<Waker> {
         if self.next_grant == self.waiters.len() || self.capacity() == 0 {
             return None;
         }
+        self.grant_next()
+    }
+
+    fn grant_next(&mut self) -> Option<Waker> {
         while let Some(waiter) = self.waiters.get_mut(self.next_grant) {
             step();
             self.next_grant += 1;
@@ -252,18 +255,15 @@ impl<T> State<T> {
         None
     }
 
-    /// Takes the first message.
+    /// Takes the first message. An empty queue gives back the room of a flood that is over.
     #[inline]
     pub(crate) fn take(&mut self) -> Take<T> {
         match self.queue.pop_front() {
-            Some(message) => {
-                if self.queue.is_empty() {
-                    trim(&mut self.queue);
-                }
-                Take::Message(message, self.grant())
+            Some(message) => Take::Message(message, self.grant()),
+            None => {
+                trim(&mut self.queue);
+                if self.is_over() { Take::Closed } else { Take::Empty }
             }
-            None if self.is_over() => Take::Closed,
-            None => Take::Empty,
         }
     }
 
@@ -313,10 +313,9 @@ impl<T> State<T> {
     }
 }
 
-/// Gives back the room of an empty queue that has been long.
-#[inline]
+/// Gives back the room of a queue that has been long, if it is empty.
 pub(super) fn trim<T>(queue: &mut VecDeque<T>) {
-    if queue.capacity() > KEPT_LEN {
+    if queue.capacity() > KEPT_LEN && queue.is_empty() {
         *queue = VecDeque::new();
     }
 }

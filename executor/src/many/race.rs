@@ -5,6 +5,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use super::turns::Turns;
+use crate::budget::take_one;
 
 /// Holds one of two values.
 ///
@@ -52,7 +53,31 @@ pub async fn race<A: Future, B: Future>(a: A, b: B) -> Either<A::Output, B::Outp
 }
 
 /// Polls two futures, the one at position `first` first.
+#[inline]
 fn poll_either<A: Future, B: Future>(
+    turns: &mut Turns,
+    first: usize,
+    a: Pin<&mut A>,
+    b: Pin<&mut B>,
+    cx: &mut Context<'_>,
+) -> Poll<Either<A::Output, B::Output>> {
+    if first != 0 || !turns.are_plain() {
+        return poll_in_turns(turns, first, a, b, cx);
+    }
+    // The same written out, for the usual case.
+    let polled = match a.poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Either::Left(output)),
+        Poll::Pending if turns.may_go_on(1, cx) => b.poll(cx).map(Either::Right),
+        Poll::Pending => Poll::Pending,
+    };
+    if polled.is_ready() {
+        take_one();
+    }
+    polled
+}
+
+#[inline(never)]
+fn poll_in_turns<A: Future, B: Future>(
     turns: &mut Turns,
     first: usize,
     mut a: Pin<&mut A>,

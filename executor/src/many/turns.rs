@@ -12,7 +12,7 @@
 
 use std::task::{Context, Poll};
 
-use crate::budget::{Start, has_budget, start, take_one, while_making_up};
+use crate::budget::{MakingUp, Start, has_budget, is_plain, start, take_one};
 use crate::steps::step;
 
 /// Whose turn it is among the branches of one combinator. For the macros and this crate alone.
@@ -38,42 +38,76 @@ impl Turns {
         cx: &mut Context<'_>,
         mut poll: impl FnMut(usize, &mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
-        let mixed = match start() {
-            Start::Spent(number) => {
-                self.next.get_or_insert(number as usize % n);
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            Start::Plain => None,
-            Start::Mixed(number) => Some(number as usize % n),
-        };
-        match self.next.take() {
-            None => self.poll_all(n, mixed.unwrap_or(first), cx, &mut poll),
-            Some(next) => while_making_up(|| self.poll_all(n, next, cx, &mut poll)),
-        }
-    }
-
-    #[inline]
-    fn poll_all<T>(
-        &mut self,
-        n: usize,
-        first: usize,
-        cx: &mut Context<'_>,
-        poll: &mut impl FnMut(usize, &mut Context<'_>) -> Poll<T>,
-    ) -> Poll<T> {
+        let Some(begun) = self.begin(n, first, cx) else { return Poll::Pending };
+        let mut branch = begun.first;
         for turn in 0..n {
-            let branch = if first + turn < n { first + turn } else { first + turn - n };
-            if turn > 0 && !has_budget() {
-                self.next = Some(branch);
-                cx.waker().wake_by_ref();
+            if turn > 0 && !self.may_go_on(branch, cx) {
                 return Poll::Pending;
             }
-            step();
             if let ready @ Poll::Ready(_) = poll(branch, cx) {
                 take_one();
                 return ready;
             }
+            branch = if branch + 1 == n { 0 } else { branch + 1 };
         }
         Poll::Pending
     }
+
+    /// Reports whether the branches are polled in their own order, there being nothing to make up for.
+    #[inline]
+    pub(super) fn are_plain(&self) -> bool {
+        self.next.is_none() && is_plain()
+    }
+
+    /// Begins a poll of `n` branches, or has the task woken if the budget is spent.
+    #[inline]
+    fn begin(&mut self, n: usize, first: usize, cx: &Context<'_>) -> Option<Begun> {
+        match start() {
+            Start::Plain if self.next.is_none() => Some(Begun { first, _making_up: None }),
+            start => self.begin_elsewhere(n, first, start, cx),
+        }
+    }
+
+    #[cold]
+    fn begin_elsewhere(
+        &mut self,
+        n: usize,
+        first: usize,
+        start: Start,
+        cx: &Context<'_>,
+    ) -> Option<Begun> {
+        match (start, self.next.take()) {
+            (Start::Spent(number), next) => {
+                self.next = next.or(Some(number as usize % n));
+                cx.waker().wake_by_ref();
+                None
+            }
+            (_, Some(next)) => Some(Begun { first: next, _making_up: Some(MakingUp::begin()) }),
+            (Start::Mixed(number), None) => {
+                Some(Begun { first: number as usize % n, _making_up: None })
+            }
+            (Start::Plain, None) => Some(Begun { first, _making_up: None }),
+        }
+    }
+
+    /// Reports whether a further branch may be polled. If not, the task is woken, and the next poll begins
+    /// with that branch.
+    #[inline]
+    pub(super) fn may_go_on(&mut self, branch: usize, cx: &Context<'_>) -> bool {
+        step();
+        let may_go_on = has_budget();
+        if !may_go_on {
+            self.next = Some(branch);
+            cx.waker().wake_by_ref();
+        }
+        may_go_on
+    }
+}
+
+/// A poll of a combinator that has begun.
+struct Begun {
+    /// The branch that is polled first.
+    first: usize,
+    /// Meanwhile combinators within this one begin with any branch.
+    _making_up: Option<MakingUp>,
 }

@@ -23,7 +23,7 @@ use crate::{
     SystemCalls, Token,
 };
 
-use super::cvt::{cvt, waited};
+use super::cvt::{cvt, explain, waited};
 use super::fork::ForkGuard;
 use super::os::FdSetWord;
 use super::table::{Closed, Table, check_no_edge};
@@ -130,14 +130,15 @@ impl SelectSelector {
         }
     }
 
-    /// Takes the descriptors out that made the call fail.
-    fn find_closed(&mut self) {
+    /// Takes the descriptors out that made the call fail. False if it was none of them.
+    fn find_closed(&mut self) -> bool {
         let armed = self.table.iter().filter(|(_, entry)| entry.armed);
         let closed: Vec<RawFd> = armed.map(|(fd, _)| fd).filter(|&fd| !is_open(fd)).collect();
-        for fd in closed {
+        for &fd in &closed {
             self.asked.remove(fd as usize);
             self.closed.add(&mut self.table, fd);
         }
+        !closed.is_empty()
     }
 }
 
@@ -211,7 +212,10 @@ impl Selector for SelectSelector {
                 Ok(Some(found)) => found,
                 Ok(None) => return Ok(()),
                 Err(error) if error.raw_os_error() == Some(libc::EBADF) => {
-                    self.find_closed();
+                    if !self.find_closed() {
+                        let sentence = "select: the descriptor that ends a wait was closed, which the selector owns";
+                        return Err(explain(error, sentence.to_owned()));
+                    }
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -405,5 +409,26 @@ mod tests {
         sets.remove(CAPACITY - 1);
         assert_eq!(sets.end(CAPACITY), 501);
         assert_eq!(Sets::default().end(CAPACITY), 0);
+    }
+
+    /// In a process of its own: a number that was closed by mistake may go to somebody else.
+    #[test]
+    #[cfg(feature = "conformance")]
+    fn a_wait_without_its_own_descriptor_is_an_error_and_does_not_spin() {
+        let code = crate::sys::testing::in_forked_child(|| {
+            let mut selector = SelectSelector::new().unwrap();
+            // SAFETY: a number is closed that the selector owns. That is the mistake to be tested;
+            // nobody else in this process opens anything.
+            unsafe { libc::close(selector.alarm.fd()) };
+            // Ends the process if the call below does not.
+            // SAFETY: the call takes a number.
+            unsafe { libc::alarm(10) };
+            let mut events = Events::with_capacity(8);
+            let result = selector.select(&mut events, Some(Duration::from_millis(1)));
+            let is_error = result.is_err_and(|error| error.to_string().contains("closed"));
+            std::mem::forget(selector);
+            is_error
+        });
+        assert_eq!(code.unwrap(), 0);
     }
 }

@@ -24,8 +24,8 @@ cases! {
     a_dropped_flush_goes_on_in_the_middle_of_a_frame: "FrameWriter::flush", "FrameWriter::finish";
     a_dropped_copy_of_a_copier_goes_on: "Copier::run";
     a_dropped_copy_has_written_what_it_read_but_for_one_piece: "copy", "copy_bidirectional";
-    dropped_operations_of_the_traits_have_not_happened: "AsyncRead::read", "AsyncWrite::write",
-        "AsyncWrite::finish";
+    dropped_operations_of_the_traits_have_not_happened: "AsyncRead::read", "AsyncRead::readable",
+        "AsyncWrite::write", "AsyncWrite::finish";
 }
 
 const TEXT: &[u8] = b"one\ntwo\r\n\nfour;five\nsix";
@@ -188,6 +188,8 @@ async fn dropped_operations_of_the_traits_have_not_happened(dropper: &Dropper) {
     let mut received = Vec::new();
     loop {
         let mut buf = [0; 2];
+        let readable = async || AsyncRead::readable(&mut reader).await;
+        dropper.again(readable, &mut world).await.unwrap();
         let read = async || AsyncRead::read(&mut reader, &mut buf).await;
         match dropper.again(read, &mut world).await.unwrap() {
             0 => break,

@@ -7,11 +7,10 @@ use std::str;
 
 use polyloop_executor::poll_proceed;
 
+use super::buffer::Buffer;
 use super::find::find;
+use super::spare::USUAL_BYTES;
 use super::{AsyncRead, Lines, Split, parts};
-
-/// The size of the buffer to begin with: most lines fit, and it is read in few calls.
-const FIRST_BYTES: usize = 8 * 1_024;
 
 /// The longest line, unless one's own limit is set: what a peer sends must not fill the memory.
 const DEFAULT_LIMIT: usize = 1 << 20;
@@ -20,6 +19,10 @@ const DEFAULT_LIMIT: usize = 1 << 20;
 ///
 /// What was read and not yet handed out stays in it. The slices that it hands out are parts of its
 /// buffer, good until the next call.
+///
+/// It has a buffer only while something is in it: one that waits for a stream of this crate with
+/// nothing buffered holds none. Buffers are kept for the next reader on the same thread, up to a
+/// few mebibytes in all.
 ///
 /// # Examples
 /// ```
@@ -40,11 +43,8 @@ const DEFAULT_LIMIT: usize = 1 << 20;
 /// ```
 pub struct BufReader<R> {
     reader: R,
-    buf: Vec<u8>,
-    /// What was read and not yet handed out: from here
-    start: usize,
-    /// to here.
-    end: usize,
+    /// What was read and not yet handed out.
+    buffer: Buffer,
     /// How much of that is known not to hold the delimiter.
     n_searched: usize,
     /// The delimiter that was searched for.
@@ -62,8 +62,7 @@ impl<R: AsyncRead> BufReader<R> {
     /// is an error.
     pub fn with_limit(reader: R, limit: usize) -> BufReader<R> {
         let limit = limit.max(1);
-        let buf = Vec::new();
-        BufReader { reader, buf, start: 0, end: 0, n_searched: 0, delimiter: 0, limit }
+        BufReader { reader, buffer: Buffer::default(), n_searched: 0, delimiter: 0, limit }
     }
 
     /// Lends the stream that is read.
@@ -73,13 +72,13 @@ impl<R: AsyncRead> BufReader<R> {
 
     /// Gives the stream back, and what was read of it and not yet handed out.
     pub fn into_parts(self) -> (R, Vec<u8>) {
-        let rest = self.buf[self.start..self.end].to_vec();
+        let rest = self.buffered().to_vec();
         (self.reader, rest)
     }
 
     /// Lends what was read and not yet handed out.
     pub fn buffered(&self) -> &[u8] {
-        &self.buf[self.start..self.end]
+        self.buffer.filled()
     }
 
     /// Takes `n_bytes` of what is [buffered](BufReader::buffered) as handed out.
@@ -88,9 +87,8 @@ impl<R: AsyncRead> BufReader<R> {
     /// If there are fewer.
     #[track_caller]
     pub fn consume(&mut self, n_bytes: usize) {
-        assert!(n_bytes <= self.end - self.start, "more is consumed than was read");
-        self.start += n_bytes;
-        self.n_searched = 0;
+        assert!(n_bytes <= self.buffer.len(), "more is consumed than was read");
+        self.take(n_bytes);
     }
 
     /// Reads something unless something is buffered, and lends it. Nothing is the end.
@@ -101,7 +99,7 @@ impl<R: AsyncRead> BufReader<R> {
     /// # Cancel safety
     /// No byte is lost.
     pub async fn fill(&mut self) -> io::Result<&[u8]> {
-        if self.start == self.end {
+        if self.buffer.len() == 0 {
             self.read_more().await?;
         } else {
             poll_fn(poll_proceed).await;
@@ -120,7 +118,7 @@ impl<R: AsyncRead> BufReader<R> {
     pub async fn fill_to(&mut self, n_bytes: usize) -> io::Result<bool> {
         // What is there already takes from the budget, too, or a loop over it would never yield.
         poll_fn(poll_proceed).await;
-        while self.end - self.start < n_bytes {
+        while self.buffer.len() < n_bytes {
             if self.read_more().await? == 0 {
                 return Ok(false);
             }
@@ -207,7 +205,7 @@ impl<R: AsyncRead> BufReader<R> {
             self.delimiter = delimiter;
             self.n_searched = 0;
         }
-        let new = &self.buf[self.start + self.n_searched..self.end];
+        let new = &self.buffer.filled()[self.n_searched..];
         match find(delimiter, new) {
             Some(place) => Some(self.n_searched + place + 1),
             None => {
@@ -222,7 +220,7 @@ impl<R: AsyncRead> BufReader<R> {
     pub(super) async fn read_to(&mut self, delimiter: u8) -> io::Result<usize> {
         loop {
             if self.read_more().await? == 0 {
-                return Ok(self.end - self.start);
+                return Ok(self.buffer.len());
             }
             if let Some(n_bytes) = self.find(delimiter) {
                 return Ok(n_bytes);
@@ -232,30 +230,17 @@ impl<R: AsyncRead> BufReader<R> {
 
     /// Hands out `n_bytes` of what is buffered.
     pub(super) fn take(&mut self, n_bytes: usize) -> &[u8] {
-        let begin = self.start;
-        self.consume(n_bytes);
-        &self.buf[begin..begin + n_bytes]
+        self.n_searched = 0;
+        self.buffer.take(n_bytes)
     }
 
     /// Reads once, behind what is buffered. Zero is the end.
     async fn read_more(&mut self) -> io::Result<usize> {
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
+        if self.buffer.len() == self.limit {
+            let message = format!("more than {} bytes without an end", self.limit);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
         }
-        if self.end == self.buf.len() && self.start > 0 {
-            self.buf.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
-        }
-        if self.end == self.buf.len() {
-            if self.end == self.limit {
-                let message = format!("more than {} bytes without an end", self.limit);
-                return Err(io::Error::new(io::ErrorKind::InvalidData, message));
-            }
-            self.buf.resize((2 * self.end).max(FIRST_BYTES).min(self.limit), 0);
-        }
-        let n_bytes = self.reader.read(&mut self.buf[self.end..]).await?;
-        self.end += n_bytes;
-        Ok(n_bytes)
+        self.buffer.read_from(&mut self.reader, USUAL_BYTES, self.limit).await
     }
 }
 
@@ -267,12 +252,19 @@ impl<R: AsyncRead> AsyncRead for BufReader<R> {
         self.consume(n_bytes);
         Ok(n_bytes)
     }
+
+    async fn readable(&mut self) -> io::Result<()> {
+        if self.buffer.len() > 0 {
+            return Ok(());
+        }
+        self.reader.readable().await
+    }
 }
 
 impl<R> fmt::Debug for BufReader<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BufReader")
-            .field("n_buffered", &(self.end - self.start))
+            .field("n_buffered", &self.buffer.len())
             .field("limit", &self.limit)
             .finish_non_exhaustive()
     }

@@ -5,6 +5,7 @@ use std::io;
 
 use polyloop_executor::try_join;
 
+use super::buffer::Buffer;
 use super::{AsyncRead, AsyncWrite};
 
 /// How much is copied at once: large enough that a system call moves much, small enough that
@@ -85,6 +86,8 @@ async fn copy_and_finish(reader: impl AsyncRead, mut writer: impl AsyncWrite) ->
 
 /// Copies from one stream to another, and can be stopped and gone on with at any time.
 ///
+/// While it waits for a stream of this crate, with nothing to be written, it holds no buffer.
+///
 /// # Examples
 /// ```
 /// use std::time::Duration;
@@ -111,11 +114,8 @@ async fn copy_and_finish(reader: impl AsyncRead, mut writer: impl AsyncWrite) ->
 pub struct Copier<R, W> {
     reader: R,
     writer: W,
-    buf: Vec<u8>,
-    /// What was read and not yet written: from here
-    start: usize,
-    /// to here.
-    end: usize,
+    /// What was read and not yet written.
+    buffer: Buffer,
     n_bytes: u64,
     has_ended: bool,
 }
@@ -123,8 +123,7 @@ pub struct Copier<R, W> {
 impl<R: AsyncRead, W: AsyncWrite> Copier<R, W> {
     /// Prepares to copy; nothing is read yet.
     pub fn new(reader: R, writer: W) -> Copier<R, W> {
-        let buf = Vec::new();
-        Copier { reader, writer, buf, start: 0, end: 0, n_bytes: 0, has_ended: false }
+        Copier { reader, writer, buffer: Buffer::default(), n_bytes: 0, has_ended: false }
     }
 
     /// Copies to the end, and returns the number of bytes that were written since the beginning.
@@ -137,11 +136,11 @@ impl<R: AsyncRead, W: AsyncWrite> Copier<R, W> {
     /// No byte is lost or doubled: the next call goes on.
     pub async fn run(&mut self) -> io::Result<u64> {
         loop {
-            while self.start < self.end {
-                match self.writer.write(&self.buf[self.start..self.end]).await? {
+            while self.buffer.len() > 0 {
+                match self.writer.write(self.buffer.filled()).await? {
                     0 => return Err(io::ErrorKind::WriteZero.into()),
                     n => {
-                        self.start += n;
+                        self.buffer.take(n);
                         self.n_bytes += n as u64;
                     }
                 }
@@ -149,9 +148,8 @@ impl<R: AsyncRead, W: AsyncWrite> Copier<R, W> {
             if self.has_ended {
                 return Ok(self.n_bytes);
             }
-            self.buf.resize(BUFFER_BYTES, 0);
-            let n = self.reader.read(&mut self.buf).await?;
-            (self.start, self.end) = (0, n);
+            let reader = &mut self.reader;
+            let n = self.buffer.read_from(reader, BUFFER_BYTES, BUFFER_BYTES).await?;
             self.has_ended = n == 0;
         }
     }
@@ -163,7 +161,7 @@ impl<R: AsyncRead, W: AsyncWrite> Copier<R, W> {
 
     /// Gives back the streams, and what was read from one and not yet written to the other.
     pub fn into_parts(self) -> (R, W, Vec<u8>) {
-        let unwritten = self.buf[self.start..self.end].to_vec();
+        let unwritten = self.buffer.filled().to_vec();
         (self.reader, self.writer, unwritten)
     }
 }
@@ -172,7 +170,7 @@ impl<R, W> fmt::Debug for Copier<R, W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Copier")
             .field("n_bytes", &self.n_bytes)
-            .field("n_unwritten", &(self.end - self.start))
+            .field("n_unwritten", &self.buffer.len())
             .field("has_ended", &self.has_ended)
             .finish_non_exhaustive()
     }

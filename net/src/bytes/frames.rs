@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+use super::buffer::Buffer;
 use super::{AsyncRead, AsyncWrite, BufReader};
 
 /// The longest frame, unless one's own limit is set: what a peer sends must not fill the memory.
@@ -68,19 +69,18 @@ impl Framing {
     }
 
     /// Appends a frame and its length to `out`.
-    fn encode(self, frame: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
-        let length = (frame.len() as u64).to_be_bytes();
-        let (unused, used) = length.split_at(8 - self.n_length_bytes);
+    fn encode(self, frame: &[u8], out: &mut Buffer) -> io::Result<()> {
+        let mut length = (frame.len() as u64).to_be_bytes();
+        let (unused, used) = length.split_at_mut(8 - self.n_length_bytes);
         if frame.len() > self.limit || unused.iter().any(|byte| *byte != 0) {
             let message = format!("a frame of {} bytes is too long", frame.len());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
-        if self.is_big_endian {
-            out.extend_from_slice(used);
-        } else {
-            out.extend(used.iter().rev());
+        if !self.is_big_endian {
+            used.reverse();
         }
-        out.extend_from_slice(frame);
+        out.extend(used);
+        out.extend(frame);
         Ok(())
     }
 }
@@ -169,18 +169,19 @@ impl<R> fmt::Debug for FrameReader<R> {
 ///
 /// The two are apart so that it is always known whether a frame is on its way, even if a future
 /// is dropped. See [`FrameReader`] for an example.
+///
+/// It has a buffer only while something is queued, of a few times that size at most.
 pub struct FrameWriter<W> {
     writer: W,
     framing: Framing,
-    out: Vec<u8>,
-    /// How much of that was written.
-    n_written: usize,
+    /// What is queued and not yet written.
+    out: Buffer,
 }
 
 impl<W: AsyncWrite> FrameWriter<W> {
     /// Wraps `writer`.
     pub fn new(writer: W, framing: Framing) -> FrameWriter<W> {
-        FrameWriter { writer, framing, out: Vec::new(), n_written: 0 }
+        FrameWriter { writer, framing, out: Buffer::default() }
     }
 
     /// Puts a frame behind those that wait to be written.
@@ -196,7 +197,7 @@ impl<W: AsyncWrite> FrameWriter<W> {
 
     /// Returns how many bytes wait to be written.
     pub fn n_queued(&self) -> usize {
-        self.out.len() - self.n_written
+        self.out.len()
     }
 
     /// Writes all that is queued.
@@ -207,14 +208,13 @@ impl<W: AsyncWrite> FrameWriter<W> {
     /// # Cancel safety
     /// Nothing is lost or doubled: the next call goes on, in the middle of a frame if need be.
     pub async fn flush(&mut self) -> io::Result<()> {
-        while self.n_written < self.out.len() {
-            match self.writer.write(&self.out[self.n_written..]).await? {
+        while self.out.len() > 0 {
+            match self.writer.write(self.out.filled()).await? {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
-                n => self.n_written += n,
-            }
+                n => self.out.take(n),
+            };
         }
-        self.out.clear();
-        self.n_written = 0;
+        self.out.shrink();
         Ok(())
     }
 
@@ -231,9 +231,8 @@ impl<W: AsyncWrite> FrameWriter<W> {
     }
 
     /// Gives the stream back, and what was not yet written to it.
-    pub fn into_parts(mut self) -> (W, Vec<u8>) {
-        self.out.drain(..self.n_written);
-        (self.writer, self.out)
+    pub fn into_parts(self) -> (W, Vec<u8>) {
+        (self.writer, self.out.filled().to_vec())
     }
 }
 
@@ -241,7 +240,7 @@ impl<W> fmt::Debug for FrameWriter<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FrameWriter")
             .field("framing", &self.framing)
-            .field("n_queued", &(self.out.len() - self.n_written))
+            .field("n_queued", &self.out.len())
             .finish_non_exhaustive()
     }
 }
@@ -255,25 +254,25 @@ mod tests {
         for n in 1..=8 {
             for framing in [Framing::big_endian(n), Framing::little_endian(n)] {
                 for length in [0, 1, 2, 255] {
-                    let mut out = Vec::new();
+                    let mut out = Buffer::default();
                     framing.encode(&vec![7; length], &mut out).unwrap();
                     assert_eq!(out.len(), n + length);
-                    assert_eq!(framing.decode(&out[..n]).unwrap(), length);
+                    assert_eq!(framing.decode(&out.filled()[..n]).unwrap(), length);
                 }
             }
         }
-        let mut out = Vec::new();
+        let mut out = Buffer::default();
         Framing::little_endian(2).encode(&[7; 258], &mut out).unwrap();
-        assert_eq!(out[..2], [2, 1]);
+        assert_eq!(out.filled()[..2], [2, 1]);
     }
 
     #[test]
     fn what_the_length_cannot_say_is_refused_and_not_written() {
-        let mut out = Vec::new();
+        let mut out = Buffer::default();
         let error = Framing::big_endian(1).encode(&[0; 256], &mut out).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
         assert!(Framing::default().limit(3).encode(&[0; 4], &mut out).is_err());
-        assert!(out.is_empty());
+        assert_eq!(out.len(), 0);
     }
 
     #[test]

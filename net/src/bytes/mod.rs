@@ -8,6 +8,10 @@ use std::io;
 
 mod copy;
 
+mod buffer;
+
+mod spare;
+
 mod buffered;
 
 mod find;
@@ -27,6 +31,7 @@ pub use parts::{Lines, Split};
 pub use splice::Splicer;
 
 use polyloop_executor::poll_proceed;
+use polyloop_reactor::Direction;
 
 use crate::byte_stream;
 use crate::{
@@ -49,6 +54,20 @@ pub trait AsyncRead {
     /// # Cancel safety
     /// No byte may be lost: everything in this module relies on it.
     fn read(&mut self, buf: &mut [u8]) -> impl Future<Output = io::Result<usize>>;
+
+    /// Waits until a read is worth trying, without a buffer.
+    ///
+    /// An implementation that cannot tell is ready at once, which is the default; readers on top
+    /// of it keep a buffer while they wait. One that waits here lets them do without.
+    ///
+    /// # Errors
+    /// What the stream says.
+    ///
+    /// # Cancel safety
+    /// Nothing may be lost.
+    fn readable(&mut self) -> impl Future<Output = io::Result<()>> {
+        std::future::ready(Ok(()))
+    }
 }
 
 /// Is written to.
@@ -81,14 +100,22 @@ pub trait AsyncWrite {
 macro_rules! async_read {
     ($stream:ty $(where $generic:ident: $bound:path)?) => {
         impl $(<$generic: $bound>)? AsyncRead for $stream {
-            async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-                byte_stream::read(self.fd(), buf).await
+            fn read(&mut self, buf: &mut [u8]) -> impl Future<Output = io::Result<usize>> {
+                byte_stream::read(self.fd(), buf)
+            }
+
+            fn readable(&mut self) -> impl Future<Output = io::Result<()>> {
+                self.fd().ready(Direction::Read)
             }
         }
 
         impl $(<$generic: $bound>)? AsyncRead for &$stream {
-            async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-                byte_stream::read(self.fd(), buf).await
+            fn read(&mut self, buf: &mut [u8]) -> impl Future<Output = io::Result<usize>> {
+                byte_stream::read(self.fd(), buf)
+            }
+
+            fn readable(&mut self) -> impl Future<Output = io::Result<()>> {
+                self.fd().ready(Direction::Read)
             }
         }
     };
@@ -135,6 +162,10 @@ async_write!(OwnedWriteHalf<S> where S: Connection, |half: &OwnedWriteHalf<S>| h
 impl<R: AsyncRead + ?Sized> AsyncRead for &mut R {
     fn read(&mut self, buf: &mut [u8]) -> impl Future<Output = io::Result<usize>> {
         (**self).read(buf)
+    }
+
+    fn readable(&mut self) -> impl Future<Output = io::Result<()>> {
+        (**self).readable()
     }
 }
 

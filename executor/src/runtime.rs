@@ -144,7 +144,7 @@ impl Runtime {
     }
 
     /// Lends the loop to tests that set its limits.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(crate) fn event_loop(&self) -> &EventLoop {
         &self.event_loop
     }

@@ -358,7 +358,7 @@ impl Tasks {
     }
 
     /// Makes every free slot, new slots and the main future's as old as `generation`.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(crate) fn age_to(&mut self, generation: u32) {
         self.slots.age_to(generation);
         self.n_mains_left = 0;

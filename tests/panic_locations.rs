@@ -8,6 +8,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use polyloop::executor::channel;
@@ -72,6 +73,11 @@ fn a_panic_names_the_line_that_caused_it() {
     }
 }
 
+/// Calls `f` on another thread.
+fn elsewhere(f: impl FnOnce() + Send) {
+    thread::scope(|scope| scope.spawn(f).join().unwrap());
+}
+
 fn without_a_runtime(seen: &Seen) {
     check!(seen, REMEDIES, spawn(ready(())));
     check!(seen, REMEDIES, shield(ready(())));
@@ -83,7 +89,7 @@ fn without_a_runtime(seen: &Seen) {
     check!(seen, REMEDIES, JoinSet::new().spawn(ready(())));
     let runtime = Runtime::new().unwrap();
     let task = runtime.spawn(ready(()));
-    check!(seen, REMEDIES, task.on_done(|_| ()));
+    elsewhere(|| check!(seen, REMEDIES, task.on_done(|_| ())));
 }
 
 fn wrong_arguments(seen: &Seen) {
@@ -118,8 +124,10 @@ fn wrong_times(seen: &Seen) {
     });
     inside.unwrap();
     let mut task = runtime.spawn(ready(()));
-    let other = Runtime::new().unwrap();
-    other.enter(|| check!(seen, "task of the running loop", task.on_done(|_| ())));
+    elsewhere(|| {
+        let third = Runtime::new().unwrap();
+        third.enter(|| check!(seen, "a loop on this thread", task.on_done(|_| ())));
+    });
     runtime.block_on(&mut task).unwrap().unwrap();
     check!(seen, "after it was ready", task.join(Duration::ZERO));
     let cx = &mut Context::from_waker(Waker::noop());

@@ -6,6 +6,7 @@
 //! that nobody wants any more.
 
 use std::collections::VecDeque;
+use std::fs;
 use std::future::poll_fn;
 use std::io;
 use std::mem;
@@ -27,6 +28,16 @@ use crate::addr::{Target, ToAddrs};
 /// Enough that a few dead name servers do not block the rest, few enough to be polite to them.
 const MAX_THREADS: usize = 16;
 
+/// The most threads that are stuck with a question which no one waits for any more and that do not
+/// count towards [`MAX_THREADS`]. With more of them, new questions queue.
+const MAX_ABANDONED: usize = 64;
+
+/// The threads for names that need no name server, so that those do not queue behind the others.
+const MAX_LOCAL_THREADS: usize = 2;
+
+/// What names hosts besides name servers.
+const HOSTS_FILE: &str = "/etc/hosts";
+
 /// How long a thread waits for another name before it ends.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
@@ -37,7 +48,11 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Finds the addresses of a host. What is an address already needs no lookup.
 ///
-/// Names are looked up on threads for that purpose, at most 16 at a time for the whole process.
+/// Names are looked up on threads for that purpose, at most 16 at a time for the whole process, by
+/// the system's own means: `nsswitch.conf` and `resolv.conf` count. A lookup that is dropped stops
+/// counting, even if its thread cannot be stopped; up to 64 threads may be stuck in this way.
+/// `localhost` and the names in `/etc/hosts` have threads of their own and do not queue behind
+/// names that a name server is asked about.
 ///
 /// # Errors
 /// [`TimedOut`](io::ErrorKind::TimedOut) after 30 seconds; for a shorter time, wrap it in
@@ -72,21 +87,62 @@ pub async fn lookup_host(addr: impl ToAddrs) -> io::Result<Vec<SocketAddr>> {
 }
 
 async fn look_up(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let name = host.clone();
-    let ask = move || Ok((host.as_str(), port).to_socket_addrs()?.collect());
+    let resolve = |host: &str, port| Ok((host, port).to_socket_addrs()?.collect());
     let _hold = hold_time();
-    ask_about(&RESOLVER, &name, ask).await
+    look_up_in(&LOCAL, &RESOLVER, HOSTS_FILE, resolve, host, port).await
 }
 
-/// Waits for an answer, which names the host if it is an error. Tests bring their own resolver.
-async fn ask_about(
+/// Looks a host up on the threads that are meant for it. Tests bring their own.
+async fn look_up_in(
+    local: &'static Resolver,
     resolver: &'static Resolver,
-    name: &str,
-    ask: impl FnOnce() -> Answer + Send + 'static,
+    hosts_file: &'static str,
+    resolve: fn(&str, u16) -> Answer,
+    host: String,
+    port: u16,
 ) -> Answer {
+    let name = host.clone();
+    let look_up = async {
+        // Files are read on a thread as well. The answer still is the system's.
+        let name = host.clone();
+        let ask = move || {
+            let is_local = is_local(&name) || is_in_file(&name, hosts_file);
+            if is_local { resolve(&name, port) } else { Ok(Vec::new()) }
+        };
+        let addrs = Lookup::begin(local, ask)?.await?;
+        if !addrs.is_empty() {
+            return Ok(addrs);
+        }
+        Lookup::begin(resolver, move || resolve(&host, port))?.await
+    };
+    explained(&name, look_up).await
+}
+
+/// Reports whether a name needs neither a file nor a name server: the machine's own (RFC 6761),
+/// and addresses in forms that only the system reads, such as `fe80::1%eth0` and `127.1`.
+fn is_local(host: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let top = host.rsplit('.').next().unwrap_or(host);
+    top.eq_ignore_ascii_case("localhost")
+        || host.contains(':')
+        || top.starts_with(|first: char| first.is_ascii_digit())
+}
+
+/// Reports whether a file in the form of hosts(5) has a name; without a file none is in it.
+fn is_in_file(host: &str, file: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let Ok(text) = fs::read(file) else { return false };
+    text.split(|byte| *byte == b'\n').any(|line| {
+        let line = line.split(|byte| *byte == b'#').next().unwrap_or_default();
+        let words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+        words.skip(1).any(|name| name.eq_ignore_ascii_case(host.as_bytes()))
+    })
+}
+
+/// Waits for an answer, which names the host if it is an error.
+async fn explained(name: &str, answer: impl Future<Output = Answer>) -> Answer {
     let explain =
         |error: io::Error| io::Error::new(error.kind(), format!("looking up {name:?}: {error}"));
-    let answer = async { Lookup::begin(resolver, ask)?.await };
     let addrs: Vec<_> =
         timeout(DEADLINE, answer).await.map_err(io::Error::from).flatten().map_err(explain)?;
     if addrs.is_empty() {
@@ -96,6 +152,10 @@ async fn ask_about(
     Ok(addrs)
 }
 
+/// For names that need no name server.
+static LOCAL: Resolver = Resolver::new(MAX_LOCAL_THREADS);
+
+/// For all other names.
 static RESOLVER: Resolver = Resolver::new(MAX_THREADS);
 
 type Answer = io::Result<Vec<SocketAddr>>;
@@ -113,6 +173,8 @@ struct State {
     n_threads: usize,
     /// Threads that wait for a question, and those that were started for one and are on the way.
     n_free: usize,
+    /// Threads that ask what no one wants to know any more.
+    n_abandoned: usize,
     /// When the queue is as long as this, questions that were taken back are swept out of it.
     sweep_at: usize,
     /// The process that the threads are of: a forked child has none of them.
@@ -125,7 +187,12 @@ const SWEEP_AT_LEAST: usize = 64;
 impl State {
     const fn new(pid: u32) -> State {
         let queue = VecDeque::new();
-        State { queue, n_threads: 0, n_free: 0, sweep_at: SWEEP_AT_LEAST, pid }
+        State { queue, n_threads: 0, n_free: 0, n_abandoned: 0, sweep_at: SWEEP_AT_LEAST, pid }
+    }
+
+    /// Returns how many threads count towards the limit.
+    fn n_counted(&self) -> usize {
+        self.n_threads - self.n_abandoned.min(MAX_ABANDONED)
     }
 
     /// Forgets questions that nobody waits for any more, now and then, so that a queue that does
@@ -164,7 +231,12 @@ impl Question {
 }
 
 /// Waits for the answer to a question, which is taken back if it is dropped.
-struct Lookup(Arc<Question>);
+struct Lookup {
+    question: Arc<Question>,
+    resolver: &'static Resolver,
+    /// The process that asked: a forked child has a copy, whose locks may have been copied locked.
+    pid: u32,
+}
 
 impl Lookup {
     fn begin(
@@ -173,7 +245,7 @@ impl Lookup {
     ) -> io::Result<impl Future<Output = Answer>> {
         let question = Arc::new(Question { state: Progress::Queued(Box::new(ask), None).into() });
         resolver.queue(Arc::clone(&question))?;
-        let lookup = Lookup(question);
+        let lookup = Lookup { question, resolver, pid: process::id() };
         Ok(poll_fn(move |cx| lookup.poll(cx)))
     }
 
@@ -181,7 +253,7 @@ impl Lookup {
         std::task::ready!(poll_proceed(cx));
         // Cloned before the lock is taken, and the old one dropped after: they may be foreign.
         let waker = Some(cx.waker().clone());
-        let mut progress = self.0.lock();
+        let mut progress = self.question.lock();
         let old = match &mut *progress {
             Progress::Queued(_, place) | Progress::Asked(place) => mem::replace(place, waker),
             Progress::Answered(_) => {
@@ -200,7 +272,19 @@ impl Lookup {
 
 impl Drop for Lookup {
     fn drop(&mut self) {
-        let progress = mem::replace(&mut *self.0.lock(), Progress::Over);
+        if self.pid != process::id() {
+            return;
+        }
+        // With the lock of the threads, so that the one that asks finds itself counted when it sees
+        // that no one waits for the answer.
+        let mut state = self.resolver.lock();
+        let progress = mem::replace(&mut *self.question.lock(), Progress::Over);
+        if matches!(progress, Progress::Asked(_)) {
+            state.n_abandoned += 1;
+            self.resolver.start_if_needed(&mut state).ok();
+        }
+        drop(state);
+        // The waker in it may be foreign.
         drop(progress);
     }
 }
@@ -223,25 +307,27 @@ impl Resolver {
         }
         state.sweep();
         state.queue.push_back(question);
-        if state.queue.len() <= state.n_free || state.n_threads == self.max_threads {
-            self.work.notify_one();
+        if let Err(error) = self.start_if_needed(&mut state)
+            && state.n_threads == 0
+        {
+            state.queue.pop_back();
+            return Err(error);
+        }
+        // If there are threads, they will come to it.
+        self.work.notify_one();
+        Ok(())
+    }
+
+    /// Starts a thread if more is queued than threads are free, and another one may be started.
+    fn start_if_needed(&'static self, state: &mut State) -> io::Result<()> {
+        if state.queue.len() <= state.n_free || state.n_counted() >= self.max_threads {
             return Ok(());
         }
         // Or the thread would inherit what a wait for a deadline has asked for.
         restore_timer_slack();
-        let started = thread::Builder::new().name("polyloop-lookup".into()).spawn(|| self.serve());
-        match started {
-            Ok(_) => {
-                state.n_threads += 1;
-                state.n_free += 1;
-            }
-            Err(error) if state.n_threads == 0 => {
-                state.queue.pop_back();
-                return Err(error);
-            }
-            // The threads there are will come to it.
-            Err(_) => {}
-        }
+        thread::Builder::new().name("polyloop-lookup".into()).spawn(|| self.serve())?;
+        state.n_threads += 1;
+        state.n_free += 1;
         Ok(())
     }
 
@@ -260,35 +346,54 @@ impl Resolver {
                 return;
             };
             drop(state);
-            question.ask();
+            let asked = catch_unwind(AssertUnwindSafe(|| question.ask()));
+            let was_abandoned = match asked {
+                Ok(was_abandoned) => was_abandoned,
+                Err(payload) => {
+                    // A foreign waker has panicked, after the answer was left. What it threw may
+                    // panic when it is dropped, too.
+                    mem::forget(payload);
+                    false
+                }
+            };
             state = self.lock();
+            if was_abandoned {
+                state.n_abandoned -= 1;
+                if state.n_counted() > self.max_threads {
+                    // Another one was started in its place.
+                    state.n_threads -= 1;
+                    return;
+                }
+            }
             state.n_free += 1;
         }
     }
 }
 
 impl Question {
-    /// Asks, and tells whoever waits; nothing if nobody does any more.
-    fn ask(&self) {
+    /// Asks, unless no one waits any more, and wakes who does. Returns whether the question was
+    /// abandoned while it was asked.
+    fn ask(&self) -> bool {
         let mut progress = self.lock();
         let ask = match mem::replace(&mut *progress, Progress::Over) {
             Progress::Queued(ask, waker) => {
                 *progress = Progress::Asked(waker);
                 ask
             }
-            _ => return,
+            _ => return false,
         };
         drop(progress);
         let answer = catch_unwind(AssertUnwindSafe(ask))
             .unwrap_or_else(|_| Err(io::Error::other("the lookup has panicked")));
         let mut progress = self.lock();
-        let Progress::Asked(waker) = &mut *progress else { return };
+        let Progress::Asked(waker) = &mut *progress else { return true };
         let waker = waker.take();
         *progress = Progress::Answered(answer);
         drop(progress);
         if let Some(waker) = waker {
             waker.wake();
         }
+        false
     }
 }
 
@@ -299,6 +404,145 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+
+    async fn ask_about(
+        resolver: &'static Resolver,
+        name: &str,
+        ask: impl FnOnce() -> Answer + Send + 'static,
+    ) -> Answer {
+        explained(name, async { Lookup::begin(resolver, ask)?.await }).await
+    }
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    fn addr(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    /// Asks what is not answered before the sender is dropped, and waits until it is being asked.
+    async fn hang(resolver: &'static Resolver, until: &Arc<Mutex<mpsc::Receiver<()>>>) -> Lookup {
+        let until = Arc::clone(until);
+        let (began, has_begun) = mpsc::channel();
+        let ask = move || {
+            began.send(()).unwrap();
+            let _ = until.lock().unwrap().recv();
+            Ok(Vec::new())
+        };
+        let question = Arc::new(Question { state: Progress::Queued(Box::new(ask), None).into() });
+        resolver.queue(Arc::clone(&question)).unwrap();
+        has_begun.recv_timeout(LONG).unwrap();
+        Lookup { question, resolver, pid: process::id() }
+    }
+
+    #[test]
+    fn lookups_that_were_abandoned_do_not_hold_up_others() {
+        static TWO: Resolver = Resolver::new(2);
+        let (release, until) = mpsc::channel::<()>();
+        let until = Arc::new(Mutex::new(until));
+        polyloop_executor::run(async move {
+            for round in 0..3 {
+                let hanging = [hang(&TWO, &until).await, hang(&TWO, &until).await];
+                assert_eq!(TWO.lock().n_threads, 2 * round + 2, "no more at once than it may");
+                // One that queues already, and one that comes later.
+                let queued = Lookup::begin(&TWO, || Ok(vec![addr(1)])).unwrap();
+                drop(hanging);
+                assert_eq!(timeout(LONG, queued).await.unwrap().unwrap(), [addr(1)]);
+                let later = Lookup::begin(&TWO, || Ok(vec![addr(2)])).unwrap();
+                assert_eq!(timeout(LONG, later).await.unwrap().unwrap(), [addr(2)]);
+            }
+            // When the answers come after all, there are too many threads.
+            drop(release);
+            let began = std::time::Instant::now();
+            while TWO.lock().n_threads > 2 {
+                assert!(began.elapsed() < LONG, "{} threads", TWO.lock().n_threads);
+                thread::yield_now();
+            }
+            assert_eq!(TWO.lock().n_abandoned, 0);
+            let after = Lookup::begin(&TWO, || Ok(vec![addr(3)])).unwrap();
+            assert_eq!(timeout(LONG, after).await.unwrap().unwrap(), [addr(3)]);
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn threads_of_abandoned_lookups_are_bounded() {
+        static ONE: Resolver = Resolver::new(1);
+        let (release, until) = mpsc::channel::<()>();
+        let until = Arc::new(Mutex::new(until));
+        polyloop_executor::run(async move {
+            for _ in 0..=MAX_ABANDONED {
+                drop(hang(&ONE, &until).await);
+            }
+            let queued = Lookup::begin(&ONE, || Ok(vec![addr(1)])).unwrap();
+            assert_eq!(ONE.lock().n_threads, MAX_ABANDONED + 1);
+            drop(release);
+            assert_eq!(timeout(LONG, queued).await.unwrap().unwrap(), [addr(1)]);
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn names_of_the_hosts_file_do_not_queue_behind_name_servers() {
+        static NAMES: Resolver = Resolver::new(1);
+        static FILES: Resolver = Resolver::new(1);
+        let (release, until) = mpsc::channel::<()>();
+        let until = Arc::new(Mutex::new(until));
+        let path = std::env::temp_dir().join(format!("polyloop-hosts-{}", process::id()));
+        fs::write(&path, "# one\n10.0.0.1\tfirst Second # third\n").unwrap();
+        let file: &'static str = path.to_str().unwrap().to_owned().leak();
+        let resolve = |_: &str, port| Ok(vec![addr(port)]);
+        polyloop_executor::run(async move {
+            // Someone still waits for it, so it counts.
+            let _hanging = hang(&NAMES, &until).await;
+            let look_up = |host: &str| {
+                let lookup = look_up_in(&FILES, &NAMES, file, resolve, host.to_owned(), 80);
+                timeout(LONG, lookup)
+            };
+            let hosts =
+                ["localhost", "a.LocalHost.", "fe80::1%lo", "127.1", "first", "SECOND", "second."];
+            for host in hosts {
+                assert_eq!(look_up(host).await.unwrap().unwrap(), [addr(80)], "{host}");
+            }
+            for host in ["third", "one", "10.example", "localhost.example"] {
+                let lookup = look_up_in(&FILES, &NAMES, file, resolve, host.to_owned(), 80);
+                timeout(Duration::from_millis(5), lookup).await.unwrap_err();
+            }
+            drop(release);
+            assert_eq!(look_up("third").await.unwrap().unwrap(), [addr(80)]);
+            fs::remove_file(file).unwrap();
+            assert_eq!(look_up("first").await.unwrap().unwrap(), [addr(80)]);
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn a_waker_that_panics_does_not_lose_the_thread() {
+        struct Panics;
+
+        impl std::task::Wake for Panics {
+            fn wake(self: Arc<Self>) {
+                panic!("on purpose");
+            }
+        }
+
+        static ONE: Resolver = Resolver::new(1);
+        let (release, hold) = mpsc::channel::<()>();
+        let lookup = Lookup::begin(&ONE, move || {
+            let _ = hold.recv();
+            Ok(vec![addr(1)])
+        });
+        let mut lookup = pin!(lookup.unwrap());
+        let waker = Waker::from(Arc::new(Panics));
+        assert!(lookup.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        drop(release);
+        polyloop_executor::run(async {
+            let next = Lookup::begin(&ONE, || Ok(vec![addr(2)])).unwrap();
+            assert_eq!(timeout(LONG, next).await.unwrap().unwrap(), [addr(2)]);
+            assert_eq!(lookup.await.unwrap(), [addr(1)]);
+            assert_eq!(ONE.lock().n_threads, 1);
+        })
+        .unwrap();
+    }
 
     #[test]
     fn a_lookup_that_hangs_ends_with_the_wait_for_it_and_holds_up_nobody_else() {

@@ -120,15 +120,19 @@ macro_rules! passing {
                 self.fd().async_io(polyloop_reactor::Direction::Write, send).await
             }
 
-            /// Receives bytes, and the descriptors that come with them, up to `max_fds` or one
-            /// more.
+            /// Receives bytes, and up to `max_fds` descriptors that come with them.
             ///
-            /// They are close-on-exec, and owned by the result from the first moment on. If there
-            /// were more than there is room for, the result says so, and the system has closed
-            /// the others. No byte and no descriptor is the end of a stream.
+            /// They are close-on-exec, and owned as soon as they are received. If there were more
+            /// than `max_fds`, the result is marked as truncated and the others are closed. No
+            /// byte and no descriptor is the end of a stream.
+            ///
+            /// Credentials, timestamps and other control data that the socket asks for
+            /// (`SO_PASSCRED`, which connections inherit from their listener) take no room from
+            /// the descriptors. They are discarded, and the descriptor of the sending process
+            /// (`SO_PASSPIDFD`) is closed.
             ///
             /// # Errors
-            /// What the system says.
+            /// The error of `recvmsg`, such as `ConnectionReset`.
             ///
             /// # Cancel safety
             /// No byte is lost, and no descriptor.

@@ -137,13 +137,14 @@ pub struct ReceivedFds {
     pub is_truncated: bool,
 }
 
-/// Receives bytes, and the descriptors that travel with them, over a Unix socket.
+/// Receives bytes, and up to `max_fds` descriptors that travel with them, over a Unix socket.
 ///
-/// There is room for `max_fds` descriptors, or for one more where the system's alignment has it
-/// so. Each is owned from the first moment on, so that none leaks.
+/// Each descriptor is owned as soon as it is received, so that none leaks. Other control data that
+/// the socket asks for (credentials, timestamps, a security label of up to 256 bytes) takes no room
+/// from the descriptors and is discarded; a process descriptor (`SO_PASSPIDFD`) is closed.
 ///
 /// # Errors
-/// What the system says.
+/// The error of `recvmsg`, such as `WouldBlock`.
 ///
 /// # Platform
 /// On macOS close-on-exec is set after the descriptor was received.
@@ -156,7 +157,7 @@ pub fn receive_with_fds(
     max_fds: usize,
 ) -> io::Result<ReceivedFds> {
     let mut room = IoSliceMut::new(buf);
-    let mut control = Control::with_room(max_fds.min(MAX_PASSED_FDS));
+    let mut control = Control::with_room_to_receive(max_fds.min(MAX_PASSED_FDS));
     let mut message = no_message();
     message.msg_iov = (&raw mut room).cast();
     message.msg_iovlen = 1;
@@ -165,11 +166,21 @@ pub fn receive_with_fds(
     // lives until the call returns; an `IoSliceMut` is an `iovec`.
     let received = unsafe { libc::recvmsg(fd.as_raw_fd(), &mut message, RECEIVE_CLOEXEC) };
     let n_bytes = cvt_size(received)?;
-    let fds = take_fds(&message)?;
-    Ok(ReceivedFds { n_bytes, fds, is_truncated: message.msg_flags & libc::MSG_CTRUNC != 0 })
+    let mut fds = take_fds(&message)?;
+    // Room that other control data has left unused may hold further descriptors.
+    let is_truncated = fds.len() > max_fds || message.msg_flags & libc::MSG_CTRUNC != 0;
+    fds.truncate(max_fds);
+    Ok(ReceivedFds { n_bytes, fds, is_truncated })
 }
 
-/// Takes ownership of the descriptors in a message that recvmsg has filled.
+/// The type of a control message that holds one descriptor: that of the sending process.
+///
+/// Linux has it since 6.5; libc does not name it.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const SCM_PIDFD: libc::c_int = 4;
+
+/// Takes ownership of the descriptors in a message that recvmsg has filled, closes those that
+/// nobody has passed, and returns the others.
 fn take_fds(message: &libc::msghdr) -> io::Result<Vec<OwnedFd>> {
     let mut fds = Vec::new();
     // SAFETY: the message was filled by the system, so its control data is well formed.
@@ -177,18 +188,13 @@ fn take_fds(message: &libc::msghdr) -> io::Result<Vec<OwnedFd>> {
     while !header.is_null() {
         // SAFETY: not null, so it points to a header inside the control buffer.
         let cmsg = unsafe { header.read_unaligned() };
-        if cmsg.cmsg_level == libc::SOL_SOCKET && cmsg.cmsg_type == libc::SCM_RIGHTS {
-            let n_bytes = (cmsg.cmsg_len as usize).saturating_sub(rights_length(0));
-            // SAFETY: `header` points to a header that is followed by its data.
-            let data = unsafe { libc::CMSG_DATA(header) }.cast::<RawFd>();
-            for i in 0..n_bytes / size_of::<RawFd>() {
-                // SAFETY: the header says that this many numbers follow.
-                let place = unsafe { data.add(i) };
-                // SAFETY: as above; the place need not be aligned.
-                let number = unsafe { place.read_unaligned() };
-                // SAFETY: the system has just opened it for us, and nobody else knows it.
-                fds.push(unsafe { OwnedFd::from_raw_fd(number) });
-            }
+        let is_of_sockets = cmsg.cmsg_level == libc::SOL_SOCKET;
+        if is_of_sockets && cmsg.cmsg_type == libc::SCM_RIGHTS {
+            take_fds_of(header, &cmsg, &mut fds);
+        }
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if is_of_sockets && cmsg.cmsg_type == SCM_PIDFD {
+            take_fds_of(header, &cmsg, &mut Vec::new());
         }
         // SAFETY: both belong to the same well-formed message.
         header = unsafe { libc::CMSG_NXTHDR(message, header) };
@@ -203,6 +209,34 @@ fn take_fds(message: &libc::msghdr) -> io::Result<Vec<OwnedFd>> {
     Ok(fds)
 }
 
+/// Takes ownership of the descriptors in one control message. `header` points to `cmsg` in the
+/// buffer that recvmsg has filled, and the message holds descriptors.
+fn take_fds_of(header: *const libc::cmsghdr, cmsg: &libc::cmsghdr, fds: &mut Vec<OwnedFd>) {
+    #[allow(clippy::unnecessary_cast, reason = "it is a `socklen_t` on most systems")]
+    let n_bytes = (cmsg.cmsg_len as usize).saturating_sub(rights_length(0));
+    // SAFETY: `header` points to a header that is followed by its data.
+    let data = unsafe { libc::CMSG_DATA(header) }.cast::<RawFd>();
+    for i in 0..n_bytes / size_of::<RawFd>() {
+        // SAFETY: the header says that this many numbers follow.
+        let place = unsafe { data.add(i) };
+        // SAFETY: as above; the place need not be aligned.
+        let number = unsafe { place.read_unaligned() };
+        // The kernel reports a process that has no descriptor as a negative error.
+        if number >= 0 {
+            // SAFETY: the system has just opened it for us, and nobody else knows it.
+            fds.push(unsafe { OwnedFd::from_raw_fd(number) });
+        }
+    }
+}
+
+/// The room for control data that a socket may ask for beside descriptors.
+///
+/// Linux puts credentials (12 bytes), a security label (of any length, commonly below 100 bytes)
+/// and timestamps (16 and 48 bytes) before the descriptors, and the descriptor of the sending
+/// process behind them; with each comes a header of 16 bytes. FreeBSD's credentials are the
+/// longest of the BSDs', with 84 bytes. Without room for these, the descriptors are lost.
+const OTHER_CONTROL: usize = 512;
+
 /// Room for the descriptors of a message, aligned as its header has to be.
 struct Control {
     words: Vec<u64>,
@@ -213,7 +247,16 @@ impl Control {
     fn with_room(n_fds: usize) -> Control {
         // SAFETY: it only computes. A few hundred numbers do not overflow.
         let n_bytes = unsafe { libc::CMSG_SPACE((n_fds * size_of::<RawFd>()) as libc::c_uint) };
-        let n_bytes = n_bytes as usize;
+        Control::of(n_bytes as usize)
+    }
+
+    fn with_room_to_receive(n_fds: usize) -> Control {
+        // SAFETY: as above.
+        let n_bytes = unsafe { libc::CMSG_SPACE((n_fds * size_of::<RawFd>()) as libc::c_uint) };
+        Control::of(n_bytes as usize + OTHER_CONTROL)
+    }
+
+    fn of(n_bytes: usize) -> Control {
         Control { words: vec![0; n_bytes.div_ceil(size_of::<u64>())], n_bytes }
     }
 
@@ -484,6 +527,62 @@ mod tests {
             // SAFETY: `fd` is open: it is owned.
             let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFD) };
             assert_eq!(flags & libc::FD_CLOEXEC, libc::FD_CLOEXEC);
+        }
+    }
+
+    /// What makes the kernel put more than descriptors into a control buffer.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    mod extras {
+        use super::*;
+        use crate::sys::cvt::cvt;
+
+        const SO_PASSPIDFD: libc::c_int =
+            if cfg!(any(target_arch = "sparc", target_arch = "sparc64")) { 0x55 } else { 76 };
+
+        /// Switches an option on, and reports whether the kernel has it.
+        fn switch_on(socket: &UnixStream, option: libc::c_int) -> bool {
+            let on: libc::c_int = 1;
+            let size = size_of::<libc::c_int>() as libc::socklen_t;
+            let (fd, on) = (socket.as_raw_fd(), (&raw const on).cast());
+            // SAFETY: `on` is valid for a read of `size` bytes, and the socket is open.
+            cvt(unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, option, on, size) }).is_ok()
+        }
+
+        /// Counts this process's descriptors of processes.
+        fn n_pidfds() -> usize {
+            let fds = std::fs::read_dir("/proc/self/fd").unwrap();
+            let links = fds.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok());
+            links.filter(|link| link.to_string_lossy().contains("pidfd")).count()
+        }
+
+        #[test]
+        fn what_the_receiver_has_asked_for_costs_no_descriptor_and_leaks_none() {
+            let options = [libc::SO_PASSCRED, SO_PASSPIDFD, libc::SO_PASSSEC, libc::SO_TIMESTAMP];
+            for chosen in 0..1 << options.len() {
+                let (one, other) = UnixStream::pair().unwrap();
+                for (i, option) in options.iter().enumerate() {
+                    if chosen & (1 << i) != 0 && !switch_on(&other, *option) {
+                        println!("left out: this kernel does not know option {option}");
+                    }
+                }
+                let before = n_pidfds();
+                for (n_sent, max_fds) in
+                    [(0, 0), (0, 3), (1, 0), (1, 1), (3, 2), (3, 3), (3, 4), (3, 30), (253, 253)]
+                {
+                    send_with_fds(one.as_fd(), b"x", &vec![one.as_fd(); n_sent]).unwrap();
+                    let received = receive_with_fds(other.as_fd(), &mut [0; 8], max_fds).unwrap();
+                    let case = format!("options {chosen:b}, {n_sent} sent, room for {max_fds}");
+                    assert_eq!(received.n_bytes, 1, "{case}");
+                    assert_eq!(received.fds.len(), n_sent.min(max_fds), "{case}");
+                    assert_eq!(received.is_truncated, n_sent > max_fds, "{case}");
+                    for fd in &received.fds {
+                        let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
+                        let link = std::fs::read_link(link).unwrap();
+                        assert!(link.to_string_lossy().starts_with("socket:"), "{link:?}, {case}");
+                    }
+                }
+                assert_eq!(n_pidfds(), before, "options {chosen:b}");
+            }
         }
     }
 

@@ -144,15 +144,38 @@ pub(super) async fn connect(
         }
         Err(error) => return Err(error),
     }
-    // A client on this host may be given the very port that it wants to connect to; TCP then
-    // connects the socket to itself. Nobody listens there. A bound socket may have meant it.
-    if !is_bound && addr.ip().is_loopback() && stream.local_addr().is_ok_and(|own| own == addr) {
+    // A socket that is bound to a port may have meant to meet itself.
+    if !is_bound && is_own_peer(&stream, addr) {
+        // A reset: closing in the usual way would keep the port from the server for a minute.
+        stream.set_linger(Some(Duration::ZERO))?;
         return Err(io::Error::new(
             io::ErrorKind::ConnectionRefused,
             "nobody listens there: the socket was connected to itself",
         ));
     }
     Ok(stream)
+}
+
+/// Reports whether both ends of a connection to `addr` are the same socket.
+///
+/// A client may be given the very port of its own host that it wants to connect to. If no process
+/// listens there, TCP connects the socket to itself. Which addresses are this host's cannot be seen
+/// from `addr`: an unspecified one is connected to over the loopback device, and mapped ones and those of network
+/// devices count as well. So the two ends are compared.
+fn is_own_peer(stream: &TcpStream, addr: SocketAddr) -> bool {
+    let Ok(own) = stream.local_addr() else { return false };
+    // Only then is it worth another system call. Without an answer (the handshake is delayed by
+    // TCP fast open) the peer is where the caller wanted to go.
+    own.port() == addr.port() && is_same(own, stream.peer_addr().unwrap_or(addr))
+}
+
+/// Compares two ends of a connection, by everything but the label of an IPv6 flow.
+fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
+    let zone = |addr| match addr {
+        SocketAddr::V4(_) => 0,
+        SocketAddr::V6(addr) => addr.scope_id(),
+    };
+    (one.ip(), one.port(), zone(one)) == (other.ip(), other.port(), zone(other))
 }
 
 /// Reads how the connecting ended. Writable means that it is decided, and the socket's error says
@@ -204,6 +227,60 @@ mod tests {
                     assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
                     assert!(error.to_string().contains("itself"), "{error}");
                 }
+            }
+        })
+        .unwrap();
+    }
+
+    /// Connects a socket that is bound to `bound` to its own port at `ip`, as if the system had
+    /// chosen that port for it. `None` if this host has no such address.
+    async fn meet_itself(bound: &str, ip: &str) -> Option<(u16, io::Result<TcpStream>)> {
+        let mut addr: SocketAddr = bound.parse().unwrap();
+        let domain = Domain::for_address(addr);
+        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP)).ok()?;
+        if domain == Domain::IPV6 {
+            socket.set_only_v6(false).ok()?;
+        }
+        socket.set_nonblocking(true).unwrap();
+        socket.bind(&addr.into()).ok()?;
+        let port = socket.local_addr().unwrap().as_socket().unwrap().port();
+        addr.set_ip(ip.parse().unwrap());
+        addr.set_port(port);
+        Some((port, connect(socket, addr, false).await))
+    }
+
+    #[test]
+    fn a_client_that_met_itself_is_refused_at_any_address_and_gives_the_port_back() {
+        polyloop_executor::run(async {
+            let own = net::UdpSocket::bind("0.0.0.0:0").unwrap();
+            // Nothing is sent: it asks which address this host has towards another network.
+            let own = own.connect("192.0.2.1:9").and_then(|()| own.local_addr());
+            let own = own.map_or("127.0.0.3".to_owned(), |own| own.ip().to_string());
+            let mapped = format!("::ffff:{own}");
+            for (bound, ip) in [
+                ("127.0.0.1:0", "127.0.0.1"),
+                ("0.0.0.0:0", "0.0.0.0"),
+                ("0.0.0.0:0", "127.0.0.1"),
+                ("0.0.0.0:0", "127.0.0.2"),
+                ("0.0.0.0:0", &*own),
+                ("[::1]:0", "::1"),
+                ("[::]:0", "::"),
+                ("[::]:0", "::1"),
+                ("[::]:0", "::ffff:127.0.0.1"),
+                ("[::]:0", "::ffff:0.0.0.0"),
+                ("[::]:0", &*mapped),
+            ] {
+                let Some((port, met)) = meet_itself(bound, ip).await else {
+                    println!("left out: this host has no {bound}");
+                    continue;
+                };
+                let error = met.expect_err(ip);
+                assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{ip}: {error}");
+                // A server that starts now can have it, even one that does not set SO_REUSEADDR.
+                let addr = SocketAddr::new(bound.parse::<SocketAddr>().unwrap().ip(), port);
+                let server =
+                    Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP));
+                server.unwrap().bind(&addr.into()).unwrap_or_else(|e| panic!("{ip}: {e}"));
             }
         })
         .unwrap();

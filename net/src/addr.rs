@@ -1,9 +1,15 @@
 //! What can be connected to: addresses, and names that have to be looked up.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
+
+use polyloop_reactor::socket::device_index;
 
 /// Names one or more socket addresses: an address or several, or `"host:port"`, or
 /// `("host", port)`.
+///
+/// In text an IPv6 address is in brackets, and may have a zone, which is the number or the name of a
+/// network device: `"[fe80::1%eth0]:80"`. A zone needs no lookup.
 ///
 /// Sealed: it is implemented for the types below and for no others.
 pub trait ToAddrs: sealed::Sealed {}
@@ -68,9 +74,13 @@ impl sealed::Sealed for (Ipv6Addr, u16) {
 
 impl sealed::Sealed for (&str, u16) {
     fn target(&self) -> Target {
-        match self.0.parse::<IpAddr>() {
-            Ok(ip) => Target::Addrs(vec![(ip, self.1).into()]),
-            Err(_) => Target::Name(self.0.to_owned(), self.1),
+        let (host, port) = *self;
+        if let Ok(ip) = host.parse::<IpAddr>() {
+            return Target::Addrs(vec![(ip, port).into()]);
+        }
+        match in_zone(host, port) {
+            Some(addr) => Target::Addrs(vec![addr.into()]),
+            None => Target::Name(host.to_owned(), port),
         }
     }
 }
@@ -80,11 +90,51 @@ impl sealed::Sealed for str {
         if let Ok(addr) = self.parse() {
             return Target::Addrs(vec![addr]);
         }
-        match self.rsplit_once(':').map(|(host, port)| (host, port.parse())) {
-            Some((host, Ok(port))) if !host.is_empty() => Target::Name(host.to_owned(), port),
-            _ => Target::Malformed(self.to_owned()),
+        let malformed = || Target::Malformed(self.to_owned());
+        let Some((host, port)) = self.rsplit_once(':') else { return malformed() };
+        let Ok(port) = port.parse() else { return malformed() };
+        if !host.contains(['[', ']']) && !host.is_empty() {
+            return Target::Name(host.to_owned(), port);
+        }
+        // What is not an address by itself can only be one with a zone.
+        match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(host) if zoned(host).is_some() => (host, port).target(),
+            _ => malformed(),
         }
     }
+}
+
+/// Splits an IPv6 address from its zone; `None` if it has none, or is not an address.
+fn zoned(host: &str) -> Option<(Ipv6Addr, &str)> {
+    let (ip, zone) = host.split_once('%')?;
+    let ip = ip.parse().ok()?;
+    (!zone.is_empty()).then_some((ip, zone))
+}
+
+/// Reads an IPv6 address with a zone. `None` if there is no such device either.
+fn in_zone(host: &str, port: u16) -> Option<SocketAddrV6> {
+    let (ip, zone) = zoned(host)?;
+    let index = zone.parse().or_else(|_| device_index(zone)).ok()?;
+    Some(SocketAddrV6::new(ip, port, 0, index))
+}
+
+/// Finds addresses without a loop: a name is looked up by the calling thread.
+pub(crate) fn find_now(addr: impl ToAddrs) -> io::Result<Vec<SocketAddr>> {
+    match addr.target() {
+        Target::Addrs(addrs) => Ok(addrs),
+        Target::Malformed(text) => Err(malformed(&text)),
+        Target::Name(host, port) => match (host.as_str(), port).to_socket_addrs() {
+            Ok(addrs) => Ok(addrs.collect()),
+            Err(error) => {
+                Err(io::Error::new(error.kind(), format!("looking up {host:?}: {error}")))
+            }
+        },
+    }
+}
+
+pub(crate) fn malformed(text: &str) -> io::Error {
+    let message = format!("{text:?} is not of the form host:port");
+    io::Error::new(io::ErrorKind::InvalidInput, message)
 }
 
 impl sealed::Sealed for String {
@@ -140,6 +190,40 @@ mod tests {
     #[test]
     fn names_are_split_from_their_port() {
         assert_eq!("localhost:80".target(), Target::Name("localhost".into(), 80));
+    }
+
+    #[test]
+    fn brackets_end_where_the_address_ends() {
+        let addr: SocketAddr = "[fe80::1%7]:80".parse().unwrap();
+        assert_eq!("[fe80::1%7]:80".target(), Target::Addrs(vec![addr]));
+        assert_eq!(("fe80::1%7", 80).target(), Target::Addrs(vec![addr]));
+        let device =
+            if cfg!(any(target_os = "linux", target_os = "android")) { "lo" } else { "lo0" };
+        let (ip, index) = ("fe80::1".parse().unwrap(), device_index(device).unwrap());
+        let addrs = || Target::Addrs(vec![SocketAddrV6::new(ip, 80, 0, index).into()]);
+        assert_eq!(format!("[fe80::1%{device}]:80").target(), addrs());
+        assert_eq!((format!("fe80::1%{device}"), 80).target(), addrs());
+        // No such device: left to the lookup, which knows how to say so.
+        let named = |host: &str| Target::Name(host.into(), 80);
+        for host in ["fe80::1%not here", "fe80::1%a.b:c", "fe80::1%not]here"] {
+            assert_eq!((host, 80).target(), named(host));
+            assert_eq!(format!("[{host}]:80").target(), named(host));
+        }
+        for text in [
+            "[localhost]:80",
+            "[]:80",
+            "[::1:80",
+            "::1]:80",
+            "[::1]",
+            "[::1]:",
+            "[fe80::1%]:80",
+            "[127.0.0.1]:80",
+            "[127.0.0.1%lo]:80",
+            "[x%lo]:80",
+            "[::1%lo]x:80",
+        ] {
+            assert_eq!(text.target(), Target::Malformed(text.into()), "{text:?}");
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ use std::time::Duration;
 use polyloop_executor::{hold_time, poll_proceed, timeout};
 use polyloop_reactor::restore_timer_slack;
 
-use crate::addr::{Target, ToAddrs};
+use crate::addr::{Target, ToAddrs, malformed};
 
 /// The most names that are looked up at the same time; further ones queue.
 ///
@@ -78,10 +78,7 @@ pub async fn lookup_host(addr: impl ToAddrs) -> io::Result<Vec<SocketAddr>> {
     poll_fn(poll_proceed).await;
     match addr.target() {
         Target::Addrs(addrs) => Ok(addrs),
-        Target::Malformed(text) => Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("{text:?} is not of the form host:port"),
-        )),
+        Target::Malformed(text) => Err(malformed(&text)),
         Target::Name(host, port) => look_up(host, port).await,
     }
 }

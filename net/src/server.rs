@@ -8,7 +8,7 @@ use std::fs::File;
 use std::future::poll_fn;
 use std::io;
 use std::mem;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -20,6 +20,7 @@ use polyloop_reactor::socket::{AcceptFailure, accept_failure};
 
 use crate::TcpListener;
 use crate::accept::{Listener, waiter};
+use crate::addr::ToAddrs;
 use crate::async_fd::Waiter;
 
 /// The first wait when something has run out. Each one that follows is twice as long, up to
@@ -235,7 +236,7 @@ impl Server {
     ///
     /// # Errors
     /// As for `TcpListener::bind`.
-    pub fn bind(addr: impl ToSocketAddrs) -> io::Result<Server> {
+    pub fn bind(addr: impl ToAddrs) -> io::Result<Server> {
         Ok(Server::on(TcpListener::bind(addr)?))
     }
 }

@@ -2,14 +2,14 @@
 
 use std::future::poll_fn;
 use std::io::{self, IoSliceMut};
-use std::net::{self, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{self, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use polyloop_executor::poll_proceed;
 use polyloop_reactor::Direction;
 use polyloop_reactor::socket::{Received, receive, receive_many, send_many};
 
-use crate::addr::ToAddrs;
+use crate::addr::{ToAddrs, find_now};
 use crate::async_fd::into_std;
 use crate::{AsyncFd, lookup_host};
 
@@ -53,8 +53,8 @@ impl UdpSocket {
     ///
     /// # References
     /// [bind(2)](https://man7.org/linux/man-pages/man2/bind.2.html).
-    pub fn bind(addr: impl ToSocketAddrs) -> io::Result<UdpSocket> {
-        UdpSocket::from_std(net::UdpSocket::bind(addr)?)
+    pub fn bind(addr: impl ToAddrs) -> io::Result<UdpSocket> {
+        UdpSocket::from_std(net::UdpSocket::bind(&*find_now(addr)?)?)
     }
 
     /// Takes a socket of the standard library and makes it non-blocking.

@@ -1,7 +1,7 @@
 //! Accepting connections.
 
 use std::io;
-use std::net::{self, SocketAddr, ToSocketAddrs};
+use std::net::{self, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use socket2::{SockAddr, Socket};
@@ -9,6 +9,7 @@ use socket2::{SockAddr, Socket};
 use super::{TcpSocket, TcpStream};
 use crate::AsyncFd;
 use crate::accept::{accept, listening, sealed};
+use crate::addr::{ToAddrs, find_now};
 use crate::async_fd::into_std;
 
 /// The connections that the system keeps waiting to be accepted.
@@ -48,10 +49,10 @@ impl TcpListener {
     /// # References
     /// [bind(2)](https://man7.org/linux/man-pages/man2/bind.2.html),
     /// [listen(2)](https://man7.org/linux/man-pages/man2/listen.2.html).
-    pub fn bind(addr: impl ToSocketAddrs) -> io::Result<TcpListener> {
+    pub fn bind(addr: impl ToAddrs) -> io::Result<TcpListener> {
         let nothing = io::Error::new(io::ErrorKind::InvalidInput, "no address to listen on");
         let mut result = Err(nothing);
-        for addr in addr.to_socket_addrs()? {
+        for addr in find_now(addr)? {
             result = bind_one(addr);
             if result.is_ok() {
                 break;

@@ -1,5 +1,6 @@
 //! What the standard library has no stable word for, about sockets and pipes.
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -48,6 +49,37 @@ pub const OPEN_NOFOLLOW: c_int = libc::O_NOFOLLOW;
 pub fn connect_goes_on(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::EINTR))
 }
+
+/// Returns the index of a network device, as in the zone of an IPv6 address: `eth0` in
+/// `fe80::1%eth0`.
+///
+/// # Errors
+/// `InvalidInput` for a name with a NUL inside; the error of `if_nametoindex`, such as `ENODEV`
+/// for a device that does not exist.
+///
+/// # References
+/// [if_nametoindex(3)](https://man7.org/linux/man-pages/man3/if_nametoindex.3.html).
+pub fn device_index(name: &str) -> io::Result<u32> {
+    let name = CString::new(name)?;
+    // SAFETY: `name` is valid for reads up to its NUL.
+    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
+        0 => Err(io::Error::last_os_error()),
+        index => Ok(index),
+    }
+}
+
+/// The longest time for which closing a socket may wait (`SO_LINGER`), in seconds.
+///
+/// # Platform
+/// Linux counts seconds in a C `int`; the BSDs refuse what a `short` cannot hold. macOS counts
+/// hundredths of a second in a `short`, and would take the rest of a longer time.
+pub const MAX_LINGER_SECONDS: u32 = if cfg!(any(target_os = "linux", target_os = "android")) {
+    c_int::MAX as u32
+} else if cfg!(target_vendor = "apple") {
+    i16::MAX as u32 / 100
+} else {
+    i16::MAX as u32
+};
 
 /// Says what a failed `accept` means for the listener. See [`accept_failure`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -334,6 +366,15 @@ mod tests {
         assert_eq!(accept_failure(&own), AcceptFailure::Listener);
         let no_address = io::Error::from(io::ErrorKind::ConnectionAborted);
         assert_eq!(accept_failure(&no_address), AcceptFailure::Connection);
+    }
+
+    #[test]
+    fn a_device_is_found_by_its_name() {
+        let loopback =
+            if cfg!(any(target_os = "linux", target_os = "android")) { "lo" } else { "lo0" };
+        assert_ne!(device_index(loopback).unwrap(), 0);
+        assert!(device_index("no such device").is_err());
+        assert_eq!(device_index("l\0o").unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
 
     #[test]

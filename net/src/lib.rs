@@ -22,6 +22,8 @@ mod lookup;
 
 mod accept;
 
+mod units;
+
 mod tcp;
 
 mod udp;

@@ -11,7 +11,7 @@ use polyloop_reactor::socket::{Received, receive, receive_many, send_many};
 
 use crate::addr::{ToAddrs, find_now};
 use crate::async_fd::into_std;
-use crate::{AsyncFd, lookup_host};
+use crate::{AsyncFd, lookup_host, units};
 
 /// Sends and receives datagrams.
 ///
@@ -340,7 +340,7 @@ impl UdpSocket {
     /// # Errors
     /// What the system says.
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        self.fd.get_ref().set_ttl(ttl)
+        self.fd.get_ref().set_ttl(units::octet(ttl)?)
     }
 
     /// Returns the bound on the routers that a datagram may pass.
@@ -418,7 +418,7 @@ impl UdpSocket {
     /// # Errors
     /// What the system says.
     pub fn set_multicast_ttl_v4(&self, ttl: u32) -> io::Result<()> {
-        self.fd.get_ref().set_multicast_ttl_v4(ttl)
+        self.fd.get_ref().set_multicast_ttl_v4(units::octet(ttl)?)
     }
 }
 

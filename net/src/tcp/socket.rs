@@ -11,6 +11,7 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use super::connect::connect;
 use super::{TcpListener, TcpStream};
+use crate::units;
 
 /// Sets what has to be set before a socket listens or connects.
 ///
@@ -48,6 +49,8 @@ pub struct TcpSocket {
 
 /// Says when a connection that is silent is asked whether the other side is still there.
 ///
+/// Times are rounded up to whole seconds, and bounded by 32,767 of them (nine hours).
+///
 /// # References
 /// `SO_KEEPALIVE` in [socket(7)](https://man7.org/linux/man-pages/man7/socket.7.html),
 /// `TCP_KEEPIDLE` and others in [tcp(7)](https://man7.org/linux/man-pages/man7/tcp.7.html).
@@ -59,18 +62,18 @@ pub struct Keepalive {
 }
 
 impl Keepalive {
-    /// Asks for the first time after `idle`, in whole seconds.
+    /// Asks for the first time after `idle`.
     pub fn after(idle: Duration) -> Keepalive {
         Keepalive { idle, interval: None, retries: None }
     }
 
-    /// Asks again after each `interval` without an answer, in whole seconds.
+    /// Asks again after each `interval` without an answer.
     pub fn interval(mut self, interval: Duration) -> Keepalive {
         self.interval = Some(interval);
         self
     }
 
-    /// Gives the connection up after `retries` questions without an answer.
+    /// Gives the connection up after `retries` questions without an answer, at most 127.
     pub fn retries(mut self, retries: u32) -> Keepalive {
         self.retries = Some(retries);
         self
@@ -149,25 +152,26 @@ impl TcpSocket {
     /// Asks silent connections whether they are still there.
     ///
     /// # Errors
-    /// What the system says, such as `InvalidInput` for times below a second.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a time or a number of zero; the error of
+    /// `setsockopt`.
     pub fn keepalive(self, keepalive: Keepalive) -> io::Result<TcpSocket> {
-        self.with(|socket| socket.set_tcp_keepalive(&os::keepalive(keepalive)))
+        self.with(|socket| socket.set_tcp_keepalive(&os::keepalive(keepalive)?))
     }
 
-    /// Asks for a send buffer of this many bytes; the system may round and double it.
+    /// Requests a send buffer of this many bytes; the system may round, double or bound it.
     ///
     /// # Errors
     /// What the system says.
     pub fn send_buffer_size(self, n_bytes: usize) -> io::Result<TcpSocket> {
-        self.with(|socket| socket.set_send_buffer_size(n_bytes))
+        self.with(|socket| socket.set_send_buffer_size(units::size(n_bytes)))
     }
 
-    /// Asks for a receive buffer of this many bytes; the system may round and double it.
+    /// Requests a receive buffer of this many bytes; the system may round, double or bound it.
     ///
     /// # Errors
     /// What the system says.
     pub fn recv_buffer_size(self, n_bytes: usize) -> io::Result<TcpSocket> {
-        self.with(|socket| socket.set_recv_buffer_size(n_bytes))
+        self.with(|socket| socket.set_recv_buffer_size(units::size(n_bytes)))
     }
 
     /// Bounds the routers that a packet may pass.
@@ -175,7 +179,7 @@ impl TcpSocket {
     /// # Errors
     /// What the system says, such as `InvalidInput` for more than 255.
     pub fn ttl(self, ttl: u32) -> io::Result<TcpSocket> {
-        let is_v6 = self.is_v6;
+        let (is_v6, ttl) = (self.is_v6, units::octet(ttl)?);
         self.with(|socket| match is_v6 {
             true => socket.set_unicast_hops_v6(ttl),
             false => socket.set_ttl_v4(ttl),
@@ -185,9 +189,9 @@ impl TcpSocket {
     /// Marks the packets with a type of service (IPv4) or traffic class (IPv6).
     ///
     /// # Errors
-    /// What the system says.
+    /// `InvalidInput` for more than 255; the error of `setsockopt`.
     pub fn tos(self, tos: u32) -> io::Result<TcpSocket> {
-        let is_v6 = self.is_v6;
+        let (is_v6, tos) = (self.is_v6, units::octet(tos)?);
         self.with(|socket| match is_v6 {
             true => os::set_traffic_class(socket, tos),
             false => socket.set_tos_v4(tos),
@@ -197,10 +201,13 @@ impl TcpSocket {
     /// Lets closing wait up to `linger` for what is still to be sent. Zero throws it away and
     /// resets the connection.
     ///
+    /// The time is rounded up to whole seconds and bounded as in [`TcpStream::set_linger`]. Above
+    /// zero, dropping the connection blocks the loop for up to as long.
+    ///
     /// # Errors
-    /// What the system says.
+    /// The error of `setsockopt`.
     pub fn linger(self, linger: Option<Duration>) -> io::Result<TcpSocket> {
-        self.with(|socket| socket.set_linger(linger))
+        self.with(|socket| socket.set_linger(linger.map(units::linger)))
     }
 
     /// Uses one network device only, named as in `"eth0"`.
@@ -215,7 +222,11 @@ impl TcpSocket {
         self.with(|socket| os::bind_device(socket, name))
     }
 
-    /// Gives a connection up when sent data was not acknowledged for this long.
+    /// Gives a connection up when sent data was not acknowledged for this long. Zero is the
+    /// system's default.
+    ///
+    /// The time is rounded up to whole milliseconds and bounded by 2,147,483,647 of them
+    /// (24 days).
     ///
     /// # Errors
     /// What the system says; `Unsupported` where the system lacks it.
@@ -226,7 +237,7 @@ impl TcpSocket {
     /// # References
     /// `TCP_USER_TIMEOUT` in [tcp(7)](https://man7.org/linux/man-pages/man7/tcp.7.html).
     pub fn user_timeout(self, timeout: Duration) -> io::Result<TcpSocket> {
-        self.with(|socket| os::set_user_timeout(socket, timeout))
+        self.with(|socket| os::set_user_timeout(socket, units::milliseconds(timeout)))
     }
 
     /// Takes data with the connection request from clients that were here before: up to `queue`
@@ -324,19 +335,19 @@ impl fmt::Debug for TcpSocket {
 mod os {
     use super::*;
 
-    pub(super) fn keepalive(keepalive: Keepalive) -> TcpKeepalive {
-        let params = TcpKeepalive::new().with_time(keepalive.idle);
+    pub(super) fn keepalive(keepalive: Keepalive) -> io::Result<TcpKeepalive> {
+        let params = TcpKeepalive::new().with_time(units::keepalive(keepalive.idle)?);
         #[cfg(not(target_os = "openbsd"))]
         let params = match keepalive.interval {
-            Some(interval) => params.with_interval(interval),
+            Some(interval) => params.with_interval(units::keepalive(interval)?),
             None => params,
         };
         #[cfg(not(target_os = "openbsd"))]
         let params = match keepalive.retries {
-            Some(retries) => params.with_retries(retries),
+            Some(retries) => params.with_retries(units::keepalive_retries(retries)?),
             None => params,
         };
-        params
+        Ok(params)
     }
 
     #[cfg(any(target_os = "linux", target_os = "android"))]

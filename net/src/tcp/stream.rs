@@ -14,7 +14,7 @@ use crate::addr::ToAddrs;
 use crate::async_fd::into_std;
 use crate::byte_stream::{peeking, reading, writing};
 use crate::split::{self, OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
-use crate::{AsyncFd, lookup_host};
+use crate::{AsyncFd, lookup_host, units};
 
 /// A TCP connection.
 ///
@@ -144,15 +144,19 @@ impl TcpStream {
     /// Lets closing wait up to `linger` for what is still to be sent. Zero throws it away and
     /// resets the connection; none, the system's default, sends it in the background.
     ///
-    /// Above zero, dropping the connection blocks the loop for as long.
+    /// Above zero, dropping the connection blocks the loop for up to as long. The time is rounded
+    /// up to whole seconds, and bounded by what the system can count.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of `setsockopt`.
+    ///
+    /// # Platform
+    /// The bound is 2,147,483,647 seconds on Linux, 327 on macOS and 32,767 on the BSDs.
     ///
     /// # References
     /// `SO_LINGER` in [socket(7)](https://man7.org/linux/man-pages/man7/socket.7.html).
     pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
-        SockRef::from(self).set_linger(linger)
+        SockRef::from(self).set_linger(linger.map(units::linger))
     }
 
     /// Reports what closing does with what is still to be sent.

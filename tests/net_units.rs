@@ -1,0 +1,155 @@
+//! Aim: a duration or a number that an option of a socket cannot express is rounded up, bounded or
+//! refused, and never becomes another setting.
+
+mod common;
+
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
+use polyloop::Backend;
+use polyloop::net::{Keepalive, TcpListener, TcpSocket, TcpStream, UdpSocket};
+use socket2::SockRef;
+
+use common::run_on;
+
+backends!(
+    linger_is_rounded_up_and_bounded_and_only_zero_resets,
+    a_short_linger_sends_what_is_there_instead_of_resetting,
+);
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Lengths below, between, at and beyond what an option counts in seconds.
+const LENGTHS: [(Duration, Duration); 7] = [
+    (Duration::from_nanos(1), SECOND),
+    (Duration::from_millis(500), SECOND),
+    (SECOND, SECOND),
+    (Duration::from_nanos(1_000_000_001), Duration::from_secs(2)),
+    (Duration::from_millis(59_999), Duration::from_secs(60)),
+    (Duration::from_secs(1 << 32), Duration::MAX),
+    (Duration::MAX, Duration::MAX),
+];
+
+/// Checks what was made of `asked`; `Duration::MAX` stands for the bound.
+fn check(asked: Duration, got: Duration, expected: Duration) {
+    match expected {
+        Duration::MAX => assert!(got >= Duration::from_secs(300), "{asked:?} became {got:?}"),
+        _ => assert_eq!(got, expected, "{asked:?}"),
+    }
+}
+
+fn linger_is_rounded_up_and_bounded_and_only_zero_resets(backend: Backend) {
+    run_on(backend, async {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        for (asked, expected) in LENGTHS {
+            stream.set_linger(Some(asked)).unwrap();
+            check(asked, stream.linger().unwrap().unwrap(), expected);
+            let socket = TcpSocket::v4().unwrap().linger(Some(asked)).unwrap();
+            check(asked, SockRef::from(&socket).linger().unwrap().unwrap(), expected);
+        }
+        stream.set_linger(Some(Duration::ZERO)).unwrap();
+        assert_eq!(stream.linger().unwrap(), Some(Duration::ZERO));
+        stream.set_linger(None).unwrap();
+        assert_eq!(stream.linger().unwrap(), None);
+    });
+}
+
+fn a_short_linger_sends_what_is_there_instead_of_resetting(backend: Backend) {
+    run_on(backend, async {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        server.write_all(b"goodbye").await.unwrap();
+        server.set_linger(Some(Duration::from_millis(500))).unwrap();
+        drop(server);
+        let mut buf = [0; 16];
+        assert_eq!(client.read(&mut buf).await.unwrap(), 7);
+        assert_eq!(client.read(&mut buf).await.unwrap(), 0);
+    });
+}
+
+#[cfg(not(target_os = "openbsd"))]
+#[test]
+fn keepalive_is_rounded_up_and_bounded() {
+    for (asked, expected) in LENGTHS {
+        let keepalive = Keepalive::after(asked).interval(asked).retries(3);
+        let socket = TcpSocket::v4().unwrap().keepalive(keepalive).unwrap();
+        let socket = SockRef::from(&socket);
+        assert!(socket.keepalive().unwrap());
+        check(asked, socket.tcp_keepalive_time().unwrap(), expected);
+        check(asked, socket.tcp_keepalive_interval().unwrap(), expected);
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
+    }
+    for (asked, expected) in [(1, 1), (127, 127), (128, 127), (u32::MAX, 127)] {
+        let keepalive = Keepalive::after(SECOND).retries(asked);
+        let socket = TcpSocket::v4().unwrap().keepalive(keepalive).unwrap();
+        assert_eq!(SockRef::from(&socket).tcp_keepalive_retries().unwrap(), expected, "{asked}");
+    }
+    let zero = Duration::ZERO;
+    for nothing in [
+        Keepalive::after(zero),
+        Keepalive::after(SECOND).interval(zero),
+        Keepalive::after(SECOND).retries(0),
+    ] {
+        let error = TcpSocket::v4().unwrap().keepalive(nothing).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        // The system has a number only.
+        assert!(error.to_string().contains("prob"), "{error}");
+    }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+#[test]
+fn a_user_timeout_is_rounded_up_and_bounded_and_only_zero_is_the_default() {
+    let millisecond = Duration::from_millis(1);
+    for (asked, expected) in [
+        (Duration::ZERO, None),
+        (Duration::from_nanos(1), Some(millisecond)),
+        (Duration::from_micros(999), Some(millisecond)),
+        (Duration::from_micros(1_001), Some(2 * millisecond)),
+        (Duration::from_secs(60), Some(Duration::from_secs(60))),
+        (Duration::from_millis(1 << 31), Some(Duration::from_millis((1 << 31) - 1))),
+        (Duration::from_millis(1 << 32), Some(Duration::from_millis((1 << 31) - 1))),
+        (Duration::MAX, Some(Duration::from_millis((1 << 31) - 1))),
+    ] {
+        let socket = TcpSocket::v4().unwrap().user_timeout(asked).unwrap();
+        assert_eq!(SockRef::from(&socket).tcp_user_timeout().unwrap(), expected, "{asked:?}");
+    }
+}
+
+#[test]
+fn a_buffer_beyond_the_systems_numbers_is_not_the_smallest_one() {
+    let size_of = |asked| {
+        let socket = TcpSocket::v4()?.send_buffer_size(asked)?.recv_buffer_size(asked)?;
+        let socket = SockRef::from(&socket);
+        io::Result::Ok((socket.send_buffer_size()?, socket.recv_buffer_size()?))
+    };
+    let modest = size_of(64 * 1024).unwrap();
+    #[cfg(target_pointer_width = "64")]
+    for asked in [1 << 31, 1 << 32, (1 << 32) + 1, usize::MAX] {
+        // Some systems refuse what is above their limit, and Linux cuts it down.
+        if let Ok(got) = size_of(asked) {
+            assert!(got.0 >= modest.0 && got.1 >= modest.1, "{asked}: {got:?}, {modest:?}");
+        }
+    }
+}
+
+#[test]
+fn a_number_that_fits_no_octet_is_refused_and_not_the_default() {
+    let refused = |result: io::Result<()>, what| {
+        let error = result.expect_err(what);
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{what}: {error}");
+    };
+    for n in [256, 1 << 31, u32::MAX] {
+        refused(TcpSocket::v4().unwrap().ttl(n).map(drop), "ttl");
+        refused(TcpSocket::v4().unwrap().tos(n).map(drop), "tos");
+        if let Ok(socket) = TcpSocket::v6() {
+            refused(socket.ttl(n).map(drop), "ttl over IPv6");
+            refused(TcpSocket::v6().unwrap().tos(n).map(drop), "class over IPv6");
+        }
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        refused(socket.set_ttl(n), "ttl of datagrams");
+        refused(socket.set_multicast_ttl_v4(n), "ttl of datagrams to groups");
+    }
+}

@@ -60,3 +60,7 @@ pub use polyloop_reactor::{Backend, restore_timer_slack};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/servers.md")]
+struct Servers;

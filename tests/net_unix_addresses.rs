@@ -127,8 +127,8 @@ async fn serve_all<L: Listener<Addr = SocketAddr>>(
     let peers = Rc::new(RefCell::new(Vec::new()));
     let seen = Rc::clone(&peers);
     let stop = server.stopper();
-    let serving = polyloop::spawn(server.serve(async move |stream, peer| {
-        seen.borrow_mut().push(peer);
+    let serving = polyloop::spawn(server.serve(async move |stream, session| {
+        seen.borrow_mut().push(session.peer().clone());
         handler(stream).await
     }));
     let clients = connect_all(names, socket_type, path);

@@ -121,6 +121,9 @@ fn report_lost(error: &JoinError) {
 }
 
 /// Awaits `future` and turns its panic into an error.
+///
+/// # Cancel safety
+/// As for `future`.
 pub async fn catch_panic<F: Future>(future: F) -> Result<F::Output, JoinError> {
     let mut future = pin!(Some(future));
     poll_fn(|cx| {

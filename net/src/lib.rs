@@ -36,6 +36,8 @@ mod bytes;
 
 mod server;
 
+mod session;
+
 pub mod signal;
 
 pub use accept::{Incoming, Listener};
@@ -54,6 +56,7 @@ pub use polyloop_reactor::socket::{
     AcceptFailure, Credentials, Received, ReceivedFds, accept_failure,
 };
 pub use server::{Server, ServerReport, Stopper, Trouble};
+pub use session::Session;
 pub use split::{Connection, OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};
 pub use tcp::{Keepalive, TcpListener, TcpSocket, TcpStream};
 pub use udp::UdpSocket;

@@ -15,13 +15,16 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use polyloop_executor::{JoinError, JoinHandle, Sleep, catch_panic, now, sleep, spawn, timeout};
-use polyloop_reactor::socket::{AcceptFailure, accept_failure};
+use polyloop_executor::{
+    CancellationToken, JoinError, JoinHandle, Sleep, catch_panic, now, sleep, spawn, timeout,
+};
+use polyloop_reactor::socket::{AcceptFailure, accept_failure, max_descriptors};
 
 use crate::TcpListener;
 use crate::accept::{Listener, waiter};
 use crate::addr::ToAddrs;
 use crate::async_fd::Waiter;
+use crate::session::{Session, end_when_idle};
 
 /// The first wait when something has run out. Each one that follows is twice as long, up to
 /// [`LONGEST_REST`]; a connection that ends cuts it short.
@@ -52,16 +55,17 @@ const DEFAULT_PATIENCE: Duration = Duration::from_secs(2);
 /// Accepts connections and starts a task for each.
 ///
 /// It lives through what listeners meet:
-/// - **A limit of its own** to open connections: those that come above it wait in the system's
-///   queue.
+/// - **A limit** to open connections: those that come above it wait in the system's queue.
+/// - **Silent clients**, if it has an [idle limit](Server::idle_limit). What they cost without one, and
+///   what slow ones cost, is on the page `docs/servers.md`.
 /// - **Running out of descriptors**: it rests between tries instead of spinning, and tries when a
 ///   connection has ended. If that takes too long, those who wait are closed rather than kept
 ///   waiting, for which it keeps a descriptor in reserve.
 /// - **Failures of one connection** before it was accepted: passed over. **Failures of one
 ///   handler**, and its panics: told, and nobody else is affected. **A broken listener**: the
 ///   end of the server.
-/// - **Being stopped**: listening ends at once, open connections may go on for a while, and those
-///   that are left then are cut off.
+/// - **Being stopped**: listening ends at once, the handlers are [told](Session::stopped), open connections
+///   may continue for a while, and those that are left then are cut off.
 ///
 /// # Examples
 /// An echo server:
@@ -113,7 +117,9 @@ const DEFAULT_PATIENCE: Duration = Duration::from_secs(2);
 #[must_use = "a server accepts nothing before `serve` is awaited"]
 pub struct Server<L: Listener = TcpListener> {
     listeners: Vec<L>,
-    max_connections: usize,
+    /// None for [`default_max_connections`].
+    max_connections: Option<usize>,
+    idle_limit: Option<Duration>,
     grace: Duration,
     patience: Duration,
     shared: Rc<Shared>,
@@ -149,6 +155,8 @@ pub enum Trouble<'a, A = SocketAddr> {
     Handler(A, &'a io::Error),
     /// A handler has panicked.
     Panic(A),
+    /// A connection was ended by [`Server::idle_limit`].
+    Idle(A),
 }
 
 impl<A: fmt::Debug> fmt::Display for Trouble<'_, A> {
@@ -158,6 +166,7 @@ impl<A: fmt::Debug> fmt::Display for Trouble<'_, A> {
             Trouble::Exhausted(error) => write!(f, "no connection can be accepted now: {error}"),
             Trouble::Handler(peer, error) => write!(f, "the connection of {peer:?}: {error}"),
             Trouble::Panic(peer) => write!(f, "the handler of {peer:?} has panicked"),
+            Trouble::Idle(peer) => write!(f, "the connection of {peer:?} was idle for too long"),
         }
     }
 }
@@ -170,6 +179,8 @@ pub struct ServerReport {
     pub n_served: u64,
     /// Connections whose handler has returned an error, or panicked.
     pub n_failed: u64,
+    /// Connections that were ended because they were idle for too long.
+    pub n_idle: u64,
     /// Connections that were closed unserved because descriptors had run out.
     pub n_refused: u64,
     /// Connections that were still open when the time to end was over.
@@ -183,9 +194,10 @@ pub struct Stopper {
 }
 
 impl Stopper {
-    /// Ends listening, and lets open connections go on for as long as the server grants.
+    /// Ends listening, tells the handlers ([`Session::stopped`]), and lets open connections continue for
+    /// as long as the server [grants](Server::grace).
     pub fn stop(&self) {
-        self.shared.is_stopped.set(true);
+        self.shared.stopped.cancel();
         self.shared.wake();
     }
 
@@ -198,7 +210,7 @@ impl Stopper {
 impl fmt::Debug for Stopper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Stopper")
-            .field("is_stopped", &self.shared.is_stopped.get())
+            .field("is_stopped", &self.shared.stopped.is_cancelled())
             .field("n_open", &self.n_open())
             .finish()
     }
@@ -207,7 +219,7 @@ impl fmt::Debug for Stopper {
 /// What the server, its handlers and whoever stops it have in common.
 #[derive(Default)]
 struct Shared {
-    is_stopped: Cell<bool>,
+    stopped: CancellationToken,
     n_open: Cell<usize>,
     report: Cell<ServerReport>,
     /// The server, waiting for a connection to end or to be stopped.
@@ -248,7 +260,8 @@ impl<L: Listener> Server<L> {
     pub fn on(listener: L) -> Server<L> {
         Server {
             listeners: vec![listener],
-            max_connections: usize::MAX,
+            max_connections: None,
+            idle_limit: None,
             grace: DEFAULT_GRACE,
             patience: DEFAULT_PATIENCE,
             shared: Rc::default(),
@@ -262,9 +275,29 @@ impl<L: Listener> Server<L> {
         self
     }
 
-    /// Bounds the connections that are open at the same time, 1 at least. Further ones wait.
+    /// Bounds the connections that are open at the same time, 1 at least. Further ones wait in the
+    /// system's queue until one has ended.
+    ///
+    /// The default is seven eighths of the descriptors that the process may have when
+    /// [`serve`](Server::serve) is called (the soft limit `RLIMIT_NOFILE`), so that the eighth
+    /// that is left serves for files, and for the connections that handlers make.
     pub fn max_connections(mut self, max_connections: usize) -> Server<L> {
-        self.max_connections = max_connections.max(1);
+        self.max_connections = Some(max_connections.max(1));
+        self
+    }
+
+    /// Ends a connection whose handler has had nothing to do for `limit`: nothing was received that it
+    /// waits for, nothing could be sent, and no timer of its own was due. There is no limit by default.
+    ///
+    /// The handler's future is dropped, and the connection with it; it counts in
+    /// [`ServerReport::n_idle`]. A handler that may wait longer than that for something else than
+    /// its client, such as a query, should do so in a task of its own and await an
+    /// [`interval`](polyloop_executor::interval) meanwhile.
+    ///
+    /// A client that sends a byte now and then is not idle: bound the time for a whole request in the
+    /// handler, with [`timeout`].
+    pub fn idle_limit(mut self, limit: Duration) -> Server<L> {
+        self.idle_limit = Some(limit);
         self
     }
 
@@ -302,7 +335,8 @@ impl<L: Listener> Server<L> {
     }
 
     /// Serves until it is [stopped](Stopper::stop), with a task for each connection, which calls
-    /// `handler` with the stream and the client's address.
+    /// `handler` with the stream and the [`Session`]: the client's address, and the news that the server is
+    /// stopped.
     ///
     /// To stop it at a signal, start a task that waits for the signal and then calls `stop`.
     ///
@@ -317,9 +351,11 @@ impl<L: Listener> Server<L> {
     /// Open connections are cut off. None is accepted and lost.
     pub async fn serve<H>(self, handler: H) -> io::Result<ServerReport>
     where
-        H: AsyncFn(L::Stream, L::Addr) -> io::Result<()> + 'static,
+        H: AsyncFn(L::Stream, Session<L::Addr>) -> io::Result<()> + 'static,
     {
-        let Server { listeners, max_connections, grace, patience, shared, on_trouble } = self;
+        let Server { listeners, max_connections, idle_limit, grace, patience, shared, on_trouble } =
+            self;
+        let max_connections = max_connections.unwrap_or_else(default_max_connections);
         // Whatever way this ends, no task of a connection outlives it.
         let cutter = CutOff(Rc::clone(&shared));
         let handler = Rc::new(handler);
@@ -329,10 +365,16 @@ impl<L: Listener> Server<L> {
             next_id += 1;
             let open = Open::new(&shared, &on_trouble, id, peer.clone());
             let handler = Rc::clone(&handler);
+            let session = Session::new(peer, shared.stopped.clone());
             let task = spawn(async move {
                 // Caught, so that the report is not made while the stack unwinds: a panic of
                 // `on_trouble` would end the process there.
-                let result = catch_panic(handler(stream, peer)).await;
+                let result = match idle_limit {
+                    None => catch_panic(handler(stream, session)).await.map(Some),
+                    Some(limit) => {
+                        catch_panic(end_when_idle(handler(stream, session), limit)).await
+                    }
+                };
                 let panic = open.end(result);
                 if let Some(panic) = panic {
                     resume_unwind(panic);
@@ -405,7 +447,7 @@ impl<L: Listener, S: FnMut(L::Stream, L::Addr)> Accepting<'_, L, S> {
         drop(self.shared.waker.replace(Some(cx.waker().clone())));
         let has_room = self.shared.has_room.take();
         for _ in 0..ACCEPTS_PER_POLL {
-            if self.shared.is_stopped.get() {
+            if self.shared.stopped.is_cancelled() {
                 return Poll::Ready(Ok(()));
             }
             if self.shared.n_open.get() >= self.max_connections {
@@ -515,6 +557,11 @@ impl<L: Listener, S: FnMut(L::Stream, L::Addr)> Accepting<'_, L, S> {
     }
 }
 
+/// Returns how many connections a server has at most if its user has not said.
+fn default_max_connections() -> usize {
+    max_descriptors().map_or(usize::MAX, |limit| (limit - limit / 8).max(1))
+}
+
 /// Turns a panic on the way to one connection into an error of that connection.
 fn contained<R>(step: &str, work: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
@@ -563,13 +610,18 @@ impl<A: Clone> Open<A> {
     }
 
     /// Notes how the handler ended, and returns the payload if that was a panic.
-    fn end(self, result: Result<io::Result<()>, JoinError>) -> Option<Box<dyn Any + Send>> {
+    fn end(self, result: Result<Option<io::Result<()>>, JoinError>) -> Option<Box<dyn Any + Send>> {
         match result {
-            Ok(Ok(())) => {
+            Ok(None) => {
+                self.shared.count(|report| report.n_idle += 1);
+                report(&self.on_trouble, Trouble::Idle(self.peer.clone()));
+                None
+            }
+            Ok(Some(Ok(()))) => {
                 self.shared.count(|report| report.n_served += 1);
                 None
             }
-            Ok(Err(error)) => {
+            Ok(Some(Err(error))) => {
                 self.shared.count(|report| report.n_failed += 1);
                 report(&self.on_trouble, Trouble::Handler(self.peer.clone(), &error));
                 None
@@ -689,7 +741,7 @@ mod tests {
                 panic!("the callback panics as well");
             });
             let (stop, shared) = (server.stopper(), Rc::clone(&server.shared));
-            let serving = spawn(server.serve(async |(), client| match client {
+            let serving = spawn(server.serve(async |(), session| match session.peer() {
                 13 => panic!("the handler panics"),
                 14 => Err(io::Error::other("the handler fails")),
                 _ => Ok(()),

@@ -1,11 +1,14 @@
 //! Looking up names, serving, and signals.
 
+use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::net;
+use std::rc::Rc;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, raise};
-use polyloop::net::{Server, TcpStream, copy, lookup_host};
+use polyloop::executor::catch_panic;
+use polyloop::net::{Server, Session, TcpStream, copy, lookup_host};
 use polyloop::signal::{ctrl_c, terminate};
 use polyloop::{Backend, yield_now};
 
@@ -15,6 +18,7 @@ use crate::dropper::{Dropper, at_every_poll, cases};
 cases! {
     a_dropped_lookup_is_asked_again: "lookup_host";
     a_dropped_server_cuts_everybody_off_and_loses_nobody: "Server::serve";
+    a_dropped_wait_for_the_servers_end_hears_of_it_again: "Session::stopped", "catch_panic";
 }
 
 /// As [`cases!`] would note them.
@@ -63,6 +67,29 @@ async fn a_dropped_server_cuts_everybody_off_and_loses_nobody(dropper: &Dropper)
     if let Some(report) = report {
         assert!(report.n_cut_off + report.n_served + report.n_failed <= n_clients, "{report:?}");
     }
+}
+
+async fn a_dropped_wait_for_the_servers_end_hears_of_it_again(dropper: &Dropper) {
+    let server = Server::bind("127.0.0.1:0").unwrap();
+    let (addr, stopper) = (server.local_addrs()[0], server.stopper());
+    let sessions = Rc::new(RefCell::new(None));
+    let given = Rc::clone(&sessions);
+    let serving =
+        polyloop::spawn(server.serve(async move |stream: TcpStream, session: Session| {
+            *given.borrow_mut() = Some(session.clone());
+            session.stopped().await;
+            drop(stream);
+            Ok(())
+        }));
+    let _client = net::TcpStream::connect(addr).unwrap();
+    while sessions.borrow().is_none() {
+        yield_now().await;
+    }
+    let session = sessions.take().unwrap();
+    let stopped = async || catch_panic(session.stopped()).await;
+    dropper.again(stopped, || stopper.stop()).await.unwrap();
+    assert!(session.is_stopped());
+    assert_eq!(serving.await.unwrap().unwrap().n_served, 1);
 }
 
 fn a_dropped_listener_for_a_signal_takes_it_from_nobody(backend: Backend) {

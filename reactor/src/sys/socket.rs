@@ -121,6 +121,18 @@ pub fn accept_failure(error: &io::Error) -> AcceptFailure {
     }
 }
 
+/// Returns how many descriptors this process may have open: the soft limit `RLIMIT_NOFILE`. `None` if
+/// there is no limit.
+///
+/// # References
+/// [getrlimit(2)](https://man7.org/linux/man-pages/man2/getrlimit.2.html).
+pub fn max_descriptors() -> Option<usize> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is valid for a write.
+    cvt(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) }).ok()?;
+    (limit.rlim_cur != libc::RLIM_INFINITY).then(|| limit.rlim_cur.try_into().ok()).flatten()
+}
+
 /// Reports whether an error says that descriptors or memory have run out, for this process or
 /// for the system.
 pub fn is_exhaustion(error: &io::Error) -> bool {

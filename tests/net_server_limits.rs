@@ -1,0 +1,227 @@
+//! Aim: a server tells its handlers when it is stopped, ends connections that are idle, and has no more
+//! connections than descriptors to serve them with.
+
+mod common;
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use polyloop::net::{Server, TcpStream, copy};
+use polyloop::{Backend, Either, race};
+
+use common::{PATIENCE, process, role, run_on};
+
+backends!(
+    handlers_hear_that_the_server_is_stopped,
+    a_session_knows_its_peer_and_whether_the_server_is_stopped,
+    a_silent_client_is_ended_and_a_busy_one_is_not,
+    a_client_that_does_not_read_is_ended,
+    without_a_limit_a_silent_client_may_stay,
+);
+
+/// The time after which a client counts as idle here: long enough for a busy machine, and short to wait for.
+const IDLE: Duration = Duration::from_millis(400);
+
+async fn talk(client: &TcpStream) {
+    client.write_all(b"hello").await.unwrap();
+    let mut buf = [0; 5];
+    client.read_exact(&mut buf).await.unwrap();
+    assert_eq!(&buf, b"hello");
+}
+
+fn handlers_hear_that_the_server_is_stopped(backend: Backend) {
+    run_on(backend, async {
+        let server = Server::bind("127.0.0.1:0").unwrap().grace(PATIENCE);
+        let (addr, stopper) = (server.local_addrs()[0], server.stopper());
+        let serving = polyloop::spawn(server.serve(async |stream: TcpStream, session| {
+            match race(session.stopped(), stream.read(&mut [0])).await {
+                Either::Left(()) => stream.write_all(b"goodbye").await,
+                Either::Right(_) => panic!("the client has said nothing"),
+            }
+        }));
+        let mut clients = Vec::new();
+        for _ in 0..20 {
+            clients.push(TcpStream::connect(addr).await.unwrap());
+        }
+        while stopper.n_open() < clients.len() {
+            polyloop::yield_now().await;
+        }
+        stopper.stop();
+        for client in &clients {
+            let mut buf = [0; 7];
+            client.read_exact(&mut buf).await.unwrap();
+            assert_eq!(&buf, b"goodbye");
+        }
+        let report = serving.await.unwrap().unwrap();
+        assert_eq!((report.n_served, report.n_cut_off), (20, 0));
+    });
+}
+
+fn a_session_knows_its_peer_and_whether_the_server_is_stopped(backend: Backend) {
+    run_on(backend, async {
+        let server = Server::bind("127.0.0.1:0").unwrap();
+        let (addr, stopper) = (server.local_addrs()[0], server.stopper());
+        let stop = stopper.clone();
+        let serving = polyloop::spawn(server.serve(async move |stream: TcpStream, session| {
+            assert_eq!(*session.peer(), stream.peer_addr()?);
+            assert!(!session.is_stopped());
+            stop.stop();
+            assert!(session.is_stopped());
+            session.stopped().await;
+            Ok(())
+        }));
+        let _client = TcpStream::connect(addr).await.unwrap();
+        assert_eq!(serving.await.unwrap().unwrap().n_served, 1);
+    });
+}
+
+fn a_silent_client_is_ended_and_a_busy_one_is_not(backend: Backend) {
+    run_on(backend, async {
+        let server = Server::bind("127.0.0.1:0").unwrap().idle_limit(IDLE);
+        let (addr, stopper) = (server.local_addrs()[0], server.stopper());
+        let serving = polyloop::spawn(
+            server.serve(async |stream: TcpStream, _| copy(&stream, &stream).await.map(drop)),
+        );
+        let busy = TcpStream::connect(addr).await.unwrap();
+        let start = Instant::now();
+        let silent = TcpStream::connect(addr).await.unwrap();
+        let ended = polyloop::spawn(async move {
+            let end = silent.read(&mut [0]).await;
+            assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
+            start.elapsed()
+        });
+        while !ended.is_finished() {
+            talk(&busy).await;
+            polyloop::sleep(IDLE / 20).await;
+        }
+        assert!(ended.await.unwrap() >= IDLE, "it was ended before its time");
+        // It has been open for longer than the limit.
+        talk(&busy).await;
+        drop(busy);
+        while stopper.n_open() > 0 {
+            polyloop::yield_now().await;
+        }
+        stopper.stop();
+        let report = serving.await.unwrap().unwrap();
+        assert_eq!((report.n_served, report.n_idle), (1, 1));
+    });
+}
+
+fn a_client_that_does_not_read_is_ended(backend: Backend) {
+    run_on(backend, async {
+        let server = Server::bind("127.0.0.1:0").unwrap().idle_limit(IDLE);
+        let (addr, stopper) = (server.local_addrs()[0], server.stopper());
+        let serving = polyloop::spawn(server.serve(async |stream: TcpStream, _| {
+            loop {
+                stream.write_all(&[0; 64 * 1024]).await?;
+            }
+        }));
+        let _client = TcpStream::connect(addr).await.unwrap();
+        while stopper.n_open() == 0 {
+            polyloop::yield_now().await;
+        }
+        while stopper.n_open() > 0 {
+            polyloop::sleep(IDLE / 20).await;
+        }
+        stopper.stop();
+        assert_eq!(serving.await.unwrap().unwrap().n_idle, 1);
+    });
+}
+
+fn without_a_limit_a_silent_client_may_stay(backend: Backend) {
+    // By a clock that jumps: a year is as good as a day.
+    let runtime = polyloop::Runtime::builder().backend(backend).virtual_time(true).build().unwrap();
+    runtime
+        .block_on(async {
+            let server = Server::bind("127.0.0.1:0").unwrap();
+            let (addr, stopper) = (server.local_addrs()[0], server.stopper());
+            let serving = polyloop::spawn(
+                server.serve(async |stream: TcpStream, _| copy(&stream, &stream).await.map(drop)),
+            );
+            let client = TcpStream::connect(addr).await.unwrap();
+            talk(&client).await;
+            polyloop::sleep(Duration::from_secs(365 * 86_400)).await;
+            talk(&client).await;
+            drop(client);
+            while stopper.n_open() > 0 {
+                polyloop::yield_now().await;
+            }
+            stopper.stop();
+            assert_eq!(serving.await.unwrap().unwrap().n_served, 1);
+        })
+        .unwrap();
+}
+
+/// The limit on descriptors of the process that serves.
+const N_DESCRIPTORS: usize = 128;
+
+#[test]
+fn by_default_an_eighth_of_the_descriptors_is_left() {
+    if role().is_some() {
+        return serve_by_default();
+    }
+    let inner = process("by_default_an_eighth_of_the_descriptors_is_left", "server");
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit -n {N_DESCRIPTORS} && exec \"$0\" \"$@\"")]);
+    command.arg(inner.get_program()).args(inner.get_args());
+    command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let addr: net::SocketAddr = loop {
+        let mut line = String::new();
+        assert_ne!(output.read_line(&mut line).unwrap(), 0, "it has no address");
+        if let Some((_, addr)) = line.split_once("listening on ") {
+            break addr.trim().parse().unwrap();
+        }
+    };
+
+    let connect = |_| {
+        let client = net::TcpStream::connect(addr).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        (&client).write_all(b"hello").unwrap();
+        client
+    };
+    // As many as are served are served in the order in which they came.
+    let n_served = N_DESCRIPTORS - N_DESCRIPTORS / 8;
+    let mut clients: Vec<_> = (0..n_served + 10).map(connect).collect();
+    for client in &mut clients[..n_served] {
+        client.read_exact(&mut [0; 5]).unwrap();
+    }
+    let waiting = &mut clients[n_served];
+    waiting.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let error = waiting.read_exact(&mut [0; 5]).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
+    waiting.set_read_timeout(Some(PATIENCE)).unwrap();
+    drop(clients.remove(0));
+    clients[n_served - 1].read_exact(&mut [0; 5]).unwrap();
+
+    drop(clients);
+    drop(child.stdin.take());
+    let mut said = String::new();
+    output.read_to_string(&mut said).unwrap();
+    assert!(child.wait().unwrap().success(), "{said}");
+    assert!(said.contains("nothing was wrong"), "{said}");
+}
+
+/// Serves until stdin ends, and says how that went.
+fn serve_by_default() {
+    run_on(Backend::Poll, async {
+        let server = Server::bind("127.0.0.1:0").unwrap();
+        let server = server.on_trouble(|trouble| println!("trouble: {trouble}"));
+        println!("listening on {}", server.local_addrs()[0]);
+        let stopper = server.stopper();
+        let serving = polyloop::spawn(
+            server.serve(async |stream: TcpStream, _| copy(&stream, &stream).await.map(drop)),
+        );
+        polyloop::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()))
+            .await
+            .unwrap()
+            .unwrap();
+        stopper.stop();
+        let report = serving.await.unwrap().unwrap();
+        assert_eq!((report.n_failed, report.n_refused), (0, 0), "{report:?}");
+        println!("nothing was wrong");
+    });
+}

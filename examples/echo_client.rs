@@ -22,18 +22,19 @@ use std::io::ErrorKind::{
 };
 use std::io::{self, IsTerminal, Write};
 use std::net::Shutdown;
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use clap::error::ErrorKind::ValueValidation;
-use clap::{CommandFactory, Parser};
-use hdrhistogram::Histogram;
+use lexopt::prelude::*;
 use polyloop::net::TcpStream;
 use polyloop::{Backend, Either, Runtime};
 
 /// The most that one system call reads or writes.
 const CHUNK_BYTES: usize = 64 * 1024;
+
+/// The longest time to send.
+const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// The period of the bytes that are sent, a prime: a message that is lost, doubled or moved
 /// shifts the sequence against itself at once, whatever the size of the messages.
@@ -42,49 +43,89 @@ const PATTERN_PERIOD: usize = 65_537;
 /// How long to wait for answers that are on their way when the time is up.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Loads an echo server and verifies every byte that comes back.
-#[derive(Parser)]
-#[command(name = "echo_client")]
+const HELP: &str = "\
+Loads an echo server and verifies every byte that comes back
+
+Usage: echo_client [OPTIONS]
+
+Options:
+      --addr <HOST:PORT>   Where the server listens [default: 127.0.0.1:7000]
+      --connections <N>    How many connections to keep open [default: 50]
+      --size <BYTES>       The size of a message [default: 64]
+      --in-flight <N>      How many messages each connection has on their way [default: 1]
+      --seconds <SECONDS>  How long to send [default: 5]
+      --backend <NAME>     select, poll, epoll or kqueue; the default is $POLYLOOP_BACKEND, or else
+                           the best backend that works
+      --congestion <NAME>  The TCP congestion control to request, such as reno
+  -h, --help               Print help
+";
+
 struct Arguments {
-    /// Where the server listens.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7000")]
     addr: String,
-
-    /// How many connections to keep open.
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     connections: u32,
-
-    /// The size of a message in bytes.
-    #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     size: u32,
-
-    /// How many messages each connection has on their way.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     in_flight: u32,
-
-    /// How long to send.
-    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     seconds: Duration,
-
-    /// select, poll, epoll or kqueue; without it $POLYLOOP_BACKEND, or else the best that works.
-    #[arg(long, value_name = "NAME")]
-    backend: Option<String>,
-
-    /// The TCP congestion control to ask for, such as reno.
-    #[arg(long, value_name = "NAME")]
+    backend: Option<Backend>,
     congestion: Option<String>,
+}
+
+impl Arguments {
+    fn parse() -> Result<Arguments, lexopt::Error> {
+        let mut parsed = Arguments {
+            addr: "127.0.0.1:7000".to_owned(),
+            connections: 50,
+            size: 64,
+            in_flight: 1,
+            seconds: Duration::from_secs(5),
+            backend: None,
+            congestion: None,
+        };
+        let mut options = lexopt::Parser::from_env();
+        while let Some(option) = options.next()? {
+            match option {
+                Long("addr") => parsed.addr = options.value()?.string()?,
+                Long("connections") => {
+                    parsed.connections = options.value()?.parse_with(positive)?
+                }
+                Long("size") => parsed.size = options.value()?.parse_with(positive)?,
+                Long("in-flight") => parsed.in_flight = options.value()?.parse_with(positive)?,
+                Long("seconds") => parsed.seconds = options.value()?.parse_with(seconds)?,
+                Long("backend") => parsed.backend = Some(options.value()?.parse()?),
+                Long("congestion") => parsed.congestion = Some(options.value()?.string()?),
+                Long("help") | Short('h') => print_help(),
+                _ => return Err(option.unexpected()),
+            }
+        }
+        Ok(parsed)
+    }
+}
+
+fn positive(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".to_owned()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
-    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(duration) if duration.is_zero() => Err("must be more than 0".to_owned()),
+        // An instant that lies further ahead may not exist.
+        Ok(duration) if duration > YEAR => Err("must be less than a year".to_owned()),
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
+    let arguments = Arguments::parse().unwrap_or_else(|error| exit_with_usage(error));
+    match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("echo_client: {error}");
+            complain(error);
             ExitCode::FAILURE
         }
     }
@@ -92,9 +133,8 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> io::Result<()> {
     let mut builder = Runtime::builder();
-    if let Some(name) = &arguments.backend {
-        let backend = name.parse::<Backend>();
-        builder = builder.backend(backend.unwrap_or_else(|error| exit_with_usage(error)));
+    if let Some(backend) = arguments.backend {
+        builder = builder.backend(backend);
     }
     let runtime = match builder.build() {
         // Not of this system, or unknown and named by the environment.
@@ -104,8 +144,22 @@ fn run(arguments: &Arguments) -> io::Result<()> {
     runtime.block_on(load(arguments, runtime.backend()))?
 }
 
+fn print_help() -> ! {
+    // A reader of stdout that has gone away needs no help.
+    io::stdout().write_all(HELP.as_bytes()).ok();
+    process::exit(0)
+}
+
 fn exit_with_usage(error: impl Display) -> ! {
-    Arguments::command().error(ValueValidation, error).exit()
+    complain(format_args!(
+        "{error}\n\nUsage: echo_client [OPTIONS]\nTry '--help' for the options."
+    ));
+    process::exit(2)
+}
+
+/// Writes a line to stderr. Unlike `eprintln!` it does not panic if that fails.
+fn complain(what: impl Display) {
+    writeln!(io::stderr(), "echo_client: {what}").ok();
 }
 
 /// Connects, sends for as long as was asked, and reports.
@@ -124,7 +178,7 @@ async fn load(arguments: &Arguments, backend: Backend) -> io::Result<()> {
     }
 
     let started = Instant::now();
-    let run = Rc::new(Run::new(arguments, started + arguments.seconds)?);
+    let run = Rc::new(Run::new(arguments, started + arguments.seconds));
     let clients: Vec<_> = (1..)
         .zip(streams)
         .map(|(number, stream)| {
@@ -162,27 +216,25 @@ struct Run {
     /// The bytes to send, twice, so that a chunk can begin anywhere in the period.
     pattern: Box<[u8]>,
     buffer: RefCell<Box<[u8]>>,
-    latencies_ns: RefCell<Histogram<u64>>,
+    latencies_ns: RefCell<Histogram>,
     n_messages: Cell<u64>,
 }
 
 impl Run {
-    fn new(arguments: &Arguments, ends: Instant) -> io::Result<Run> {
+    fn new(arguments: &Arguments, ends: Instant) -> Run {
         let message_bytes = u64::from(arguments.size);
         let mut pattern = vec![0; PATTERN_PERIOD];
         fastrand::Rng::with_seed(message_bytes).fill(&mut pattern);
         pattern.extend_from_within(..);
-        // Three significant digits, growing with what is recorded.
-        let latencies_ns = Histogram::new(3).map_err(io::Error::other)?;
-        Ok(Run {
+        Run {
             message_bytes,
             window_bytes: message_bytes * u64::from(arguments.in_flight),
             ends,
             pattern: pattern.into(),
             buffer: RefCell::new(vec![0; CHUNK_BYTES].into()),
-            latencies_ns: RefCell::new(latencies_ns),
+            latencies_ns: RefCell::default(),
             n_messages: Cell::default(),
-        })
+        }
     }
 
     /// Returns `n` bytes of the endless sequence that is sent, from `position` on.
@@ -195,7 +247,7 @@ impl Run {
         let n_messages = self.n_messages.get();
         let n_bytes = n_messages * self.message_bytes;
         let latencies = self.latencies_ns.borrow();
-        let us = |quantile: f64| latencies.value_at_quantile(quantile) as f64 / 1e3;
+        let us = |quantile: f64| latencies.quantile(quantile) as f64 / 1e3;
         let mut out = io::stdout();
         writeln!(
             out,
@@ -211,15 +263,57 @@ impl Run {
             n_messages as f64 / took.as_secs_f64(),
             n_bytes as f64 / took.as_secs_f64() / 1e6,
         )?;
+        if n_messages == 0 {
+            return writeln!(out, "no message came back, so there is no latency to report");
+        }
         writeln!(
             out,
             "latency p50 {:.1} µs, p99 {:.1} µs, p99.9 {:.1} µs, max {:.1} µs",
             us(0.5),
             us(0.99),
             us(0.999),
-            latencies.max() as f64 / 1e3,
+            latencies.max as f64 / 1e3,
         )?;
         out.flush()
+    }
+}
+
+/// Counts values in buckets that are no wider than a thousandth of what they hold.
+#[derive(Default)]
+struct Histogram {
+    counts: Vec<u64>,
+    n_values: u64,
+    max: u64,
+}
+
+impl Histogram {
+    /// Each power of two has this many buckets, as a power of two.
+    const BUCKET_BITS: u32 = 10;
+
+    fn record(&mut self, value: u64) {
+        let n_bits = u64::BITS - value.leading_zeros();
+        let shift = n_bits.saturating_sub(Histogram::BUCKET_BITS + 1);
+        let bucket = (value >> shift) as usize + ((shift as usize) << Histogram::BUCKET_BITS);
+        if bucket >= self.counts.len() {
+            self.counts.resize(bucket + 1, 0);
+        }
+        self.counts[bucket] += 1;
+        self.n_values += 1;
+        self.max = self.max.max(value);
+    }
+
+    /// Returns the value that a share of `quantile` of the values do not exceed; 0 if there are none.
+    fn quantile(&self, quantile: f64) -> u64 {
+        let rank = ((quantile * self.n_values as f64).ceil() as u64).max(1);
+        let mut n_below = 0;
+        let bucket = self.counts.iter().position(|count| {
+            n_below += count;
+            n_below >= rank
+        });
+        let Some(bucket) = bucket else { return self.max };
+        let shift = (bucket >> Histogram::BUCKET_BITS).saturating_sub(1);
+        let first = (bucket - (shift << Histogram::BUCKET_BITS)) as u64;
+        (((first + 1) << shift) - 1).min(self.max)
     }
 }
 
@@ -345,8 +439,7 @@ impl Client {
         let now = Instant::now();
         let mut latencies_ns = self.run.latencies_ns.borrow_mut();
         for begun in self.begun.drain(..n_complete as usize) {
-            let latency_ns = (now - begun).as_nanos() as u64;
-            latencies_ns.record(latency_ns).expect("the histogram grows with what is recorded");
+            latencies_ns.record((now - begun).as_nanos() as u64);
         }
         Ok(true)
     }
@@ -364,12 +457,17 @@ async fn show_progress(run: Rc<Run>, started: Instant) {
     loop {
         ticks.tick().await;
         let n_messages = run.n_messages.get();
-        let p99_us = run.latencies_ns.borrow().value_at_quantile(0.99) as f64 / 1e3;
-        eprintln!(
+        let p99_us = run.latencies_ns.borrow().quantile(0.99) as f64 / 1e3;
+        // A terminal that has gone away ends the display, not the measurement.
+        let shown = writeln!(
+            io::stderr(),
             "{:3.0} s  {:>9} messages/s  p99 so far {p99_us:.1} µs",
             started.elapsed().as_secs_f64(),
             n_messages - n_before,
         );
+        if shown.is_err() {
+            return;
+        }
         n_before = n_messages;
     }
 }

@@ -20,15 +20,16 @@
 
 use std::fmt::Display;
 use std::io::ErrorKind::{
-    BrokenPipe, ConnectionAborted, ConnectionReset, Interrupted, TimedOut, WouldBlock,
+    BrokenPipe, ConnectionAborted, ConnectionReset, Interrupted, InvalidInput, TimedOut,
+    Unsupported, WouldBlock,
 };
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 use std::time::{Duration, Instant};
 
-use clap::Parser;
+use lexopt::prelude::*;
 use polyloop::Backend;
 use polyloop::reactor::{Interest, KeyedSelector, Mode, Token};
 
@@ -45,26 +46,65 @@ const READS_AT_ONCE: usize = 16;
 /// is no event for a descriptor that becomes free, and the one that waits is reported at once.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
-/// Sends back whatever it receives, with a selector and nothing else.
-#[derive(Parser)]
-struct Arguments {
-    /// Where to listen; port 0 takes a free one.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7000")]
-    addr: String,
+const HELP: &str = "\
+Sends back whatever it receives, with a selector and nothing else
 
-    /// select, poll, epoll or kqueue; without it $POLYLOOP_BACKEND, or else the best that works.
-    #[arg(long, value_name = "NAME", value_parser = |name: &str| name.parse::<Backend>())]
+Usage: echo_raw [OPTIONS]
+
+Options:
+      --addr <HOST:PORT>  Where to listen; port 0 takes a free one [default: 127.0.0.1:7000]
+      --backend <NAME>    select, poll, epoll or kqueue; the default is $POLYLOOP_BACKEND, or else
+                          the best backend that works
+  -h, --help              Print help
+";
+
+struct Arguments {
+    addr: String,
     backend: Option<Backend>,
 }
 
+impl Arguments {
+    fn parse() -> Result<Arguments, lexopt::Error> {
+        let mut parsed = Arguments { addr: "127.0.0.1:7000".to_owned(), backend: None };
+        let mut options = lexopt::Parser::from_env();
+        while let Some(option) = options.next()? {
+            match option {
+                Long("addr") => parsed.addr = options.value()?.string()?,
+                Long("backend") => parsed.backend = Some(options.value()?.parse()?),
+                Long("help") | Short('h') => print_help(),
+                _ => return Err(option.unexpected()),
+            }
+        }
+        Ok(parsed)
+    }
+}
+
 fn main() -> ExitCode {
-    match serve(&Arguments::parse()) {
+    let arguments = Arguments::parse().unwrap_or_else(|error| exit_with_usage(error));
+    match serve(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("echo_raw: {error}");
+            complain(error);
             ExitCode::FAILURE
         }
     }
+}
+
+fn print_help() -> ! {
+    // A reader of stdout that has gone away needs no help.
+    io::stdout().write_all(HELP.as_bytes()).ok();
+    process::exit(0)
+}
+
+fn exit_with_usage(error: impl Display) -> ! {
+    complain(format_args!("{error}\n\nUsage: echo_raw [OPTIONS]\nTry '--help' for the options."));
+    process::exit(2)
+}
+
+/// Writes a line to stderr. Unlike `eprintln!` it does not panic if that fails, as it does once the
+/// reader of a pipe has gone away: a server does not end for that.
+fn complain(what: impl Display) {
+    writeln!(io::stderr(), "echo_raw: {what}").ok();
 }
 
 /// What is registered: a socket with its state, and the callback for when it is ready.
@@ -98,9 +138,14 @@ struct Server {
 
 /// Serves for ever.
 fn serve(arguments: &Arguments) -> io::Result<()> {
-    let selector = match arguments.backend {
-        Some(backend) => KeyedSelector::open(backend)?,
-        None => KeyedSelector::new()?,
+    let opened = match arguments.backend {
+        Some(backend) => KeyedSelector::open(backend),
+        None => KeyedSelector::new(),
+    };
+    let selector = match opened {
+        // Not of this system, or unknown and named by the environment.
+        Err(error) if matches!(error.kind(), InvalidInput | Unsupported) => exit_with_usage(error),
+        selector => selector?,
     };
     let listener = TcpListener::bind(&*arguments.addr).map_err(|error| {
         io::Error::new(error.kind(), format!("cannot listen on {}: {error}", arguments.addr))
@@ -154,7 +199,7 @@ impl Server {
                 Err(error) if matches!(error.kind(), Interrupted | ConnectionAborted) => {}
                 Err(error) => {
                     if !self.has_complained {
-                        complain("cannot accept for now", error);
+                        complain(format_args!("cannot accept for now: {error}"));
                         self.has_complained = true;
                     }
                     let data = self.selector.unregister_owned(token)?;
@@ -175,7 +220,7 @@ impl Server {
         let registered = prepared
             .and_then(|()| self.selector.register_owned(data, Interest::READABLE, Mode::Level));
         if let Err(error) = registered {
-            complain("a connection was dropped", error);
+            complain(format_args!("a connection was dropped: {error}"));
         }
     }
 
@@ -191,7 +236,7 @@ impl Server {
             Err(error) => {
                 // To reset a connection is the client's right.
                 if !matches!(error.kind(), ConnectionReset | BrokenPipe | TimedOut) {
-                    complain("a connection was dropped", error);
+                    complain(format_args!("a connection was dropped: {error}"));
                 }
                 self.selector.unregister_owned(token).map(drop)
             }
@@ -252,8 +297,4 @@ fn send(mut stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
         }
     }
     Ok(n_sent)
-}
-
-fn complain(what: &str, error: impl Display) {
-    eprintln!("echo_raw: {what}: {error}");
 }

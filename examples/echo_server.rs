@@ -22,13 +22,12 @@ use std::io::ErrorKind::{
     BrokenPipe, ConnectionReset, InvalidInput, TimedOut, Unsupported, WouldBlock,
 };
 use std::io::{self, Write};
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use clap::error::ErrorKind::ValueValidation;
-use clap::{CommandFactory, Parser};
+use lexopt::prelude::*;
 use polyloop::net::{TcpListener, TcpStream};
 use polyloop::signal::{ctrl_c, terminate};
 use polyloop::{Backend, Either, Runtime};
@@ -45,28 +44,49 @@ const ACCEPT_REST: Duration = Duration::from_millis(50);
 /// a slow reader leaves behind is little.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// Sends back whatever it receives.
-#[derive(Parser)]
-#[command(name = "echo_server")]
+const HELP: &str = "\
+Sends back whatever it receives
+
+Usage: echo_server [OPTIONS]
+
+Options:
+      --addr <HOST:PORT>  Where to listen; port 0 takes a free one [default: 127.0.0.1:7000]
+      --backend <NAME>    select, poll, epoll or kqueue; the default is $POLYLOOP_BACKEND, or else
+                          the best backend that works
+      --stats             At the end, print what it took to serve
+  -h, --help              Print help
+";
+
 struct Arguments {
-    /// Where to listen; port 0 takes a free one.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7000")]
     addr: String,
-
-    /// select, poll, epoll or kqueue; without it $POLYLOOP_BACKEND, or else the best that works.
-    #[arg(long, value_name = "NAME")]
-    backend: Option<String>,
-
-    /// At the end, print what it took to serve.
-    #[arg(long)]
+    backend: Option<Backend>,
     stats: bool,
 }
 
+impl Arguments {
+    fn parse() -> Result<Arguments, lexopt::Error> {
+        let mut parsed =
+            Arguments { addr: "127.0.0.1:7000".to_owned(), backend: None, stats: false };
+        let mut options = lexopt::Parser::from_env();
+        while let Some(option) = options.next()? {
+            match option {
+                Long("addr") => parsed.addr = options.value()?.string()?,
+                Long("backend") => parsed.backend = Some(options.value()?.parse()?),
+                Long("stats") => parsed.stats = true,
+                Long("help") | Short('h') => print_help(),
+                _ => return Err(option.unexpected()),
+            }
+        }
+        Ok(parsed)
+    }
+}
+
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
+    let arguments = Arguments::parse().unwrap_or_else(|error| exit_with_usage(error));
+    match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("echo_server: {error}");
+            complain(error);
             ExitCode::FAILURE
         }
     }
@@ -74,9 +94,8 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> io::Result<()> {
     let mut builder = Runtime::builder();
-    if let Some(name) = &arguments.backend {
-        let backend = name.parse::<Backend>();
-        builder = builder.backend(backend.unwrap_or_else(|error| exit_with_usage(error)));
+    if let Some(backend) = arguments.backend {
+        builder = builder.backend(backend);
     }
     let runtime = match builder.build() {
         // Not of this system, or unknown and named by the environment.
@@ -86,8 +105,23 @@ fn run(arguments: &Arguments) -> io::Result<()> {
     runtime.block_on(serve(arguments, runtime.backend()))?
 }
 
+fn print_help() -> ! {
+    // A reader of stdout that has gone away needs no help.
+    io::stdout().write_all(HELP.as_bytes()).ok();
+    process::exit(0)
+}
+
 fn exit_with_usage(error: impl Display) -> ! {
-    Arguments::command().error(ValueValidation, error).exit()
+    complain(format_args!(
+        "{error}\n\nUsage: echo_server [OPTIONS]\nTry '--help' for the options."
+    ));
+    process::exit(2)
+}
+
+/// Writes a line to stderr. Unlike `eprintln!` it does not panic if that fails, as it does once the
+/// reader of a pipe has gone away: a server does not end for that.
+fn complain(what: impl Display) {
+    writeln!(io::stderr(), "echo_server: {what}").ok();
 }
 
 /// Serves until a signal comes.
@@ -125,7 +159,7 @@ async fn accept(listener: TcpListener, server: Rc<Server>) {
             Err(error) => {
                 // Once for each series, or a full table of descriptors would fill the log too.
                 if !complained {
-                    eprintln!("echo_server: cannot accept for now: {error}");
+                    complain(format_args!("cannot accept for now: {error}"));
                     complained = true;
                 }
                 polyloop::sleep(ACCEPT_REST).await;
@@ -142,7 +176,7 @@ async fn attend(stream: TcpStream, server: Rc<Server>) {
         // To reset a connection is the client's right. Anything else is worth a line, such as a
         // descriptor that select cannot watch.
         if !matches!(error.kind(), ConnectionReset | BrokenPipe | TimedOut) {
-            eprintln!("echo_server: a connection was dropped: {error}");
+            complain(format_args!("a connection was dropped: {error}"));
         }
     }
 }

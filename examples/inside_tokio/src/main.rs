@@ -7,7 +7,7 @@
 //! that is readable or polyloop's next deadline has come. A server on polyloop then talks to a
 //! client on tokio. tokio's timers count milliseconds, and so do polyloop's while it drives.
 
-use std::io;
+use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use polyloop::{JoinHandle, Runtime};
@@ -33,8 +33,8 @@ fn main() -> io::Result<()> {
             Ok::<_, io::Error>(answer)
         });
         let n_turns = drive(&polyloop, &server).await?;
-        println!("polyloop answered {:?} in {n_turns} turns", client.await??);
-        Ok(())
+        // Unlike `println!`, this is an error rather than a panic if stdout is closed.
+        writeln!(io::stdout(), "polyloop answered {:?} in {n_turns} turns", client.await??)
     })
 }
 

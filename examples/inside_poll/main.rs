@@ -9,7 +9,8 @@
 //! deadline has come, and an echo server and a clock run beside it, asleep when there is nothing
 //! to do.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::fmt::Display;
+use std::io::{self, BufRead, BufReader, ErrorKind::BrokenPipe, Read, Write};
 use std::net;
 use std::os::fd::AsFd;
 use std::thread;
@@ -20,6 +21,14 @@ use polyloop::net::TcpListener;
 use polyloop::{Backend, Runtime, interval};
 
 fn main() -> io::Result<()> {
+    match run() {
+        // The reader of stdout has seen enough, as `head` has after ten lines.
+        Err(error) if error.kind() == BrokenPipe => Ok(()),
+        ended => ended,
+    }
+}
+
+fn run() -> io::Result<()> {
     // select and poll have no descriptor that a host could watch.
     let available = Backend::available().iter().copied();
     let mut usable = available.filter(|b| !matches!(b, Backend::Select | Backend::Poll));
@@ -30,8 +39,12 @@ fn main() -> io::Result<()> {
     let address = runtime.enter(start_services)?;
     let lines = start_client(address)?;
     let n_turns = host(&runtime, lines)?;
-    println!("host: done after {n_turns} turns");
-    Ok(())
+    print(format_args!("host: done after {n_turns} turns"))
+}
+
+/// Prints a line. Unlike `println!`, this is an error rather than a panic if stdout is closed.
+fn print(line: impl Display) -> io::Result<()> {
+    writeln!(io::stdout(), "{line}")
 }
 
 /// Starts what runs beside the host: an echo server and a clock.
@@ -54,7 +67,10 @@ fn start_services() -> io::Result<net::SocketAddr> {
         let mut beat = interval(Duration::from_millis(20));
         for number in 0.. {
             beat.tick().await;
-            println!("polyloop: tick {number}");
+            // The host meets the same error, and ends the program.
+            if print(format_args!("polyloop: tick {number}")).is_err() {
+                return;
+            }
         }
     });
     Ok(address)
@@ -79,7 +95,7 @@ fn host(runtime: &Runtime, lines: io::PipeReader) -> io::Result<usize> {
             if lines.read_line(&mut line)? == 0 {
                 return Ok(n_turns);
             }
-            println!("host: {}", line.trim_end());
+            print(format_args!("host: {}", line.trim_end()))?;
         }
     }
 }

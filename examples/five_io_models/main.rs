@@ -19,16 +19,17 @@
 //! System calls are those that the server's own code makes to wait, receive and send. The time is
 //! processor time of the server's threads, the latency is what the client sees.
 
-use std::io::{self, ErrorKind::WouldBlock};
+use std::fmt::Display;
+use std::io::ErrorKind::{BrokenPipe, WouldBlock};
+use std::io::{self, Write};
 use std::net::UdpSocket;
 use std::os::fd::AsFd;
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use clap::Parser;
-use hdrhistogram::Histogram;
+use lexopt::prelude::*;
 use nix::sys::signal::{SigSet, Signal};
 use polyloop::Backend;
 use polyloop::reactor::{Interest, KeyedSelector, Mode, SystemCalls};
@@ -42,45 +43,102 @@ const MESSAGE_BYTES: usize = 64;
 /// How long the client waits for an answer. Nothing is lost on the loopback, so it is a fault.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Compares the five models of input and output.
-#[derive(Parser)]
+const HELP: &str = "\
+Compares the five models of input and output
+
+Usage: five_io_models [OPTIONS]
+
+Options:
+      --backend <NAME>  For multiplexing: select, poll, epoll or kqueue; the default is
+                        $POLYLOOP_BACKEND, or else the best backend that works
+      --requests <N>    How many requests each model serves [default: 2000]
+      --pause-us <N>    How long the client rests between two requests, in microseconds [default: 200]
+  -h, --help            Print help
+";
+
 struct Arguments {
-    /// For multiplexing: select, poll, epoll or kqueue; without it the best that works.
-    #[arg(long, value_name = "NAME", value_parser = |name: &str| name.parse::<Backend>())]
     backend: Option<Backend>,
-
-    /// How many requests each model serves.
-    #[arg(long, value_name = "N", default_value_t = 2_000)]
     requests: u32,
+    pause: Duration,
+}
 
-    /// How long the client rests between two requests, in microseconds.
-    #[arg(long, value_name = "N", default_value_t = 200)]
-    pause_us: u64,
+impl Arguments {
+    fn parse() -> Result<Arguments, lexopt::Error> {
+        let mut parsed =
+            Arguments { backend: None, requests: 2_000, pause: Duration::from_micros(200) };
+        let mut options = lexopt::Parser::from_env();
+        while let Some(option) = options.next()? {
+            match option {
+                Long("backend") => parsed.backend = Some(options.value()?.parse()?),
+                Long("requests") => parsed.requests = options.value()?.parse_with(positive)?,
+                Long("pause-us") => {
+                    // 32 bits hold more than an hour.
+                    let micros: u32 = options.value()?.parse()?;
+                    parsed.pause = Duration::from_micros(micros.into());
+                }
+                Long("help") | Short('h') => print_help(),
+                _ => return Err(option.unexpected()),
+            }
+        }
+        Ok(parsed)
+    }
+}
+
+fn positive(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".to_owned()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn main() -> ExitCode {
-    match compare(&Arguments::parse()) {
+    let arguments = Arguments::parse().unwrap_or_else(|error| exit_with_usage(error));
+    match compare(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
+        // The reader of the table has seen enough, as `head` has after ten lines.
+        Err(error) if error.kind() == BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("five_io_models: {error}");
+            complain(error);
             ExitCode::FAILURE
         }
     }
+}
+
+fn print_help() -> ! {
+    // A reader of stdout that has gone away needs no help.
+    io::stdout().write_all(HELP.as_bytes()).ok();
+    process::exit(0)
+}
+
+fn exit_with_usage(error: impl Display) -> ! {
+    complain(format_args!(
+        "{error}\n\nUsage: five_io_models [OPTIONS]\nTry '--help' for the options."
+    ));
+    process::exit(2)
+}
+
+/// Writes a line to stderr. Unlike `eprintln!` it does not panic if that fails.
+fn complain(what: impl Display) {
+    writeln!(io::stderr(), "five_io_models: {what}").ok();
 }
 
 fn compare(arguments: &Arguments) -> io::Result<()> {
     // Threads inherit what is blocked, and SIGIO must find no thread that it could end.
     sigio_alone().thread_block()?;
     let backend = arguments.backend;
-    let Arguments { requests, pause_us, .. } = arguments;
-    println!(
+    let Arguments { requests, pause, .. } = arguments;
+    let mut out = io::stdout();
+    writeln!(
+        out,
         "{requests} requests of {MESSAGE_BYTES} bytes to {N_SOCKETS} sockets, one at a time, \
-         {pause_us} µs apart\n"
-    );
-    println!(
+         {pause:?} apart\n"
+    )?;
+    writeln!(
+        out,
         "{:<16}{:<21}{:>9}{:>13}{:>12}{:>12}{:>12}",
         "model", "by", "calls", "per request", "CPU time", "p50", "p99"
-    );
+    )?;
     type Serve = Box<dyn FnOnce(Vec<UdpSocket>) -> io::Result<Served> + Send>;
     let models: [(&str, Serve); 5] = [
         ("blocking", Box::new(block)),
@@ -94,20 +152,26 @@ fn compare(arguments: &Arguments) -> io::Result<()> {
         let Served { by, n_calls, cpu } = match served {
             Ok(served) => served,
             Err(error) => {
-                println!("{name:<16}not here: {error}");
+                writeln!(out, "{name:<16}not here: {error}")?;
                 continue;
             }
         };
         let per_request = n_calls as f64 / f64::from(*requests);
-        let micros = |quantile| latency.value_at_quantile(quantile) as f64 / 1_000.0;
-        println!(
+        let micros = |percent| at_percent(&latency, percent).as_nanos() as f64 / 1_000.0;
+        writeln!(
+            out,
             "{name:<16}{by:<21}{n_calls:>9}{per_request:>13.2}{:>9.1} ms{:>9.1} µs{:>9.1} µs",
             cpu.as_secs_f64() * 1_000.0,
-            micros(0.5),
-            micros(0.99)
-        );
+            micros(50),
+            micros(99)
+        )?;
     }
     Ok(())
+}
+
+/// Returns the latency that `percent` of all requests did not exceed.
+fn at_percent(sorted: &[Duration], percent: usize) -> Duration {
+    sorted[(sorted.len() * percent).div_ceil(100) - 1]
 }
 
 /// What a server says of itself when it is done.
@@ -124,7 +188,7 @@ struct Served {
 fn run(
     arguments: &Arguments,
     serve: impl FnOnce(Vec<UdpSocket>) -> io::Result<Served> + Send,
-) -> io::Result<(io::Result<Served>, Histogram<u64>)> {
+) -> io::Result<(io::Result<Served>, Vec<Duration>)> {
     let (mut clients, mut servers) = (Vec::new(), Vec::new());
     for _ in 0..N_SOCKETS {
         let (client, server) = connected_pair()?;
@@ -135,24 +199,20 @@ fn run(
     let (done, is_done) = mpsc::channel();
     thread::scope(|scope| {
         scope.spawn(move || done.send(serve(servers)).expect("the client waits for it"));
-        let mut latency = Histogram::new(3).expect("three digits are legal");
-        let asked = ask(&clients, arguments, &mut latency);
+        let asked = ask(&clients, arguments);
         for client in &clients {
             // A server that has ended does not care.
             client.send(&[]).ok();
         }
         let served = is_done.recv().expect("the server sends before it ends");
-        if served.is_ok() { asked.map(|()| (served, latency)) } else { Ok((served, latency)) }
+        // Without a server the client has failed too, but it is not to blame.
+        if served.is_ok() { Ok((served, asked?)) } else { Ok((served, Vec::new())) }
     })
 }
 
-/// Asks one server after another, and notes how long each answer takes.
-fn ask(
-    clients: &[UdpSocket],
-    arguments: &Arguments,
-    latency: &mut Histogram<u64>,
-) -> io::Result<()> {
-    let pause = Duration::from_micros(arguments.pause_us);
+/// Asks one server after another. Returns how long each answer took, the shortest first.
+fn ask(clients: &[UdpSocket], arguments: &Arguments) -> io::Result<Vec<Duration>> {
+    let mut latencies = Vec::new();
     for number in 0..arguments.requests {
         let client = &clients[number as usize % clients.len()];
         let mut request = [0; MESSAGE_BYTES];
@@ -161,14 +221,14 @@ fn ask(
         let began = Instant::now();
         client.send(&request)?;
         let n_bytes = client.recv(&mut answer)?;
-        let ns = began.elapsed().as_nanos() as u64;
-        latency.record(ns).expect("a histogram grows");
+        latencies.push(began.elapsed());
         if answer[..n_bytes] != request {
             return Err(io::Error::other(format!("request {number} was answered wrongly")));
         }
-        thread::sleep(pause);
+        thread::sleep(arguments.pause);
     }
-    Ok(())
+    latencies.sort_unstable();
+    Ok(latencies)
 }
 
 fn connected_pair() -> io::Result<(UdpSocket, UdpSocket)> {

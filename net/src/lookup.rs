@@ -310,7 +310,9 @@ impl Resolver {
             state.queue.pop_back();
             return Err(error);
         }
-        // If there are threads, they will come to it.
+        // If there are threads, they will come to it: without the lock, or the one that wakes would
+        // have to wait for it.
+        drop(state);
         self.work.notify_one();
         Ok(())
     }

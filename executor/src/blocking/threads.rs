@@ -122,6 +122,8 @@ impl Threads {
         state.queue.push_back(job);
         let n_queued = state.queue.len();
         if n_queued <= state.n_idle {
+            // Without the lock, for which the thread that wakes would otherwise have to wait.
+            drop(state);
             this.work.notify_one();
             return Ok(());
         }

@@ -1,0 +1,31 @@
+//! Aim: blocking work costs no more than it must. What a round trip allocates is counted, which no noise
+//! disturbs.
+//!
+//! The test counts for the process, so it is alone in its file.
+
+use std::alloc::System;
+
+use polyloop_executor::{run, spawn_blocking};
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+#[test]
+fn a_round_trip_allocates_its_work_and_its_outcome_and_nothing_else() {
+    const N: usize = 1_000;
+    run(async {
+        let trips = async |n: usize| {
+            for i in 0..n {
+                assert_eq!(spawn_blocking(move || i).await.unwrap(), i);
+            }
+        };
+        trips(N).await;
+        let before = ALLOCATOR.stats();
+        trips(N).await;
+        let during = ALLOCATOR.stats() - before;
+        // A thread may still be started, and a queue may grow.
+        assert!(during.allocations <= 2 * N + 50, "{during:?}");
+    })
+    .unwrap();
+}

@@ -24,7 +24,7 @@ use crate::TcpListener;
 use crate::accept::{Listener, waiter};
 use crate::addr::ToAddrs;
 use crate::async_fd::Waiter;
-use crate::session::{Session, end_when_idle};
+use crate::session::{Activity, IdleWatch, Session};
 
 /// The first wait when something has run out. Each one that follows is twice as long, up to
 /// [`LONGEST_REST`]; a connection that ends cuts it short.
@@ -227,6 +227,8 @@ struct Shared {
     /// A connection has ended since this was last looked at.
     has_room: Cell<bool>,
     tasks: RefCell<HashMap<u64, JoinHandle<()>>>,
+    /// None without a limit.
+    idle: RefCell<Option<IdleWatch>>,
 }
 
 impl Shared {
@@ -356,6 +358,7 @@ impl<L: Listener> Server<L> {
         let Server { listeners, max_connections, idle_limit, grace, patience, shared, on_trouble } =
             self;
         let max_connections = max_connections.unwrap_or_else(default_max_connections);
+        shared.idle.replace(idle_limit.map(IdleWatch::new));
         // Whatever way this ends, no task of a connection outlives it.
         let cutter = CutOff(Rc::clone(&shared));
         let handler = Rc::new(handler);
@@ -366,14 +369,13 @@ impl<L: Listener> Server<L> {
             let open = Open::new(&shared, &on_trouble, id, peer.clone());
             let handler = Rc::clone(&handler);
             let session = Session::new(peer, shared.stopped.clone());
+            let activity = open.activity.clone();
             let task = spawn(async move {
                 // Caught, so that the report is not made while the stack unwinds: a panic of
                 // `on_trouble` would end the process there.
-                let result = match idle_limit {
-                    None => catch_panic(handler(stream, session)).await.map(Some),
-                    Some(limit) => {
-                        catch_panic(end_when_idle(handler(stream, session), limit)).await
-                    }
+                let result = match activity {
+                    None => catch_panic(handler(stream, session)).await,
+                    Some(activity) => catch_panic(activity.of(handler(stream, session))).await,
                 };
                 let panic = open.end(result);
                 if let Some(panic) = panic {
@@ -445,6 +447,14 @@ impl<L: Listener, S: FnMut(L::Stream, L::Addr)> Accepting<'_, L, S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // Left before anything is looked at, so that nothing that happens later is missed.
         drop(self.shared.waker.replace(Some(cx.waker().clone())));
+        let polled = self.accept(cx);
+        if polled.is_pending() {
+            self.end_idle(cx);
+        }
+        polled
+    }
+
+    fn accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let has_room = self.shared.has_room.take();
         for _ in 0..ACCEPTS_PER_POLL {
             if self.shared.stopped.is_cancelled() {
@@ -503,6 +513,21 @@ impl<L: Listener, S: FnMut(L::Stream, L::Addr)> Accepting<'_, L, S> {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Ends the connections that have been idle for too long.
+    fn end_idle(&self, cx: &mut Context<'_>) {
+        let idle = match &mut *self.shared.idle.borrow_mut() {
+            None => return,
+            Some(idle) => idle.poll(cx),
+        };
+        for id in idle {
+            // Taken out first: the abort drops the handler, which is foreign.
+            let task = self.shared.tasks.borrow_mut().remove(&id);
+            if let Some(task) = task {
+                task.abort();
+            }
+        }
     }
 
     /// Takes a connection from whichever listener has one, beginning with the one whose turn it
@@ -600,28 +625,26 @@ struct Open<A: Clone> {
     on_trouble: Tell<A>,
     id: u64,
     peer: A,
+    /// None without an idle limit.
+    activity: Option<Rc<Activity>>,
 }
 
 impl<A: Clone> Open<A> {
     fn new(shared: &Rc<Shared>, on_trouble: &Tell<A>, id: u64, peer: A) -> Open<A> {
         shared.n_open.set(shared.n_open.get() + 1);
+        let activity = shared.idle.borrow_mut().as_mut().map(|idle| idle.add(id));
         let (shared, on_trouble) = (Rc::clone(shared), Rc::clone(on_trouble));
-        Open { shared, on_trouble, id, peer }
+        Open { shared, on_trouble, id, peer, activity }
     }
 
     /// Notes how the handler ended, and returns the payload if that was a panic.
-    fn end(self, result: Result<Option<io::Result<()>>, JoinError>) -> Option<Box<dyn Any + Send>> {
+    fn end(self, result: Result<io::Result<()>, JoinError>) -> Option<Box<dyn Any + Send>> {
         match result {
-            Ok(None) => {
-                self.shared.count(|report| report.n_idle += 1);
-                report(&self.on_trouble, Trouble::Idle(self.peer.clone()));
-                None
-            }
-            Ok(Some(Ok(()))) => {
+            Ok(Ok(())) => {
                 self.shared.count(|report| report.n_served += 1);
                 None
             }
-            Ok(Some(Err(error))) => {
+            Ok(Err(error)) => {
                 self.shared.count(|report| report.n_failed += 1);
                 report(&self.on_trouble, Trouble::Handler(self.peer.clone(), &error));
                 None
@@ -637,6 +660,15 @@ impl<A: Clone> Open<A> {
 
 impl<A: Clone> Drop for Open<A> {
     fn drop(&mut self) {
+        if let Some(activity) = &self.activity {
+            if let Some(idle) = &mut *self.shared.idle.borrow_mut() {
+                idle.remove(self.id);
+            }
+            if activity.is_over() {
+                self.shared.count(|report| report.n_idle += 1);
+                report(&self.on_trouble, Trouble::Idle(self.peer.clone()));
+            }
+        }
         self.shared.n_open.set(self.shared.n_open.get() - 1);
         self.shared.has_room.set(true);
         // Bound to a name, so that the borrow ends before the handle is dropped.

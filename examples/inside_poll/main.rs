@@ -17,7 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use polyloop::net::TcpListener;
+use polyloop::net::{Server, TcpStream, copy};
 use polyloop::{Backend, Runtime, interval};
 
 fn main() -> io::Result<()> {
@@ -49,20 +49,12 @@ fn print(line: impl Display) -> io::Result<()> {
 
 /// Starts what runs beside the host: an echo server and a clock.
 fn start_services() -> io::Result<net::SocketAddr> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let address = listener.local_addr()?;
-    polyloop::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            polyloop::spawn(async move {
-                let mut buffer = [0; 1024];
-                while let Ok(n @ 1..) = stream.read(&mut buffer).await {
-                    if stream.write_all(&buffer[..n]).await.is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    });
+    let server = Server::bind("127.0.0.1:0")?;
+    let address = server.local_addrs()[0];
+    polyloop::spawn(server.serve(async |stream: TcpStream, _session| {
+        copy(&stream, &stream).await?;
+        Ok(())
+    }));
     polyloop::spawn(async {
         let mut beat = interval(Duration::from_millis(20));
         for number in 0.. {

@@ -45,8 +45,12 @@ fn exchange(server: &Server) -> std::io::Result<()> {
 /// Runs a server under `rules` on every backend: of five clients at most `n_lost` may find their
 /// connection dropped, the last is served, and SIGTERM still ends the server in order.
 fn survives(rules: &str, n_lost: usize) {
+    example_survives("echo_server", rules, n_lost);
+}
+
+fn example_survives(name: &str, rules: &str, n_lost: usize) {
     for backend in BACKENDS {
-        let mut server = Server::start(backend, rules);
+        let mut server = Server::start_example(name, backend, rules);
         let mut lost = 0;
         for client in 1..=5 {
             match exchange(&server) {
@@ -63,7 +67,10 @@ fn survives(rules: &str, n_lost: usize) {
                 }
             }
         }
-        server.stop();
+        // The other one leaves signals to the system.
+        if name == "echo_server" {
+            server.stop();
+        }
     }
 }
 
@@ -90,6 +97,8 @@ fn an_accept_that_fails_costs_no_client() {
         for first in [1, 2] {
             survives(&format!("accept4:errno={error}:{first}:2"), 0);
         }
+        // The same server over a bare selector.
+        example_survives("echo_raw", &format!("accept4:errno={error}:1:2"), 0);
     }
 }
 

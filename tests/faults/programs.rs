@@ -9,6 +9,8 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{SIGTERM, kill};
+
 /// Longer than anything here takes; a test that needs it has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -57,7 +59,12 @@ pub(crate) struct Server {
 impl Server {
     /// Starts one, which must say where it listens.
     pub(crate) fn start(backend: &str, rules: &str) -> Server {
-        let mut command = faulty("echo_server", rules);
+        Server::start_example("echo_server", backend, rules)
+    }
+
+    /// Starts the server of an example that takes the options of `echo_server`.
+    pub(crate) fn start_example(name: &str, backend: &str, rules: &str) -> Server {
+        let mut command = faulty(name, rules);
         command.args(["--addr", "127.0.0.1:0", "--backend", backend]);
         let mut child = command.spawn().expect("the server starts");
         let stdout = child.stdout.take().expect("stdout is a pipe");
@@ -90,7 +97,7 @@ impl Server {
     /// Asks it to stop, and fails if it does not do so in order.
     pub(crate) fn stop(&mut self) {
         let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
-        nix::sys::signal::kill(pid, nix::sys::signal::SIGTERM).expect("it is still there");
+        kill(pid, SIGTERM).expect("it is still there");
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.child.try_wait().expect("it is our child") {

@@ -7,8 +7,6 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Context;
-#[cfg(all(test, not(loom)))]
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use polyloop_executor::{CancellationToken, Sleep, now, sleep_until};
@@ -207,6 +205,7 @@ impl Activity {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use std::future::pending;
+    use std::task::Poll;
 
     use polyloop_executor::{Builder, sleep};
 

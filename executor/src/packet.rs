@@ -10,6 +10,7 @@ use polyloop_reactor::Token;
 use crate::JoinError;
 use crate::join;
 use crate::notes::{Notes, note};
+use crate::stage::quietly;
 use crate::sync::{Arc, Mutex, MutexGuard};
 use crate::time::{TimeHold, hold_time};
 use crate::waker::{clone_of, drop_of, wake_of};
@@ -147,7 +148,7 @@ impl<T> Packet<T> {
         let mut state = self.lock();
         if !matches!(state.outcome, Outcome::Waiting) {
             drop(state);
-            drop(outcome);
+            quietly(|| drop(outcome));
             return;
         }
         state.outcome = Outcome::Done(outcome);
@@ -156,6 +157,19 @@ impl<T> Packet<T> {
         if let Some(waker) = waker {
             wake_of(waker);
         }
+    }
+}
+
+impl<T> Drop for Packet<T> {
+    fn drop(&mut self) {
+        // By an outcome that is never taken, on whichever side lets go of the packet last: a destructor that
+        // panics ends nothing there.
+        let mut state = self.lock();
+        let outcome = mem::replace(&mut state.outcome, Outcome::Taken);
+        let waker = state.waker.take();
+        drop(state);
+        quietly(|| drop(outcome));
+        drop_of(waker);
     }
 }
 

@@ -356,6 +356,12 @@ fn blocking_jobs_that_panic_in_every_way_leave_the_threads_usable() {
         assert!(spawn_blocking(move || drop(bomb)).await.unwrap_err().is_panic());
         // Nobody takes the output, and it panics when it is dropped.
         drop(spawn_blocking(|| Bomb));
+        // Or when its handle is, because it is there by then.
+        let done = spawn_blocking(|| Bomb);
+        while !done.is_finished() {
+            yield_now().await;
+        }
+        drop(done);
         for i in 0..20 {
             assert_eq!(spawn_blocking(move || i).await.unwrap(), i);
         }

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 
 use polyloop_executor::{Tried, poll_proceed};
 use polyloop_reactor::Direction;
-use polyloop_reactor::socket::NO_SIGNAL;
+use polyloop_reactor::socket::{MAX_SLICES, NO_SIGNAL};
 use socket2::SockRef;
 
 use crate::AsyncFd;
@@ -100,6 +100,20 @@ fn received<T: Receive>(n_bytes: usize, asked: usize) -> (usize, Tried) {
     if T::SHORT_IS_EMPTY { moved(n_bytes, asked) } else { (n_bytes, Tried::Done) }
 }
 
+/// Cuts off the slices that one system call does not take, and those in front that are empty: a call that
+/// got nothing else would move nothing, which reads as the end of the stream.
+fn cut<'a, 'b>(bufs: &'a [IoSlice<'b>]) -> &'a [IoSlice<'b>] {
+    let begin = bufs.iter().position(|buf| !buf.is_empty()).unwrap_or(0);
+    &bufs[begin..bufs.len().min(begin + MAX_SLICES)]
+}
+
+/// The same for slices to be read into.
+fn cut_mut<'a, 'b>(bufs: &'a mut [IoSliceMut<'b>]) -> &'a mut [IoSliceMut<'b>] {
+    let begin = bufs.iter().position(|buf| !buf.is_empty()).unwrap_or(0);
+    let end = bufs.len().min(begin + MAX_SLICES);
+    &mut bufs[begin..end]
+}
+
 // The futures that a task keeps while it waits are written by hand: nested ones of the compiler's
 // keep their arguments once for each layer, and the memory of a connection is that of its task.
 
@@ -107,9 +121,15 @@ pub(crate) fn read<T: Receive>(
     fd: &AsyncFd<T>,
     buf: &mut [u8],
 ) -> impl Future<Output = io::Result<usize>> {
-    fd.async_attempt(Direction::Read, |io| {
-        let n_bytes = io.receive(buf)?;
-        Ok(received::<T>(n_bytes, buf.len()))
+    let mut waiter = Waiter::new(fd, Direction::Read);
+    poll_fn(move |cx| {
+        if buf.is_empty() {
+            return poll_proceed(cx).map(|()| Ok(0));
+        }
+        waiter.poll_attempt(cx, |io| {
+            let n_bytes = io.receive(buf)?;
+            Ok(received::<T>(n_bytes, buf.len()))
+        })
     })
 }
 
@@ -117,7 +137,12 @@ pub(crate) async fn read_vectored<T: Receive>(
     fd: &AsyncFd<T>,
     bufs: &mut [IoSliceMut<'_>],
 ) -> io::Result<usize> {
+    let bufs = cut_mut(bufs);
     let size = bufs.iter().map(|buf| buf.len()).sum();
+    if size == 0 {
+        poll_fn(poll_proceed).await;
+        return Ok(0);
+    }
     let receive = |io: &T| Ok(received::<T>(io.receive_vectored(bufs)?, size));
     fd.async_attempt(Direction::Read, receive).await
 }
@@ -158,6 +183,9 @@ fn poll_read_exact<T: Receive>(
 
 pub(crate) fn try_read<T: Receive>(fd: &AsyncFd<T>, buf: &mut [u8]) -> io::Result<usize> {
     let size = buf.len();
+    if size == 0 {
+        return Ok(0);
+    }
     fd.try_attempt(Direction::Read, |io| Ok(received::<T>(io.receive(buf)?, size)))
 }
 
@@ -165,7 +193,11 @@ pub(crate) fn try_read_vectored<T: Receive>(
     fd: &AsyncFd<T>,
     bufs: &mut [IoSliceMut<'_>],
 ) -> io::Result<usize> {
+    let bufs = cut_mut(bufs);
     let size = bufs.iter().map(|buf| buf.len()).sum();
+    if size == 0 {
+        return Ok(0);
+    }
     let receive = |io: &T| Ok(received::<T>(io.receive_vectored(bufs)?, size));
     fd.try_attempt(Direction::Read, receive)
 }
@@ -181,6 +213,7 @@ pub(crate) async fn write_vectored<T: Transmit>(
     fd: &AsyncFd<T>,
     bufs: &[IoSlice<'_>],
 ) -> io::Result<usize> {
+    let bufs = cut(bufs);
     let size = bufs.iter().map(|buf| buf.len()).sum();
     let transmit = |io: &T| Ok(moved(io.transmit_vectored(bufs)?, size));
     fd.async_attempt(Direction::Write, transmit).await
@@ -246,6 +279,7 @@ pub(crate) fn try_write_vectored<T: Transmit>(
     fd: &AsyncFd<T>,
     bufs: &[IoSlice<'_>],
 ) -> io::Result<usize> {
+    let bufs = cut(bufs);
     let size = bufs.iter().map(|buf| buf.len()).sum();
     fd.try_attempt(Direction::Write, |io| Ok(moved(io.transmit_vectored(bufs)?, size)))
 }
@@ -256,8 +290,8 @@ macro_rules! reading {
         impl $(<$generic: $bound>)? $stream {
             /// Reads what is there, up to the size of `buf`, waiting for the first byte.
             ///
-            /// Returns the number of bytes; zero says that no more will come (or that `buf` is
-            /// empty).
+            /// Returns the number of bytes; zero says that no more will come. With an empty `buf` it
+            /// returns zero at once, without a system call.
             ///
             /// # Errors
             /// What the system says, such as
@@ -276,6 +310,8 @@ macro_rules! reading {
             }
 
             /// Reads like `read`, into several buffers, one after another.
+            ///
+            /// One call fills 1,024 of them at most, as many as a system call takes.
             ///
             /// # Errors
             /// What the system says.

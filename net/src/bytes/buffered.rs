@@ -246,6 +246,10 @@ impl<R: AsyncRead> BufReader<R> {
 
 impl<R: AsyncRead> AsyncRead for BufReader<R> {
     async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            poll_fn(poll_proceed).await;
+            return Ok(0);
+        }
         let buffered = self.fill().await?;
         let n_bytes = buffered.len().min(buf.len());
         buf[..n_bytes].copy_from_slice(&buffered[..n_bytes]);

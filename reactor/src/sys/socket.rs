@@ -31,6 +31,14 @@ pub const NO_SIGNAL: c_int = libc::MSG_NOSIGNAL;
 #[cfg(target_vendor = "apple")]
 pub const NO_SIGNAL: c_int = 0;
 
+/// The number of slices that one vectored read or write takes: more are refused, with `EINVAL` or
+/// `EMSGSIZE`.
+///
+/// # References
+/// `IOV_MAX` in [readv(2)](https://man7.org/linux/man-pages/man2/readv.2.html): 1,024 on Linux, macOS
+/// and the BSDs.
+pub const MAX_SLICES: usize = 1_024;
+
 /// The flag with which a FIFO is opened so that neither the opening nor anything after it blocks.
 pub const OPEN_NONBLOCK: c_int = libc::O_NONBLOCK;
 

@@ -104,7 +104,7 @@ fn empty_slices_in_front_are_no_end(backend: Backend) {
             slices.push(IoSlice::new(b"end"));
             assert_eq!(writer.write_vectored(&slices).await.unwrap(), 3);
             writer.write_all_vectored(&mut slices).await.unwrap();
-            let mut empty = vec![[0; 0]; N_SLICES];
+            let mut empty = [[0; 0]; N_SLICES];
             let mut buf = [0; 6];
             let mut slices: Vec<_> = empty.iter_mut().map(|slice| IoSliceMut::new(slice)).collect();
             slices.push(IoSliceMut::new(&mut buf));

@@ -341,6 +341,7 @@ impl<'a, T: AsFd + Send + Sync + 'static> Waiter<'a, T> {
     }
 
     /// Polls for an operation: see [`AsyncFd::async_attempt`].
+    #[inline]
     pub(crate) fn poll_attempt<R>(
         &mut self,
         cx: &mut Context<'_>,
@@ -394,6 +395,7 @@ impl<'a, T: AsFd + Send + Sync + 'static> Waiter<'a, T> {
 
     /// Polls until an operation is worth trying; false if the running loop does not know the
     /// descriptor.
+    #[inline]
     fn poll_home(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         loop {
             let home = self.fd.shared.homes.latest();

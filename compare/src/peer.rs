@@ -5,6 +5,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::machine::spawn_elsewhere;
+
 /// One runtime. All of it stays on one thread.
 pub(crate) trait Peer: 'static {
     /// The column's name.
@@ -46,26 +48,28 @@ pub(crate) trait Peer: 'static {
         async { false }
     }
 
-    /// Receives `n` messages that another thread sends as fast as it can.
+    /// Receives `n` messages that another thread sends as fast as it can, over the runtime's own
+    /// channel or, if it has none, async-channel.
     fn flood(n: u32) -> impl Future<Output = ()> {
-        async move {
-            let (sender, receiver) = async_channel::unbounded();
-            let thread = crate::machine::spawn_elsewhere(move || {
-                for i in 0..n {
-                    let _ = sender.try_send(i);
-                }
-            });
-            for _ in 0..n {
-                receiver.recv().await.expect("the sender sends them all");
-            }
-            thread.join().expect("the sender does not panic");
-        }
+        async_channel_flood(n)
     }
 
     /// Spawns `n` tasks from another thread and waits until they have run. False if it cannot.
     fn spawn_from_afar(_n: u32) -> impl Future<Output = bool> {
         async { false }
     }
+}
+
+/// Receives what another thread sends over a channel that no runtime brings with it.
+pub(crate) async fn async_channel_flood(n: u32) {
+    let (sender, receiver) = async_channel::unbounded();
+    let thread = spawn_elsewhere(move || {
+        (0..n).for_each(|i| sender.try_send(i).expect("the receiver stays"));
+    });
+    for _ in 0..n {
+        receiver.recv().await.expect("the sender sends them all");
+    }
+    thread.join().expect("the sender does not panic");
 }
 
 /// Is pending once, for runtimes without a word for it.

@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
 use crate::machine::{cpu_time, resident, spawn_elsewhere};
-use crate::peer::{Peer, poll_once};
+use crate::peer::{Peer, async_channel_flood, poll_once};
 
 /// One row of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,7 @@ pub(crate) enum Row {
     BlockOnReady,
     MakeDrop,
     Flood,
+    AsyncChannelFlood,
     SpawnFromAfar,
     WakeP50,
     WakeP99,
@@ -53,7 +54,10 @@ pub(crate) const TABLES: [(&str, &[Row]); 4] = [
             Row::MakeDrop,
         ],
     ),
-    ("threads", &[Row::Flood, Row::SpawnFromAfar, Row::WakeP50, Row::WakeP99]),
+    (
+        "threads",
+        &[Row::Flood, Row::AsyncChannelFlood, Row::SpawnFromAfar, Row::WakeP50, Row::WakeP99],
+    ),
     (
         "timers",
         &[
@@ -84,11 +88,12 @@ impl Row {
             Row::AsyncChannelRoundTrip => "round trip, async-channel".into(),
             Row::BlockOnReady => "block_on a ready future".into(),
             Row::MakeDrop => "make, run and drop a runtime".into(),
-            Row::Flood => "flood from another thread, per message".into(),
+            Row::Flood => "flood from another thread, own channel if any".into(),
+            Row::AsyncChannelFlood => "flood from another thread, async-channel".into(),
             Row::SpawnFromAfar => "spawn from another thread, per task".into(),
             Row::WakeP50 => "wake from another thread, p50".into(),
             Row::WakeP99 => "wake from another thread, p99".into(),
-            Row::ArmDrop(n) => format!("arm, poll and drop a timer beside {n} others"),
+            Row::ArmDrop(n) => format!("arm, poll and drop a timer beside {} others", n + 1),
             Row::Arm => "arm a timer".into(),
             Row::SleepsInOneTask(n) => format!("{n} sleeps of 1 to 100 ms in one task, CPU each"),
             Row::Sleeps(n) => format!("{n} sleeps of 1 to 100 ms, a task each, CPU each"),
@@ -187,6 +192,9 @@ impl Row {
                 }
             }),
             Row::Flood => per(500_000, |n| P::block_on(runtime, P::flood(n))),
+            Row::AsyncChannelFlood => {
+                per(500_000, |n| P::block_on(runtime, async_channel_flood(n)))
+            }
             Row::SpawnFromAfar => {
                 if !P::block_on(runtime, P::spawn_from_afar(10)) {
                     return Ok(None);
@@ -202,8 +210,8 @@ impl Row {
             Row::SleepsInOneTask(n) => {
                 let before = cpu_time();
                 P::block_on(runtime, async {
-                    let mut sleeps: FuturesUnordered<_> =
-                        sleep_times(n).map(|duration| P::sleep(duration)).collect();
+                    let sleeps = sleep_times(n).map(|duration| P::sleep(duration));
+                    let (mut sleeps, _) = begin::<P, _>(sleeps).await;
                     while sleeps.next().await.is_some() {}
                 });
                 (cpu_time() - before).as_nanos() as f64 / f64::from(n)
@@ -219,17 +227,16 @@ impl Row {
                 (cpu_time() - before).as_nanos() as f64 / f64::from(n)
             }
             Row::Lateness(n) => P::block_on(runtime, async {
-                let mut sleeps: FuturesUnordered<_> = sleep_times(n)
-                    .map(|duration| {
-                        let due = Instant::now() + duration;
-                        let sleep = P::sleep(duration);
-                        async move {
-                            sleep.await;
-                            due.elapsed()
-                        }
-                    })
-                    .collect();
-                let mut late = Duration::ZERO;
+                let sleeps = sleep_times(n).map(|duration| {
+                    let due = Instant::now() + duration;
+                    let sleep = P::sleep(duration);
+                    async move {
+                        sleep.await;
+                        due.elapsed()
+                    }
+                });
+                let (mut sleeps, ended) = begin::<P, _>(sleeps).await;
+                let mut late: Duration = ended.iter().sum();
                 while let Some(one) = sleeps.next().await {
                     late += one;
                 }
@@ -300,19 +307,59 @@ fn sleep_times(n: u32) -> impl Iterator<Item = Duration> {
     (0..n).map(move |_| Duration::from_micros(random.u64(1_000..100_000)))
 }
 
+/// How many timers a task arms before it lets the loop run.
+///
+/// tokio learns which timer is its earliest when its time driver runs. In a task that never yields,
+/// every new timer looks like the earliest one, and costs a write to the driver's eventfd.
+const ARMED_AT_ONCE: usize = 64;
+
+/// Polls all of `futures` once, and lets the loop run in between. Returns those that wait, and what
+/// the others came to.
+async fn begin<P: Peer, F: Future>(
+    futures: impl Iterator<Item = F>,
+) -> (FuturesUnordered<F>, Vec<F::Output>) {
+    let (mut waiting, mut ended) = (FuturesUnordered::new(), Vec::new());
+    for (i, future) in futures.enumerate() {
+        waiting.push(future);
+        if i % ARMED_AT_ONCE == ARMED_AT_ONCE - 1 {
+            poll_fn(|cx| {
+                while let Poll::Ready(Some(output)) = waiting.poll_next_unpin(cx) {
+                    ended.push(output);
+                }
+                Poll::Ready(())
+            })
+            .await;
+            P::yield_now().await;
+        }
+    }
+    (waiting, ended)
+}
+
+/// Arms a timer that is earlier than those that are measured, and lets the loop learn of it.
+async fn arm_the_earliest<P: Peer>() -> impl Future {
+    let mut sleep = Box::pin(P::sleep(Duration::from_secs(9)));
+    poll_once(sleep.as_mut()).await;
+    P::yield_now().await;
+    sleep
+}
+
 /// Arms, polls and drops timers beside `n_others`, whose deadlines are spread as theirs are.
 async fn arm_drop<P: Peer>(n_others: u32) -> f64 {
     let mut random = fastrand::Rng::with_seed(7);
     let mut duration = move || Duration::from_micros(random.u64(10_000_000..100_000_000));
+    let _earliest = arm_the_earliest::<P>().await;
     let mut others = Vec::new();
     for _ in 0..n_others {
         let mut sleep = Box::pin(P::sleep(duration()));
         poll_once(sleep.as_mut()).await;
         others.push(sleep);
     }
-    let mut step = async |n: u32| {
-        for _ in 0..n {
+    let mut step = async |n: usize| {
+        for i in 0..n {
             poll_once(pin!(P::sleep(duration()))).await;
+            if i % ARMED_AT_ONCE == ARMED_AT_ONCE - 1 {
+                P::yield_now().await;
+            }
         }
     };
     step(10_000).await;
@@ -322,13 +369,17 @@ async fn arm_drop<P: Peer>(n_others: u32) -> f64 {
 }
 
 async fn arm<P: Peer>(n: u32) -> f64 {
+    let _earliest = arm_the_earliest::<P>().await;
     let mut random = fastrand::Rng::with_seed(7);
     let mut sleeps: Vec<_> = (0..n)
         .map(|_| Box::pin(P::sleep(Duration::from_micros(random.u64(10_000_000..100_000_000)))))
         .collect();
     let start = Instant::now();
-    for sleep in &mut sleeps {
-        poll_once(sleep.as_mut()).await;
+    for some in sleeps.chunks_mut(ARMED_AT_ONCE) {
+        for sleep in some {
+            poll_once(sleep.as_mut()).await;
+        }
+        P::yield_now().await;
     }
     start.elapsed().as_nanos() as f64 / f64::from(n)
 }

@@ -28,7 +28,7 @@ SERVER = os.path.join(FOLDER, "echo_server")
 RAW = os.path.join(FOLDER, "echo_raw")
 CLIENT = os.path.join(FOLDER, "echo_client")
 # Debian has two; the other one has no -N.
-NC = shutil.which("nc.openbsd") or "nc"
+NC = shutil.which("nc.openbsd") or shutil.which("nc")
 BACKENDS = ["select", "poll", "epoll" if sys.platform == "linux" else "kqueue"]
 HAS_PROC = os.path.isdir("/proc/self/fd")
 MIB = 1024 * 1024
@@ -182,6 +182,7 @@ def fill(stream, data):
 
 
 def serves_nc_a_script_and_the_load_generator_at_once(backend, program=SERVER):
+    check(NC, "nc is not installed (on Debian: apt-get install netcat-openbsd)")
     with Server("--backend", backend, program=program) as server:
         check(server.backend == backend, f"runs on {server.backend}")
         host, port = server.addr
@@ -505,6 +506,36 @@ def all_other_examples_run_to_their_end():
         check(ended.returncode == 0, f"{name}: exit status {ended.returncode}: {ended.stderr}")
 
 
+def an_example_whose_output_is_not_read_does_not_panic():
+    for name in ["echo_server", "echo_client", "echo_raw", "five_io_models", "inside_poll"]:
+        for arguments in [["--help"], []] if name in ["five_io_models", "inside_poll"] else [["--help"]]:
+            reader, writer = os.pipe()
+            os.close(reader)
+            try:
+                ended = subprocess.run(
+                    [os.path.join(FOLDER, name), *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=writer,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    timeout=PATIENCE,
+                )
+            finally:
+                os.close(writer)
+            check(ended.returncode == 0 and ended.stderr == "", f"{name} {arguments}: {ended}")
+
+
+def options_without_a_sense_are_refused():
+    mistakes = {
+        "echo_client": ["--seconds 0", "--seconds nan", "--seconds 1e15", "--connections 0", "--size 0"],
+        "five_io_models": ["--requests 0", "--requests -1", "--pause-us x"],
+    }
+    for name, options in mistakes.items():
+        for option in options:
+            ended = run(os.path.join(FOLDER, name), *option.split())
+            check(ended.returncode == 2 and "Usage: " in ended.stderr, f"{name} {option}: {ended}")
+
+
 def every(test, *arguments):
     name = "::".join([*map(os.path.basename, arguments), test.__name__])
     started = time.monotonic()
@@ -561,6 +592,8 @@ def main():
             a_client_notices_a_wrong_byte,
             a_client_notices_bytes_that_are_missing_or_too_many,
             all_other_examples_run_to_their_end,
+            an_example_whose_output_is_not_read_does_not_panic,
+            options_without_a_sense_are_refused,
         ]
     ]
     n_failed = results.count(False)

@@ -4,7 +4,7 @@
 //! cargo run --release -p polyloop-yardstick -- DIRECTORY [--quick] [--redraw]
 //! ```
 //!
-//! `DIRECTORY` is `docs`. The figures go to `backends.tsv` there, and everything else is made
+//! `DIRECTORY` is `docs`, or a new one. The figures go to `backends.tsv` there, and everything else is made
 //! from that file: `--redraw` does only the second half. `--quick` takes a tenth of the time, to
 //! see that it works.
 
@@ -45,12 +45,29 @@ fn usage() -> ExitCode {
 fn run(directory: &Path, is_quick: bool, only_redraw: bool) -> io::Result<()> {
     let file = directory.join("backends.tsv");
     if !only_redraw {
+        // Measuring takes minutes, so what would make writing fail is found before.
+        fs::create_dir_all(directory).map_err(|error| named(directory, &error))?;
+        fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&file)
+            .map_err(|e| named(&file, &e))?;
+    }
+    let page = directory.join("backends.md");
+    page::prepare(&page).map_err(|error| named(&page, &error))?;
+    if !only_redraw {
         let results = measure::all(is_quick)?;
         fs::write(&file, results.to_tsv())?;
     }
-    let results = measure::Results::from_tsv(&fs::read_to_string(&file)?)?;
+    let figures = fs::read_to_string(&file).map_err(|error| named(&file, &error))?;
+    let results = measure::Results::from_tsv(&figures)?;
     for plot in plot::all(&results) {
         fs::write(directory.join(plot.file_name), plot.svg)?;
     }
-    page::rewrite(&directory.join("backends.md"), &results)
+    page::rewrite(&page, &results)
+}
+
+/// Adds the path that an error is about.
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }

@@ -15,15 +15,31 @@ const END: &str = "<!-- measured: end -->\n";
 const PROMISED: [usize; 3] = [100, 1_000, 8_000];
 const PROMISED_ACTIVE: [usize; 2] = [1, 100];
 
+/// Checks that `rewrite` will succeed, and writes a page without prose if there is none.
+pub(crate) fn prepare(page: &Path) -> io::Result<()> {
+    if !page.exists() {
+        fs::write(page, format!("# What each backend costs\n\n{BEGIN}\n{END}\n"))?;
+    }
+    split(page, &fs::read_to_string(page)?)?;
+    fs::OpenOptions::new().append(true).open(page)?;
+    Ok(())
+}
+
 /// Replaces what stands between the marks of the page.
 pub(crate) fn rewrite(page: &Path, results: &Results) -> io::Result<()> {
     let text = fs::read_to_string(page)?;
+    let (head, tail) = split(page, &text)?;
+    fs::write(page, format!("{head}{BEGIN}{}{END}{tail}", measured(results)))
+}
+
+/// Returns the text of a page before and after the measured part.
+fn split<'a>(page: &Path, text: &'a str) -> io::Result<(&'a str, &'a str)> {
     let parts = text.split_once(BEGIN).and_then(|(head, rest)| Some((head, rest.split_once(END)?)));
     let Some((head, (_, tail))) = parts else {
         let message = format!("{}: the marks of the measured part are missing", page.display());
         return Err(io::Error::new(io::ErrorKind::InvalidData, message));
     };
-    fs::write(page, format!("{head}{BEGIN}{}{END}{tail}", measured(results)))
+    Ok((head, tail))
 }
 
 fn measured(results: &Results) -> String {

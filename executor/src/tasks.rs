@@ -94,8 +94,6 @@ pub(crate) struct Tasks {
     /// By slot: what only some tasks have. It has an entry if and only if the slot's flag says so.
     /// A tree, which grows and shrinks in small steps.
     extras: BTreeMap<u32, Extras>,
-    /// By slot: the time that polls have taken, with whose they were. Empty but in debug mode.
-    busy: Vec<(Token, Duration)>,
 }
 
 /// What only some tasks have.
@@ -107,6 +105,8 @@ struct Extras {
     delivery: Option<Delivery>,
     /// It waits for things that do not keep the loop from being called stuck.
     is_aside: bool,
+    /// The time that its polls have taken, in debug mode.
+    busy: Option<Duration>,
 }
 
 /// Is called with a reference to the task's `Result<T, JoinError>` when that is there.
@@ -345,7 +345,6 @@ impl Tasks {
             spare_bytes: 0,
             n_steps: 0,
             extras: BTreeMap::new(),
-            busy: Vec::new(),
         };
         tasks.move_main().expect("a new loop has room for its main future");
         tasks
@@ -702,17 +701,11 @@ impl Tasks {
         self.slots[id.slot()].note(note);
     }
 
-    /// Adds to the time that a task's polls have taken.
+    /// Adds to the time that a task's polls have taken, in debug mode.
     pub(crate) fn add_busy(&mut self, id: Token, time: Duration) {
-        let index = id.slot() as usize;
-        if self.busy.len() <= index {
-            self.busy.resize(index + 1, (NOBODY, Duration::ZERO));
+        if let Some(extras) = self.extras(id) {
+            *extras.busy.get_or_insert_default() += time;
         }
-        let (whose, busy) = &mut self.busy[index];
-        if *whose != id {
-            (*whose, *busy) = (id, Duration::ZERO);
-        }
-        *busy += time;
     }
 
     pub(crate) fn set_name(&mut self, id: Token, name: String) {
@@ -853,7 +846,7 @@ impl Tasks {
             TaskState::Waiting
         };
         let is_main = is_main(slot.id);
-        let busy = self.busy.get(slot.id.slot() as usize).filter(|(whose, _)| *whose == slot.id);
+        let extras = slot.flags.has(Flags::EXTRAS).then(|| self.extras.get(&slot.id.slot()));
         TaskInfo {
             id: TaskId::new(slot.id),
             name: self.name(slot.id),
@@ -861,7 +854,7 @@ impl Tasks {
             spawned_at: main_at.filter(|_| is_main).unwrap_or(slot.spawned_at),
             state,
             n_polls: slot.n_polls,
-            busy: busy.map(|(_, busy)| *busy),
+            busy: extras.flatten().and_then(|extras| extras.busy),
             waits_for: Vec::new(),
         }
     }

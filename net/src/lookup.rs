@@ -19,6 +19,7 @@ use std::thread;
 use std::time::Duration;
 
 use polyloop_executor::{hold_time, poll_proceed, timeout};
+use polyloop_reactor::PerProcess;
 use polyloop_reactor::restore_timer_slack;
 
 use crate::addr::{Target, ToAddrs, malformed};
@@ -86,7 +87,7 @@ pub async fn lookup_host(addr: impl ToAddrs) -> io::Result<Vec<SocketAddr>> {
 async fn look_up(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
     let resolve = |host: &str, port| Ok((host, port).to_socket_addrs()?.collect());
     let _hold = hold_time();
-    look_up_in(&LOCAL, &RESOLVER, HOSTS_FILE, resolve, host, port).await
+    look_up_in(LOCAL.get(), RESOLVER.get(), HOSTS_FILE, resolve, host, port).await
 }
 
 /// Looks a host up on the threads that are meant for it. Tests bring their own.
@@ -150,14 +151,14 @@ async fn explained(name: &str, answer: impl Future<Output = Answer>) -> Answer {
 }
 
 /// For names that need no name server.
-static LOCAL: Resolver = Resolver::new(MAX_LOCAL_THREADS);
+static LOCAL: PerProcess<Resolver> = PerProcess::new(|_parents| Resolver::new(MAX_LOCAL_THREADS));
 
 /// For all other names.
-static RESOLVER: Resolver = Resolver::new(MAX_THREADS);
+static RESOLVER: PerProcess<Resolver> = PerProcess::new(|_parents| Resolver::new(MAX_THREADS));
 
 type Answer = io::Result<Vec<SocketAddr>>;
 
-/// The threads that ask.
+/// The threads that ask, of one process: a forked child has none of its parent's.
 struct Resolver {
     max_threads: usize,
     state: Mutex<State>,
@@ -174,17 +175,15 @@ struct State {
     n_abandoned: usize,
     /// When the queue is as long as this, questions that were taken back are swept out of it.
     sweep_at: usize,
-    /// The process that the threads are of: a forked child has none of them.
-    pid: u32,
 }
 
 /// The length at which a queue is worth sweeping.
 const SWEEP_AT_LEAST: usize = 64;
 
 impl State {
-    const fn new(pid: u32) -> State {
+    const fn new() -> State {
         let queue = VecDeque::new();
-        State { queue, n_threads: 0, n_free: 0, n_abandoned: 0, sweep_at: SWEEP_AT_LEAST, pid }
+        State { queue, n_threads: 0, n_free: 0, n_abandoned: 0, sweep_at: SWEEP_AT_LEAST }
     }
 
     /// Returns how many threads count towards the limit.
@@ -288,7 +287,7 @@ impl Drop for Lookup {
 
 impl Resolver {
     const fn new(max_threads: usize) -> Resolver {
-        Resolver { max_threads, state: Mutex::new(State::new(0)), work: Condvar::new() }
+        Resolver { max_threads, state: Mutex::new(State::new()), work: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -299,9 +298,6 @@ impl Resolver {
     /// Queues a question and sees to it that a thread will take it.
     fn queue(&'static self, question: Arc<Question>) -> io::Result<()> {
         let mut state = self.lock();
-        if state.pid != process::id() {
-            *state = State::new(process::id());
-        }
         state.sweep();
         state.queue.push_back(question);
         if let Err(error) = self.start_if_needed(&mut state)
@@ -431,6 +427,28 @@ mod tests {
         resolver.queue(Arc::clone(&question)).unwrap();
         has_begun.recv_timeout(LONG).unwrap();
         Lookup { question, resolver, pid: process::id() }
+    }
+
+    #[test]
+    fn a_forked_child_waits_for_no_lock_of_its_parents() {
+        static ONE: PerProcess<Resolver> = PerProcess::new(|_parents| Resolver::new(1));
+        // As another thread may hold it when the child is made, which then has a copy that stays locked.
+        let held = ONE.get().lock();
+        let code = polyloop_reactor::conformance::in_forked_child(|| {
+            let lookup = Lookup::begin(ONE.get(), || Ok(vec![addr(7)])).unwrap();
+            let mut lookup = pin!(lookup);
+            let deadline = std::time::Instant::now() + LONG;
+            while std::time::Instant::now() < deadline {
+                let cx = &mut Context::from_waker(std::task::Waker::noop());
+                if let Poll::Ready(answer) = lookup.as_mut().poll(cx) {
+                    return answer.unwrap() == [addr(7)];
+                }
+                thread::yield_now();
+            }
+            false
+        });
+        drop(held);
+        assert_eq!(code.unwrap(), 0);
     }
 
     #[test]

@@ -37,8 +37,10 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, Type};
 
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use super::B;
 use super::{
-    A, B, BOTH, Open, PATIENCE, READ, Scene, WRITE, is_emulated, pair, readiness_of, tcp_pair,
+    A, BOTH, Open, PATIENCE, READ, Scene, WRITE, is_emulated, pair, readiness_of, tcp_pair,
 };
 use crate::{Backend, Interest, Mode, Readiness};
 

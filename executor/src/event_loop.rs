@@ -329,10 +329,17 @@ impl EventLoop {
             return Some(self.clock.now());
         }
         let deadline_ns = self.timers.borrow_mut().next_deadline_ns()?;
-        if self.n_time_holds.get() > 0 {
+        if self.is_held_before(Some(deadline_ns)) {
             return None;
         }
         Some(self.clock.instant_of(deadline_ns))
+    }
+
+    /// Reports whether time is held, so that it does not come to a deadline that is ahead. One that
+    /// has come needs no time to pass.
+    fn is_held_before(&self, deadline_ns: Option<u64>) -> bool {
+        self.n_time_holds.get() > 0
+            && deadline_ns.is_none_or(|deadline_ns| deadline_ns > self.clock.now_ns())
     }
 
     /// Runs one turn. True when `main` is done.
@@ -589,8 +596,8 @@ impl EventLoop {
 
         let has_more = self.tasks.borrow_mut().tidy(STEPS_PER_SLEEP);
         let deadline_ns = self.timers.borrow_mut().next_deadline_ns();
-        // While time is held, a virtual deadline is no reason to end a wait.
-        let is_held = self.n_time_holds.get() > 0;
+        // While time is held, a virtual deadline that is ahead is no reason to end a wait.
+        let is_held = self.is_held_before(deadline_ns);
         if self.clock.is_virtual() && deadline_ns.is_some() && !is_held {
             return self.skip(deadline_ns);
         }

@@ -4,6 +4,7 @@ use std::mem;
 
 use polyloop_reactor::Token;
 
+use crate::tasks::is_main;
 use crate::trim::trim;
 
 /// A list up to this length is searched from end to end; a longer one has a table.
@@ -17,8 +18,9 @@ const EMPTY: u32 = u32::MAX;
 /// Lists tasks in the order in which they were first woken, since the loop has last looked.
 ///
 /// A task that is woken again and again is listed once, however many others are woken in between: by
-/// slot, since of two numbers with one slot the older one names a task that is gone. So the list is
-/// no longer than the loop has slots, and a wake costs the same however many there are.
+/// slot, since of two numbers with one slot the older one names a task that is gone. Only numbers of
+/// main futures and of other tasks cannot be compared, so a slot that has had both is listed twice at
+/// most. So the list is bounded by the slots, and a wake costs the same however many there are.
 #[derive(Default)]
 pub(crate) struct WakeList {
     ids: Vec<Token>,
@@ -43,7 +45,7 @@ impl WakeList {
             return;
         }
         if self.ids.len() < SEARCHED_MAX {
-            match self.ids.iter_mut().find(|other| other.slot() == id.slot()) {
+            match self.ids.iter_mut().find(|other| is_same_place(**other, id)) {
                 Some(other) => keep_newer(other, id),
                 None => self.ids.push(id),
             }
@@ -57,7 +59,7 @@ impl WakeList {
         if 2 * self.ids.len() >= self.table.len() {
             self.grow();
         }
-        let place = find(&self.ids, &self.table, id.slot());
+        let place = find(&self.ids, &self.table, id);
         match self.ids.get_mut(self.table[place] as usize) {
             Some(other) => keep_newer(other, id),
             None => {
@@ -73,7 +75,7 @@ impl WakeList {
         self.table.clear();
         self.table.resize(len, EMPTY);
         for (index, id) in self.ids.iter().enumerate() {
-            let place = find(&self.ids, &self.table, id.slot());
+            let place = find(&self.ids, &self.table, *id);
             self.table[place] = index as u32;
         }
     }
@@ -87,21 +89,29 @@ impl WakeList {
     }
 }
 
-/// Leaves the later of two tenants of a slot in the list.
+/// Reports whether of two numbers the older one names a task that is gone.
+///
+/// Those of main futures are a sequence of their own: the main future may have moved to a slot whose
+/// former tenants have any generations.
+fn is_same_place(one: Token, other: Token) -> bool {
+    one.slot() == other.slot() && is_main(one) == is_main(other)
+}
+
+/// Leaves the later of two tenants of a place in the list.
 fn keep_newer(listed: &mut Token, id: Token) {
-    // Generations wrap, so they are compared by their distance.
+    // Those of one kind are less than half of all numbers apart.
     let distance = id.generation().wrapping_sub(listed.generation()) & Token::MAX_GENERATION;
     if distance <= Token::MAX_GENERATION / 2 {
         *listed = id;
     }
 }
 
-/// Returns the place of a slot in the table: where it is, or an empty one where it belongs.
-fn find(ids: &[Token], table: &[u32], slot: u32) -> usize {
+/// Returns where in the table a tenant of the same place is, or an empty entry where it belongs.
+fn find(ids: &[Token], table: &[u32], id: Token) -> usize {
     let mask = table.len() - 1;
     // Fibonacci hashing: neighbouring slots, and those a power of two apart, are spread evenly.
-    let mut place = (slot.wrapping_mul(0x9E37_79B9) >> 7) as usize & mask;
-    while ids.get(table[place] as usize).is_some_and(|id| id.slot() != slot) {
+    let mut place = (id.slot().wrapping_mul(0x9E37_79B9) >> 7) as usize & mask;
+    while ids.get(table[place] as usize).is_some_and(|other| !is_same_place(*other, id)) {
         place = (place + 1) & mask;
     }
     place
@@ -112,6 +122,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::tasks::{LAST_GENERATION, MAIN};
 
     fn id(generation: u32, slot: u32) -> Token {
         Token::new(3, generation, slot)
@@ -145,12 +156,29 @@ mod tests {
                 list.put(id(generation, 1));
                 list.put(id(0, 2));
             }
-            // Across the wrap as well.
-            list.put(id(Token::MAX_GENERATION, 3));
-            list.put(id(1, 3));
-            list.put(id(Token::MAX_GENERATION - 1, 3));
+            // From the first generation to the last that there is, of main futures as well.
+            for kind in [0, MAIN] {
+                list.put(id(kind, 3));
+                list.put(id(kind | (LAST_GENERATION - 1), 3));
+                list.put(id(kind | 1, 3));
+            }
             let ids = taken(&mut list);
-            assert_eq!(ids[n_others as usize..], [id(8, 1), id(0, 2), id(1, 3)]);
+            let last = [0, MAIN].map(|kind| id(kind | (LAST_GENERATION - 1), 3));
+            assert_eq!(ids[n_others as usize..], [id(8, 1), id(0, 2), last[0], last[1]]);
+        }
+    }
+
+    #[test]
+    fn the_main_future_is_woken_whatever_else_had_its_slot_before() {
+        for n_others in [0, 100] {
+            for [first, second] in [[id(3, 1), id(MAIN | 4, 1)], [id(MAIN | 4, 1), id(3, 1)]] {
+                let mut list = WakeList::new();
+                (0..n_others).for_each(|slot| list.put(id(0, 1_000 + slot)));
+                list.put(first);
+                list.put(id(0, 2));
+                list.put(second);
+                assert!(taken(&mut list).contains(&id(MAIN | 4, 1)), "{n_others} others");
+            }
         }
     }
 
@@ -163,7 +191,7 @@ mod tests {
             let mask = list.table.len() - 1;
             let far = (0..n_tasks).map(|slot| {
                 let slot = slot * stride;
-                let place = find(&list.ids, &list.table, slot);
+                let place = find(&list.ids, &list.table, id(0, slot));
                 let home = (slot.wrapping_mul(0x9E37_79B9) >> 7) as usize & mask;
                 place.wrapping_sub(home) & mask
             });

@@ -2,11 +2,14 @@
 
 mod util;
 
+use std::future::pending;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use polyloop_executor::{BlockingPool, Handle, now, sleep, spawn, spawn_blocking, timeout};
+use polyloop_executor::{
+    BlockingPool, Handle, hold_time, now, sleep, sleep_until, spawn, spawn_blocking, timeout,
+};
 
 use util::{run_virtual, virtual_runtime};
 
@@ -59,6 +62,38 @@ fn timers_of_other_tasks_wait_as_well_and_then_come_in_order() {
         assert!(real.elapsed() >= WORK && !other.is_finished());
         assert_eq!(other.await.unwrap(), HOUR);
     });
+}
+
+#[test]
+fn a_timer_that_is_due_fires_while_time_is_held() {
+    const FAR: Duration = Duration::from_secs(10);
+    run_virtual(async {
+        let begin = now();
+        for turn in 0..3 {
+            let (sender, receiver) = mpsc::channel();
+            // What the job waits for is sent only after the timer.
+            let job = spawn_blocking(move || receiver.recv_timeout(FAR));
+            match turn {
+                0 => sleep(Duration::ZERO).await,
+                1 => sleep_until(begin).await,
+                _ => assert!(timeout(Duration::ZERO, pending::<()>()).await.is_err()),
+            }
+            sender.send(turn).unwrap();
+            assert_eq!(job.await.unwrap(), Ok(turn), "the timer waited for the job");
+        }
+        assert_eq!(now(), begin);
+    });
+}
+
+#[test]
+fn a_turn_is_due_if_a_timer_is_while_time_is_held() {
+    let runtime = virtual_runtime();
+    let (hold, mut nap) = runtime.enter(|| (hold_time(), Box::pin(sleep(Duration::ZERO))));
+    let task = runtime.spawn(async move { nap.as_mut().await });
+    runtime.turn(Some(Duration::ZERO)).unwrap();
+    let is_over = task.is_finished();
+    assert!(is_over || runtime.next_deadline().is_some(), "the host would wait for the hold");
+    drop(hold);
 }
 
 #[test]

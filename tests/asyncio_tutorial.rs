@@ -258,13 +258,14 @@ fn callbacks_come_from_other_threads_too() {
         let handle = polyloop::Handle::current().unwrap();
         let (send, receive) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
-            let late = send.clone();
-            handle.call_later(Duration::from_millis(1), move || late.send("later").unwrap());
             let never = send.clone();
             let call =
                 handle.call_later(Duration::from_secs(60), move || never.send("never").unwrap());
             call.cancel();
-            handle.call_soon(move || send.send("soon").unwrap());
+            let soon = send.clone();
+            handle.call_soon(move || soon.send("soon").unwrap());
+            // After that: this thread may rest here for longer than a millisecond.
+            handle.call_later(Duration::from_millis(1), move || send.send("later").unwrap());
         });
         let heard = polyloop::spawn_blocking(move || receive.iter().collect::<Vec<_>>());
         assert_eq!(heard.await.unwrap(), ["soon", "later"]);

@@ -2,8 +2,8 @@
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
-use std::pin::pin;
-use std::task::{Poll, ready};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
 
 use crate::mailbox::{self, Mail};
 use crate::packet::Packet;
@@ -126,20 +126,31 @@ fn report_lost(error: &JoinError) {
 /// As for `future`.
 pub async fn catch_panic<F: Future>(future: F) -> Result<F::Output, JoinError> {
     let mut future = pin!(Some(future));
-    poll_fn(|cx| {
-        let polled = catch_unwind(AssertUnwindSafe(|| {
-            let unfinished = future.as_mut().as_pin_mut().expect("it is not polled again");
-            let output = ready!(unfinished.poll(cx));
-            future.set(None);
-            Poll::Ready(output)
-        }));
-        match polled {
-            Ok(polled) => polled.map(Ok),
-            Err(payload) => {
-                quietly(|| future.set(None));
-                Poll::Ready(Err(JoinError::panicked(payload)))
-            }
+    poll_fn(|cx| poll_caught(future.as_mut(), cx)).await
+}
+
+/// Polls `future`, turns its panic into an error, and drops it when it has ended.
+///
+/// For a caller that makes the future where it polls it: one that is handed to an `async fn`, as to
+/// [`catch_panic`], is held twice, as what was handed over and as what is polled.
+///
+/// # Panics
+/// If the future has ended.
+pub fn poll_caught<F: Future>(
+    mut future: Pin<&mut Option<F>>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<F::Output, JoinError>> {
+    let polled = catch_unwind(AssertUnwindSafe(|| {
+        let unfinished = future.as_mut().as_pin_mut().expect("it is not polled again");
+        let output = ready!(unfinished.poll(cx));
+        future.set(None);
+        Poll::Ready(output)
+    }));
+    match polled {
+        Ok(polled) => polled.map(Ok),
+        Err(payload) => {
+            quietly(|| future.set(None));
+            Poll::Ready(Err(JoinError::panicked(payload)))
         }
-    })
-    .await
+    }
 }

@@ -10,7 +10,7 @@ use std::fs;
 use std::future::poll_fn;
 use std::io;
 use std::mem;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -116,19 +116,48 @@ async fn look_up_in(
     explained(&name, look_up).await
 }
 
-/// Reports whether a name needs neither a file nor a name server: the machine's own (RFC 6761),
-/// and addresses in forms that only the system reads, such as `fe80::1%eth0` and `127.1`.
+/// Reports whether a name needs neither a file nor a name server: the machine's own, and addresses in
+/// forms that only the system reads, such as `fe80::1%eth0` and `127.1`.
+///
+/// Exact, since names may come from a peer: the system asks name servers about all that only looks like
+/// these, such as `a.localhost`, `a.1` and `1.2.3.256`, and two such questions would occupy the threads.
 fn is_local(host: &str) -> bool {
-    let host = host.strip_suffix('.').unwrap_or(host);
-    let top = host.rsplit('.').next().unwrap_or(host);
-    top.eq_ignore_ascii_case("localhost")
-        || host.contains(':')
-        || top.starts_with(|first: char| first.is_ascii_digit())
+    host.eq_ignore_ascii_case("localhost") || is_ipv6_with_zone(host) || is_inet_aton(host)
 }
 
-/// Reports whether a file in the form of hosts(5) has a name; without a file none is in it.
+fn is_ipv6_with_zone(host: &str) -> bool {
+    let address = host.split_once('%').map_or(host, |(address, _zone)| address);
+    address.parse::<Ipv6Addr>().is_ok()
+}
+
+/// Reports whether a name is an address in the form of inet_aton(3): one to four numbers, decimal, octal or
+/// hexadecimal, the last of which stands for all bytes that are left.
+fn is_inet_aton(host: &str) -> bool {
+    let (first, last) = match host.rsplit_once('.') {
+        None => (None, host),
+        Some((first, last)) => (Some(first), last),
+    };
+    let bytes = first.into_iter().flat_map(|first| first.split('.'));
+    let n_bytes = bytes.clone().count();
+    n_bytes < 4
+        && bytes.map(number).all(|byte| byte.is_some_and(|byte| byte < 256))
+        && number(last).is_some_and(|rest| rest >> (32 - 8 * n_bytes) == 0)
+}
+
+/// Reads a number as C does.
+fn number(text: &str) -> Option<u64> {
+    let (digits, radix) = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) => (digits, 16),
+        None => (text, if text.starts_with('0') { 8 } else { 10 }),
+    };
+    // `from_str_radix` takes a sign, too.
+    let is_number = digits.chars().all(|digit| digit.is_digit(radix));
+    if is_number { u64::from_str_radix(digits, radix).ok() } else { None }
+}
+
+/// Reports whether a file in the form of hosts(5) has a name; without a file none is in it. A name with a
+/// dot at its end is not: the system asks a name server about it.
 fn is_in_file(host: &str, file: &str) -> bool {
-    let host = host.strip_suffix('.').unwrap_or(host);
     let Ok(text) = fs::read(file) else { return false };
     text.split(|byte| *byte == b'\n').any(|line| {
         let line = line.split(|byte| *byte == b'#').next().unwrap_or_default();
@@ -515,12 +544,38 @@ mod tests {
                 let lookup = look_up_in(&FILES, &NAMES, file, resolve, host.to_owned(), 80);
                 timeout(LONG, lookup)
             };
-            let hosts =
-                ["localhost", "a.LocalHost.", "fe80::1%lo", "127.1", "first", "SECOND", "second."];
+            let hosts = [
+                "localhost",
+                "LocalHost",
+                "fe80::1%lo",
+                "127.1",
+                "0x7f.1",
+                "127.0.0.010",
+                "first",
+                "SECOND",
+            ];
             for host in hosts {
                 assert_eq!(look_up(host).await.unwrap().unwrap(), [addr(80)], "{host}");
             }
-            for host in ["third", "one", "10.example", "localhost.example"] {
+            let hosts = [
+                "third",
+                "one",
+                "10.example",
+                "localhost.example",
+                // Names that look local, and that the system asks a name server about.
+                "a.localhost",
+                "localhost.",
+                "second.",
+                "a.1",
+                "1.2.3.4.5",
+                "1.2.3.256",
+                "0.08",
+                "1.",
+                "",
+                "a:b",
+                "fe80::x",
+            ];
+            for host in hosts {
                 let lookup = look_up_in(&FILES, &NAMES, file, resolve, host.to_owned(), 80);
                 timeout(Duration::from_millis(5), lookup).await.unwrap_err();
             }

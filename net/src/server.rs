@@ -10,13 +10,13 @@ use std::io;
 use std::mem;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use polyloop_executor::{
-    CancellationToken, JoinError, JoinHandle, Sleep, catch_panic, now, sleep, spawn, timeout,
+    CancellationToken, JoinError, JoinHandle, Sleep, now, poll_caught, sleep, spawn, timeout,
 };
 use polyloop_reactor::socket::{AcceptFailure, accept_failure, max_descriptors};
 
@@ -371,11 +371,20 @@ impl<L: Listener> Server<L> {
             let session = Session::new(peer, shared.stopped.clone());
             let activity = open.activity.clone();
             let task = spawn(async move {
-                // Caught, so that the report is not made while the stack unwinds: a panic of
-                // `on_trouble` would end the process there.
-                let result = match activity {
-                    None => catch_panic(handler(stream, session)).await,
-                    Some(activity) => catch_panic(activity.of(handler(stream, session))).await,
+                // Made where it is polled: the memory of a connection is that of its handler, which
+                // any `async fn` that it passes through would hold once more or twice.
+                //
+                // Panics are caught, so that the report is not made while the stack unwinds: a panic
+                // of `on_trouble` would end the process there.
+                let result = {
+                    let mut handling = pin!(Some(handler(stream, session)));
+                    poll_fn(|cx| {
+                        if let Some(activity) = &activity {
+                            activity.note();
+                        }
+                        poll_caught(handling.as_mut(), cx)
+                    })
+                    .await
                 };
                 let panic = open.end(result);
                 if let Some(panic) = panic {

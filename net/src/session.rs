@@ -3,8 +3,7 @@
 use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Context;
 use std::time::{Duration, Instant};
@@ -191,20 +190,16 @@ impl Activity {
         self.is_over.get()
     }
 
-    /// Runs a handler, and notes whenever it has something to do.
-    pub(crate) async fn of<F: Future>(&self, handler: F) -> F::Output {
-        let mut handler = pin!(handler);
-        poll_fn(|cx| {
-            self.last.set(now());
-            handler.as_mut().poll(cx)
-        })
-        .await
+    /// Notes that the handler has something to do now.
+    pub(crate) fn note(&self) {
+        self.last.set(now());
     }
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use std::future::pending;
+    use std::future::{pending, poll_fn};
+    use std::pin::pin;
     use std::task::Poll;
 
     use polyloop_executor::{Builder, sleep};
@@ -224,6 +219,16 @@ mod tests {
         .await
     }
 
+    /// Runs a handler, and notes whenever it has something to do.
+    async fn noted<F: Future>(activity: &Activity, handler: F) -> F::Output {
+        let mut handler = pin!(handler);
+        poll_fn(|cx| {
+            activity.note();
+            handler.as_mut().poll(cx)
+        })
+        .await
+    }
+
     const LIMIT: Duration = Duration::from_secs(3);
 
     #[test]
@@ -233,7 +238,7 @@ mod tests {
             let mut watch = IdleWatch::new(LIMIT);
             let activity = watch.add(7);
             let handler =
-                polyloop_executor::spawn(async move { activity.of(pending::<()>()).await });
+                polyloop_executor::spawn(async move { noted(&activity, pending::<()>()).await });
             assert_eq!(next_idle(&mut watch).await, [7]);
             assert_eq!(now() - start, LIMIT);
             drop(handler);
@@ -253,7 +258,7 @@ mod tests {
                     }
                     pending::<()>().await;
                 };
-                activity.of(handler).await;
+                noted(&activity, handler).await;
             });
             assert_eq!(next_idle(&mut watch).await, [7]);
             assert_eq!(now() - start, Duration::from_secs(23));

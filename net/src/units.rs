@@ -15,6 +15,7 @@ use polyloop_reactor::socket::MAX_LINGER_SECONDS;
 const MAX_KEEPALIVE_SECONDS: u32 = 32_767;
 
 /// The most probes of a silent connection. Linux's limit (`MAX_TCP_KEEPCNT`).
+#[cfg(not(target_os = "openbsd"))]
 const MAX_KEEPALIVE_RETRIES: u32 = 127;
 
 /// Rounds a time up to whole seconds: zero remains zero.
@@ -30,7 +31,8 @@ pub(crate) fn keepalive(time: Duration) -> io::Result<Duration> {
     Ok(seconds(time, MAX_KEEPALIVE_SECONDS))
 }
 
-/// Bounds a number of probes. Zero would give every silent connection up, and is refused.
+/// Bounds a number of probes, which OpenBSD does not let a socket choose. Zero would give every silent connection up, and is refused.
+#[cfg(not(target_os = "openbsd"))]
 pub(crate) fn keepalive_retries(n: u32) -> io::Result<u32> {
     if n == 0 {
         return Err(refusal("a connection is probed once at least".to_owned()));

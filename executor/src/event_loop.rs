@@ -665,6 +665,11 @@ impl EventLoop {
         Ok(())
     }
 
+    /// Has descriptors and timers checked when the poll that runs is over.
+    pub(crate) fn look_soon(&self) {
+        self.look_at.set(self.n_polls.get());
+    }
+
     /// Asks the selector, and moves what is ready or due to the ready queue.
     fn look(&self, timeout: Option<Duration>) -> io::Result<()> {
         self.look_at.set(self.n_polls.get() + POLLS_PER_LOOK);

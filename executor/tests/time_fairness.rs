@@ -169,3 +169,24 @@ fn many_timers_that_are_due_at_once_fire_a_few_at_a_time_in_order() {
         assert!(most <= 512, "{most} timers fired between two polls");
     });
 }
+
+#[test]
+fn an_interval_whose_body_is_longer_than_its_period_lets_timers_fire() {
+    run(async {
+        let n_bodies = Rc::new(Cell::new(0));
+        let theirs = Rc::clone(&n_bodies);
+        let _slow = spawn(async move {
+            let mut beat = interval(MS);
+            loop {
+                beat.tick().await;
+                thread::sleep(2 * MS);
+                theirs.set(theirs.get() + 1);
+            }
+        })
+        .abort_on_drop();
+        sleep(5 * MS).await;
+        // Each takes two milliseconds at least, so the third one ends after the deadline.
+        assert!(n_bodies.get() <= 5, "the timer waited for {} bodies", n_bodies.get());
+    })
+    .unwrap();
+}

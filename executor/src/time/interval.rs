@@ -10,6 +10,8 @@ use futures_core::Stream;
 use super::{Sleep, sleep_until};
 use crate::budget::poll_proceed;
 use crate::clock::now;
+use crate::event_loop::EventLoop;
+use crate::waker::current;
 
 /// How long an operation of the [budget](crate::poll_proceed) takes: 128 are about a millisecond.
 ///
@@ -130,7 +132,7 @@ impl Interval {
     /// Waits for the next tick and returns when it was due.
     ///
     /// Ticks that are overdue take from the task's budget. If what the task does between two ticks
-    /// takes longer than the period, other tasks run before each tick.
+    /// takes longer than the period, other tasks run before each tick, and timers and descriptors are checked.
     ///
     /// # Panics
     /// Outside a loop.
@@ -171,6 +173,8 @@ impl Interval {
             if came.saturating_duration_since(last) >= OPERATION {
                 self.has_waited = true;
                 cx.waker().wake_by_ref();
+                // Timers and descriptors are others, too.
+                current(EventLoop::look_soon);
                 return Poll::Pending;
             }
             ready!(poll_proceed(cx));

@@ -21,7 +21,7 @@ use crate::task::TaskId;
 use crate::tasks::{Callback, Join};
 use crate::time::Elapsed;
 use crate::waker::{
-    at_home, at_home_alone, clone_of, current, drop_of, forward, inherit, renounce,
+    at_home, at_home_alone, clone_if_own, clone_of, current, drop_of, forward, inherit, renounce,
 };
 
 /// Awaits the output of a task.
@@ -407,18 +407,23 @@ fn poll_at_home<T: 'static>(
 
 impl EventLoop {
     /// Waits until the task is not running any more.
+    #[inline]
     fn poll_join(&self, id: Token, cx: &Context<'_>) -> Poll<Join> {
         if !self.proceed() {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let join = self.tasks.borrow().look_up(id);
-        if join != Join::Running {
-            return Poll::Ready(join);
+        // Cloning one of ours runs nothing foreign, so that one borrow is enough.
+        let mut waker = clone_if_own(cx.waker());
+        if waker.is_none() {
+            let join = self.tasks.borrow().look_up(id);
+            if join != Join::Running {
+                return Poll::Ready(join);
+            }
+            // Cloned before the borrow, and what is left of it dropped after: a foreign waker may do
+            // anything, even end the task.
+            waker = Some(clone_of(cx.waker()));
         }
-        // Cloned before the borrow, and what is left of it dropped after: a foreign waker may do
-        // anything, even end the task.
-        let mut waker = Some(clone_of(cx.waker()));
         let join = self.tasks.borrow_mut().join(id, &mut waker);
         drop_of(waker);
         if join == Join::Running { Poll::Pending } else { Poll::Ready(join) }

@@ -74,10 +74,16 @@ pub(crate) fn at_home<R>(owner: u16, f: impl FnOnce(&EventLoop) -> R) -> Option<
 /// thread.
 #[inline]
 pub(crate) fn at_home_alone<R>(owner: u16, f: impl FnOnce(&EventLoop) -> R) -> Option<R> {
-    match current(|event_loop| event_loop.number() == owner) {
-        Some(true) => current(f),
-        Some(false) => None,
-        None => residents::visit(owner, f),
+    let mut f = Some(f);
+    let here =
+        current(
+            |event_loop| {
+                if event_loop.number() == owner { f.take().map(|f| f(event_loop)) } else { None }
+            },
+        );
+    match here {
+        Some(found) => found,
+        None => residents::visit(owner, f?),
     }
 }
 

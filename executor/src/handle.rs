@@ -124,15 +124,15 @@ fn report_lost(error: &JoinError) {
 ///
 /// # Cancel safety
 /// As for `future`.
-pub async fn catch_panic<F: Future>(future: F) -> Result<F::Output, JoinError> {
+pub(crate) async fn catch_panic<F: Future>(future: F) -> Result<F::Output, JoinError> {
     let mut future = pin!(Some(future));
     poll_fn(|cx| poll_caught(future.as_mut(), cx)).await
 }
 
 /// Polls `future`, turns its panic into an error, and drops it when it has ended.
 ///
-/// For a caller that makes the future where it polls it: one that is handed to an `async fn`, as to
-/// [`catch_panic`], is held twice, as what was handed over and as what is polled.
+/// For a caller that makes the future where it polls it: one that is handed to an `async fn` is held
+/// twice, as what was handed over and as what is polled.
 ///
 /// # Panics
 /// If the future has ended.

@@ -111,7 +111,7 @@ pub use clock::now;
 pub use debug::Report;
 pub use handle::Handle;
 #[doc(hidden)]
-pub use handle::{catch_panic, poll_caught};
+pub use handle::poll_caught;
 pub use join::JoinHandle;
 pub use join_error::JoinError;
 pub use many::{

@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, raise};
-use polyloop::executor::catch_panic;
 use polyloop::net::{Server, Session, TcpStream, copy, lookup_host};
 use polyloop::signal::{ctrl_c, terminate};
 use polyloop::{Backend, yield_now};
@@ -18,7 +17,7 @@ use crate::dropper::{Dropper, at_every_poll, cases};
 cases! {
     a_dropped_lookup_is_asked_again: "lookup_host";
     a_dropped_server_cuts_everybody_off_and_loses_nobody: "Server::serve";
-    a_dropped_wait_for_the_servers_end_hears_of_it_again: "Session::stopped", "catch_panic";
+    a_dropped_wait_for_the_servers_end_hears_of_it_again: "Session::stopped";
 }
 
 /// As [`cases!`] would note them.
@@ -86,8 +85,7 @@ async fn a_dropped_wait_for_the_servers_end_hears_of_it_again(dropper: &Dropper)
         yield_now().await;
     }
     let session = sessions.take().unwrap();
-    let stopped = async || catch_panic(session.stopped()).await;
-    dropper.again(stopped, || stopper.stop()).await.unwrap();
+    dropper.again(async || session.stopped().await, || stopper.stop()).await;
     assert!(session.is_stopped());
     assert_eq!(serving.await.unwrap().unwrap().n_served, 1);
 }

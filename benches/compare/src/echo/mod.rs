@@ -4,15 +4,15 @@
 //! program on the first core; the load is on the second. All of them get the same listener, read
 //! into buffers of the same size and send small messages at once.
 
-#[path = "../../../benches/echo/bare.rs"]
+#[path = "../../../echo/bare.rs"]
 mod bare;
-#[path = "../../../benches/echo/load.rs"]
+#[path = "../../../echo/load.rs"]
 mod load;
-#[path = "../../../benches/echo/ours.rs"]
+#[path = "../../../echo/ours.rs"]
 mod ours;
-#[path = "../../../benches/echo/report.rs"]
+#[path = "../../../echo/report.rs"]
 mod report;
-#[path = "../../../benches/echo/server.rs"]
+#[path = "../../../echo/server.rs"]
 mod server;
 
 #[cfg(target_os = "linux")]

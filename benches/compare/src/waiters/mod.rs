@@ -1,10 +1,10 @@
 //! What an operation costs beside ever more waiters: polyloop's curves, and the same for tokio.
 
-#[path = "../../../benches/waiters/curve.rs"]
+#[path = "../../../waiters/curve.rs"]
 mod curve;
-#[path = "../../../benches/waiters/tasks.rs"]
+#[path = "../../../waiters/tasks.rs"]
 mod tasks;
-#[path = "../../../benches/waiters/tokens.rs"]
+#[path = "../../../waiters/tokens.rs"]
 mod tokens;
 
 mod tokio;

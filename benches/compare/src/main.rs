@@ -87,7 +87,9 @@ fn main() -> ExitCode {
                 options.table = table.into();
             }
             unknown => {
-                eprintln!("unknown argument {unknown:?}; see the top of benches/compare/src/main.rs");
+                eprintln!(
+                    "unknown argument {unknown:?}; see the top of benches/compare/src/main.rs"
+                );
                 return ExitCode::from(2);
             }
         }

@@ -175,8 +175,7 @@ impl Builder {
     ///   a [`Handle`](crate::Handle) was made, unless the system says that there is no other thread.
     ///
     /// # Platform
-    /// Only Linux says how many threads there are. Where pointers have 32 bits, nobody knows who
-    /// has a waker.
+    /// Only Linux says how many threads there are.
     ///
     /// # References
     /// Python's asyncio debug mode, Go's "all goroutines are asleep".

@@ -64,7 +64,7 @@ const TIMERS_PER_LOOK: usize = 256;
 pub(crate) struct EventLoop {
     number: u16,
     incarnation: u32,
-    mailbox: &'static Mailbox,
+    pub(crate) mailbox: &'static Mailbox,
     pub(crate) clock: Clock,
     pub(crate) tasks: RefCell<Tasks>,
     pub(crate) timers: RefCell<TimerHeap>,

@@ -198,6 +198,11 @@ impl<N: Notify> Mailbox<N> {
         self.state.load(Ordering::Relaxed) == MAIL
     }
 
+    /// Reports whether there is mail, that of senders included which are known to be gone.
+    pub(crate) fn has_mail_at_last(&self) -> bool {
+        self.state.load(Ordering::Acquire) == MAIL
+    }
+
     /// Moves all letters to the given lists, which must be empty, and keeps their allocations.
     pub(crate) fn take(&self, wakes: &mut Vec<Token>, mail: &mut Vec<Mail>) {
         self.state.swap(IDLE, Ordering::AcqRel);

@@ -82,6 +82,13 @@ impl EventLoop {
 
     /// Reports whether the system, or another thread, might wake a task.
     fn can_be_woken(&self) -> bool {
+        self.has_wakers() || self.mailbox.has_mail_at_last()
+    }
+
+    /// Reports whether something is there that may yet wake a task.
+    ///
+    /// What is found gone may have woken one with its last act. So the mailbox is looked into after this.
+    fn has_wakers(&self) -> bool {
         let tasks = self.tasks.borrow();
         let is_aside = |waker: &Waker| id_of(waker).is_some_and(|id| tasks.is_aside(id));
         let reactor = self.reactor.borrow();
@@ -92,7 +99,17 @@ impl EventLoop {
         let is_open = self.has_handles()
             || tasks.notes(self.main_at().is_some()).any(Notes::is_open)
             || tasks.joiners().any(|(_, joiner)| id_of(joiner).is_none());
-        is_open && n_threads().is_none_or(|n_threads| n_threads > 1 + self.pool.n_threads())
+        is_open && self.has_other_threads()
+    }
+
+    /// Reports whether there are threads besides this one and those of the pool, where the system tells.
+    fn has_other_threads(&self) -> bool {
+        let before = self.pool.census();
+        let Some(n_threads) = n_threads() else { return true };
+        let after = self.pool.census();
+        // Threads of the pool may have ended meanwhile, and count less at the end. If some have been
+        // started, another thread has given them work.
+        before.n_started != after.n_started || n_threads > 1 + after.n_threads
     }
 }
 
@@ -117,7 +134,17 @@ fn add_noted(reasons: &mut Vec<WaitReason>, notes: Notes) {
 
 /// Counts the threads of the process, where the system tells.
 fn n_threads() -> Option<usize> {
-    Some(fs::read_dir("/proc/self/task").ok()?.count())
+    // Not by the directory `task`: its listing can miss a thread while others come and go.
+    parse_n_threads(&fs::read_to_string("/proc/self/stat").ok()?)
+}
+
+/// Finds the number of threads in what Linux says of a process.
+fn parse_n_threads(stat: &str) -> Option<usize> {
+    // The second field is the program's name, in parentheses, and may contain anything.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let n_threads = fields.split_ascii_whitespace().nth(17)?.parse().ok()?;
+    // Systems that imitate the file without counting write zero.
+    Some(n_threads).filter(|n_threads| *n_threads > 0)
 }
 
 /// Is the error of a loop that would wait for ever.
@@ -133,3 +160,21 @@ impl fmt::Display for Stuck {
 }
 
 impl Error for Stuck {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_threads_is_found_whatever_the_program_is_called() {
+        let stat = |name: &str, n_threads: &str| {
+            format!("7 ({name}) S 1 7 7 0 -1 4194560 9 0 0 0 1 2 0 0 20 0 {n_threads} 0 84 5 6\n")
+        };
+        for name in ["polyloop", "a b", "1) S 2 (3", ""] {
+            assert_eq!(parse_n_threads(&stat(name, "12")), Some(12), "{name:?}");
+        }
+        for nonsense in [&stat("a", "0"), &stat("a", "x"), "7 (a) S 1", "7", ""] {
+            assert_eq!(parse_n_threads(nonsense), None, "{nonsense:?}");
+        }
+    }
+}

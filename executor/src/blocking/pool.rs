@@ -10,7 +10,7 @@ use std::time::Duration;
 use polyloop_reactor::ForkGuard;
 
 use super::job::{Job, Label};
-use super::threads::{Queued, Threads};
+use super::threads::{Census, Queued, Threads};
 use super::{BlockingPoolBuilder, PoolMap, RunningJob, UnfinishedJobs};
 use crate::JoinHandle;
 use crate::packet::Packet;
@@ -214,6 +214,11 @@ impl BlockingPool {
     /// Returns the number of threads there are at present.
     pub fn n_threads(&self) -> usize {
         self.threads().map_or(0, |threads| threads.n_threads())
+    }
+
+    /// Counts the threads that there are and those that were ever started.
+    pub(crate) fn census(&self) -> Census {
+        self.threads().map_or_else(|_| Census::default(), |threads| threads.census())
     }
 
     /// Reports whether the pool takes in no more jobs.

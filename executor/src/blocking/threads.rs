@@ -44,6 +44,15 @@ struct State {
     given_up: bool,
 }
 
+/// What is known of the threads at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Census {
+    /// Those that have not come to their end. They exist for a little longer.
+    pub(crate) n_threads: usize,
+    /// All that were ever started.
+    pub(crate) n_started: usize,
+}
+
 struct Running {
     label: Label,
     since: Instant,
@@ -204,6 +213,11 @@ impl Threads {
 
     pub(super) fn n_threads(&self) -> usize {
         self.lock().n_threads
+    }
+
+    pub(super) fn census(&self) -> Census {
+        let state = self.lock();
+        Census { n_threads: state.n_threads, n_started: state.n_started }
     }
 
     pub(super) fn is_closed(&self) -> bool {

@@ -1,0 +1,122 @@
+//! Debug mode calls a loop stuck only if it is, however busy other threads are when it looks.
+//!
+//! A file of its own with a single test, which goes on in forked children: a thread of the test
+//! harness could wake any loop, so that none would be called stuck beside it.
+
+use std::future::{pending, poll_fn};
+use std::io;
+use std::net::UdpSocket;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::thread;
+use std::time::Duration;
+
+use polyloop_executor::{
+    Builder, Runtime, Tried, channel, forget_waiter, note_io, poll_source, spawn_blocking, timeout,
+    with_reactor,
+};
+use polyloop_reactor::conformance::in_forked_child;
+use polyloop_reactor::{Backend, Direction, Token, Watched};
+
+/// Enough to fail in nearly every run if a hundredth of the waits is called stuck, or fewer.
+const N_WAITS: usize = 1_000;
+
+/// Below the descriptors that a select loop takes.
+const N_SOCKETS: usize = 900;
+
+struct Socket(UdpSocket);
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Watched for Socket {
+    fn is_home(&self, _token: Token) -> bool {
+        true
+    }
+}
+
+impl Socket {
+    /// Makes a socket for which a task has waited once, and does not wait any more.
+    fn idle() -> Token {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let watched: Arc<dyn Watched> = Arc::new(Socket(socket));
+        let token = with_reactor(|reactor| reactor.register(watched)).unwrap().unwrap();
+        note_io(token, Direction::Read, Tried::WouldBlock);
+        let mut key = None;
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(poll_source(token, Direction::Read, &mut key, &mut cx).is_pending());
+        forget_waiter(token, Direction::Read, key.expect("it waits"));
+        token
+    }
+}
+
+/// Waits for a socket, in vain.
+async fn readable(token: Token) {
+    let mut key = None;
+    poll_fn(|cx| poll_source(token, Direction::Read, &mut key, cx)).await.unwrap();
+}
+
+fn wait_for_blocking_work(runtime: &Runtime) -> io::Result<()> {
+    runtime.block_on(async { spawn_blocking(|| ()).await.unwrap() })
+}
+
+fn wait_for_a_thread_that_sends_and_ends(runtime: &Runtime) -> io::Result<()> {
+    let (sender, mut receiver) = channel::unbounded();
+    let thread = thread::spawn(move || sender.send(()).unwrap());
+    let received = runtime.block_on(receiver.recv());
+    thread.join().unwrap();
+    received.map(|message| assert_eq!(message, Some(())))
+}
+
+/// Counts the waits that end with an error.
+fn count_errors(runtime: &Runtime, wait: fn(&Runtime) -> io::Result<()>) -> usize {
+    (0..N_WAITS).filter(|_| wait(runtime).is_err()).count()
+}
+
+fn is_stuck<T>(outcome: io::Result<T>) -> bool {
+    outcome.is_err_and(|error| error.kind() == io::ErrorKind::Deadlock)
+}
+
+/// Reports whether the system says how many threads there are.
+fn threads_are_counted() -> bool {
+    Path::new("/proc/self/stat").exists()
+}
+
+#[test]
+fn a_loop_is_called_stuck_if_nothing_can_wake_it_and_never_otherwise() {
+    for backend in Backend::available() {
+        let code = in_forked_child(|| {
+            let runtime = Builder::new().backend(*backend).debug(true).build().unwrap();
+            // What nothing can end is found, even if another thread could, for there is none yet.
+            let (sender, mut receiver) = channel::unbounded::<()>();
+            let is_found = is_stuck(runtime.block_on(pending::<()>()))
+                && (!threads_are_counted() || is_stuck(runtime.block_on(receiver.recv())));
+            drop(sender);
+            let n_wrong = || {
+                [wait_for_blocking_work, wait_for_a_thread_that_sends_and_ends]
+                    .map(|wait| count_errors(&runtime, wait))
+            };
+            let without = n_wrong();
+            // They make a loop's look at itself long.
+            let sockets: Vec<_> =
+                runtime.enter(|| (0..N_SOCKETS).map(|_| Socket::idle()).collect());
+            let with = n_wrong();
+            // Not while somebody waits for one of them.
+            let brief = timeout(Duration::from_millis(50), readable(sockets[0]));
+            let is_late = matches!(runtime.block_on(brief), Ok(Err(_)));
+            if (without, with) != ([0; 2], [0; 2]) {
+                eprintln!(
+                    "{backend}: {without:?} and {with:?} of {N_WAITS} waits were called stuck"
+                );
+            }
+            is_found && is_late && (without, with) == ([0; 2], [0; 2])
+        });
+        assert_eq!(code.unwrap(), 0, "{backend}");
+    }
+}

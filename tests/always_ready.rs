@@ -11,17 +11,18 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_core::Stream;
-use polyloop::Backend;
 use polyloop::net::{
     AsyncRead, AsyncWrite, BufReader, FrameReader, FrameWriter, Framing, TcpListener, TcpStream,
     UdpSocket, UnixStream, copy, copy_bidirectional, lookup_host, pipe,
 };
+use polyloop::{Backend, timeout};
 
 use common::run_on;
 
 backends!(
     what_never_waits_yields,
     what_is_in_memory_already_yields,
+    what_is_too_long_yields,
     a_flood_in_one_direction_lets_the_other_end
 );
 
@@ -156,6 +157,33 @@ fn what_is_in_memory_already_yields(backend: Backend) {
             assert!(!reader.fill().await.unwrap().is_empty());
             assert!(reader.fill_to(1).await.unwrap());
             reader.consume(1);
+        })
+        .await;
+    });
+}
+
+fn what_is_too_long_yields(backend: Backend) {
+    /// Reads a byte again and again, without an end, and does not take from the budget.
+    struct Endless(u8);
+
+    impl AsyncRead for Endless {
+        async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            buf.fill(self.0);
+            Ok(buf.len())
+        }
+    }
+
+    run_on(backend, async {
+        let mut reader = BufReader::with_limit(Endless(b'x'), 100);
+        assert!(reader.next_line().await.is_err());
+        assert_yields("a line without an end", async move || {
+            timeout(Duration::from_micros(1), reader.next_line()).await.unwrap_err();
+        })
+        .await;
+        let mut frames = FrameReader::new(Endless(0xff), Framing::big_endian(1).limit(1));
+        assert!(frames.next().await.is_err());
+        assert_yields("frames behind one that was too long", async move || {
+            assert_eq!(frames.next().await.unwrap(), None);
         })
         .await;
     });

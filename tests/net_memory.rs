@@ -30,6 +30,7 @@ fn buffers_follow_the_load_down() {
         idle_connections_hold_no_buffers().await;
         idle_readers_of_lines_hold_no_buffers().await;
         idle_copies_hold_no_buffers().await;
+        lines_that_are_discarded_hold_no_buffers().await;
         a_few_bytes_of_a_message_take_no_large_buffer().await;
         large_frames_in_a_steady_exchange_allocate_nothing().await;
         a_writer_holds_what_is_queued_and_not_what_it_ever_sent().await;
@@ -104,6 +105,30 @@ async fn idle_copies_hold_no_buffers() {
     sleep(Duration::from_millis(1)).await;
     let held = bytes().saturating_sub(before);
     assert!(held < 100 * 2_048, "{held} bytes");
+}
+
+async fn lines_that_are_discarded_hold_no_buffers() {
+    let before = bytes();
+    let mut connections = Vec::new();
+    for _ in 0..20 {
+        let (client, server) = UnixStream::pair().unwrap();
+        let task = spawn(async move {
+            let mut reader = BufReader::new(server);
+            assert!(reader.next_line().await.is_err());
+            reader.next_line().await.map(drop)
+        });
+        client.write_all(&vec![b'x'; 2 * MEBIBYTE]).await.unwrap();
+        connections.push((client, task));
+    }
+    sleep(Duration::from_millis(1)).await;
+    let held = bytes().saturating_sub(before);
+    println!("in the middle of a line that is discarded, 20 connections hold {held} bytes");
+    // What the thread keeps for the next one is most of that.
+    assert!(held < 5 * MEBIBYTE, "{held} bytes");
+    for (client, task) in connections {
+        drop(client);
+        task.await.unwrap().unwrap();
+    }
 }
 
 async fn a_few_bytes_of_a_message_take_no_large_buffer() {

@@ -47,7 +47,7 @@ pub use async_fd::AsyncFd;
 pub use bytes::Splicer;
 pub use bytes::{
     AsyncRead, AsyncWrite, BufReader, Copier, FrameReader, FrameWriter, Framing, Lines, Split,
-    copy, copy_bidirectional,
+    TooLong, copy, copy_bidirectional,
 };
 pub use lookup::lookup_host;
 pub use pipe::{PipeReader, PipeWriter, pipe};

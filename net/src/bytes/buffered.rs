@@ -10,7 +10,7 @@ use polyloop_executor::poll_proceed;
 use super::buffer::Buffer;
 use super::find::find;
 use super::spare::USUAL_BYTES;
-use super::{AsyncRead, Lines, Split, parts};
+use super::{AsyncRead, Lines, Split, TooLong, parts};
 
 /// The longest line, unless one's own limit is set: what a peer sends must not fill the memory.
 const DEFAULT_LIMIT: usize = 1 << 20;
@@ -50,6 +50,17 @@ pub struct BufReader<R> {
     /// The delimiter that was searched for.
     delimiter: u8,
     limit: usize,
+    /// A part that was reported as too long and whose end has not been read yet.
+    overlong: Option<Overlong>,
+}
+
+/// A part that is being discarded: what is buffered belongs to it.
+struct Overlong {
+    /// What it ends with.
+    delimiter: u8,
+    /// The byte behind the buffered ones, which has shown that they are not all. None once the
+    /// discarding has begun.
+    next: Option<u8>,
 }
 
 impl<R: AsyncRead> BufReader<R> {
@@ -58,11 +69,13 @@ impl<R: AsyncRead> BufReader<R> {
         BufReader::with_limit(reader, DEFAULT_LIMIT)
     }
 
-    /// Wraps `reader`, with a limit of one's own, in bytes, to what is kept of it: a longer line
-    /// is an error.
+    /// Wraps `reader`, with a custom limit to a line, in bytes and with its end.
+    ///
+    /// A longer line is an error, [`TooLong`]. What lies before its end is then discarded, which needs
+    /// no memory, and the line behind it can be read. No more than `limit` bytes are ever buffered.
     pub fn with_limit(reader: R, limit: usize) -> BufReader<R> {
-        let limit = limit.max(1);
-        BufReader { reader, buffer: Buffer::default(), n_searched: 0, delimiter: 0, limit }
+        let (buffer, limit) = (Buffer::default(), limit.max(1));
+        BufReader { reader, buffer, n_searched: 0, delimiter: 0, limit, overlong: None }
     }
 
     /// Lends the stream that is read.
@@ -72,11 +85,14 @@ impl<R: AsyncRead> BufReader<R> {
 
     /// Gives the stream back, and what was read of it and not yet handed out.
     pub fn into_parts(self) -> (R, Vec<u8>) {
-        let rest = self.buffered().to_vec();
+        let mut rest = self.buffered().to_vec();
+        rest.extend(self.overlong.and_then(|overlong| overlong.next));
         (self.reader, rest)
     }
 
     /// Lends what was read and not yet handed out.
+    ///
+    /// After the error [`TooLong`] that is the beginning of the line, until the next call that reads.
     pub fn buffered(&self) -> &[u8] {
         self.buffer.filled()
     }
@@ -89,6 +105,10 @@ impl<R: AsyncRead> BufReader<R> {
     pub fn consume(&mut self, n_bytes: usize) {
         assert!(n_bytes <= self.buffer.len(), "more is consumed than was read");
         self.take(n_bytes);
+        if self.overlong.is_some() {
+            // What is to be discarded is not searched.
+            self.n_searched = self.buffer.len();
+        }
     }
 
     /// Reads something unless something is buffered, and lends it. Nothing is the end.
@@ -99,6 +119,9 @@ impl<R: AsyncRead> BufReader<R> {
     /// # Cancel safety
     /// No byte is lost.
     pub async fn fill(&mut self) -> io::Result<&[u8]> {
+        if self.overlong.is_some() && !self.discard().await? {
+            return Ok(&[]);
+        }
         if self.buffer.len() == 0 {
             self.read_more().await?;
         } else {
@@ -118,7 +141,13 @@ impl<R: AsyncRead> BufReader<R> {
     pub async fn fill_to(&mut self, n_bytes: usize) -> io::Result<bool> {
         // What is there already takes from the budget, too, or a loop over it would never yield.
         poll_fn(poll_proceed).await;
+        if self.overlong.is_some() && !self.discard().await? {
+            return Ok(n_bytes == 0);
+        }
         while self.buffer.len() < n_bytes {
+            if self.buffer.len() == self.limit {
+                return Err(TooLong::without_end(self.limit).into());
+            }
             if self.read_more().await? == 0 {
                 return Ok(false);
             }
@@ -130,11 +159,11 @@ impl<R: AsyncRead> BufReader<R> {
     /// left without one; and then nothing.
     ///
     /// # Errors
-    /// [`InvalidData`](io::ErrorKind::InvalidData) if there is none within the limit; what the
-    /// stream says.
+    /// [`TooLong`] if there is none within the limit: reported once, and the next call discards
+    /// everything up to and with that delimiter before it reads on. What the stream says.
     ///
     /// # Cancel safety
-    /// No byte is lost.
+    /// No byte is lost, and no byte behind a part that is too long is discarded.
     pub async fn read_until(&mut self, delimiter: u8) -> io::Result<Option<&[u8]>> {
         // A loop over parts that are in memory already would never yield otherwise.
         poll_fn(poll_proceed).await;
@@ -151,11 +180,12 @@ impl<R: AsyncRead> BufReader<R> {
     /// Hands out the next line, without its end (`\n` or `\r\n`); none at the end of the stream.
     ///
     /// # Errors
-    /// [`InvalidData`](io::ErrorKind::InvalidData) if the line is longer than the limit, or not
-    /// UTF-8: the one that follows can be read then. What the stream says.
+    /// [`InvalidData`](io::ErrorKind::InvalidData) if the line is longer than the limit, which is
+    /// [`TooLong`], or not UTF-8. Either is reported once, and the next call returns the line behind
+    /// it; the rest of a line that is too long is discarded then. What the stream says.
     ///
     /// # Cancel safety
-    /// No byte is lost.
+    /// No byte is lost, and no byte behind a line that is too long is discarded.
     pub async fn next_line(&mut self) -> io::Result<Option<&str>> {
         let Some(line) = self.read_until(b'\n').await? else { return Ok(None) };
         let line = line
@@ -203,7 +233,8 @@ impl<R: AsyncRead> BufReader<R> {
     pub(super) fn find(&mut self, delimiter: u8) -> Option<usize> {
         if self.delimiter != delimiter {
             self.delimiter = delimiter;
-            self.n_searched = 0;
+            // What is to be discarded is not searched again, whatever for.
+            self.n_searched = if self.overlong.is_some() { self.buffer.len() } else { 0 };
         }
         let new = &self.buffer.filled()[self.n_searched..];
         match find(delimiter, new) {
@@ -218,7 +249,24 @@ impl<R: AsyncRead> BufReader<R> {
     /// Reads until `delimiter` is buffered; returns the length of what ends with it, or of what is
     /// left at the end of the stream.
     pub(super) async fn read_to(&mut self, delimiter: u8) -> io::Result<usize> {
+        if self.overlong.is_some() {
+            if !self.discard().await? {
+                return Ok(0);
+            }
+            if let Some(n_bytes) = self.find(delimiter) {
+                return Ok(n_bytes);
+            }
+        }
         loop {
+            if self.buffer.len() == self.limit {
+                // One byte more tells a part that ends here, with the stream, from one that is longer.
+                let mut next = [0];
+                if self.reader.read(&mut next).await? > 0 {
+                    self.overlong = Some(Overlong { delimiter, next: Some(next[0]) });
+                    return Err(TooLong::without_end(self.limit).into());
+                }
+                return Ok(self.limit);
+            }
             if self.read_more().await? == 0 {
                 return Ok(self.buffer.len());
             }
@@ -234,12 +282,38 @@ impl<R: AsyncRead> BufReader<R> {
         self.buffer.take(n_bytes)
     }
 
-    /// Reads once, behind what is buffered. Zero is the end.
-    async fn read_more(&mut self) -> io::Result<usize> {
-        if self.buffer.len() == self.limit {
-            let message = format!("more than {} bytes without an end", self.limit);
-            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+    /// Discards what is left of a part that was reported as too long. False if the stream ends
+    /// before that part does.
+    ///
+    /// # Cancel safety
+    /// The next call goes on.
+    async fn discard(&mut self) -> io::Result<bool> {
+        let Some(overlong) = &mut self.overlong else { return Ok(true) };
+        let delimiter = overlong.delimiter;
+        let mut has_ended = false;
+        if let Some(next) = overlong.next.take() {
+            self.take(self.buffer.len());
+            // It was as large as the limit.
+            self.buffer.shrink();
+            has_ended = next == delimiter;
         }
+        while !has_ended {
+            // A reader that is always ready would never let others run: there is no limit here.
+            poll_fn(poll_proceed).await;
+            if self.read_more().await? == 0 {
+                self.overlong = None;
+                return Ok(false);
+            }
+            let place = find(delimiter, self.buffer.filled());
+            has_ended = place.is_some();
+            self.take(place.map_or(self.buffer.len(), |place| place + 1));
+        }
+        self.overlong = None;
+        Ok(true)
+    }
+
+    /// Reads once, behind what is buffered, which is less than the limit. Zero is the end.
+    async fn read_more(&mut self) -> io::Result<usize> {
         self.buffer.read_from(&mut self.reader, USUAL_BYTES, self.limit).await
     }
 }
@@ -258,7 +332,7 @@ impl<R: AsyncRead> AsyncRead for BufReader<R> {
     }
 
     async fn readable(&mut self) -> io::Result<()> {
-        if self.buffer.len() > 0 {
+        if self.buffer.len() > 0 && self.overlong.is_none() {
             return Ok(());
         }
         self.reader.readable().await

@@ -1,10 +1,13 @@
 //! Messages over a stream of bytes, each with its length in front.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
 
+use polyloop_executor::poll_proceed;
+
 use super::buffer::Buffer;
-use super::{AsyncRead, AsyncWrite, BufReader};
+use super::{AsyncRead, AsyncWrite, BufReader, TooLong};
 
 /// The longest frame, unless one's own limit is set: what a peer sends must not fill the memory.
 const DEFAULT_LIMIT: usize = 1 << 20;
@@ -62,10 +65,8 @@ impl Framing {
             wide[..n_length_bytes].copy_from_slice(bytes);
             u64::from_le_bytes(wide)
         };
-        usize::try_from(length).ok().filter(|length| *length <= self.limit).ok_or_else(|| {
-            let message = format!("a frame of {length} bytes, where {} are the limit", self.limit);
-            io::Error::new(io::ErrorKind::InvalidData, message)
-        })
+        let within = usize::try_from(length).ok().filter(|length| *length <= self.limit);
+        within.ok_or_else(|| TooLong::frame(self.limit, length).into())
     }
 
     /// Appends a frame and its length to `out`.
@@ -116,38 +117,61 @@ impl Default for Framing {
 pub struct FrameReader<R> {
     reader: BufReader<R>,
     framing: Framing,
+    /// An error has shown that it is not known where the next frame begins.
+    has_ended: bool,
 }
 
 impl<R: AsyncRead> FrameReader<R> {
     /// Wraps `reader`.
     pub fn new(reader: R, framing: Framing) -> FrameReader<R> {
         let limit = framing.limit.saturating_add(framing.n_length_bytes);
-        FrameReader { reader: BufReader::with_limit(reader, limit), framing }
+        FrameReader { reader: BufReader::with_limit(reader, limit), framing, has_ended: false }
     }
 
     /// Hands out the next frame, good until the next call; none at the end of the stream.
     ///
     /// # Errors
-    /// [`InvalidData`](io::ErrorKind::InvalidData) if a frame is longer than the limit;
-    /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) if the stream ends inside one; what the
+    /// [`InvalidData`](io::ErrorKind::InvalidData), which is [`TooLong`], if a frame is longer than the
+    /// limit; [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) if the stream ends inside one; what the
     /// stream says.
+    ///
+    /// The first two are reported once, and from then on there is no further frame. Unlike a line, a
+    /// frame has no end that could be searched for: a peer that states a length over the limit may
+    /// speak another protocol, and what follows would be read as lengths. A caller that knows better
+    /// has everything that was not handed out in [`into_parts`](FrameReader::into_parts), from the
+    /// length of that frame on.
     ///
     /// # Cancel safety
     /// No byte is lost.
     pub async fn next(&mut self) -> io::Result<Option<&[u8]>> {
+        let n_bytes = if self.has_ended { None } else { self.fill_frame().await? };
+        let Some(n_bytes) = n_bytes else {
+            // Returning at once takes from the budget, too, or a loop around it would never yield.
+            poll_fn(poll_proceed).await;
+            return Ok(None);
+        };
+        Ok(Some(&self.reader.take(n_bytes)[self.framing.n_length_bytes..]))
+    }
+
+    /// Reads until a frame is buffered; returns its size with its length, or none at the end.
+    async fn fill_frame(&mut self) -> io::Result<Option<usize>> {
         let n_length_bytes = self.framing.n_length_bytes;
         if !self.reader.fill_to(n_length_bytes).await? {
-            return match self.reader.buffered() {
-                [] => Ok(None),
-                _ => Err(io::ErrorKind::UnexpectedEof.into()),
+            self.has_ended = !self.reader.buffered().is_empty();
+            return if self.has_ended {
+                Err(io::ErrorKind::UnexpectedEof.into())
+            } else {
+                Ok(None)
             };
         }
-        let length = self.framing.decode(&self.reader.buffered()[..n_length_bytes])?;
-        let n_bytes = n_length_bytes.saturating_add(length);
+        let length = self.framing.decode(&self.reader.buffered()[..n_length_bytes]);
+        self.has_ended = length.is_err();
+        let n_bytes = n_length_bytes.saturating_add(length?);
         if !self.reader.fill_to(n_bytes).await? {
+            self.has_ended = true;
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        Ok(Some(&self.reader.take(n_bytes)[n_length_bytes..]))
+        Ok(Some(n_bytes))
     }
 
     /// Gives the stream back, and what was read of it and not yet handed out.

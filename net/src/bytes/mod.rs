@@ -20,6 +20,8 @@ mod parts;
 
 mod frames;
 
+mod too_long;
+
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod splice;
 
@@ -29,6 +31,7 @@ pub use frames::{FrameReader, FrameWriter, Framing};
 pub use parts::{Lines, Split};
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub use splice::Splicer;
+pub use too_long::TooLong;
 
 use polyloop_executor::poll_proceed;
 use polyloop_reactor::Direction;

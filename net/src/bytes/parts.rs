@@ -14,8 +14,8 @@ use super::{AsyncRead, BufReader};
 /// [`BufReader::lines`].
 ///
 /// # Errors
-/// As for [`BufReader::next_line`]. After a line that is not UTF-8 it goes on with the next one;
-/// other errors come again.
+/// As for [`BufReader::next_line`]. After a line that is not UTF-8 or [too long](super::TooLong) the
+/// next item is the line behind it; other errors come again.
 ///
 /// # Cancel safety
 /// No byte is lost: what was read stays in the reader.
@@ -27,7 +27,8 @@ pub struct Lines<'a, R> {
 /// Hands out what is between delimiters, one part after another. Made by [`BufReader::split`].
 ///
 /// # Errors
-/// As for [`BufReader::read_until`].
+/// As for [`BufReader::read_until`]. After a part that is [too long](super::TooLong) the next item is
+/// the part behind it; other errors come again.
 ///
 /// # Cancel safety
 /// No byte is lost: what was read stays in the reader.

@@ -30,6 +30,7 @@ pub fn frames(data: &[u8]) {
                 (Ok(frame), Ok(expected)) => assert_eq!(frame, expected),
                 (Err(error), Err(kind)) => {
                     assert_eq!(error.kind(), kind);
+                    assert_eq!(reader.next().await.expect("the error is not repeated"), None);
                     break;
                 }
                 (read, expected) => panic!("{read:?} instead of {expected:?}"),

@@ -1,6 +1,6 @@
 use std::io::ErrorKind;
 
-use polyloop::net::BufReader;
+use polyloop::net::{BufReader, TooLong};
 
 use crate::bytes::{Pieces, split};
 
@@ -25,17 +25,24 @@ fn parts_of(bytes: &[u8], delimiter: u8) -> impl Iterator<Item = &[u8]> {
     bytes.split_inclusive(move |byte| *byte == delimiter)
 }
 
+/// Asserts that `error` reports a part that is over the limit.
+fn assert_too_long(error: &std::io::Error, part: &[u8], limit: usize) {
+    assert_eq!(TooLong::of(error).expect("an error of the limit").limit(), limit);
+    assert!(part.len() > limit, "{} bytes are within the limit", part.len());
+}
+
+/// Reads every part: one that is over the limit is one error, and the next one is read.
 async fn read_parts(bytes: &[u8], seed: u8, limit: usize, delimiter: u8) {
     let mut reader = BufReader::with_limit(Pieces::new(bytes, seed), limit);
     for expected in parts_of(bytes, delimiter) {
         match reader.read_until(delimiter).await {
-            Ok(part) => assert_eq!(part, Some(expected)),
-            Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::InvalidData);
-                assert!(expected.len() >= limit, "{} bytes are within the limit", expected.len());
-                return;
+            Ok(part) => {
+                assert_eq!(part, Some(expected));
+                assert!(expected.len() <= limit, "{} bytes are over the limit", expected.len());
             }
+            Err(error) => assert_too_long(&error, expected, limit),
         }
+        assert!(reader.buffered().len() <= limit, "more is kept than the limit allows");
     }
     assert_eq!(reader.read_until(delimiter).await.expect("the end"), None);
 }
@@ -48,15 +55,10 @@ async fn read_lines(bytes: &[u8], seed: u8, limit: usize) {
             .map_or(expected, |line| line.strip_suffix(b"\r").unwrap_or(line));
         match (reader.next_line().await, str::from_utf8(text)) {
             (Ok(line), Ok(text)) => assert_eq!(line, Some(text)),
-            // The next line can be read.
-            (Err(error), Err(_)) if expected.len() < limit => {
-                assert_eq!(error.kind(), ErrorKind::InvalidData);
+            (Err(error), Err(_)) if expected.len() <= limit => {
+                assert_eq!((error.kind(), TooLong::of(&error)), (ErrorKind::InvalidData, None));
             }
-            (Err(error), _) => {
-                assert_eq!(error.kind(), ErrorKind::InvalidData);
-                assert!(expected.len() >= limit, "{} bytes are within the limit", expected.len());
-                return;
-            }
+            (Err(error), _) => assert_too_long(&error, expected, limit),
             (Ok(line), Err(_)) => panic!("{line:?} was not UTF-8"),
         }
     }

@@ -13,6 +13,7 @@ use common::{PATIENCE, run_on};
 
 backends!(
     an_event_costs_the_same_however_many_wait,
+    a_refused_datagram_costs_the_same_however_many_wait,
     each_of_many_acceptors_gets_a_connection,
     the_end_of_a_stream_wakes_all_who_read,
     a_receiver_that_is_woken_and_dropped_passes_the_datagram_on,
@@ -59,6 +60,50 @@ fn an_event_costs_the_same_however_many_wait(backend: Backend) {
         assert!(n_polls <= 400 * N_EVENTS as u64, "{n_tasks} tasks: {n_polls} polls");
         // A send, a receive, and a receive that finds nothing more.
         assert!(n_io_calls <= 4 * N_EVENTS as u64, "{n_tasks} tasks: {n_io_calls} calls");
+    }
+}
+
+/// Lets `n_tasks` wait on one connected socket, sends `n_datagrams` to a port that nobody has, and
+/// returns the polls and receives that the answers cost.
+async fn cost_of_refusals(n_tasks: usize, n_datagrams: usize) -> (u64, u64) {
+    let socket = Rc::new(UdpSocket::bind("127.0.0.1:0").unwrap());
+    // Bound and closed, and the port is nobody's for a while.
+    let nobody = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    socket.connect(nobody).await.unwrap();
+    let n_refused = Rc::new(Cell::new(0));
+    let tasks: Vec<_> = (0..n_tasks)
+        .map(|_| {
+            let (socket, n_refused) = (Rc::clone(&socket), Rc::clone(&n_refused));
+            spawn(async move {
+                let error = socket.recv(&mut [0; 16]).await.unwrap_err();
+                assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+                n_refused.set(n_refused.get() + 1);
+            })
+        })
+        .collect();
+    while metrics().n_polls < n_tasks as u64 {
+        yield_now().await;
+    }
+    yield_now().await;
+    let before = metrics();
+    for number in 1..=n_datagrams {
+        socket.send(b"hi").await.unwrap();
+        while n_refused.get() < number {
+            yield_now().await;
+        }
+    }
+    let after = metrics();
+    drop(tasks);
+    (after.n_polls - before.n_polls, after.n_io_calls - before.n_io_calls)
+}
+
+fn a_refused_datagram_costs_the_same_however_many_wait(backend: Backend) {
+    const N_DATAGRAMS: usize = 20;
+    for n_tasks in [100, 100_000] {
+        let (n_polls, n_io_calls) = run_on(backend, cost_of_refusals(n_tasks, N_DATAGRAMS));
+        // The main task yields until the answer has gone through a look of the loop: 128 polls.
+        assert!(n_polls <= 400 * N_DATAGRAMS as u64, "{n_tasks} tasks: {n_polls} polls");
+        assert!(n_io_calls <= 16 * N_DATAGRAMS as u64, "{n_tasks} tasks: {n_io_calls} calls");
     }
 }
 

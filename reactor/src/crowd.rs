@@ -15,13 +15,33 @@
 //! first. The second time it goes to the end, lest it stands in the way of others that try something
 //! else.
 //!
-//! An error, a hang-up or urgent data is something that each of them may want to know, and one
-//! that finds nothing says nothing about the others: it wakes all, and each of them may try.
+//! What else an event may report beside data differs in who takes it away:
+//!
+//! - An error or urgent data is there for one of them, but not for each: the error of a socket is
+//!   reported by the next operation, its queue of errors only to those that ask for it. So the first
+//!   few are woken, and each of them may try although another has found nothing. The rest is as
+//!   above.
+//! - A hang-up stays, and all of them leave because of it: it wakes all, once. Where operations block
+//!   all the same (receiving datagrams after a shutdown), later events are as any other.
 
 use std::collections::BTreeMap;
 use std::task::Waker;
 
 use crate::source::{Direction, Source, WaiterKey};
+
+/// How many an error or urgent data wakes at once. One of them is enough where all want the same;
+/// a few more make it likely that the one that looks for something else is among them.
+const N_TRIES: usize = 8;
+
+/// Says what an event reports to those who wait, beside that an operation is worth trying.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    None,
+    /// An error or urgent data: something that an operation takes away.
+    Passing,
+    /// A hang-up: something that stays.
+    Lasting,
+}
 
 /// Those who wait for one direction of one source.
 #[derive(Debug, Default)]
@@ -36,6 +56,8 @@ pub(crate) struct Crowd {
     n_woken: usize,
     /// Whether the next turn has to look at this crowd.
     is_listed: bool,
+    /// Whether all were woken because of a hang-up.
+    has_hung_up: bool,
 }
 
 #[derive(Debug)]
@@ -149,7 +171,7 @@ impl Crowds {
         }
     }
 
-    /// Wakes those whom an event concerns: all if there is `trouble`, otherwise the first.
+    /// Wakes those whom an event concerns: the first, unless there is `trouble`.
     ///
     /// Says whether anybody was waiting, and whether the next turn has to
     /// [`call_more`](Crowds::call_more), which it has not been asked to before.
@@ -159,24 +181,30 @@ impl Crowds {
         slot: u32,
         source: &Source,
         direction: Direction,
-        trouble: bool,
+        trouble: Trouble,
         wakers: &mut Vec<Waker>,
     ) -> (bool, bool) {
         let Some(crowd) = self.0.get_mut(&(slot, direction)) else { return (false, false) };
-        let was_waited_for = !crowd.waiting.is_empty();
+        let n_waiting = crowd.waiting.len();
         let latest = source.latest_key(direction);
         crowd.is_ready = true;
-        if trouble {
-            while let Some(waker) = crowd.call(latest, true) {
-                wakers.push(waker);
+        let (n_called, may_insist) = match trouble {
+            Trouble::Lasting if !std::mem::replace(&mut crowd.has_hung_up, true) => {
+                (n_waiting, true)
             }
-        } else if !crowd.is_listed {
-            wakers.extend(crowd.call(latest, false));
-            crowd.n_woken = 1;
+            Trouble::Passing => (N_TRIES.min(n_waiting), true),
+            _ if crowd.is_listed => (0, false),
+            _ => (1.min(n_waiting), false),
+        };
+        for _ in 0..n_called {
+            wakers.extend(crowd.call(latest, may_insist));
+        }
+        if !crowd.is_listed {
+            crowd.n_woken = n_called.max(1);
         }
         let is_new = !crowd.is_listed && !crowd.waiting.is_empty();
         crowd.is_listed |= is_new;
-        (was_waited_for, is_new)
+        (n_waiting > 0, is_new)
     }
 
     /// Wakes more of those who wait, if the source is still ready. False if that was all.
@@ -294,7 +322,7 @@ mod tests {
         }
 
         /// Is told of an event, and returns how many are woken.
-        fn event(&mut self, trouble: bool) -> usize {
+        fn event(&mut self, trouble: Trouble) -> usize {
             let mut wakers = Vec::new();
             self.crowds.call_for_event(5, &self.source, READ, trouble, &mut wakers);
             wakers.len()
@@ -367,7 +395,7 @@ mod tests {
         let mut side = Side::new();
         let keys: Vec<_> = (0..100).map(|_| side.poll(None).unwrap()).collect();
         let mut keys = keys.into_iter();
-        let mut n_woken = side.event(false);
+        let mut n_woken = side.event(Trouble::None);
         for expected in [1, 2, 4, 8, 16, 32, 37] {
             assert_eq!(n_woken, expected);
             for key in keys.by_ref().take(n_woken) {
@@ -385,7 +413,7 @@ mod tests {
         for _ in 0..100 {
             side.poll(None);
         }
-        assert_eq!(side.event(false), 1);
+        assert_eq!(side.event(Trouble::None), 1);
         for _ in 0..99 {
             assert_eq!(side.next_turn(), 1);
         }
@@ -396,14 +424,14 @@ mod tests {
     fn once_an_operation_would_block_nobody_else_is_woken() {
         let mut side = Side::new();
         let keys: Vec<_> = (0..10).map(|_| side.poll(None).unwrap()).collect();
-        assert_eq!(side.event(false), 1);
+        assert_eq!(side.event(Trouble::None), 1);
         side.poll_and_take(keys[0]);
         side.blocks();
         let again = side.poll(None).unwrap();
         assert_eq!(side.next_turn(), 0);
         // The next event is for the next one, and the one that was served has to queue.
         for key in keys[1..].iter().copied().chain([again]) {
-            assert_eq!(side.event(false), 1);
+            assert_eq!(side.event(Trouble::None), 1);
             side.poll_and_take(key);
             side.blocks();
             assert_eq!(side.next_turn(), 0);
@@ -416,14 +444,14 @@ mod tests {
         let keys: Vec<_> = (0..3).map(|_| side.poll(None).unwrap()).collect();
         // Called, and somebody else was faster: that is no try.
         for _ in 0..3 {
-            assert_eq!(side.event(false), 1);
+            assert_eq!(side.event(Trouble::None), 1);
             side.blocks();
             assert_eq!(side.poll(Some(keys[0])), Some(keys[0]));
             assert_eq!(side.next_turn(), 0);
         }
         let mut key = Some(keys[0]);
         for is_last in [false, true] {
-            assert_eq!(side.event(false), 1);
+            assert_eq!(side.event(Trouble::None), 1);
             assert_eq!(side.poll(key), None);
             side.blocks();
             key = side.poll(key);
@@ -431,7 +459,7 @@ mod tests {
             assert_eq!(side.next_turn(), 0);
         }
         for key in [keys[1], keys[2], key.unwrap()] {
-            assert_eq!(side.event(false), 1);
+            assert_eq!(side.event(Trouble::None), 1);
             side.poll_and_take(key);
             side.blocks();
             assert_eq!(side.next_turn(), 0);
@@ -439,10 +467,10 @@ mod tests {
     }
 
     #[test]
-    fn trouble_wakes_all_and_each_may_try() {
+    fn trouble_that_lasts_wakes_all_once_and_each_may_try() {
         let mut side = Side::new();
         let keys: Vec<_> = (0..10).map(|_| side.poll(None).unwrap()).collect();
-        assert_eq!(side.event(true), 10);
+        assert_eq!(side.event(Trouble::Lasting), 10);
         for &key in &keys {
             assert_eq!(side.poll(Some(key)), None);
             side.blocks();
@@ -450,6 +478,42 @@ mod tests {
         for key in keys {
             assert_eq!(side.poll(Some(key)), Some(key), "once for each event");
         }
+        assert_eq!(side.next_turn(), 0);
+        assert_eq!(side.event(Trouble::Lasting), 1);
+    }
+
+    #[test]
+    fn trouble_that_passes_wakes_a_few_and_each_of_them_may_try() {
+        let mut side = Side::new();
+        let keys: Vec<_> = (0..100).map(|_| side.poll(None).unwrap()).collect();
+        assert_eq!(side.event(Trouble::Passing), N_TRIES);
+        for &key in &keys[..N_TRIES] {
+            assert_eq!(side.poll(Some(key)), None);
+            side.blocks();
+            assert_eq!(side.poll(Some(key)), Some(key), "once for each event");
+        }
+        assert_eq!(side.next_turn(), 0);
+        // Those who tried in vain go to the end the second time, and others come first.
+        assert_eq!(side.event(Trouble::Passing), N_TRIES);
+        for &key in &keys[..N_TRIES] {
+            assert_eq!(side.poll(Some(key)), None);
+            side.blocks();
+            assert_ne!(side.poll(Some(key)), Some(key));
+        }
+        assert_eq!(side.event(Trouble::Passing), N_TRIES);
+        assert_eq!(side.poll(Some(keys[N_TRIES])), None);
+    }
+
+    #[test]
+    fn trouble_that_nobody_has_taken_wakes_more_in_the_next_turn() {
+        let mut side = Side::new();
+        let keys: Vec<_> = (0..100).map(|_| side.poll(None).unwrap()).collect();
+        assert_eq!(side.event(Trouble::Passing), N_TRIES);
+        // They are dropped instead.
+        for &key in &keys[..N_TRIES] {
+            side.remove(key);
+        }
+        assert_eq!(side.next_turn(), 2 * N_TRIES);
     }
 
     #[test]
@@ -457,7 +521,7 @@ mod tests {
         let mut side = Side::new();
         let keys: Vec<_> = (0..3).map(|_| side.poll(None).unwrap()).collect();
         assert_eq!(side.poll(Some(keys[0])), Some(keys[0]));
-        assert_eq!(side.event(false), 1);
+        assert_eq!(side.event(Trouble::None), 1);
         assert_eq!(side.poll(Some(keys[2])), None, "it may try");
         assert_eq!(side.len(), 2, "and can still be woken");
         side.blocks();
@@ -474,7 +538,7 @@ mod tests {
         let last = side.poll(None).unwrap();
         assert!(!keys.contains(&last), "a key is given to one at a time");
         for key in keys.into_iter().chain([last]) {
-            assert_eq!(side.event(false), 1);
+            assert_eq!(side.event(Trouble::None), 1);
             side.poll_and_take(key);
             side.blocks();
             assert_eq!(side.next_turn(), 0);

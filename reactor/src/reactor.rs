@@ -548,7 +548,7 @@ fn call(
 ) -> bool {
     // The crowd has its own flag.
     source.set_ready(direction, false);
-    let trouble = told.without(Readiness::READABLE | Readiness::WRITABLE) != Readiness::NONE;
+    let trouble = direction.trouble(told);
     let (was_waited_for, is_unfinished) =
         crowds.call_for_event(token.slot(), source, direction, trouble, wakers);
     if is_unfinished {

@@ -5,6 +5,7 @@ use std::mem;
 use std::sync::Arc;
 use std::task::Waker;
 
+use crate::crowd::Trouble;
 use crate::{Interest, Readiness, Watched};
 
 /// Names the two ways in which data moves through a descriptor.
@@ -33,6 +34,22 @@ impl Direction {
         match self {
             Direction::Read => readiness.wakes_reader(),
             Direction::Write => readiness.wakes_writer(),
+        }
+    }
+
+    /// Returns what `readiness` reports to whoever waits for this direction, beside data and room.
+    pub(crate) fn trouble(self, readiness: Readiness) -> Trouble {
+        let (lasting, passing) = match self {
+            Direction::Read => (Readiness::READ_CLOSED, Readiness::PRIORITY),
+            Direction::Write => (Readiness::NONE, Readiness::NONE),
+        };
+        let has = |facts| readiness.without(facts) != readiness;
+        if has(lasting | Readiness::HANG_UP | Readiness::INVALID) {
+            Trouble::Lasting
+        } else if has(passing | Readiness::ERROR) {
+            Trouble::Passing
+        } else {
+            Trouble::None
         }
     }
 }

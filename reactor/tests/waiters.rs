@@ -19,22 +19,31 @@ use polyloop_reactor::{
 
 const LOOK: Option<Duration> = Some(Duration::ZERO);
 
-/// A queue of items that can be taken one by one, and that may be closed.
+/// A queue of items that can be taken one by one, that may be closed, and that may have an error
+/// which the next operation reports, as a socket does.
 #[derive(Debug, Default)]
 struct Queue {
     n_items: usize,
     is_closed: bool,
+    has_error: bool,
+    /// Whether urgent data is there, which no operation here takes.
+    is_urgent: bool,
     /// What happened since the selector has reported last.
     has_news: bool,
+    /// Told with the next report, whatever the state.
+    also_told: Readiness,
     registered: Option<(RawFd, Token, Interest)>,
 }
 
 impl Queue {
     fn is_ready(&self) -> bool {
-        self.n_items > 0 || self.is_closed
+        self.n_items > 0 || self.is_closed || self.has_error
     }
 
     fn take(&mut self) -> Result<(), io::ErrorKind> {
+        if std::mem::take(&mut self.has_error) {
+            return Err(io::ErrorKind::ConnectionRefused);
+        }
         if self.n_items > 0 {
             self.n_items -= 1;
         } else if !self.is_closed {
@@ -101,11 +110,16 @@ impl Selector for Model {
             Mode::Edge => std::mem::take(&mut queue.has_news),
             _ => queue.is_ready() && interest.is_readable(),
         };
-        if is_due && queue.is_ready() {
-            let mut readiness = Readiness::READABLE;
-            if queue.is_closed {
-                readiness |= Readiness::READ_CLOSED;
-            }
+        let facts = [
+            (queue.n_items > 0 || queue.is_closed, Readiness::READABLE),
+            (queue.is_closed, Readiness::READ_CLOSED),
+            (queue.has_error, Readiness::ERROR),
+            (queue.is_urgent && self.mode == Mode::Edge, Readiness::PRIORITY),
+        ];
+        let told = facts.into_iter().filter(|(is_told, _)| *is_told);
+        let also_told = std::mem::take(&mut queue.also_told);
+        let readiness = told.fold(also_told, |all, (_, fact)| all | fact);
+        if is_due && readiness != Readiness::NONE {
             events.push(Event { token, readiness });
         }
         Ok(())
@@ -178,6 +192,7 @@ struct World {
     collected: Collected,
     tasks: BTreeMap<usize, Task>,
     n_tasks: usize,
+    n_wakes: usize,
     n_polls: usize,
     n_tries: usize,
     n_turns: usize,
@@ -199,6 +214,7 @@ impl World {
             collected: Collected::default(),
             tasks: BTreeMap::new(),
             n_tasks: 0,
+            n_wakes: 0,
             n_polls: 0,
             n_tries: 0,
             n_turns: 0,
@@ -239,7 +255,9 @@ impl World {
                 _ => queue.take(),
             };
             match tried {
-                Err(_) => self.reactor.clear_ready(token, read),
+                Err(io::ErrorKind::WouldBlock) => self.reactor.clear_ready(token, read),
+                // What the task was waiting for: it ends.
+                Err(_) => break,
                 Ok(()) => {
                     if task.kind == Kind::TakeShort && queue.n_items == 0 {
                         self.reactor.note_short(token, read);
@@ -265,6 +283,25 @@ impl World {
         queue.has_news = true;
     }
 
+    fn fail(&mut self) {
+        let mut queue = self.queue.lock().unwrap();
+        queue.has_error = true;
+        queue.has_news = true;
+    }
+
+    fn urge(&mut self) {
+        let mut queue = self.queue.lock().unwrap();
+        queue.is_urgent = true;
+        queue.has_news = true;
+    }
+
+    /// Makes the selector tell `readiness` beside what is there.
+    fn report(&mut self, readiness: Readiness) {
+        let mut queue = self.queue.lock().unwrap();
+        queue.also_told = readiness;
+        queue.has_news = true;
+    }
+
     fn close(&mut self) {
         let mut queue = self.queue.lock().unwrap();
         queue.is_closed = true;
@@ -279,6 +316,7 @@ impl World {
 
     fn run_one(&mut self) -> bool {
         let next = self.woken.lock().unwrap().pop_front();
+        self.n_wakes += usize::from(next.is_some());
         next.map(|number| self.poll(number)).is_some()
     }
 
@@ -319,7 +357,9 @@ fn nobody_is_left_waiting_while_the_source_is_ready() {
                 50..65 => drop(world.run_one()),
                 65..72 => world.poll(some),
                 72..82 => world.cancel(some),
-                82..95 => world.turn(),
+                82..92 => world.turn(),
+                92..94 => world.fail(),
+                94 => world.urge(),
                 95..99 => world.settle(),
                 _ => world.close(),
             }
@@ -354,6 +394,64 @@ fn an_event_costs_the_same_however_many_wait() {
         // nothing more is there, finds that.
         assert!(many.0 <= 50 * 3, "{many:?}");
     }
+}
+
+/// An ICMP error, for example: the operation that reports it takes it away.
+#[test]
+fn an_error_costs_the_same_however_many_wait() {
+    for mode in [Mode::Edge, Mode::Level] {
+        let [few, many] = [100, 100_000].map(|n_waiters| {
+            let mut world = World::new(mode);
+            for _ in 0..n_waiters {
+                world.spawn(Kind::Take);
+            }
+            (world.n_wakes, world.n_polls, world.n_turns) = (0, 0, 0);
+            for _ in 0..50 {
+                world.fail();
+                world.settle();
+            }
+            assert_eq!(world.served.len(), 50, "each is reported to one");
+            (world.n_wakes, world.n_polls, world.n_turns)
+        });
+        assert_eq!(few, many, "{mode:?}");
+        assert!(many.0 <= 50 * 10 && many.1 <= 50 * 10, "{many:?}");
+    }
+}
+
+/// One who takes urgent data does so out of line: a read in line finds nothing, and says nothing of it.
+#[test]
+fn urgent_data_costs_the_same_however_many_wait() {
+    let [few, many] = [100, 100_000].map(|n_waiters| {
+        let mut world = World::new(Mode::Edge);
+        for _ in 0..n_waiters {
+            world.spawn(Kind::Take);
+        }
+        (world.n_wakes, world.n_polls, world.n_turns) = (0, 0, 0);
+        for _ in 0..50 {
+            world.urge();
+            world.settle();
+        }
+        assert_eq!(world.served, []);
+        (world.n_wakes, world.n_polls, world.n_turns)
+    });
+    assert_eq!(few, many);
+    assert!(many.0 <= 50 * 10 && many.1 <= 50 * 10, "{many:?}");
+}
+
+/// A socket of datagrams whose reading side was shut down: it counts as closed and blocks all the same.
+#[test]
+fn a_closed_side_that_blocks_costs_each_waiter_one_wake() {
+    const N_WAITERS: usize = 10_000;
+    let mut world = World::new(Mode::Edge);
+    for _ in 0..N_WAITERS {
+        world.spawn(Kind::Peek);
+    }
+    (world.n_wakes, world.n_polls) = (0, 0);
+    for _ in 0..50 {
+        world.report(Readiness::READ_CLOSED);
+        world.settle();
+    }
+    assert!(world.n_wakes <= N_WAITERS + 50 * 10, "{} wakes", world.n_wakes);
 }
 
 #[test]

@@ -1,63 +1,123 @@
 //! The loop's clock, and the only place that reads the system's.
 
 use std::cell::Cell;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
+
+use polyloop_reactor::monotonic_ns;
 
 use crate::waker::current;
 
-/// The end of the clock, 584 years after the loop began: nobody waits that long.
+/// The end of the clock, 583 years after the process has first asked for the time.
 pub(crate) const NEVER_NS: u64 = u64::MAX;
 
-/// Tells the time in nanoseconds since the loop began.
+/// The time of the clock when the process has first asked for it: a year, so that instants from before
+/// are told apart.
+const ORIGIN_NS: u64 = 365 * 86_400 * 1_000_000_000;
+
+/// Where instants and the system's numbers meet. One for the process, so that a time in nanoseconds
+/// means the same on every loop and outside.
+#[derive(Clone, Copy)]
+struct Origin {
+    instant: Instant,
+    /// What is to be added to [`monotonic_ns`].
+    offset_ns: u64,
+}
+
+impl Origin {
+    fn get() -> Origin {
+        static ORIGIN: OnceLock<Origin> = OnceLock::new();
+        *ORIGIN.get_or_init(Origin::read)
+    }
+
+    /// Reads both clocks, one after the other, until that has once taken little time.
+    fn read() -> Origin {
+        let read = || {
+            let instant = Instant::now();
+            // Read second, so that no deadline comes early: an instant is taken for a later number than
+            // its own, by a few nanoseconds.
+            let system_ns = monotonic_ns();
+            let took = instant.elapsed();
+            (took, Origin { instant, offset_ns: ORIGIN_NS.wrapping_sub(system_ns) })
+        };
+        let closest = (0..16).map(|_| read()).min_by_key(|(took, _)| *took);
+        closest.unwrap_or_else(read).1
+    }
+
+    fn ns_of(self, instant: Instant) -> u64 {
+        match instant.checked_duration_since(self.instant) {
+            Some(since) => later(ORIGIN_NS, since),
+            None => {
+                let before = later(0, self.instant.saturating_duration_since(instant));
+                ORIGIN_NS.saturating_sub(before)
+            }
+        }
+    }
+
+    fn instant_of(self, ns: u64) -> Option<Instant> {
+        match ns.checked_sub(ORIGIN_NS) {
+            Some(since) => self.instant.checked_add(Duration::from_nanos(since)),
+            None => self.instant.checked_sub(Duration::from_nanos(ORIGIN_NS - ns)),
+        }
+    }
+}
+
+/// Returns the time `duration` after `ns`, [`NEVER_NS`] if that is beyond the end of the clock.
+#[inline]
+pub(crate) fn later(ns: u64, duration: Duration) -> u64 {
+    let whole_ns = duration.as_secs().checked_mul(1_000_000_000);
+    whole_ns
+        .and_then(|whole_ns| whole_ns.checked_add(u64::from(duration.subsec_nanos())))
+        .and_then(|duration_ns| ns.checked_add(duration_ns))
+        .unwrap_or(NEVER_NS)
+}
+
+/// Converts an instant; those long before the process began are the beginning of the clock, those after
+/// 583 years its end.
+pub(crate) fn ns_of(instant: Instant) -> u64 {
+    Origin::get().ns_of(instant)
+}
+
+/// Converts a time of the clock; none if it is its end.
+pub(crate) fn instant_of(ns: u64) -> Option<Instant> {
+    if ns == NEVER_NS { None } else { Origin::get().instant_of(ns) }
+}
+
+/// Tells the time in nanoseconds.
 ///
-/// A clock is monotonic: [`Instant`] is, and a virtual clock only moves on.
+/// A clock is monotonic: the system's is, and a virtual clock only moves on.
 pub(crate) struct Clock {
-    epoch: Instant,
+    offset_ns: u64,
     /// The time of a virtual clock; none if the clock is the system's.
     virtual_ns: Option<Cell<u64>>,
 }
 
 impl Clock {
     pub(crate) fn system() -> Clock {
-        Clock { epoch: Instant::now(), virtual_ns: None }
+        Clock { offset_ns: Origin::get().offset_ns, virtual_ns: None }
     }
 
     /// Makes a clock that stands still until it is [advanced](Clock::advance_to).
     pub(crate) fn manual() -> Clock {
-        Clock { epoch: Instant::now(), virtual_ns: Some(Cell::new(0)) }
+        let clock = Clock::system();
+        Clock { virtual_ns: Some(Cell::new(clock.now_ns())), ..clock }
     }
 
     pub(crate) fn is_virtual(&self) -> bool {
         self.virtual_ns.is_some()
     }
 
+    #[inline]
     pub(crate) fn now_ns(&self) -> u64 {
         match &self.virtual_ns {
             Some(now_ns) => now_ns.get(),
-            None => self.ns_of(Instant::now()),
+            None => self.offset_ns.wrapping_add(monotonic_ns()),
         }
     }
 
     pub(crate) fn now(&self) -> Instant {
-        match &self.virtual_ns {
-            Some(now_ns) => self.epoch + Duration::from_nanos(now_ns.get()),
-            None => Instant::now(),
-        }
-    }
-
-    /// Converts an instant; those before the loop began are its beginning, those after 584 years
-    /// its end.
-    pub(crate) fn ns_of(&self, instant: Instant) -> u64 {
-        let since = instant.saturating_duration_since(self.epoch);
-        match since.as_secs().checked_mul(1_000_000_000) {
-            Some(ns) => ns.saturating_add(u64::from(since.subsec_nanos())),
-            None => NEVER_NS,
-        }
-    }
-
-    /// Converts a time of this clock, which the clock has once made of an instant.
-    pub(crate) fn instant_of(&self, ns: u64) -> Instant {
-        self.epoch + Duration::from_nanos(ns)
+        let virtual_ns = self.virtual_ns.as_ref().and_then(|now_ns| instant_of(now_ns.get()));
+        virtual_ns.unwrap_or_else(Instant::now)
     }
 
     /// Moves a virtual clock on to `ns`, never back.
@@ -103,28 +163,56 @@ pub fn now() -> Instant {
     current(|event_loop| event_loop.clock.now()).unwrap_or_else(Instant::now)
 }
 
+/// Returns the same as [`now`], in nanoseconds.
+#[inline]
+pub(crate) fn now_ns() -> u64 {
+    current(|event_loop| event_loop.clock.now_ns()).unwrap_or_else(|| Clock::system().now_ns())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn instants_convert_exactly_and_saturate() {
-        let clock = Clock::manual();
-        assert_eq!(clock.ns_of(clock.epoch), 0);
-        assert_eq!(clock.ns_of(clock.epoch + Duration::new(3, 7)), 3_000_000_007);
-        if let Some(past) = clock.epoch.checked_sub(Duration::from_secs(1)) {
-            assert_eq!(clock.ns_of(past), 0);
+        let origin = Origin::get();
+        assert_eq!(ns_of(origin.instant), ORIGIN_NS);
+        assert_eq!(ns_of(origin.instant + Duration::new(3, 7)), ORIGIN_NS + 3_000_000_007);
+        for duration in [Duration::ZERO, Duration::from_nanos(1), Duration::from_secs(86_400)] {
+            for instant in [origin.instant + duration, origin.instant - duration] {
+                assert_eq!(instant_of(ns_of(instant)), Some(instant));
+            }
         }
-        if let Some(far) = clock.epoch.checked_add(Duration::from_secs(20_000_000_000)) {
-            assert_eq!(clock.ns_of(far), u64::MAX);
+        if let Some(past) = origin.instant.checked_sub(Duration::from_secs(366 * 86_400)) {
+            assert_eq!(ns_of(past), 0);
+        }
+        if let Some(far) = origin.instant.checked_add(Duration::from_secs(20_000_000_000)) {
+            assert_eq!(ns_of(far), NEVER_NS);
+        }
+        assert_eq!(instant_of(NEVER_NS), None);
+    }
+
+    #[test]
+    fn an_instant_is_never_taken_for_an_earlier_number_than_the_system_has_for_it() {
+        let clock = Clock::system();
+        for _ in 0..1_000 {
+            let before_ns = clock.now_ns();
+            let instant = Instant::now();
+            let after_ns = clock.now_ns();
+            assert!(ns_of(instant) >= before_ns);
+            // Taken for a later one by less than a reading takes, unless the readings at the beginning
+            // were all slow.
+            assert!(ns_of(instant) <= after_ns + 50_000);
         }
     }
 
     #[test]
     fn a_virtual_clock_never_goes_back() {
         let clock = Clock::manual();
-        clock.advance_to(50);
-        clock.advance_to(20);
-        assert_eq!(clock.now_ns(), 50);
+        let start_ns = clock.now_ns();
+        clock.advance_to(start_ns + 50);
+        clock.advance_to(start_ns + 20);
+        assert_eq!(clock.now_ns(), start_ns + 50);
+        assert_eq!(clock.now(), instant_of(start_ns + 50).unwrap());
     }
 }

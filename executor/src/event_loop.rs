@@ -15,7 +15,7 @@ use polyloop_reactor::{Collected, Direction, ForkGuard, Reactor, Selector, Token
 use crate::Handle;
 use crate::blocking::BlockingPool;
 use crate::budget::{OPERATIONS_PER_POLL, Start};
-use crate::clock::{Clock, Stopwatch};
+use crate::clock::{self, Clock, Stopwatch};
 use crate::debug::{Debug, Report};
 use crate::mailbox::{self, Mail, Mailbox};
 use crate::metrics::Metrics;
@@ -332,7 +332,7 @@ impl EventLoop {
         if self.is_held_before(Some(deadline_ns)) {
             return None;
         }
-        Some(self.clock.instant_of(deadline_ns))
+        clock::instant_of(deadline_ns)
     }
 
     /// Reports whether time is held, so that it does not come to a deadline that is ahead. One that

@@ -103,7 +103,7 @@ pub(crate) struct IdleWatch {
     /// When to look at which connection again.
     looks: BTreeSet<(Instant, u64)>,
     /// Armed for the first of them.
-    timer: Option<Sleep>,
+    timer: Option<(Instant, Sleep)>,
     watched: HashMap<u64, Watched>,
 }
 
@@ -143,8 +143,9 @@ impl IdleWatch {
         let mut idle = Vec::new();
         let mut n_looks = 0;
         while let Some(&(first, _)) = self.looks.first() {
-            let timer = self.timer.get_or_insert_with(|| sleep_until(first));
-            if timer.deadline() != Some(first) {
+            let (deadline, timer) = self.timer.get_or_insert_with(|| (first, sleep_until(first)));
+            if *deadline != first {
+                *deadline = first;
                 timer.reset(first);
             }
             if Pin::new(timer).poll(cx).is_pending() {

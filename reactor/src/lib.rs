@@ -74,6 +74,7 @@ pub use selector::{
     Backend, Registration, Selector, SystemCalls, UnknownBackend, default_selector,
 };
 pub use source::{Direction, WaiterKey};
+pub use sys::clock::monotonic_ns;
 pub use sys::fork::{ForkGuard, PerProcess};
 pub use sys::signal::SignalFd;
 pub use sys::socket::connect_goes_on;

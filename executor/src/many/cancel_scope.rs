@@ -133,7 +133,8 @@ pub(super) async fn outlast_enclosing(node: &Rc<ScopeNode>) {
 /// Cancels a scope when its deadline has come.
 #[derive(Default)]
 pub(super) struct DeadlineTimer {
-    sleep: Option<Sleep>,
+    /// With the deadline that it was given.
+    sleep: Option<(Instant, Sleep)>,
 }
 
 impl DeadlineTimer {
@@ -144,8 +145,9 @@ impl DeadlineTimer {
             self.sleep = None;
             return;
         };
-        let sleep = self.sleep.get_or_insert_with(|| sleep_until(deadline));
-        if sleep.deadline() != Some(deadline) {
+        let (given, sleep) = self.sleep.get_or_insert_with(|| (deadline, sleep_until(deadline)));
+        if *given != deadline {
+            *given = deadline;
             sleep.reset(deadline);
         }
         if Pin::new(sleep).poll(cx).is_ready() {

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use crate::budget::poll_proceed;
-use crate::clock::{NEVER_NS, now};
+use crate::clock::{instant_of, later, now_ns, ns_of};
 use crate::event_loop::EventLoop;
 use crate::mailbox::{self, Mail};
 use crate::no_runtime::no_runtime;
@@ -38,7 +38,7 @@ use crate::waker::{clone_of, current, drop_of};
 /// # }).unwrap();
 /// ```
 pub fn sleep(duration: Duration) -> Sleep {
-    Sleep { deadline: now().checked_add(duration), state: State::Idle }
+    Sleep { deadline_ns: later(now_ns(), duration), state: State::Idle }
 }
 
 /// Waits until `deadline`; one in the past gives way once.
@@ -61,7 +61,7 @@ pub fn sleep(duration: Duration) -> Sleep {
 /// # }).unwrap();
 /// ```
 pub fn sleep_until(deadline: Instant) -> Sleep {
-    Sleep { deadline: Some(deadline), state: State::Idle }
+    Sleep { deadline_ns: ns_of(deadline), state: State::Idle }
 }
 
 /// Is ready at its deadline, never before. Made by [`sleep`] and [`sleep_until`].
@@ -84,8 +84,8 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 #[derive(Debug)]
 #[must_use = "futures do nothing unless awaited"]
 pub struct Sleep {
-    /// None is never.
-    deadline: Option<Instant>,
+    /// By the clock that all loops share, so that it means the same on each of them.
+    deadline_ns: u64,
     state: State,
 }
 
@@ -127,7 +127,7 @@ impl Sleep {
     /// assert_eq!(polyloop_executor::sleep(Duration::MAX).deadline(), None);
     /// ```
     pub fn deadline(&self) -> Option<Instant> {
-        self.deadline
+        instant_of(self.deadline_ns)
     }
 
     /// Moves the deadline, earlier or later, also after it was reached.
@@ -147,16 +147,15 @@ impl Sleep {
     /// # }).unwrap();
     /// ```
     pub fn reset(&mut self, deadline: Instant) {
-        self.deadline = Some(deadline);
+        self.deadline_ns = ns_of(deadline);
         let State::Armed(timer) = self.state else {
             self.state = State::Idle;
             return;
         };
         let here = current(|event_loop| {
-            timer.is_of(event_loop).then(|| {
-                let deadline_ns = event_loop.clock.ns_of(deadline);
-                event_loop.timers.borrow_mut().reset(timer.slot, deadline_ns)
-            })
+            timer
+                .is_of(event_loop)
+                .then(|| event_loop.timers.borrow_mut().reset(timer.slot, self.deadline_ns))
         });
         match here.flatten() {
             Some(true) => {}
@@ -175,7 +174,7 @@ impl Sleep {
     pub(super) fn restart(&mut self, deadline: Instant) {
         self.disarm();
         self.state = State::Idle;
-        self.deadline = Some(deadline);
+        self.deadline_ns = ns_of(deadline);
     }
 
     /// Forgets the timer, here or on the loop where it was armed.
@@ -219,8 +218,7 @@ impl Sleep {
             };
         }
         // One that never ends may be reset while it is awaited, so it has a timer as well.
-        let deadline_ns = self.deadline.map_or(NEVER_NS, |at| event_loop.clock.ns_of(at));
-        match timers.arm(deadline_ns, waker) {
+        match timers.arm(self.deadline_ns, waker) {
             Ok(slot) => {
                 let (number, incarnation) = (event_loop.number(), event_loop.incarnation());
                 Polled::Armed(Timer { slot, number, incarnation })
@@ -311,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sleep_is_thirty_two_bytes() {
-        assert_eq!(size_of::<Sleep>(), 32);
+    fn a_sleep_is_twenty_four_bytes() {
+        assert_eq!(size_of::<Sleep>(), 24);
     }
 }

@@ -14,6 +14,8 @@ use std::io;
 
 use crate::{Backend, Selector};
 
+pub(crate) mod clock;
+
 mod cvt;
 
 #[cfg_attr(

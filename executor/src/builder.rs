@@ -165,7 +165,8 @@ impl Builder {
     ///
     /// - a poll that takes longer than [`slow_poll`](Builder::slow_poll) is reported, with the
     ///   task's name and where it was spawned;
-    /// - a task that panicked and whose handle was dropped is reported;
+    /// - a panic of a task or of blocking work is reported if its outcome is dropped before it is given
+    ///   to anyone: with a handle, a [`JoinSet`](crate::JoinSet), or a future that waited for many;
     /// - [`TaskInfo::busy`](crate::task::TaskInfo::busy) is known;
     /// - a loop that would wait for ever returns an error, `Deadlock`, that lists every task and
     ///   what it waits for: nothing is ready, no timer is armed, no descriptor is waited for, no

@@ -5,6 +5,7 @@
 use std::env;
 use std::fmt;
 use std::io::{self, Write};
+use std::panic::Location;
 use std::time::Duration;
 
 use crate::task::{Rounded, TaskInfo};
@@ -50,10 +51,20 @@ pub enum Report {
         /// How long the poll took.
         took: Duration,
     },
-    /// A task panicked, and nobody will know: its handle was dropped.
+    /// A task panicked, and its outcome was dropped before it was given to anyone: with the task's
+    /// handle, its [`JoinSet`](crate::JoinSet), or the future that waited for it.
     LostPanic {
         /// The task.
         task: TaskInfo,
+        /// What the panic said.
+        message: String,
+    },
+    /// The same for blocking work that a task of the loop has spawned, on any pool.
+    LostJobPanic {
+        /// The name that the job was given, if it was given one.
+        name: Option<String>,
+        /// Where it was spawned.
+        spawned_at: &'static Location<'static>,
         /// What the panic said.
         message: String,
     },
@@ -67,6 +78,12 @@ impl fmt::Display for Report {
             }
             Report::LostPanic { task, message } => {
                 write!(f, "{message}, and was not joined: {task}")
+            }
+            Report::LostJobPanic { name: Some(name), spawned_at, message } => {
+                write!(f, "{message}, and was not joined: blocking work {name:?} at {spawned_at}")
+            }
+            Report::LostJobPanic { name: None, spawned_at, message } => {
+                write!(f, "{message}, and was not joined: blocking work at {spawned_at}")
             }
         }
     }

@@ -449,18 +449,39 @@ impl EventLoop {
     #[cold]
     fn report(&self, id: Token, report: impl FnOnce(TaskInfo) -> Report) {
         let Some(debug) = &self.debug else { return };
-        let task = self.tasks.borrow().describe(id, self.main_at());
-        if let Some(task) = task {
+        if let Some(task) = self.describe(TaskId::new(id)) {
             let report = report(task);
             quietly(|| (debug.reporter)(&report));
         }
     }
 
-    /// Reports a panic that nobody will hear of.
-    pub(crate) fn report_lost(&self, id: Token, message: Option<String>) {
-        if let Some(message) = message {
-            self.report(id, |task| Report::LostPanic { task, message });
+    /// Reports a panic whose outcome was given to no one.
+    #[cold]
+    pub(crate) fn report_lost(&self, mut report: Report) {
+        let Some(debug) = &self.debug else { return };
+        if let Report::LostPanic { task, .. } = &mut report
+            && let Some(info) = self.describe(task.id)
+        {
+            // It was named, or its last poll was timed, after the panic.
+            *task = TaskInfo { state: task.state, ..info };
         }
+        quietly(|| (debug.reporter)(&report));
+    }
+
+    /// Describes a task that has not been freed yet, but for what it waits for.
+    pub(crate) fn describe(&self, id: TaskId) -> Option<TaskInfo> {
+        self.tasks.borrow().describe(id.token(), self.main_at())
+    }
+
+    /// Returns the way back to this loop for what is to be reported, in debug mode.
+    #[inline]
+    pub(crate) fn debugged(&self) -> Option<Handle> {
+        self.debug.as_ref().map(|_| Handle::new(self.number, self.incarnation))
+    }
+
+    /// Reports whether `handle` is this loop's.
+    pub(crate) fn is_reached_by(&self, handle: Handle) -> bool {
+        handle == Handle::new(self.number, self.incarnation)
     }
 
     /// Does what a poll or an abort has left to do, outside any borrow.
@@ -505,9 +526,6 @@ impl EventLoop {
     fn settle_now(&self, id: Token, left_over: LeftOver) {
         match left_over {
             LeftOver::Unwanted(mut task) => {
-                if self.debug.is_some() {
-                    self.report_lost(id, task.as_mut().panic_message());
-                }
                 task.as_mut().clear();
                 self.free(id, task);
             }
@@ -1054,10 +1072,8 @@ impl EventLoop {
             if let Some(mut task) = task
                 && is_awaited
             {
-                if self.debug.is_some() {
-                    // Its handle may still ask, after there is a loop that can report it.
-                    self.report_lost(id, task.as_mut().panic_message());
-                }
+                // Its handle may still ask, after there is a loop that can report it.
+                task.as_mut().report_panic();
                 if task.as_mut().has_outcome() {
                     leave(id, task);
                 }

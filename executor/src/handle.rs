@@ -2,9 +2,10 @@
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use crate::lost_panic::given;
 use crate::mailbox::{self, Mail};
 use crate::packet::Packet;
 use crate::stage::quietly;
@@ -33,6 +34,14 @@ pub struct Handle {
 }
 
 impl Handle {
+    pub(crate) fn number(self) -> u16 {
+        self.number
+    }
+
+    pub(crate) fn incarnation(self) -> u32 {
+        self.incarnation
+    }
+
     pub(crate) fn new(number: u16, incarnation: u32) -> Handle {
         Handle { number, incarnation }
     }
@@ -85,21 +94,22 @@ impl Handle {
         let (packet, sender) = Packet::new();
         let started = Arc::clone(&packet);
         let spawned_at = Location::caller();
+        // In a box, because it would be held twice on its way and twice by what polls it.
+        let mut future = Some(Box::pin(future));
         let start = move || {
             current(|event_loop| {
                 if !event_loop.has_room() {
                     quietly(|| drop(future));
                     return sender.send(Err(JoinError::refused()));
                 }
-                let work = async move {
-                    let outcome = catch_panic(future).await;
-                    if let Err(error) = &outcome
-                        && sender.is_unwanted()
-                    {
-                        report_lost(error);
+                let mut sender = Some(sender);
+                let work = poll_fn(move |cx| {
+                    let outcome = ready!(catch_poll(Pin::new(&mut future), cx));
+                    if let Some(sender) = sender.take() {
+                        sender.send(outcome);
                     }
-                    sender.send(outcome);
-                };
+                    Poll::Ready(())
+                });
                 let task = event_loop.spawn(work, spawned_at);
                 event_loop.detach(task);
                 started.is_done_by(task);
@@ -111,24 +121,6 @@ impl Handle {
     }
 }
 
-/// Tells of a panic whose handle is gone, if the loop is in debug mode.
-fn report_lost(error: &JoinError) {
-    current(|event_loop| {
-        if let Some(id) = event_loop.current_task() {
-            event_loop.report_lost(id.token(), error.panic_text());
-        }
-    });
-}
-
-/// Awaits `future` and turns its panic into an error.
-///
-/// # Cancel safety
-/// As for `future`.
-pub(crate) async fn catch_panic<F: Future>(future: F) -> Result<F::Output, JoinError> {
-    let mut future = pin!(Some(future));
-    poll_fn(|cx| poll_caught(future.as_mut(), cx)).await
-}
-
 /// Polls `future`, turns its panic into an error, and drops it when it has ended.
 ///
 /// For a caller that makes the future where it polls it: one that is handed to an `async fn` is held
@@ -137,6 +129,14 @@ pub(crate) async fn catch_panic<F: Future>(future: F) -> Result<F::Output, JoinE
 /// # Panics
 /// If the future has ended.
 pub fn poll_caught<F: Future>(
+    future: Pin<&mut Option<F>>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<F::Output, JoinError>> {
+    catch_poll(future, cx).map(given)
+}
+
+/// Does what [`poll_caught`] does, for an outcome that is yet to be given to someone.
+fn catch_poll<F: Future>(
     mut future: Pin<&mut Option<F>>,
     cx: &mut Context<'_>,
 ) -> Poll<Result<F::Output, JoinError>> {

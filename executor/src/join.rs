@@ -13,6 +13,7 @@ use crate::abort_on_drop::AbortOnDrop;
 use crate::budget::poll_proceed;
 use crate::clock::now;
 use crate::event_loop::EventLoop;
+use crate::lost_panic::given;
 use crate::mailbox::{self, Mail};
 use crate::no_runtime::no_runtime;
 use crate::packet::Packet;
@@ -357,19 +358,29 @@ pub(crate) fn abort(id: Token) {
 impl<T: 'static> Future for JoinHandle<T> {
     type Output = Result<T, JoinError>;
 
+    #[inline]
     #[track_caller]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.poll_outcome(cx).map(given)
+    }
+}
+
+impl<T: 'static> JoinHandle<T> {
+    /// Polls for an outcome that is yet to be given to someone.
+    #[inline]
+    #[track_caller]
+    pub(crate) fn poll_outcome(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, JoinError>> {
         if let Repr::Task(id) = self.repr {
-            if let Some(polled) = poll_at_home(id, &self, cx) {
+            if let Some(polled) = poll_at_home(id, self, cx) {
                 let output = ready!(polled);
                 self.repr = Repr::Taken;
                 return Poll::Ready(output);
             }
-            if let Some(output) = inherit(id, &self) {
+            if let Some(output) = inherit(id, self) {
                 self.repr = Repr::Taken;
                 return Poll::Ready(output);
             }
-            let packet = forward(id, &self);
+            let packet = forward(id, self);
             self.repr = Repr::Packet(packet);
         }
         let Repr::Packet(packet) = &self.repr else {

@@ -7,6 +7,7 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 
 use crate::event_loop::NO_ROOM;
+use crate::lost_panic::{LostPanic, Origin};
 
 /// Says why a task has no output: it was cancelled, or it panicked.
 ///
@@ -26,10 +27,16 @@ pub struct JoinError {
 
 /// What else than a cancellation has kept a task from having an output.
 enum Cause {
-    /// The panic's payload, in a mutex for the sake of `Sync`.
-    Panic(Mutex<Payload>),
+    Panic(Panic),
     /// There was no room for it on the loop that was asked to run it.
     Refused,
+}
+
+struct Panic {
+    /// In a mutex for the sake of `Sync`.
+    payload: Mutex<Payload>,
+    /// In debug mode, until the error is given to someone.
+    lost: Option<LostPanic>,
 }
 
 type Payload = Box<dyn Any + Send + 'static>;
@@ -39,8 +46,46 @@ impl JoinError {
         JoinError { cause: None }
     }
 
+    /// Makes the error of the running task, which has panicked.
+    ///
+    /// It is to go through [`given`](crate::lost_panic::given) when it is given to a caller.
     pub(crate) fn panicked(payload: Payload) -> JoinError {
-        JoinError { cause: Some(Box::new(Cause::Panic(Mutex::new(payload)))) }
+        JoinError::panicked_in(payload, Origin::of_task())
+    }
+
+    /// Makes the error of what `origin` describes.
+    #[cold]
+    pub(crate) fn panicked_in(payload: Payload, origin: Option<Origin>) -> JoinError {
+        let panic = Panic { payload: Mutex::new(payload), lost: None };
+        let mut error = JoinError { cause: Some(Box::new(Cause::Panic(panic))) };
+        let lost = origin.map(|origin| LostPanic::new(origin, error.to_string()));
+        if let Some(Cause::Panic(panic)) = error.cause.as_deref_mut() {
+            panic.lost = lost;
+        }
+        error
+    }
+
+    /// Takes out the report that is made if the error is dropped before it is given to someone.
+    fn take_lost(&mut self) -> Option<LostPanic> {
+        match self.cause.as_deref_mut() {
+            Some(Cause::Panic(panic)) => panic.lost.take(),
+            Some(Cause::Refused) | None => None,
+        }
+    }
+
+    /// Notes that the error is given to a caller.
+    #[inline]
+    pub(crate) fn note_given(&mut self) {
+        if self.cause.is_some()
+            && let Some(lost) = self.take_lost()
+        {
+            lost.dismiss();
+        }
+    }
+
+    /// Reports the panic as lost, although somebody may ask for it yet.
+    pub(crate) fn report_now(&mut self) {
+        drop(self.take_lost());
     }
 
     pub(crate) fn refused() -> JoinError {
@@ -65,22 +110,17 @@ impl JoinError {
     /// The error itself, if the task was cancelled.
     pub fn try_into_panic(self) -> Result<Box<dyn Any + Send + 'static>, JoinError> {
         match self.cause.map(|cause| *cause) {
-            Some(Cause::Panic(payload)) => {
-                Ok(payload.into_inner().unwrap_or_else(PoisonError::into_inner))
+            Some(Cause::Panic(panic)) => {
+                Ok(panic.payload.into_inner().unwrap_or_else(PoisonError::into_inner))
             }
             cause => Err(JoinError { cause: cause.map(Box::new) }),
         }
     }
 
-    /// Returns the error in words, if it is a panic.
-    pub(crate) fn panic_text(&self) -> Option<String> {
-        self.is_panic().then(|| self.to_string())
-    }
-
     /// Calls `f` with the panic's message, where it has one.
     fn with_message<R>(&self, f: impl FnOnce(Option<&str>) -> R) -> Option<R> {
-        let Some(Cause::Panic(payload)) = self.cause.as_deref() else { return None };
-        let payload = payload.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(Cause::Panic(panic)) = self.cause.as_deref() else { return None };
+        let payload = panic.payload.lock().unwrap_or_else(PoisonError::into_inner);
         let message = payload.downcast_ref::<&'static str>().copied();
         Some(f(message.or_else(|| payload.downcast_ref::<String>().map(String::as_str))))
     }

@@ -68,6 +68,7 @@ mod callback;
 mod budget;
 
 mod debug;
+mod lost_panic;
 
 mod dump_signal;
 

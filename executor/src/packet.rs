@@ -9,6 +9,7 @@ use polyloop_reactor::Token;
 
 use crate::JoinError;
 use crate::join;
+use crate::lost_panic::Origin;
 use crate::notes::{Notes, note};
 use crate::stage::quietly;
 use crate::sync::{Arc, Mutex, MutexGuard};
@@ -189,15 +190,11 @@ impl<T> Sender<T> {
         !state.aborted
     }
 
-    /// Reports whether nobody is left to take the outcome.
-    pub(crate) fn is_unwanted(&self) -> bool {
-        self.packet.as_ref().is_none_or(|packet| Arc::strong_count(packet) == 1)
-    }
-
-    /// Does the work and fills the packet with its result or its panic.
-    pub(crate) fn run(self, work: impl FnOnce() -> T) {
+    /// Does the work and fills the packet with its result or its panic, which came from `origin`.
+    pub(crate) fn run(self, origin: Option<Box<Origin>>, work: impl FnOnce() -> T) {
         let outcome = catch_unwind(AssertUnwindSafe(work));
-        self.send(outcome.map_err(JoinError::panicked));
+        let origin = origin.map(|origin| *origin);
+        self.send(outcome.map_err(|payload| JoinError::panicked_in(payload, origin)));
     }
 
     pub(crate) fn send(mut self, outcome: Result<T, JoinError>) {
@@ -235,7 +232,7 @@ mod tests {
     #[test]
     fn a_panic_crosses_over() {
         let (packet, sender) = Packet::<()>::new();
-        sender.run(|| panic!("far away"));
+        sender.run(None, || panic!("far away"));
         let Poll::Ready(Err(error)) = take(&packet) else { panic!("still pending") };
         assert_eq!(error.to_string(), "task panicked: far away");
     }
@@ -300,7 +297,7 @@ mod loom_tests {
             let (packet, sender) = Packet::of_job();
             let thread = thread::spawn(move || {
                 if sender.begin() {
-                    sender.run(|| 7);
+                    sender.run(None, || 7);
                 }
             });
             packet.abort();

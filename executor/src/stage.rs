@@ -66,8 +66,8 @@ pub(crate) trait AnyTask {
     /// Reports whether the box holds an outcome other than that the task was cancelled.
     fn has_outcome(self: Pin<&mut Self>) -> bool;
 
-    /// Returns the message of the panic that the task ended with, if it did.
-    fn panic_message(self: Pin<&mut Self>) -> Option<String>;
+    /// Reports the panic that the task ended with, if it did, before its outcome is asked for.
+    fn report_panic(self: Pin<&mut Self>);
 
     /// Moves a future out of `from`, an `Option<F>`, if its type is this box's.
     ///
@@ -128,15 +128,13 @@ where
         is_one
     }
 
-    fn panic_message(self: Pin<&mut Self>) -> Option<String> {
-        let Stage::Output(output) = self.as_ref().get_ref() else { return None };
-        let outcome = output.take();
-        let message = match &outcome {
-            Some(Err(error)) => error.panic_text(),
-            Some(Ok(_)) | None => None,
-        };
+    fn report_panic(self: Pin<&mut Self>) {
+        let Stage::Output(output) = self.as_ref().get_ref() else { return };
+        let mut outcome = output.take();
+        if let Some(Err(error)) = &mut outcome {
+            error.report_now();
+        }
         output.set(outcome);
-        message
     }
 
     fn refill(mut self: Pin<&mut Self>, from: &mut dyn Any) -> bool {

@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::panic::Location;
 use std::time::Duration;
 
+use crate::lost_panic::Origin;
 use crate::packet::Sender;
 
 /// Work for a thread of a pool.
@@ -22,9 +23,10 @@ impl Job {
         work: impl FnOnce() -> T + Send + 'static,
         sender: Sender<T>,
     ) -> Job {
+        let origin = Origin::of_job(label.name.as_ref(), label.spawned_at);
         let work = move || {
             if sender.begin() {
-                sender.run(work);
+                sender.run(origin, work);
             }
         };
         Job { label, work: Box::new(work) }

@@ -1,11 +1,13 @@
 //! Waiting for all of many.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::panic::Location;
 
 use super::JoinSet;
 use super::scope_node::{current_scope, enter};
 use crate::JoinError;
+use crate::lost_panic::given;
 use crate::no_runtime::no_runtime;
 use crate::waker::current;
 
@@ -42,10 +44,10 @@ where
     async move {
         let mut set = spawn_all(futures, called_at);
         let mut outputs: Vec<_> = (0..set.len()).map(|_| None).collect();
-        while let Some((number, output)) = set.join_next().await {
+        while let Some((number, output)) = poll_fn(|cx| set.poll_arrival(cx)).await {
             outputs[number] = Some(output);
         }
-        outputs.into_iter().map(|output| output.expect(ALL_ENDED)).collect()
+        outputs.into_iter().map(|output| given(output.expect(ALL_ENDED))).collect()
     }
 }
 

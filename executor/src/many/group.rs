@@ -171,7 +171,7 @@ async fn run_group<T, E: 'static>(
     }
     match value {
         Some(value) if failures.list.is_empty() => Ok(value),
-        _ => Err(GroupError { failures: failures.list }),
+        _ => Err(failures.into_error()),
     }
 }
 
@@ -313,7 +313,7 @@ impl<E: 'static> TaskGroup<E> {
 
     /// Takes the outcome of a child that has ended, if there is one.
     fn poll_child(&self, cx: &mut Context<'_>) -> Option<Result<Outcome<E>, JoinError>> {
-        match self.children.borrow_mut().poll_join_next(cx) {
+        match self.children.borrow_mut().poll_arrival(cx) {
             Poll::Ready(Some((_, outcome))) => Some(outcome),
             Poll::Ready(None) | Poll::Pending => None,
         }
@@ -351,6 +351,18 @@ impl<E> Failures<E> {
         if !mem::replace(&mut self.is_explained, true) {
             self.list.push(Failure::Cancelled(why));
         }
+    }
+}
+
+impl<E> Failures<E> {
+    /// Gives all of them to the caller.
+    fn into_error(mut self) -> GroupError<E> {
+        for failure in &mut self.list {
+            if let Failure::Panicked(error) = failure {
+                error.note_given();
+            }
+        }
+        GroupError { failures: self.list }
     }
 }
 

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use super::numbered::Numbered;
 use crate::budget::poll_proceed;
+use crate::lost_panic::given;
 use crate::notes::{Notes, note};
 use crate::runtime::{spawn_at, with_room};
 use crate::stage::quietly;
@@ -239,8 +240,17 @@ impl<T: 'static> JoinSet<T> {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<(usize, Result<T, JoinError>)>> {
+        self.poll_arrival(cx)
+            .map(|arrival| arrival.map(|(number, outcome)| (number, given(outcome))))
+    }
+
+    /// Polls for the next output, which is yet to be given to someone.
+    pub(super) fn poll_arrival(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<(usize, Result<T, JoinError>)>> {
         ready!(poll_proceed(cx));
-        if let Some(arrival) = self.try_join_next() {
+        if let Some(arrival) = self.take_arrival() {
             return Poll::Ready(Some(arrival));
         }
         if self.is_empty() {
@@ -267,6 +277,11 @@ impl<T: 'static> JoinSet<T> {
     /// # }).unwrap();
     /// ```
     pub fn try_join_next(&mut self) -> Option<(usize, Result<T, JoinError>)> {
+        let (number, outcome) = self.take_arrival()?;
+        Some((number, given(outcome)))
+    }
+
+    fn take_arrival(&mut self) -> Option<(usize, Result<T, JoinError>)> {
         let arrival = self.arrivals.pop()?;
         self.tasks.remove(arrival.0);
         Some(arrival)

@@ -3,12 +3,12 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::mem;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use crate::budget::{has_budget, poll_proceed};
+use crate::lost_panic::given;
 use crate::notes::{Notes, note};
 use crate::steps::step;
 use crate::waker::{clone_of, drop_of, wake_of};
@@ -181,7 +181,7 @@ impl<T: 'static> Waiting<T> {
             step();
             let Some(member) = self.tasks.get_mut(position) else { continue };
             let Member::Pending(task, bell) = member else { continue };
-            if let Poll::Ready(output) = Pin::new(task).poll(&mut Context::from_waker(bell)) {
+            if let Poll::Ready(output) = task.poll_outcome(&mut Context::from_waker(bell)) {
                 self.n_pending -= 1;
                 has_enough |= is_enough(&output);
                 *member = Member::Done(output);
@@ -204,7 +204,7 @@ impl<T: 'static> Waiting<T> {
         let mut pending = Vec::with_capacity(self.n_pending);
         for (position, member) in self.tasks.into_iter().enumerate() {
             match member {
-                Member::Done(output) => done.push((position, output)),
+                Member::Done(output) => done.push((position, given(output))),
                 Member::Pending(task, _) => pending.push((position, task)),
             }
         }

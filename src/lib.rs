@@ -46,9 +46,9 @@ pub use polyloop_reactor as reactor;
 pub use polyloop_executor::{
     AbortOnDrop, AsCompleted, BlockingPool, BlockingPoolBuilder, Builder, CallHandle, CancelScope,
     CancellationToken, Cancelled, Either, Elapsed, Failure, FairRace, FirstFailure, GroupError,
-    Handle, Interval, JoinError, JoinHandle, JoinSet, Metrics, MissedTicks, PoolMap, PoolMapIter,
-    Report, RunningJob, Runtime, Sleep, TaskGroup, TimeHold, UnfinishedJobs, Until, Waited,
-    YieldNow, as_completed, call_at, call_later, call_soon, cancel_scope,
+    Handle, Interval, JoinError, JoinHandle, JoinSet, Metrics, MissedTicks, NextTurn, PoolMap,
+    PoolMapIter, Report, RunningJob, Runtime, Sleep, TaskGroup, TimeHold, UnfinishedJobs, Until,
+    Waited, YieldNow, as_completed, call_at, call_later, call_soon, cancel_scope,
     current_effective_deadline, gather, hold_time, interval, interval_at, join, metrics, now, race,
     run, scope, shield, shielded, sleep, sleep_until, spawn, spawn_blocking, time, timeout,
     timeout_at, timeout_scope, timeout_with, try_gather, try_join, wait, wait_until, yield_now,

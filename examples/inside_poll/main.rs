@@ -14,11 +14,14 @@ use std::io::{self, BufRead, BufReader, ErrorKind::BrokenPipe, Read, Write};
 use std::net;
 use std::os::fd::AsFd;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use polyloop::net::{Server, TcpStream, copy};
 use polyloop::{Backend, Runtime, interval};
+
+/// How long polyloop's tasks may run before the host has its turn.
+const BUDGET: Duration = Duration::from_millis(2);
 
 fn main() -> io::Result<()> {
     match run() {
@@ -72,16 +75,17 @@ fn start_services() -> io::Result<net::SocketAddr> {
 fn host(runtime: &Runtime, lines: io::PipeReader) -> io::Result<usize> {
     let mut lines = BufReader::new(lines);
     let mut n_turns = 0;
+    let mut next = runtime.next_turn();
     loop {
         let mut fds = [
             PollFd::new(lines.get_ref().as_fd(), PollFlags::POLLIN),
             PollFd::new(runtime.pollable_fd()?, PollFlags::POLLIN),
         ];
-        poll(&mut fds, time_left(runtime))?;
+        poll(&mut fds, PollTimeout::try_from(next.timeout_ms()).unwrap_or(PollTimeout::NONE))?;
         let own = fds[0].any().unwrap_or(false);
         n_turns += 1;
         // A turn that finds nothing costs one system call, so it need not be spared.
-        runtime.turn(Some(Duration::ZERO))?;
+        next = runtime.turn(Some(Duration::ZERO), BUDGET)?;
         if own {
             let mut line = String::new();
             if lines.read_line(&mut line)? == 0 {
@@ -90,13 +94,6 @@ fn host(runtime: &Runtime, lines: io::PipeReader) -> io::Result<usize> {
             print(format_args!("host: {}", line.trim_end()))?;
         }
     }
-}
-
-/// Returns how long poll(2) may wait: up to polyloop's next deadline, rounded up to milliseconds.
-fn time_left(runtime: &Runtime) -> PollTimeout {
-    let Some(deadline) = runtime.next_deadline() else { return PollTimeout::NONE };
-    let left = deadline.saturating_duration_since(Instant::now());
-    PollTimeout::try_from(left.as_micros().div_ceil(1_000)).unwrap_or(PollTimeout::MAX)
 }
 
 /// Starts a thread that talks to the echo server and tells the host, over a pipe, what came back.

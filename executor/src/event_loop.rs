@@ -8,7 +8,7 @@ use std::io;
 use std::mem;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use polyloop_reactor::{Collected, Direction, ForkGuard, Reactor, Selector, Token, WaiterKey};
 
@@ -19,6 +19,7 @@ use crate::clock::{self, Clock, Stopwatch};
 use crate::debug::{Debug, Report};
 use crate::mailbox::{self, Mail, Mailbox};
 use crate::metrics::Metrics;
+use crate::next_turn::NextTurn;
 use crate::notes::Notes;
 use crate::shuffle::Shuffle;
 use crate::spin::Spin;
@@ -227,7 +228,8 @@ impl EventLoop {
         self.announce();
     }
 
-    fn is_running(&self) -> bool {
+    /// Reports whether `block_on` or a turn of this loop is under way.
+    pub(crate) fn is_running(&self) -> bool {
         self.main_at.get().is_some() || self.is_turning.get()
     }
 
@@ -245,7 +247,7 @@ impl EventLoop {
     fn announce_due(&self) {
         if self.is_due() {
             let notifier = self.reactor.borrow().notifier();
-            // It fails where the system has no memory for eight bytes; `next_deadline` says it as well.
+            // It fails where the system has no memory for eight bytes; `next_turn` says it as well.
             let _ = notifier.notify();
         }
     }
@@ -265,11 +267,12 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Runs one turn for a host that has a loop of its own, and waits for up to `timeout`.
+    /// Runs one turn for a host that has a loop of its own: waits for up to `timeout`, then polls
+    /// tasks until none is ready or `budget` is spent.
     ///
     /// Afterwards the mailbox counts as asleep, so that a letter from another thread makes the
     /// selector's descriptor readable; [`resume`](EventLoop::resume) ends that.
-    pub(crate) fn turn(&self, timeout: Option<Duration>) -> io::Result<()> {
+    pub(crate) fn turn(&self, timeout: Option<Duration>, budget: Duration) -> io::Result<NextTurn> {
         /// Leaves the mailbox asleep, however the turn ends.
         struct Park<'a>(&'a EventLoop);
 
@@ -286,7 +289,7 @@ impl EventLoop {
         self.resume();
         self.is_hosted.set(true);
         self.is_turning.set(true);
-        let _park = Park(self);
+        let park = Park(self);
         if self.mailbox.has_mail() {
             self.read_mail();
         }
@@ -295,12 +298,22 @@ impl EventLoop {
         } else {
             self.sleep(timeout.map_or(Patience::Unlimited, Patience::Limited))?;
         }
-        if self.mailbox.has_mail() {
-            self.read_mail();
+        // From here on, since the host has asked for the wait.
+        let start = Stopwatch::start();
+        loop {
+            if self.mailbox.has_mail() {
+                self.read_mail();
+            }
+            self.run_ready(&mut |_| false, || start.elapsed() >= budget);
+            if self.tasks.borrow().n_ready() == 0 || start.elapsed() >= budget {
+                break;
+            }
+            // What became ready or due meanwhile has its share of the budget.
+            self.look(Some(Duration::ZERO))?;
         }
-        self.run_ready(&mut |_| false);
         self.call_more();
-        Ok(())
+        drop(park);
+        Ok(self.next_turn())
     }
 
     /// Wakes more of those who wait for a source that stayed ready, before a host would sleep.
@@ -323,16 +336,21 @@ impl EventLoop {
         }
     }
 
-    /// Returns when the next turn is due; none if only the world can tell.
-    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+    /// Returns when the next turn is due.
+    pub(crate) fn next_turn(&self) -> NextTurn {
         if self.is_due() {
-            return Some(self.clock.now());
+            return NextTurn::Now;
         }
-        let deadline_ns = self.timers.borrow_mut().next_deadline_ns()?;
-        if self.is_held_before(Some(deadline_ns)) {
-            return None;
+        let timer = self.timers.borrow_mut().next_deadline_ns();
+        let timer = timer.filter(|deadline_ns| !self.is_held_before(Some(*deadline_ns)));
+        if timer.is_some_and(|ns| self.clock.is_virtual() || ns <= self.clock.now_ns()) {
+            // A virtual clock is moved to the deadline by the turn itself.
+            return NextTurn::Now;
         }
-        clock::instant_of(deadline_ns)
+        let timer = timer.and_then(clock::instant_of);
+        let rest = self.reactor.borrow().next_rest_end();
+        let earliest = timer.into_iter().chain(rest).min();
+        earliest.map_or(NextTurn::OnEvent, NextTurn::At)
     }
 
     /// Reports whether time is held, so that it does not come to a deadline that is ahead. One that
@@ -357,12 +375,12 @@ impl EventLoop {
         }
 
         // 5. Tasks.
-        Ok(self.run_ready(main))
+        Ok(self.run_ready(main, || false))
     }
 
-    /// Polls those that are ready, first in first out, as far as the next look. True when `main`
-    /// is done.
-    fn run_ready(&self, main: &mut PollMain<'_>) -> bool {
+    /// Polls those that are ready, first in first out, as far as the next look, or until `is_spent`
+    /// after a poll. True when `main` is done.
+    fn run_ready(&self, main: &mut PollMain<'_>, is_spent: impl Fn() -> bool) -> bool {
         let mut tasks = self.tasks.borrow_mut();
         while self.n_polls.get() < self.look_at.get() {
             let Some(next) = tasks.next() else { break };
@@ -396,6 +414,9 @@ impl EventLoop {
                         drop(tasks);
                         self.settle(id, left_over);
                         tasks = self.tasks.borrow_mut();
+                    }
+                    if is_spent() {
+                        break;
                     }
                 }
             }

@@ -72,6 +72,8 @@ mod lost_panic;
 
 mod dump_signal;
 
+mod next_turn;
+
 #[cfg(all(test, not(loom)))]
 mod limit_tests;
 
@@ -124,6 +126,7 @@ pub use many::{
 #[doc(hidden)]
 pub use many::{Branch, Turns};
 pub use metrics::{Metrics, metrics};
+pub use next_turn::NextTurn;
 pub use runtime::{Runtime, run, spawn};
 pub use source::{
     Tried, current_loop, forget_waiter, note_io, poll_source, release_source, with_reactor,

@@ -96,7 +96,7 @@ fn a_spawn_from_elsewhere_without_room_is_an_error_of_its_handle() {
         error
     });
     while !thread.is_finished() {
-        runtime.turn(Some(Duration::from_millis(1))).unwrap();
+        runtime.turn(Some(Duration::from_millis(1)), Duration::MAX).unwrap();
     }
     let error = thread.join().unwrap();
     assert!(error.is_cancelled() && !error.is_panic());
@@ -112,7 +112,7 @@ fn a_handle_that_is_awaited_elsewhere_needs_no_room_on_the_tasks_loop() {
     let (mut first, second) = (runtime.spawn(yield_now()), runtime.spawn(yield_now()));
     let thread = thread::spawn(move || first.join(LIMIT).unwrap().is_ok());
     while !thread.is_finished() {
-        runtime.turn(Some(Duration::from_millis(1))).unwrap();
+        runtime.turn(Some(Duration::from_millis(1)), Duration::MAX).unwrap();
     }
     assert!(thread.join().unwrap());
     drop(second);
@@ -204,7 +204,7 @@ fn a_stale_handle_finds_no_task_of_a_later_loop() {
             });
             runtime.block_on(yield_now()).unwrap();
             task.abort();
-            runtime.turn(Some(Duration::ZERO)).unwrap();
+            runtime.turn(Some(Duration::ZERO), Duration::MAX).unwrap();
             task
         })
         .collect();
@@ -234,6 +234,6 @@ fn a_handle_of_a_full_loop_that_is_dropped_is_harmless() {
     let handle = runtime.handle();
     runtime.spawn(pending::<()>());
     drop(thread::spawn(move || drop(handle.spawn(async {}))).join());
-    runtime.turn(Some(Duration::ZERO)).unwrap();
+    runtime.turn(Some(Duration::ZERO), Duration::MAX).unwrap();
     assert_eq!(runtime.enter(|| (Handle::current().is_some(), metrics().n_tasks)), (true, 1));
 }

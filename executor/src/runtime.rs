@@ -8,7 +8,7 @@ use std::panic::Location;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use polyloop_reactor::{Backend, SignalFd, restore_timer_slack};
 
@@ -18,7 +18,7 @@ use crate::no_runtime::no_runtime;
 use crate::residents;
 use crate::task::Dump;
 use crate::waker::{current, within};
-use crate::{Builder, Handle, JoinHandle};
+use crate::{Builder, Handle, JoinHandle, NextTurn};
 
 /// Makes a loop, runs `future` on it to its end, and returns what it returned.
 ///
@@ -239,18 +239,26 @@ impl Runtime {
         JoinHandle::of_task(task)
     }
 
-    /// Runs one turn of the loop, for a host that has a loop of its own.
+    /// Runs one turn of the loop for a host that has a loop of its own, and returns when the next one
+    /// is due.
     ///
-    /// What is ready is polled, up to a bounded number of polls. If nothing is, the turn first
-    /// waits for up to `timeout`: `None` waits until something happens, zero only looks.
+    /// Ready tasks are polled until none is ready or `budget` is spent. At least one is polled, and a
+    /// poll that has begun is completed: the turn takes longer than `budget` by one poll at most. Tasks
+    /// that keep each other ready use the whole budget, so [`Duration::MAX`] is for loops that are known
+    /// to come to rest.
     ///
-    /// A host calls it with zero whenever [`pollable_fd`](Runtime::pollable_fd) is readable or
-    /// [`next_deadline`](Runtime::next_deadline) has come. Between two turns, tasks may be spawned
-    /// with [`spawn`](Runtime::spawn), handles tell the truth, and a wake from another thread makes
-    /// the descriptor readable.
+    /// If nothing is ready, the turn first waits for up to `timeout`, which is not part of the budget:
+    /// `None` waits until something happens, zero does not wait. A host that waits by itself passes zero,
+    /// whenever the last turn said so or [`pollable_fd`](Runtime::pollable_fd) is readable. Between two
+    /// turns tasks may be spawned with [`spawn`](Runtime::spawn), handles are up to date, and a wake from
+    /// another thread makes the descriptor readable.
+    ///
+    /// A task of another loop may call it too. It holds up that loop as any function does, so its
+    /// `timeout` should be zero.
     ///
     /// # Errors
-    /// As for [`block_on`](Runtime::block_on).
+    /// `ResourceBusy` if this loop is running already: within one of its own tasks. In a forked child of
+    /// the process that made the runtime. Any error of the selector.
     ///
     /// # References
     /// GLib's `g_main_context_iteration`, libuv's `uv_run` with `UV_RUN_NOWAIT`.
@@ -263,15 +271,21 @@ impl Runtime {
     /// let runtime = Runtime::new()?;
     /// let task = runtime.spawn(sleep(Duration::from_millis(1)));
     /// while !task.is_finished() {
-    ///     runtime.turn(None)?;
+    ///     let next = runtime.turn(Some(Duration::ZERO), Duration::from_millis(5))?;
+    ///     // What the host does meanwhile: it waits for events of its own, for example.
+    ///     std::thread::sleep(next.timeout().unwrap_or_default());
     /// }
     /// # Ok::<(), std::io::Error>(())
     /// ```
-    pub fn turn(&self, timeout: Option<Duration>) -> io::Result<()> {
-        check_not_nested("turn")?;
+    pub fn turn(&self, timeout: Option<Duration>, budget: Duration) -> io::Result<NextTurn> {
+        if self.event_loop.is_running() {
+            return Err(nested("turn"));
+        }
         self.event_loop.fork.check()?;
-        let turned = within(&self.event_loop, || self.event_loop.turn(timeout));
-        restore_timer_slack();
+        let turned = within(&self.event_loop, || self.event_loop.turn(timeout, budget));
+        if current(|_| ()).is_none() {
+            restore_timer_slack();
+        }
         turned
     }
 
@@ -294,27 +308,23 @@ impl Runtime {
         result
     }
 
-    /// Returns when the next [`turn`](Runtime::turn) is due at the latest: at once if a task is ready,
-    /// a message is there, or the last turn has left events for the next one; else at the earliest
-    /// timer's deadline. None if it is due when
-    /// [`pollable_fd`](Runtime::pollable_fd) is readable, and not before.
+    /// Returns when the next [`turn`](Runtime::turn) is due, as the last one did.
+    ///
+    /// For a host that has spawned, woken or cancelled something since then.
     ///
     /// # Examples
     /// ```
-    /// use std::time::{Duration, Instant};
-    /// use polyloop_executor::{Runtime, sleep};
+    /// use std::time::Duration;
+    /// use polyloop_executor::{NextTurn, Runtime, sleep};
     ///
     /// let runtime = Runtime::new()?;
-    /// assert!(runtime.next_deadline().is_none());
+    /// assert_eq!(runtime.next_turn(), NextTurn::OnEvent);
     /// runtime.spawn(sleep(Duration::from_secs(3_600)));
-    /// // The task is ready: it has not been polled.
-    /// assert!(runtime.next_deadline().unwrap() <= Instant::now());
-    /// runtime.turn(Some(Duration::ZERO))?;
-    /// assert!(runtime.next_deadline().unwrap() > Instant::now());
+    /// assert_eq!(runtime.next_turn(), NextTurn::Now);
     /// # Ok::<(), std::io::Error>(())
     /// ```
-    pub fn next_deadline(&self) -> Option<Instant> {
-        self.event_loop.next_deadline()
+    pub fn next_turn(&self) -> NextTurn {
+        self.event_loop.next_turn()
     }
 
     /// Lends a descriptor that is readable when a [`turn`](Runtime::turn) would find something,
@@ -323,7 +333,7 @@ impl Runtime {
     /// That is: when a socket is ready; when another thread has woken a task or sent a message, also
     /// before the first turn and after a [`block_on`](Runtime::block_on); and when tasks are ready,
     /// whether the host has spawned or woken them between two turns or a turn has left them over. It
-    /// does not become readable when a timer is due: [`next_deadline`](Runtime::next_deadline) says
+    /// does not become readable when a timer is due: [`next_turn`](Runtime::next_turn) says
     /// when that is.
     ///
     /// It stays readable until a turn has taken what was there. A host that watches edges is given a
@@ -362,7 +372,7 @@ impl Runtime {
     ///
     /// let runtime = Runtime::new()?;
     /// runtime.spawn(sleep(Duration::from_secs(3_600))).named("nap");
-    /// runtime.turn(Some(Duration::ZERO))?;
+    /// runtime.turn(Some(Duration::ZERO), Duration::MAX)?;
     /// let dump = runtime.dump().to_string();
     /// assert!(dump.contains("\"nap\"") && dump.contains("timer in 3599s"), "{dump}");
     /// # Ok::<(), std::io::Error>(())

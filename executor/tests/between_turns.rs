@@ -14,7 +14,9 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use polyloop_executor::{Builder, Runtime, channel, run, sleep, spawn, with_reactor, yield_now};
+use polyloop_executor::{
+    Builder, NextTurn, Runtime, channel, run, sleep, spawn, with_reactor, yield_now,
+};
 use polyloop_reactor::{Backend, Events, Interest, Mode, Selector, Token, Watched};
 
 use util::{ForeignWaker, with_watchdog};
@@ -24,7 +26,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 const LOOK: Option<Duration> = Some(Duration::ZERO);
 
 fn turn(runtime: &Runtime) {
-    runtime.turn(LOOK).unwrap();
+    runtime.turn(LOOK, Duration::MAX).unwrap();
 }
 
 fn runtimes() -> impl Iterator<Item = Runtime> {
@@ -59,7 +61,7 @@ fn is_finished_is_true_between_turns_once_the_task_is_over() {
             let task = runtime.spawn(sleep(Duration::from_millis(1)));
             assert!(!task.is_finished());
             while !task.is_finished() {
-                runtime.turn(None).unwrap();
+                runtime.turn(None, Duration::MAX).unwrap();
             }
             // Inside another loop of the same thread as well.
             assert!(run(async { task.is_finished() }).unwrap());
@@ -164,7 +166,7 @@ fn the_descriptor_tells_of_a_message_sent_before_the_first_turn_or_after_a_block
         assert!(host.is_called(), "sent after a block_on");
         turn(&runtime);
         turn(&runtime);
-        assert!(!host.is_called() && runtime.next_deadline().is_none());
+        assert!(!host.is_called() && runtime.next_turn() == NextTurn::OnEvent);
         runtime.block_on(async { send() }).unwrap();
         assert!(host.is_called(), "sent during a block_on, and not read");
     }
@@ -172,7 +174,7 @@ fn the_descriptor_tells_of_a_message_sent_before_the_first_turn_or_after_a_block
         // Sent before the descriptor was asked for.
         let handle = runtime.handle();
         thread::spawn(move || handle.call_soon(|| ())).join().unwrap();
-        assert!(runtime.next_deadline().is_some());
+        assert!(runtime.next_turn().is_due());
         let Ok(fd) = runtime.pollable_fd() else { continue };
         assert!(Host::watch(fd).is_called());
     }
@@ -211,7 +213,7 @@ fn the_descriptor_tells_of_what_is_ready_however_it_became_so() {
             let n = n.clone();
             drop(runtime.spawn(async move { n.set(n.get() + 1) }));
         }
-        turn(&runtime);
+        runtime.turn(LOOK, Duration::ZERO).unwrap();
         assert!(n.get() < 300);
         calls("left over");
         assert_eq!(n.get(), 300);

@@ -154,9 +154,11 @@ fn a_turn_that_fails_leaves_the_loop_listening() {
                     }
                 });
                 for timeout in [Duration::ZERO, Duration::from_secs(3_600)] {
-                    runtime.turn(Some(Duration::ZERO)).unwrap();
+                    runtime.turn(Some(Duration::ZERO), Duration::MAX).unwrap();
                     FAULT.set(fault);
-                    let turned = catch_unwind(AssertUnwindSafe(|| runtime.turn(Some(timeout))));
+                    let turned = catch_unwind(AssertUnwindSafe(|| {
+                        runtime.turn(Some(timeout), Duration::MAX)
+                    }));
                     match fault {
                         Fault::Panic => drop(turned.unwrap_err()),
                         _ => drop(turned.unwrap().unwrap_err()),
@@ -177,7 +179,7 @@ fn a_turn_that_fails_leaves_the_loop_listening() {
                         poll.select(&mut events, Some(Duration::ZERO)).unwrap();
                         assert_eq!(events.len(), 1, "nobody would call the next turn");
                     }
-                    runtime.turn(None).unwrap();
+                    runtime.turn(None, Duration::MAX).unwrap();
                     assert_eq!(seen.replace(0), 7);
                 }
                 check_sleeps(&runtime);

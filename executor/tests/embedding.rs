@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use polyloop_executor::{Builder, Runtime, run, sleep, spawn, yield_now};
+use polyloop_executor::{Builder, NextTurn, Runtime, sleep, spawn, yield_now};
 use polyloop_reactor::{Backend, Events, Interest, Mode, Token};
 
 use util::with_watchdog;
@@ -24,12 +24,10 @@ fn host(runtime: &Runtime, is_done: impl Fn() -> bool) -> io::Result<usize> {
     let mut events = Events::with_capacity(8);
     poll.register(runtime.pollable_fd()?, Token::new(0, 0, 0), Interest::READABLE, Mode::Level)?;
     let mut n_turns = 0;
+    let mut next = runtime.next_turn();
     while !is_done() {
-        let timeout = runtime
-            .next_deadline()
-            .map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        poll.select(&mut events, timeout)?;
-        runtime.turn(Some(Duration::ZERO))?;
+        poll.select(&mut events, next.timeout())?;
+        next = runtime.turn(Some(Duration::ZERO), Duration::MAX)?;
         n_turns += 1;
     }
     Ok(n_turns)
@@ -102,28 +100,29 @@ fn the_descriptor_is_silent_when_there_is_nothing_to_do() {
             poll.select(&mut events, Some(Duration::ZERO)).unwrap();
             events.iter().next().is_some()
         };
-        runtime.turn(Some(Duration::ZERO)).unwrap();
-        assert!(!is_readable() && runtime.next_deadline().is_none());
+        runtime.turn(Some(Duration::ZERO), Duration::MAX).unwrap();
+        assert!(!is_readable() && runtime.next_turn() == NextTurn::OnEvent);
         let handle = runtime.handle();
         thread::spawn(move || handle.call_soon(|| ())).join().unwrap();
-        assert!(is_readable() && runtime.next_deadline().is_some());
+        assert!(is_readable() && runtime.next_turn().is_due());
         // One turn reads the letter, and the call is ready or done.
         for _ in 0..2 {
-            runtime.turn(Some(Duration::ZERO)).unwrap();
+            runtime.turn(Some(Duration::ZERO), Duration::MAX).unwrap();
         }
-        assert!(!is_readable() && runtime.next_deadline().is_none());
+        assert!(!is_readable() && runtime.next_turn() == NextTurn::OnEvent);
     }
 }
 
 #[test]
-fn next_deadline_is_now_for_what_is_ready_and_the_earliest_timer_else() {
+fn the_next_turn_is_due_now_for_what_is_ready_and_at_the_earliest_timer_else() {
     let runtime = Runtime::new().unwrap();
-    assert!(runtime.next_deadline().is_none());
+    assert!(runtime.next_turn() == NextTurn::OnEvent);
     let before = Instant::now();
     runtime.spawn(sleep(Duration::from_secs(3_600)));
-    assert!(runtime.next_deadline().unwrap() <= Instant::now());
-    runtime.turn(Some(Duration::ZERO)).unwrap();
-    let deadline = runtime.next_deadline().unwrap();
+    assert_eq!(runtime.next_turn(), NextTurn::Now);
+    let next = runtime.turn(Some(Duration::ZERO), Duration::MAX).unwrap();
+    assert_eq!(runtime.next_turn(), next);
+    let NextTurn::At(deadline) = next else { panic!("{next:?}") };
     assert!(deadline >= before + Duration::from_secs(3_600));
     assert!(deadline <= Instant::now() + Duration::from_secs(3_600));
 }
@@ -134,9 +133,9 @@ fn a_turn_waits_no_longer_than_it_may_and_block_on_works_after_it() {
         for backend in Backend::available() {
             let runtime = Builder::new().backend(*backend).build().unwrap();
             drop(runtime.spawn(pending::<()>()));
-            runtime.turn(Some(Duration::ZERO)).unwrap();
+            runtime.turn(Some(Duration::ZERO), Duration::MAX).unwrap();
             let start = Instant::now();
-            runtime.turn(Some(Duration::from_millis(10))).unwrap();
+            runtime.turn(Some(Duration::from_millis(10)), Duration::MAX).unwrap();
             assert!(start.elapsed() >= Duration::from_millis(9));
             let slept = runtime.block_on(async {
                 sleep(Duration::from_millis(1)).await;
@@ -157,16 +156,9 @@ fn select_and_poll_have_no_descriptor_and_say_so() {
         // They are driven by turns that wait.
         let task = runtime.spawn(sleep(Duration::from_millis(1)));
         while !runtime.enter(|| task.is_finished()) {
-            runtime.turn(None).unwrap();
+            runtime.turn(None, Duration::MAX).unwrap();
         }
     }
-}
-
-#[test]
-fn a_turn_inside_a_loop_is_an_error() {
-    let runtime = Runtime::new().unwrap();
-    let error = run(async { runtime.turn(None).unwrap_err() }).unwrap();
-    assert_eq!(error.kind(), io::ErrorKind::ResourceBusy);
 }
 
 #[test]
@@ -184,7 +176,7 @@ fn two_runtimes_take_turns_on_one_thread() {
     }
     while n_turns.get() < 20 {
         for runtime in &runtimes {
-            runtime.turn(Some(Duration::from_micros(50))).unwrap();
+            runtime.turn(Some(Duration::from_micros(50)), Duration::MAX).unwrap();
         }
     }
 }

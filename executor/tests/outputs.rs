@@ -98,7 +98,7 @@ fn an_output_reaches_a_thread_that_waits_though_its_loop_never_runs_again() {
         });
         is_asked.recv().unwrap();
         // The task finishes in the last turn that there is.
-        runtime.turn(Some(Duration::ZERO)).unwrap();
+        runtime.turn(Some(Duration::ZERO), Duration::MAX).unwrap();
         drop(runtime);
         assert_eq!(thread.join().unwrap(), round);
     }

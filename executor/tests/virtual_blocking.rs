@@ -8,7 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use polyloop_executor::{
-    BlockingPool, Handle, hold_time, now, sleep, sleep_until, spawn, spawn_blocking, timeout,
+    BlockingPool, Handle, NextTurn, hold_time, now, sleep, sleep_until, spawn, spawn_blocking,
+    timeout,
 };
 
 use util::{run_virtual, virtual_runtime};
@@ -90,9 +91,9 @@ fn a_turn_is_due_if_a_timer_is_while_time_is_held() {
     let runtime = virtual_runtime();
     let (hold, mut nap) = runtime.enter(|| (hold_time(), Box::pin(sleep(Duration::ZERO))));
     let task = runtime.spawn(async move { nap.as_mut().await });
-    runtime.turn(Some(Duration::ZERO)).unwrap();
+    runtime.turn(Some(Duration::ZERO), Duration::MAX).unwrap();
     let is_over = task.is_finished();
-    assert!(is_over || runtime.next_deadline().is_some(), "the host would wait for the hold");
+    assert!(is_over || runtime.next_turn().is_due(), "the host would wait for the hold");
     drop(hold);
 }
 
@@ -156,14 +157,14 @@ fn a_turn_for_a_host_waits_in_real_time_while_work_runs() {
         assert!(timeout(HOUR, work).await.expect("time has jumped").unwrap());
         now() - begin
     });
-    runtime.turn(Some(Duration::ZERO)).unwrap();
+    runtime.turn(Some(Duration::ZERO), Duration::MAX).unwrap();
     let begin = Instant::now();
-    runtime.turn(Some(WORK)).unwrap();
+    runtime.turn(Some(WORK), Duration::MAX).unwrap();
     assert!(begin.elapsed() >= WORK);
-    assert_eq!(runtime.next_deadline(), None);
+    assert_eq!(runtime.next_turn(), NextTurn::OnEvent);
     drop(end);
     while !runtime.enter(|| task.is_finished()) {
-        runtime.turn(None).unwrap();
+        runtime.turn(None, Duration::MAX).unwrap();
     }
     assert_eq!(runtime.block_on(task).unwrap().unwrap(), Duration::ZERO);
 }

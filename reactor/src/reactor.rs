@@ -466,6 +466,13 @@ impl Reactor {
         outcome.map(|()| timeout)
     }
 
+    /// Returns when the first of the sources that rest is watched again, which a turn sees to. A
+    /// source rests while it reports an error that no operation finds.
+    pub fn next_rest_end(&self) -> Option<Instant> {
+        // All rest equally long, and those that came later are behind.
+        self.resting.first().map(|&(_, end)| end)
+    }
+
     /// Reports whether the last turn took as many events as it could, so that there may be more.
     ///
     /// Someone who watches the selector's own descriptor for edges is not told of those.

@@ -8,13 +8,16 @@
 //! client on tokio. tokio's timers count milliseconds, and so do polyloop's while it drives.
 
 use std::io::{self, Write};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use polyloop::{JoinHandle, Runtime};
+use polyloop::{JoinHandle, NextTurn, Runtime};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::time::timeout_at;
+
+/// How long polyloop's tasks may run before those of tokio have their turn.
+const BUDGET: Duration = Duration::from_millis(2);
 
 fn main() -> io::Result<()> {
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -46,20 +49,20 @@ async fn drive<T>(runtime: &Runtime, task: &JoinHandle<T>) -> io::Result<usize> 
     let fd = AsyncFd::with_interest(runtime.pollable_fd()?, Interest::READABLE)?;
     let mut n_turns = 0;
     loop {
-        runtime.turn(Some(Duration::ZERO))?;
+        let next = runtime.turn(Some(Duration::ZERO), BUDGET)?;
         n_turns += 1;
         if runtime.enter(|| task.is_finished()) {
             return Ok(n_turns);
         }
-        match runtime.next_deadline() {
+        match next {
             // Something is ready: tokio's other tasks have their turn, and then polyloop again.
-            Some(deadline) if deadline <= Instant::now() => tokio::task::yield_now().await,
-            Some(deadline) => {
+            NextTurn::Now => tokio::task::yield_now().await,
+            NextTurn::At(deadline) => {
                 if let Ok(ready) = timeout_at(deadline.into(), fd.readable()).await {
                     ready?.clear_ready();
                 }
             }
-            None => fd.readable().await?.clear_ready(),
+            NextTurn::OnEvent => fd.readable().await?.clear_ready(),
         }
     }
 }

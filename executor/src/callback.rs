@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use crate::{Handle, JoinHandle, now, sleep_until, spawn};
+use crate::{Handle, JoinHandle, sleep_until, spawn};
 
 /// Calls `f` in the loop's next turn, after what is ready already.
 ///
@@ -116,6 +116,10 @@ impl Handle {
 
     /// Calls `f` on the loop's thread after `delay`, counted from this call.
     ///
+    /// If that loop has another clock than the caller, because one of them has
+    /// [virtual time](crate::Builder::virtual_time), the delay is counted by the loop's clock, from when it
+    /// takes the call. [`CallHandle::deadline`] is by the caller's clock.
+    ///
     /// # Examples
     /// ```
     /// use std::time::Duration;
@@ -132,13 +136,16 @@ impl Handle {
     /// ```
     #[track_caller]
     pub fn call_later(&self, delay: Duration, f: impl FnOnce() + Send + 'static) -> CallHandle {
-        match now().checked_add(delay) {
-            Some(deadline) => self.call_at(deadline, f),
-            None => CallHandle::new(self.spawn(std::future::pending()), None),
-        }
+        let sleep = crate::sleep(delay);
+        let deadline = sleep.deadline();
+        let call = async move {
+            sleep.await;
+            f();
+        };
+        CallHandle::new(self.spawn(call), deadline)
     }
 
-    /// Calls `f` on the loop's thread at `deadline`.
+    /// Calls `f` on the loop's thread at `deadline`, by the loop's clock.
     ///
     /// # Examples
     /// ```

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use polyloop_reactor::monotonic_ns;
@@ -83,24 +84,45 @@ pub(crate) fn instant_of(ns: u64) -> Option<Instant> {
     if ns == NEVER_NS { None } else { Origin::get().instant_of(ns) }
 }
 
+/// Tells clocks apart. Numbers from one are of no use on another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ClockId(u32);
+
+impl ClockId {
+    /// The system's clock, by which all loops live whose time is not virtual.
+    pub(crate) const SYSTEM: ClockId = ClockId(0);
+
+    /// Makes a number for a virtual clock: odd, so that none is the system's when they wrap.
+    fn next() -> ClockId {
+        static N_VIRTUAL: AtomicU32 = AtomicU32::new(0);
+        ClockId(N_VIRTUAL.fetch_add(1, Ordering::Relaxed) << 1 | 1)
+    }
+}
+
 /// Tells the time in nanoseconds.
 ///
 /// A clock is monotonic: the system's is, and a virtual clock only moves on.
 pub(crate) struct Clock {
     offset_ns: u64,
+    id: ClockId,
     /// The time of a virtual clock; none if the clock is the system's.
     virtual_ns: Option<Cell<u64>>,
 }
 
 impl Clock {
     pub(crate) fn system() -> Clock {
-        Clock { offset_ns: Origin::get().offset_ns, virtual_ns: None }
+        Clock { offset_ns: Origin::get().offset_ns, id: ClockId::SYSTEM, virtual_ns: None }
     }
 
     /// Makes a clock that stands still until it is [advanced](Clock::advance_to).
     pub(crate) fn manual() -> Clock {
         let clock = Clock::system();
-        Clock { virtual_ns: Some(Cell::new(clock.now_ns())), ..clock }
+        Clock { id: ClockId::next(), virtual_ns: Some(Cell::new(clock.now_ns())), ..clock }
+    }
+
+    #[inline]
+    pub(crate) fn id(&self) -> ClockId {
+        self.id
     }
 
     pub(crate) fn is_virtual(&self) -> bool {
@@ -118,6 +140,15 @@ impl Clock {
     pub(crate) fn now(&self) -> Instant {
         let virtual_ns = self.virtual_ns.as_ref().and_then(|now_ns| instant_of(now_ns.get()));
         virtual_ns.unwrap_or_else(Instant::now)
+    }
+
+    /// Returns the deadline by this clock of what was to wait from `from_ns` to `deadline_ns` by another.
+    #[cold]
+    pub(crate) fn shift(&self, deadline_ns: u64, from_ns: u64) -> u64 {
+        match deadline_ns {
+            NEVER_NS => NEVER_NS,
+            deadline_ns => self.now_ns().saturating_add(deadline_ns - from_ns),
+        }
     }
 
     /// Moves a virtual clock on to `ns`, never back.
@@ -163,10 +194,17 @@ pub fn now() -> Instant {
     current(|event_loop| event_loop.clock.now()).unwrap_or_else(Instant::now)
 }
 
-/// Returns the same as [`now`], in nanoseconds.
+/// Returns the same as [`now`], in nanoseconds, and the clock that they are of.
 #[inline]
-pub(crate) fn now_ns() -> u64 {
-    current(|event_loop| event_loop.clock.now_ns()).unwrap_or_else(|| Clock::system().now_ns())
+pub(crate) fn read() -> (u64, ClockId) {
+    let read = |clock: &Clock| (clock.now_ns(), clock.id());
+    current(|event_loop| read(&event_loop.clock)).unwrap_or_else(|| read(&Clock::system()))
+}
+
+/// Returns the clock that tells the time here.
+#[inline]
+pub(crate) fn current_clock() -> ClockId {
+    current(|event_loop| event_loop.clock.id()).unwrap_or(ClockId::SYSTEM)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use futures_core::Stream;
 
 use super::{Sleep, sleep_until};
 use crate::budget::poll_proceed;
-use crate::clock::now;
+use crate::clock::{ClockId, current_clock, now};
 use crate::event_loop::EventLoop;
 use crate::waker::current;
 
@@ -35,7 +35,7 @@ const OPERATION: Duration = Duration::from_micros(10);
 /// ```
 #[track_caller]
 pub fn interval(period: Duration) -> Interval {
-    interval_at(now(), period)
+    Interval { begins_by: Some(current_clock()), ..interval_at(now(), period) }
 }
 
 /// Beats every `period`, the first time at `start`.
@@ -63,6 +63,7 @@ pub fn interval_at(start: Instant, period: Duration) -> Interval {
         missed: MissedTicks::Burst,
         ticked_at: None,
         has_waited: false,
+        begins_by: None,
     }
 }
 
@@ -115,6 +116,8 @@ pub struct Interval {
     ticked_at: Option<Instant>,
     /// The next tick has been waited for already, or has let others run.
     has_waited: bool,
+    /// The clock by which the first tick is due at once.
+    begins_by: Option<ClockId>,
 }
 
 impl Interval {
@@ -160,8 +163,12 @@ impl Interval {
     /// Outside a loop.
     #[track_caller]
     pub fn poll_tick(&mut self, cx: &mut Context<'_>) -> Poll<Instant> {
-        let Some(due) = self.next else { return Poll::Pending };
+        let Some(mut due) = self.next else { return Poll::Pending };
         let mut came = now();
+        if self.begins_by.take().is_some_and(|clock| clock != current_clock()) {
+            due = came;
+            self.next = Some(due);
+        }
         if came < due {
             self.has_waited = true;
             ready!(Pin::new(&mut self.sleep).poll(cx));

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use crate::budget::poll_proceed;
-use crate::clock::{instant_of, later, now_ns, ns_of};
+use crate::clock::{self, ClockId, instant_of, later, ns_of};
 use crate::event_loop::EventLoop;
 use crate::mailbox::{self, Mail};
 use crate::no_runtime::no_runtime;
@@ -14,6 +14,9 @@ use crate::timer_slots::TimerSlot;
 use crate::waker::{clone_of, current, drop_of};
 
 /// Waits for `duration`, from now on.
+///
+/// A sleep that is polled by another clock than that of the thread which made it (one of the two loops
+/// has [virtual time](crate::Builder::virtual_time)) waits for `duration` from its first poll on.
 ///
 /// Any duration is legal: zero gives way once, and one that ends later than the clock can tell
 /// never ends.
@@ -38,7 +41,8 @@ use crate::waker::{clone_of, current, drop_of};
 /// # }).unwrap();
 /// ```
 pub fn sleep(duration: Duration) -> Sleep {
-    Sleep { deadline_ns: later(now_ns(), duration), state: State::Idle }
+    let (made_ns, clock) = clock::read();
+    Sleep { deadline_ns: later(made_ns, duration), state: State::New { clock, made_ns } }
 }
 
 /// Waits until `deadline`; one in the past gives way once.
@@ -90,7 +94,8 @@ pub struct Sleep {
 }
 
 /// ```text
-///            poll                       poll, after the deadline
+/// [ New ] ── poll ──┐
+///            poll   ▼                   poll, after the deadline
 /// [ Idle ] ────────▶ [ Armed ] ──────────────────────────────────▶ [ Over ]
 ///    ▲                  │ ▲ │ reset, where it is armed                 │
 ///    │                  │ └─┘                                          │
@@ -98,6 +103,12 @@ pub struct Sleep {
 /// ```
 #[derive(Clone, Copy, Debug)]
 enum State {
+    /// The deadline is that much after the time `made_ns` of this clock.
+    New {
+        clock: ClockId,
+        made_ns: u64,
+    },
+    /// The deadline is an instant.
     Idle,
     Armed(Timer),
     Over,
@@ -120,6 +131,8 @@ impl Timer {
 
 impl Sleep {
     /// Returns the deadline; none if it is beyond what the clock can tell.
+    ///
+    /// Before the first poll it is by the clock of the thread that has made the sleep.
     ///
     /// # Examples
     /// ```
@@ -206,7 +219,7 @@ enum Polled {
 
 impl Sleep {
     #[inline]
-    fn poll_on(&self, event_loop: &EventLoop, waker: Waker) -> Polled {
+    fn poll_on(&mut self, event_loop: &EventLoop, waker: Waker) -> Polled {
         let mut timers = event_loop.timers.borrow_mut();
         if let State::Armed(timer) = self.state
             && timer.is_of(event_loop)
@@ -216,6 +229,11 @@ impl Sleep {
                 timer_heap::Polled::Fired(waker) => Polled::Over(waker),
                 timer_heap::Polled::Armed(old) => Polled::Waiting(old),
             };
+        }
+        if let State::New { clock, made_ns } = self.state
+            && clock != event_loop.clock.id()
+        {
+            self.deadline_ns = event_loop.clock.shift(self.deadline_ns, made_ns);
         }
         // One that never ends may be reset while it is awaited, so it has a timer as well.
         match timers.arm(self.deadline_ns, waker) {

@@ -137,11 +137,17 @@ fn run(arguments: &Arguments) -> io::Result<()> {
         builder = builder.backend(backend);
     }
     let runtime = match builder.build() {
-        // Not of this system, or unknown and named by the environment.
-        Err(error) if matches!(error.kind(), InvalidInput | Unsupported) => exit_with_usage(error),
+        Err(error) if is_mistake(&error) => exit_with_usage(error),
         runtime => runtime?,
     };
     runtime.block_on(load(arguments, runtime.backend()))?
+}
+
+/// Reports whether an error is a mistake in the command: a backend that is unknown, or not of this
+/// system, named by an option or the environment. An error of a system call has a cause or a number.
+fn is_mistake(error: &io::Error) -> bool {
+    matches!(error.kind(), InvalidInput | Unsupported)
+        && error.get_ref().is_some_and(|reason| reason.source().is_none())
 }
 
 fn print_help() -> ! {

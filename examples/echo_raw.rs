@@ -20,8 +20,7 @@
 
 use std::fmt::Display;
 use std::io::ErrorKind::{
-    BrokenPipe, ConnectionAborted, ConnectionReset, Interrupted, InvalidInput, TimedOut,
-    Unsupported, WouldBlock,
+    BrokenPipe, ConnectionReset, Interrupted, InvalidInput, TimedOut, Unsupported, WouldBlock,
 };
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -31,6 +30,7 @@ use std::time::{Duration, Instant};
 
 use lexopt::prelude::*;
 use polyloop::Backend;
+use polyloop::net::{AcceptFailure, accept_failure};
 use polyloop::reactor::{Interest, KeyedSelector, Mode, Token};
 
 /// How much is read at once, and kept at most for a connection whose client does not take it.
@@ -45,6 +45,9 @@ const READS_AT_ONCE: usize = 16;
 /// How long to rest when a connection cannot be accepted, mostly for lack of descriptors. There
 /// is no event for a descriptor that becomes free, and the one that waits is reported at once.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+/// After so many failures of single connections in a row it is not the connections.
+const FAILURES_IN_A_ROW: u32 = 128;
 
 const HELP: &str = "\
 Sends back whatever it receives, with a selector and nothing else
@@ -90,6 +93,13 @@ fn main() -> ExitCode {
     }
 }
 
+/// Reports whether an error is a mistake in the command: a backend that is unknown, or not of this
+/// system, named by an option or the environment. An error of a system call has a cause or a number.
+fn is_mistake(error: &io::Error) -> bool {
+    matches!(error.kind(), InvalidInput | Unsupported)
+        && error.get_ref().is_some_and(|reason| reason.source().is_none())
+}
+
 fn print_help() -> ! {
     // A reader of stdout that has gone away needs no help.
     io::stdout().write_all(HELP.as_bytes()).ok();
@@ -132,8 +142,8 @@ struct Server {
     selector: KeyedSelector<Registered>,
     /// The listener while accepting rests, when it is not watched, and until when.
     resting: Option<(TcpListener, Instant)>,
-    /// Set once it was said that accepting fails, until it works again.
-    has_complained: bool,
+    /// How often accepting has failed in a row.
+    n_failures: u32,
 }
 
 /// Serves for ever.
@@ -143,8 +153,7 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
         None => KeyedSelector::new(),
     };
     let selector = match opened {
-        // Not of this system, or unknown and named by the environment.
-        Err(error) if matches!(error.kind(), InvalidInput | Unsupported) => exit_with_usage(error),
+        Err(error) if is_mistake(&error) => exit_with_usage(error),
         selector => selector?,
     };
     let listener = TcpListener::bind(&*arguments.addr).map_err(|error| {
@@ -155,7 +164,7 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
     writeln!(stdout, "listening on {} ({})", listener.local_addr()?, selector.backend())?;
     stdout.flush()?;
 
-    let mut server = Server { selector, resting: None, has_complained: false };
+    let mut server = Server { selector, resting: None, n_failures: 0 };
     server.listen(listener)?;
     let mut batch = Vec::new();
     loop {
@@ -191,16 +200,22 @@ impl Server {
             let Io::Listener(listener) = &key.data().io else { return Ok(()) };
             match listener.accept() {
                 Ok((stream, _)) => {
-                    self.has_complained = false;
+                    self.n_failures = 0;
                     self.connect(stream);
                 }
                 Err(error) if error.kind() == WouldBlock => return Ok(()),
-                // Given up by the client before it was its turn.
-                Err(error) if matches!(error.kind(), Interrupted | ConnectionAborted) => {}
+                Err(error) if accept_failure(&error) == AcceptFailure::Listener => {
+                    return Err(error);
+                }
                 Err(error) => {
-                    if !self.has_complained {
+                    if self.n_failures == 0 {
                         complain(format_args!("cannot accept for now: {error}"));
-                        self.has_complained = true;
+                    }
+                    self.n_failures += 1;
+                    let is_exhausted = accept_failure(&error) == AcceptFailure::Exhausted;
+                    if !is_exhausted && self.n_failures <= FAILURES_IN_A_ROW {
+                        // Only this connection has failed, before it was its turn.
+                        continue;
                     }
                     let data = self.selector.unregister_owned(token)?;
                     let Io::Listener(listener) = data.io else { return Ok(()) };

@@ -28,7 +28,7 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use lexopt::prelude::*;
-use polyloop::net::{TcpListener, TcpStream};
+use polyloop::net::{AcceptFailure, TcpListener, TcpStream, accept_failure};
 use polyloop::signal::{ctrl_c, terminate};
 use polyloop::{Backend, Either, Runtime};
 
@@ -39,6 +39,9 @@ const GRACE: Duration = Duration::from_secs(2);
 /// is no event for a descriptor that another task gives back, so it is tried again from time to
 /// time.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+/// After so many failures of single connections in a row it is not the connections.
+const FAILURES_IN_A_ROW: u32 = 128;
 
 /// How much is read at once: large enough that a system call moves much, small enough that what
 /// a slow reader leaves behind is little.
@@ -98,11 +101,17 @@ fn run(arguments: &Arguments) -> io::Result<()> {
         builder = builder.backend(backend);
     }
     let runtime = match builder.build() {
-        // Not of this system, or unknown and named by the environment.
-        Err(error) if matches!(error.kind(), InvalidInput | Unsupported) => exit_with_usage(error),
+        Err(error) if is_mistake(&error) => exit_with_usage(error),
         runtime => runtime?,
     };
     runtime.block_on(serve(arguments, runtime.backend()))?
+}
+
+/// Reports whether an error is a mistake in the command: a backend that is unknown, or not of this
+/// system, named by an option or the environment. An error of a system call has a cause or a number.
+fn is_mistake(error: &io::Error) -> bool {
+    matches!(error.kind(), InvalidInput | Unsupported)
+        && error.get_ref().is_some_and(|reason| reason.source().is_none())
 }
 
 fn print_help() -> ! {
@@ -136,9 +145,11 @@ async fn serve(arguments: &Arguments, backend: Backend) -> io::Result<()> {
     stdout.flush()?;
 
     let server = Rc::new(Server::default());
-    let accepting = polyloop::spawn(accept(listener, Rc::clone(&server)));
-    let (Either::Left(signal) | Either::Right(signal)) = polyloop::race(ctrl_c, terminate).await;
-    signal?;
+    let mut accepting = polyloop::spawn(accept(listener, Rc::clone(&server)));
+    match polyloop::race(polyloop::race(ctrl_c, terminate), &mut accepting).await {
+        Either::Left(Either::Left(signal) | Either::Right(signal)) => signal?,
+        Either::Right(broken) => return Err(broken?),
+    }
     // Nobody listens for signals any more, so a second Ctrl-C ends the program at once.
     // The listener goes with the task that owns it.
     accepting.abort();
@@ -147,22 +158,29 @@ async fn serve(arguments: &Arguments, backend: Backend) -> io::Result<()> {
     server.report(&mut stdout, in_time, arguments.stats)
 }
 
-/// Accepts connections and starts a task for each.
-async fn accept(listener: TcpListener, server: Rc<Server>) {
-    let mut complained = false;
+/// Accepts connections and starts a task for each, until the listener is broken.
+async fn accept(listener: TcpListener, server: Rc<Server>) -> io::Error {
+    let mut n_failures = 0;
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                complained = false;
+                n_failures = 0;
                 polyloop::spawn(attend(stream, Rc::clone(&server)));
             }
             Err(error) => {
-                // Once for each series, or a full table of descriptors would fill the log too.
-                if !complained {
-                    complain(format_args!("cannot accept for now: {error}"));
-                    complained = true;
+                let failure = accept_failure(&error);
+                if failure == AcceptFailure::Listener {
+                    return error;
                 }
-                polyloop::sleep(ACCEPT_REST).await;
+                // Once for each series, or a full table of descriptors would fill the log too.
+                if n_failures == 0 {
+                    complain(format_args!("cannot accept for now: {error}"));
+                }
+                n_failures += 1;
+                // Where only one connection has failed, the next one is tried at once.
+                if failure == AcceptFailure::Exhausted || n_failures > FAILURES_IN_A_ROW {
+                    polyloop::sleep(ACCEPT_REST).await;
+                }
             }
         }
     }

@@ -182,7 +182,18 @@ pub(crate) fn accept<T: AsFd, A>(
 
 #[cfg(not(target_vendor = "apple"))]
 fn accept_one<T: AsFd>(listener: &T) -> io::Result<(Socket, SockAddr)> {
-    SockRef::from(listener).accept4(polyloop_reactor::socket::ACCEPT_FLAGS)
+    use polyloop_reactor::socket::{ACCEPT_FLAGS, accept4_or};
+
+    let listener = SockRef::from(listener);
+    accept4_or(
+        || listener.accept4(ACCEPT_FLAGS),
+        || {
+            let (socket, addr) = listener.accept_raw()?;
+            socket.set_cloexec(true)?;
+            socket.set_nonblocking(true)?;
+            Ok((socket, addr))
+        },
+    )
 }
 
 #[cfg(target_vendor = "apple")]

@@ -6,15 +6,16 @@
 #![cfg(all(target_os = "linux", target_env = "gnu"))]
 
 mod programs;
+mod refused;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use libc::{
-    ECONNABORTED, ECONNRESET, EHOSTDOWN, EHOSTUNREACH, EINTR, EMFILE, ENETDOWN, ENETUNREACH,
-    ENFILE, ENOBUFS, ENOMEM, ENONET, ENOPROTOOPT, ENOSPC, ENOSYS, EOPNOTSUPP, EPERM, EPIPE, EPROTO,
-    ETIMEDOUT,
+    ECONNABORTED, ECONNRESET, EHOSTDOWN, EHOSTUNREACH, EINTR, EINVAL, EMFILE, ENETDOWN,
+    ENETUNREACH, ENFILE, ENOBUFS, ENOMEM, ENONET, ENOPROTOOPT, ENOSPC, ENOSYS, EOPNOTSUPP, EPERM,
+    EPIPE, EPROTO, ETIMEDOUT,
 };
 
 use programs::{PATIENCE, Server, run_client};
@@ -152,6 +153,45 @@ fn an_old_kernels_missing_calls_are_done_without() {
 }
 
 #[test]
+fn an_accept4_that_is_refused_is_done_without() {
+    for error in [ENOSYS, EPERM] {
+        for first in [1, 2, 4] {
+            survives(&format!("accept4:errno={error}:{first}:1000000"), 0);
+        }
+    }
+}
+
+/// A failure of one connection is no reason to let the next one wait.
+#[test]
+fn an_accept_that_fails_for_one_connection_makes_no_other_wait() {
+    for name in ["echo_server", "echo_raw"] {
+        // Every third call: the one after a failure looks whether all of them are refused.
+        let server = Server::start_example(name, "epoll", &format!("accept4:every={EPERM}:3"));
+        let started = std::time::Instant::now();
+        for _ in 0..100 {
+            exchange(&server).expect("no connection is lost");
+        }
+        // With a rest after each failure it would be at least 1.5 s.
+        assert!(started.elapsed() < Duration::from_secs(1), "{name}: {:?}", started.elapsed());
+    }
+}
+
+#[test]
+fn a_server_that_may_not_accept_ends_and_says_so() {
+    for error in [ENOSYS, EPERM] {
+        for backend in BACKENDS {
+            let rules = format!("accept4:errno={error}:1:1000000,accept:errno={error}:1:1000000");
+            let server = Server::start(backend, &rules);
+            // It may have to see a client first.
+            drop(TcpStream::connect(server.addr()));
+            let (status, said) = server.ended();
+            assert_eq!(status.code(), Some(1), "{backend}, {rules}: {said}");
+            assert!(said.contains("accept is refused"), "{backend}, {rules}: {said}");
+        }
+    }
+}
+
+#[test]
 fn a_clock_that_jumps_stops_nothing() {
     let hour_ns: i64 = 3_600_000_000_000;
     for step in [hour_ns, -hour_ns, -1_000_000] {
@@ -166,7 +206,17 @@ fn what_cannot_start_says_why_and_ends() {
     for (backend, rules, named) in [
         ("epoll", format!("epoll_create1:errno={EMFILE}:1:1"), "Too many open files"),
         ("poll", format!("socket:errno={ENFILE}:1:100"), "Too many open files in system"),
+        ("epoll", format!("epoll_create1:errno={ENOSYS}:1:1"), "not implemented"),
+        ("epoll", format!("epoll_create1:errno={EINVAL}:1:1"), "Invalid argument"),
+        ("poll", format!("socket:errno={ENOSYS}:1:100"), "not implemented"),
     ] {
+        for name in ["echo_client", "echo_raw"] {
+            // The client is not given to the options of a server.
+            let output = Server::refused_example(name, backend, &rules);
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(!output.status.success(), "{name}, {rules}: it claims success");
+            assert!(!said.contains("Usage"), "{name}, {rules}: {said}");
+        }
         let output = Server::refused(backend, &rules);
         assert!(!output.status.success(), "{rules}: the server claims success");
         let said = String::from_utf8_lossy(&output.stderr);

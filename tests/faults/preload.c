@@ -13,6 +13,7 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -21,6 +22,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/select.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -30,13 +32,14 @@
 enum call {
     ACCEPT4, CONNECT, SOCKET, RECV, SEND, READ, WRITE, READV, WRITEV, SENDMSG, RECVMSG,
     EPOLL_CREATE1, EPOLL_CTL, EPOLL_WAIT, EPOLL_PWAIT2, EVENTFD, POLL, PPOLL, SELECT, PSELECT,
-    CLOCK_GETTIME, N_CALLS
+    CLOCK_GETTIME, ACCEPT, SENDMMSG, RECVMMSG, SPLICE, SENDFILE, N_CALLS
 };
 
 static const char *const names[N_CALLS] = {
     "accept4", "connect", "socket", "recv", "send", "read", "write", "readv", "writev", "sendmsg",
     "recvmsg", "epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait2", "eventfd", "poll",
-    "ppoll", "select", "pselect", "clock_gettime"
+    "ppoll", "select", "pselect", "clock_gettime", "accept", "sendmmsg", "recvmmsg", "splice",
+    "sendfile"
 };
 
 struct rule {
@@ -106,6 +109,11 @@ int accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags) {
     return NEXT(ACCEPT4, "accept4", int (*)(int, struct sockaddr *, socklen_t *, int))(fd, addr, len, flags);
 }
 
+int accept(int fd, struct sockaddr *addr, socklen_t *len) {
+    if (fails(ACCEPT)) return -1;
+    return NEXT(ACCEPT, "accept", int (*)(int, struct sockaddr *, socklen_t *))(fd, addr, len);
+}
+
 int connect(int fd, const struct sockaddr *addr, socklen_t len) {
     if (fails(CONNECT)) return -1;
     return NEXT(CONNECT, "connect", int (*)(int, const struct sockaddr *, socklen_t))(fd, addr, len);
@@ -171,6 +179,33 @@ ssize_t sendmsg(int fd, const struct msghdr *msg, int flags) {
 ssize_t recvmsg(int fd, struct msghdr *msg, int flags) {
     if (fails(RECVMSG)) return -1;
     return NEXT(RECVMSG, "recvmsg", ssize_t (*)(int, struct msghdr *, int))(fd, msg, flags);
+}
+
+int sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags) {
+    if (fails(SENDMMSG)) return -1;
+    return NEXT(SENDMMSG, "sendmmsg", int (*)(int, struct mmsghdr *, unsigned, int))(fd, msgs, n, flags);
+}
+
+int recvmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags, struct timespec *timeout) {
+    if (fails(RECVMMSG)) return -1;
+    return NEXT(RECVMMSG, "recvmmsg", int (*)(int, struct mmsghdr *, unsigned, int, struct timespec *))(fd, msgs, n, flags, timeout);
+}
+
+ssize_t splice(int from, off64_t *from_at, int to, off64_t *to_at, size_t len, unsigned flags) {
+    if (fails(SPLICE)) return -1;
+    return NEXT(SPLICE, "splice", ssize_t (*)(int, off64_t *, int, off64_t *, size_t, unsigned))(from, from_at, to, to_at, len, flags);
+}
+
+ssize_t sendfile64(int to, int from, off64_t *at, size_t len) {
+    if (fails(SENDFILE)) return -1;
+    static ssize_t (*real)(int, int, off64_t *, size_t);
+    if (!real) real = (ssize_t (*)(int, int, off64_t *, size_t))dlsym(RTLD_NEXT, "sendfile64");
+    return real(to, from, at, len);
+}
+
+ssize_t sendfile(int to, int from, off_t *at, size_t len) {
+    if (fails(SENDFILE)) return -1;
+    return NEXT(SENDFILE, "sendfile", ssize_t (*)(int, int, off_t *, size_t))(to, from, at, len);
 }
 
 int epoll_create1(int flags) {

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -54,6 +54,8 @@ pub(crate) struct Server {
     child: Child,
     addr: SocketAddr,
     rules: String,
+    /// What it writes to stderr until it ends.
+    complaints: Option<thread::JoinHandle<std::io::Result<String>>>,
 }
 
 impl Server {
@@ -80,12 +82,17 @@ impl Server {
             let status = child.wait();
             panic!("{backend}, {rules}: {status:?}, {line:?}, {:?}", complaints.join())
         };
-        Server { child, addr, rules: rules.to_owned() }
+        Server { child, addr, rules: rules.to_owned(), complaints: Some(complaints) }
     }
 
     /// Runs one that cannot start, and returns what it said.
     pub(crate) fn refused(backend: &str, rules: &str) -> Output {
-        let mut command = faulty("echo_server", rules);
+        Server::refused_example("echo_server", backend, rules)
+    }
+
+    /// Runs an example that cannot start, and returns what it said.
+    pub(crate) fn refused_example(name: &str, backend: &str, rules: &str) -> Output {
+        let mut command = faulty(name, rules);
         command.args(["--addr", "127.0.0.1:0", "--backend", backend]);
         command.output().expect("the server is run")
     }
@@ -98,10 +105,22 @@ impl Server {
     pub(crate) fn stop(&mut self) {
         let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
         kill(pid, SIGTERM).expect("it is still there");
+        let status = self.wait();
+        assert!(status.success(), "{}: {status}", self.rules);
+    }
+
+    /// Waits until it ends by itself, and returns what it said.
+    pub(crate) fn ended(mut self) -> (ExitStatus, String) {
+        let status = self.wait();
+        let complaints = self.complaints.take().expect("it is asked for once").join();
+        (status, complaints.expect("it is read").expect("it is text"))
+    }
+
+    fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.child.try_wait().expect("it is our child") {
-                Some(status) => return assert!(status.success(), "{}: {status}", self.rules),
+                Some(status) => return status,
                 None => assert!(Instant::now() < deadline, "{}: it does not stop", self.rules),
             }
             thread::sleep(Duration::from_millis(1));
@@ -116,6 +135,17 @@ impl Drop for Server {
         let _ = self.child.wait();
     }
 }
+
+/// Runs one test of this program in a process of its own, under `rules`, with [`UNDER`] set.
+pub(crate) fn run_test(test: &str, rules: &str) -> Output {
+    let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
+    command.args(["--exact", test, "--nocapture"]).env(UNDER, "1");
+    command.env("LD_PRELOAD", preload()).env("POLYLOOP_FAULTS", rules);
+    command.output().expect("this program can be run again")
+}
+
+/// Tells a test that it is run by [`run_test`].
+pub(crate) const UNDER: &str = "POLYLOOP_UNDER_FAULTS";
 
 /// Runs an `echo_client` against `server` for a moment.
 pub(crate) fn run_client(server: &Server, backend: &str, rules: &str) -> Output {

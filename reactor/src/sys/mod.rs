@@ -18,6 +18,9 @@ pub(crate) mod clock;
 
 mod cvt;
 
+#[cfg(not(target_vendor = "apple"))]
+mod refusal;
+
 #[cfg_attr(
     all(
         not(test),

@@ -313,9 +313,13 @@ pub fn send_many(
 mod many {
     use super::*;
     use crate::sys::cvt::cvt;
+    use crate::sys::refusal::Refusal;
 
     /// The messages of one system call: 32 spread its cost, and their headers fit on the stack.
     const BATCH: usize = 32;
+
+    static RECEIVING: Refusal = Refusal::new();
+    static SENDING: Refusal = Refusal::new();
 
     pub(super) fn receive(
         fd: BorrowedFd<'_>,
@@ -332,15 +336,17 @@ mod many {
             header.msg_hdr.msg_iovlen = 1;
         }
         let (first, none) = (headers.as_mut_ptr(), std::ptr::null_mut());
-        // SAFETY:
-        // 1. The first `n` headers are filled in: each points to one address and one buffer,
-        //    valid for writes of the sizes given with them, that live until the call returns.
-        // 2. `fd` is open while it is borrowed.
-        cvt(unsafe {
-            libc::recvmmsg(fd.as_raw_fd(), first, n as libc::c_uint, libc::MSG_DONTWAIT as _, none)
-        })
-        .map(|n_received| {
-            let n_received = n_received as usize;
+        let call = |fd: RawFd| {
+            // SAFETY: the first `n` headers are filled in: each points to one address and one buffer,
+            // valid for writes of the sizes given with them, that live until the call returns. A
+            // number that is not open is an error, no harm.
+            cvt(unsafe {
+                libc::recvmmsg(fd, first, n as libc::c_uint, libc::MSG_DONTWAIT as _, none)
+            })
+            .map(|n_received| n_received as usize)
+        };
+        if let Some(n_received) = RECEIVING.call(|| call(fd.as_raw_fd()), || call(-1)) {
+            let n_received = n_received?;
             for (header, from) in headers.iter().zip(&from).take(n_received) {
                 received.push(Received {
                     n_bytes: header.msg_len as usize,
@@ -348,14 +354,15 @@ mod many {
                     from: decode(from, header.msg_hdr.msg_namelen),
                 });
             }
-            n_received
-        })
+            return Ok(n_received);
+        }
+        one_by_one::receive(fd, bufs, received)
     }
 
     pub(super) fn send(
         fd: BorrowedFd<'_>,
         messages: &[(&[u8], SocketAddr)],
-        _send_one: impl FnMut(&[u8], SocketAddr) -> io::Result<usize>,
+        send_one: impl FnMut(&[u8], SocketAddr) -> io::Result<usize>,
     ) -> io::Result<usize> {
         let mut to = [no_address(); BATCH];
         let mut bufs = [IoSlice::new(&[]); BATCH];
@@ -370,12 +377,18 @@ mod many {
             header.msg_hdr.msg_iovlen = 1;
         }
         let first = headers.as_mut_ptr();
-        // SAFETY:
-        // 1. The first `n` headers are filled in: each points to one address and one buffer,
-        //    valid for reads of the sizes given with them, that live until the call returns.
-        // 2. `fd` is open while it is borrowed.
-        cvt(unsafe { libc::sendmmsg(fd.as_raw_fd(), first, n as libc::c_uint, NO_SIGNAL as _) })
-            .map(|n_sent| n_sent as usize)
+        let call = |fd: RawFd| {
+            // SAFETY: the first `n` headers are filled in: each points to one address and one buffer,
+            // valid for reads of the sizes given with them, that live until the call returns. A
+            // number that is not open is an error, no harm.
+            cvt(unsafe { libc::sendmmsg(fd, first, n as libc::c_uint, NO_SIGNAL as _) })
+                .map(|n_sent| n_sent as usize)
+        };
+        SENDING.or_else(
+            || call(fd.as_raw_fd()),
+            || call(-1),
+            || one_by_one::send(fd, messages, send_one),
+        )
     }
 
     /// Writes an address the way the system wants it, and returns its size.
@@ -424,7 +437,10 @@ mod many {
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-mod many {
+use one_by_one as many;
+
+/// With a system call for each message.
+mod one_by_one {
     use super::*;
 
     pub(super) fn receive(

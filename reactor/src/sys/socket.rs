@@ -7,7 +7,11 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use libc::c_int;
 
 use super::cvt::cvt;
+#[cfg(not(target_vendor = "apple"))]
+use super::cvt::explain;
 use super::kind::{Kind, kind_of};
+#[cfg(not(target_vendor = "apple"))]
+use super::refusal::{Refusal, is_refusal, is_refused};
 
 /// The flags with which a connection is accepted: non-blocking and close-on-exec from its first
 /// moment on, and in one system call.
@@ -19,6 +23,44 @@ use super::kind::{Kind, kind_of};
 /// [accept4(2)](https://man7.org/linux/man-pages/man2/accept.2.html).
 #[cfg(not(target_vendor = "apple"))]
 pub const ACCEPT_FLAGS: c_int = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+
+/// Accepts with `call`, which is accept4(2), or with `plain` where that is refused, as by a sandbox:
+/// with accept(2), and the two flags set afterwards.
+///
+/// # Errors
+/// Those of `call` or `plain`. If accept(2) is refused as well, the error says so and is one of the
+/// [listener](AcceptFailure::Listener).
+///
+/// # Platform
+/// All but macOS, which has no accept4(2).
+///
+/// # References
+/// [accept4(2)](https://man7.org/linux/man-pages/man2/accept.2.html).
+#[cfg(not(target_vendor = "apple"))]
+pub fn accept4_or<T>(
+    call: impl FnOnce() -> io::Result<T>,
+    plain: impl FnOnce() -> io::Result<T>,
+) -> io::Result<T> {
+    static REFUSAL: Refusal = Refusal::new();
+    let no_address = std::ptr::null_mut();
+    let no_size = std::ptr::null_mut();
+    let probe_accept4 = || {
+        // SAFETY: there is no such descriptor, and no address is asked for.
+        let result = unsafe { libc::accept4(-1, no_address, no_size, ACCEPT_FLAGS) };
+        Err(cvt(result).expect_err("no such descriptor"))
+    };
+    let probe_accept = || {
+        // SAFETY: as above.
+        cvt(unsafe { libc::accept(-1, no_address, no_size) })
+    };
+    let plain = || match plain() {
+        Err(error) if is_refusal(&error) && is_refused(probe_accept) => {
+            Err(explain(error, "accept is refused, as by a sandbox".to_owned()))
+        }
+        result => result,
+    };
+    REFUSAL.or_else(call, probe_accept4, plain)
+}
 
 /// The flag of a send that makes a closed peer an error and not a `SIGPIPE`.
 ///
@@ -287,12 +329,48 @@ fn set_tcp_option(fd: BorrowedFd<'_>, option: c_int, value: c_int) -> io::Result
     .map(drop)
 }
 
+/// Sends up to `max_bytes` of a file, from `offset` on, without copying them through the program.
+///
+/// # Errors
+/// `WouldBlock` if nothing can be sent now; [`Unsupported`](io::ErrorKind::Unsupported) where the call
+/// is refused, as by a sandbox; any other error of the call.
+///
+/// # Platform
+/// Linux. The call may raise `SIGPIPE`: see [`NoSignal`](super::sigpipe::NoSignal). Offsets have 64 bits
+/// on every processor.
+///
+/// # References
+/// [sendfile(2)](https://man7.org/linux/man-pages/man2/sendfile.2.html).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub fn send_file(
+    to: BorrowedFd<'_>,
+    file: BorrowedFd<'_>,
+    offset: u64,
+    max_bytes: usize,
+) -> io::Result<usize> {
+    static REFUSAL: Refusal = Refusal::new();
+    let offset = libc::off64_t::try_from(offset)
+        .map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+    let call = |to: c_int, file: c_int| {
+        let mut offset = offset;
+        // SAFETY: `offset` is valid for reads and writes; a number that is not open is an error, no
+        // harm.
+        super::cvt::cvt_size(unsafe { libc::sendfile64(to, file, &mut offset, max_bytes) })
+    };
+    REFUSAL.or_else(
+        || call(to.as_raw_fd(), file.as_raw_fd()),
+        || call(-1, -1),
+        || Err(io::Error::new(io::ErrorKind::Unsupported, "sendfile is refused, as by a sandbox")),
+    )
+}
+
 /// Moves up to `max_bytes` from one descriptor to another inside the kernel. One of them has to
 /// be a pipe.
 ///
 /// # Errors
 /// `WouldBlock` if nothing can be moved now; `InvalidInput` for descriptors that cannot do it;
-/// what the system says.
+/// [`Unsupported`](io::ErrorKind::Unsupported) where the call is refused, as by a sandbox; any other
+/// error of the call.
 ///
 /// # Platform
 /// Linux.
@@ -301,12 +379,19 @@ fn set_tcp_option(fd: BorrowedFd<'_>, option: c_int, value: c_int) -> io::Result
 /// [splice(2)](https://man7.org/linux/man-pages/man2/splice.2.html).
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub fn splice(from: BorrowedFd<'_>, to: BorrowedFd<'_>, max_bytes: usize) -> io::Result<usize> {
-    let none = std::ptr::null_mut();
-    let flags = libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK;
-    // SAFETY: both descriptors are open, and without offsets no memory of ours is touched.
-    let moved =
-        unsafe { libc::splice(from.as_raw_fd(), none, to.as_raw_fd(), none, max_bytes, flags) };
-    super::cvt::cvt_size(moved)
+    static REFUSAL: Refusal = Refusal::new();
+    let call = |from: c_int, to: c_int| {
+        let none = std::ptr::null_mut();
+        let flags = libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK;
+        // SAFETY: without offsets no memory of ours is touched; a number that is not open is an
+        // error, no harm.
+        super::cvt::cvt_size(unsafe { libc::splice(from, none, to, none, max_bytes, flags) })
+    };
+    REFUSAL.or_else(
+        || call(from.as_raw_fd(), to.as_raw_fd()),
+        || call(-1, -1),
+        || Err(io::Error::new(io::ErrorKind::Unsupported, "splice is refused, as by a sandbox")),
+    )
 }
 
 /// Asks for a pipe that holds `n_bytes`, and returns what it holds.

@@ -55,7 +55,7 @@ impl Selector for Mine {
         self.inner.select(events, timeout)
     }
 
-    fn notifier(&self) -> Notifier {
+    fn notifier(&self) -> io::Result<Notifier> {
         self.inner.notifier()
     }
 

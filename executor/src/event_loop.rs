@@ -146,7 +146,7 @@ impl EventLoop {
     /// Makes a loop of its parts.
     pub(crate) fn new(parts: Parts) -> io::Result<EventLoop> {
         let Parts { selector, clock, pool, spin, shuffle, debug } = parts;
-        let (mailbox, tenancy) = mailbox::open(&selector.notifier()).ok_or_else(|| {
+        let (mailbox, tenancy) = mailbox::open(&selector.notifier()?).ok_or_else(|| {
             io::Error::new(
                 io::ErrorKind::OutOfMemory,
                 "no number is left for another loop: 1,024 loops are alive, or numbers are used up",
@@ -248,7 +248,7 @@ impl EventLoop {
         if self.is_due() {
             let notifier = self.reactor.borrow().notifier();
             // It fails where the system has no memory for eight bytes; `next_turn` says it as well.
-            let _ = notifier.notify();
+            let _ = notifier.and_then(|notifier| notifier.notify());
         }
     }
 

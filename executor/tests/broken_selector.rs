@@ -78,7 +78,7 @@ impl Selector for Faulty {
         }
     }
 
-    fn notifier(&self) -> Notifier {
+    fn notifier(&self) -> io::Result<Notifier> {
         self.0.notifier()
     }
 

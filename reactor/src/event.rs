@@ -165,6 +165,23 @@ pub struct Event {
 pub struct Events {
     list: Vec<Event>,
     capacity: NonZeroUsize,
+    /// What has ended the wait, if there are no events.
+    empty_end: WaitEnd,
+}
+
+/// Tells what has ended a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum WaitEnd {
+    /// Something is ready: there are events.
+    Event,
+    /// The timeout has passed.
+    Timeout,
+    /// A signal has interrupted the wait. A program that wants to wait for the rest of the timeout
+    /// waits again, with what is left of it.
+    Signal,
+    /// A [`Notifier`](crate::Notifier) has ended the wait.
+    Notification,
 }
 
 impl Events {
@@ -175,7 +192,7 @@ impl Events {
     #[track_caller]
     pub fn with_capacity(capacity: usize) -> Events {
         let capacity = NonZeroUsize::new(capacity).expect("a wait needs room for an event");
-        Events { list: Vec::with_capacity(capacity.get()), capacity }
+        Events { list: Vec::with_capacity(capacity.get()), capacity, empty_end: WaitEnd::Timeout }
     }
 
     /// Returns the number of events that one wait can report.
@@ -198,14 +215,42 @@ impl Events {
         self.list.len() >= self.capacity.get()
     }
 
+    /// Returns what has ended the wait.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use polyloop_reactor::{Events, WaitEnd, default_selector};
+    ///
+    /// let mut selector = default_selector()?;
+    /// let mut events = Events::with_capacity(8);
+    /// selector.select(&mut events, Some(Duration::from_millis(1)))?;
+    /// assert_eq!(events.wait_end(), WaitEnd::Timeout);
+    ///
+    /// selector.notifier()?.notify()?;
+    /// selector.select(&mut events, None)?;
+    /// assert_eq!(events.wait_end(), WaitEnd::Notification);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn wait_end(&self) -> WaitEnd {
+        if self.is_empty() { self.empty_end } else { WaitEnd::Event }
+    }
+
+    /// Notes what has ended a wait without events, other than its timeout. Selectors call it.
+    pub fn set_wait_end(&mut self, end: WaitEnd) {
+        self.empty_end = end;
+    }
+
     /// Iterates over the events, in the order in which the selector found them.
     pub fn iter(&self) -> std::slice::Iter<'_, Event> {
         self.list.iter()
     }
 
-    /// Forgets all events. Selectors call it when a wait begins.
+    /// Forgets all events, and takes the timeout for what will end the wait. Selectors call it when a
+    /// wait begins.
     pub fn clear(&mut self) {
         self.list.clear();
+        self.empty_end = WaitEnd::Timeout;
     }
 
     /// Adds an event. Selectors call it, after asking [`is_full`](Events::is_full).

@@ -12,7 +12,7 @@ use slab::Slab;
 
 use crate::{
     Backend, Event, Events, Interest, Mode, Notifier, Readiness, Selector, SystemCalls, Token,
-    default_selector,
+    WaitEnd, default_selector,
 };
 
 /// Attaches data of any type to each descriptor that a selector watches.
@@ -240,7 +240,7 @@ impl<D> KeyedSelector<D> {
     /// [the second example](KeyedSelector#examples).
     ///
     /// `None` waits for ever, zero only looks. There are none if a signal or a [`Notifier`] ended
-    /// the wait.
+    /// the wait: see [`wait_end`](KeyedSelector::wait_end).
     ///
     /// # Errors
     /// See [`Selector::select`].
@@ -249,8 +249,16 @@ impl<D> KeyedSelector<D> {
         Ok(Ready { events: self.events.iter(), keys: &self.keys })
     }
 
+    /// Returns what has ended the last wait.
+    pub fn wait_end(&self) -> WaitEnd {
+        self.events.wait_end()
+    }
+
     /// Returns a handle that ends a wait from another thread.
-    pub fn notifier(&self) -> Notifier {
+    ///
+    /// # Errors
+    /// See [`Selector::notifier`].
+    pub fn notifier(&self) -> io::Result<Notifier> {
         self.selector.notifier()
     }
 

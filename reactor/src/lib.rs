@@ -65,7 +65,7 @@ pub mod socket {
     pub use crate::sys::socket::*;
 }
 
-pub use event::{Event, Events, Readiness};
+pub use event::{Event, Events, Readiness, WaitEnd};
 pub use interest::{Interest, Mode};
 pub use keyed::{Key, KeyedSelector, Keys, Ready};
 pub use notifier::Notifier;
@@ -75,7 +75,9 @@ pub use selector::{
 };
 pub use source::{Direction, WaiterKey};
 pub use sys::clock::monotonic_ns;
+pub use sys::cvt::os_error;
 pub use sys::fork::{ForkGuard, PerProcess};
+pub use sys::lost::LostDescriptor;
 pub use sys::signal::SignalFd;
 pub use sys::socket::connect_goes_on;
 pub use sys::wake::WakeFd;

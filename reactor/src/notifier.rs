@@ -17,7 +17,7 @@ use crate::sys::fork::ForkGuard;
 /// use polyloop_reactor::{Events, default_selector};
 ///
 /// let mut selector = default_selector()?;
-/// let notifier = selector.notifier();
+/// let notifier = selector.notifier()?;
 /// std::thread::spawn(move || notifier.notify());
 ///
 /// let mut events = Events::with_capacity(8);

@@ -128,7 +128,10 @@ impl Reactor {
     }
 
     /// Returns a handle that ends a turn from another thread.
-    pub fn notifier(&self) -> Notifier {
+    ///
+    /// # Errors
+    /// See [`Selector::notifier`].
+    pub fn notifier(&self) -> io::Result<Notifier> {
         self.selector.notifier()
     }
 

@@ -22,7 +22,8 @@ use crate::{Events, Interest, Mode, Notifier, Token, sys};
 ///   A report never carries the token of an earlier registration.
 /// - **Waiting.** No timeout waits for ever, zero only looks. A wait never ends early without an
 ///   event, save for a signal or a [`Notifier`]: then it is `Ok` with no events. No timer unit
-///   rounds down, and no [`Duration`] overflows. No descriptors at all is fine.
+///   rounds down, and no [`Duration`] overflows. No descriptors at all is fine. What has ended
+///   the wait is in [`Events::wait_end`].
 /// - **Closing a registered descriptor** is a mistake that costs nobody else: it is reported as
 ///   invalid or not at all, other descriptors are served, and nothing spins. `unregister` with
 ///   its number then succeeds, and comes before that number is watched for its next owner.
@@ -86,11 +87,20 @@ pub trait Selector: Send + fmt::Debug {
     /// Waits up to `timeout` and replaces `events` by what happened.
     ///
     /// # Errors
-    /// What the system says, but never `EINTR`.
+    /// What the system reports, but never `EINTR`: an interrupted wait is `Ok` with no events. A
+    /// [`LostDescriptor`](crate::LostDescriptor) if the program has closed what the selector owns.
+    ///
+    /// # Implementation notes
+    /// Call [`Events::clear`] first, and [`Events::set_wait_end`] if a signal or a notification has
+    /// ended the wait.
     fn select(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()>;
 
     /// Returns a handle that ends a wait from another thread.
-    fn notifier(&self) -> Notifier;
+    ///
+    /// # Errors
+    /// What the system reports: what the handle needs may be made when the first is asked for.
+    /// select needs a descriptor below `FD_SETSIZE`.
+    fn notifier(&self) -> io::Result<Notifier>;
 
     /// Returns what `fd` is registered for. Python's `get_key`.
     fn get(&self, fd: BorrowedFd<'_>) -> Option<Registration>;

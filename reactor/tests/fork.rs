@@ -45,7 +45,7 @@ fn works_in_child(backend: Backend) -> bool {
     other.write_all(b"x").unwrap();
     selector.select(&mut events, None).unwrap();
     let is_told = events.iter().any(|event| event.readiness == Readiness::READABLE);
-    selector.notifier().notify().unwrap();
+    selector.notifier().unwrap().notify().unwrap();
     selector.unregister(one.as_fd()).unwrap();
     selector.select(&mut events, None).unwrap();
     is_told && events.is_empty()
@@ -55,7 +55,7 @@ fn works_in_child(backend: Backend) -> bool {
 fn a_child_is_refused_what_is_its_parents_and_can_make_its_own() {
     for backend in Backend::available() {
         let mut selector = backend.open().unwrap();
-        let notifier = selector.notifier();
+        let notifier = selector.notifier().unwrap();
         let mut events = Events::with_capacity(8);
         let (one, mut other) = UnixStream::pair().unwrap();
         selector.register(one.as_fd(), A, Interest::READABLE, Mode::Level).unwrap();

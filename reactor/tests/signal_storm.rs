@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use polyloop_reactor::conformance::alarm_every;
-use polyloop_reactor::{Backend, Events, Interest, Mode, Selector, SignalFd, Token};
+use polyloop_reactor::{Backend, Events, Interest, Mode, Selector, SignalFd, Token, WaitEnd};
 
 /// Waits until an event or a deadline comes, as a loop does: a signal ends one wait with nothing.
 fn wait_until(selector: &mut dyn Selector, events: &mut Events, deadline: Instant) -> u32 {
@@ -20,11 +20,14 @@ fn wait_until(selector: &mut dyn Selector, events: &mut Events, deadline: Instan
         let begin = Instant::now();
         selector.select(events, Some(rest)).expect("a signal is no error");
         n_waits += 1;
-        if !events.is_empty() || Instant::now() >= deadline {
+        if events.wait_end() != WaitEnd::Signal {
+            let is_over = begin.elapsed() >= rest;
+            let end = if events.is_empty() { WaitEnd::Timeout } else { WaitEnd::Event };
+            assert_eq!(events.wait_end(), end);
+            assert!(is_over || end == WaitEnd::Event, "early");
             return n_waits;
         }
-        // Ended by a signal. If not, it would have been early.
-        assert!(begin.elapsed() < rest);
+        assert!(events.is_empty());
     }
 }
 
@@ -71,7 +74,7 @@ fn a_signal_every_100_us_neither_fails_nor_lengthens_a_wait(backend: Backend) {
 fn notifications_in_a_storm_leave_the_notifier_working(backend: Backend) {
     let mut selector = backend.open().unwrap();
     let mut events = Events::with_capacity(8);
-    let notifier = selector.notifier();
+    let notifier = selector.notifier().unwrap();
     let storm = Storm::begin();
     thread::scope(|scope| {
         let notifying = scope.spawn(|| {

@@ -125,8 +125,8 @@ impl Selector for Model {
         Ok(())
     }
 
-    fn notifier(&self) -> Notifier {
-        Notifier::from_fn(|| Ok(()))
+    fn notifier(&self) -> io::Result<Notifier> {
+        Ok(Notifier::from_fn(|| Ok(())))
     }
 
     fn get(&self, _fd: BorrowedFd<'_>) -> Option<Registration> {

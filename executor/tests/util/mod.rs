@@ -186,8 +186,8 @@ impl Selector for Blind {
         Ok(())
     }
 
-    fn notifier(&self) -> Notifier {
-        self.notifier.clone()
+    fn notifier(&self) -> io::Result<Notifier> {
+        Ok(self.notifier.clone())
     }
 
     fn get(&self, _fd: BorrowedFd<'_>) -> Option<Registration> {

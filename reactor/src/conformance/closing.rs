@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use super::{A, B, Open, QUIET, READ, Scene, WRITE, is_emulated, pair, readiness_of};
 use crate::sys::testing::{duplicate_from, is_open, number};
-use crate::{Backend, Mode, Readiness, Token};
+use crate::{Backend, Mode, Readiness, Token, os_error};
 
 /// The tests that run alone.
 pub(super) const ALONE: &[&str] = &[
+    "a_number_that_is_not_open_is_refused",
     "a_closed_descriptor_is_told_once_or_not_at_all",
     "a_closed_one_shot_is_told_once_or_not_at_all",
     "a_closed_descriptor_with_a_duplicate_does_not_spin",
@@ -53,6 +54,21 @@ fn expect_silence_of_a(scene: &mut Scene) {
     assert!(n_invalid <= 1, "told {n_invalid} times");
     for _ in 0..100 {
         assert_eq!(readiness_of(&scene.look(), A), None);
+    }
+}
+
+pub(super) fn a_number_that_is_not_open_is_refused(open: Open<'_>) {
+    let mut scene = Scene::new(open);
+    let backend = scene.selector.backend();
+    // The last would take gigabytes in a table by number.
+    for fd in [HIGH, 1_023, 1 << 20, 1 << 28, RawFd::MAX] {
+        assert!(!is_open(fd), "somebody took {fd}");
+        let error = scene.selector.register(number(fd), A, READ, Mode::Level).unwrap_err();
+        let is_named = os_error(&error) == Some(libc::EBADF);
+        let is_out_of_range = backend == Backend::Select && fd >= 1_024;
+        assert!(is_named || is_out_of_range, "{fd}: {error}");
+        assert_eq!(scene.selector.registrations(), []);
+        assert_eq!(scene.look(), []);
     }
 }
 
@@ -343,7 +359,7 @@ pub(super) fn a_selector_closes_what_it_opened(open: Open<'_>) {
     let before = n_open();
     for _ in 0..500 {
         let mut scene = Scene::new(open);
-        let notifier = scene.selector.notifier();
+        let notifier = scene.selector.notifier().unwrap();
         scene.select(Some(Duration::ZERO));
         drop(scene);
         drop(notifier);

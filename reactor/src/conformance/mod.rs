@@ -7,7 +7,8 @@
 //! of a descriptor look like, and descriptors that are closed while they are registered. Those
 //! that count or reuse descriptor numbers run alone among the tests of the suite.
 //!
-//! The suite expects that no signal interrupts its waits.
+//! Signals may interrupt its waits, as they do when the process is stopped and continues, if the
+//! selector says so ([`WaitEnd::Signal`]).
 
 mod books;
 
@@ -25,14 +26,14 @@ use std::os::unix::net::UnixStream;
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use crate::{Backend, Event, Events, Interest, Mode, Readiness, Selector, Token};
+use crate::{Backend, Event, Events, Interest, Mode, Readiness, Selector, Token, WaitEnd};
 
 use self::{books::*, closing::*, reports::*, states::*, waits::*};
 
 #[doc(hidden)]
 pub use crate::sys::testing::{
-    alarm_every, descriptor_limit, disposition, ignore, in_forked_child, raise,
-    set_descriptor_limit,
+    alarm_every, close_number, descriptor_limit, disposition, ignore, in_forked_child,
+    open_numbers, raise, set_descriptor_limit,
 };
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -112,6 +113,7 @@ macro_rules! __selector_tests {
             many_notifications_end_one_wait
             ten_threads_that_notify_at_once_are_heard
             a_notification_hides_no_event
+            an_empty_wait_tells_what_has_ended_it
             a_notifier_outlives_its_selector
             a_selector_works_on_another_thread
             a_level_is_reported_for_as_long_as_it_lasts
@@ -156,6 +158,7 @@ macro_rules! __selector_tests {
             a_terminal_can_be_watched
             a_kept_error_is_told_until_it_is_read
             a_descriptor_that_only_names_a_file_is_refused_or_invalid
+            a_number_that_is_not_open_is_refused
             a_closed_descriptor_is_told_once_or_not_at_all
             a_closed_one_shot_is_told_once_or_not_at_all
             several_closed_descriptors_are_told_a_few_at_a_time
@@ -255,11 +258,21 @@ impl Scene {
         self.selector.unregister(fd.as_fd()).expect("unregister succeeds");
     }
 
-    /// Waits once.
+    /// Waits once, and for the rest of the timeout if a signal has interrupted that: what ends a wait
+    /// in a test has to be what the test is about.
     #[track_caller]
     fn select(&mut self, timeout: Option<Duration>) -> Vec<Event> {
-        self.selector.select(&mut self.events, timeout).expect("select succeeds");
-        self.events.iter().copied().collect()
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut rest = timeout;
+        loop {
+            self.selector.select(&mut self.events, rest).expect("select succeeds");
+            if self.events.wait_end() != WaitEnd::Signal {
+                return self.events.iter().copied().collect();
+            }
+            if let Some(deadline) = deadline {
+                rest = Some(deadline.saturating_duration_since(Instant::now()));
+            }
+        }
     }
 
     /// Only looks.

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{A, Open, PATIENCE, QUIET, READ, Scene, WRITE, pair};
-use crate::{Mode, Readiness};
+use crate::{Mode, Readiness, WaitEnd};
 
 pub(super) fn a_wait_without_descriptors_takes_its_time(open: Open<'_>) {
     Scene::new(open).expect_quiet();
@@ -85,14 +85,14 @@ pub(super) fn a_huge_timeout_waits_until_something_happens(open: Open<'_>) {
 
 pub(super) fn a_notification_before_the_wait_ends_it(open: Open<'_>) {
     let mut scene = Scene::new(open);
-    scene.selector.notifier().notify().unwrap();
+    scene.selector.notifier().unwrap().notify().unwrap();
     assert_eq!(scene.select(None), []);
     scene.expect_quiet();
 }
 
 pub(super) fn a_notification_during_the_wait_ends_it(open: Open<'_>) {
     let mut scene = Scene::new(open);
-    let notifier = scene.selector.notifier();
+    let notifier = scene.selector.notifier().unwrap();
     for _ in 0..20 {
         thread::scope(|scope| {
             let notifier = &notifier;
@@ -108,7 +108,7 @@ pub(super) fn a_notification_during_the_wait_ends_it(open: Open<'_>) {
 
 pub(super) fn a_notification_after_the_wait_ends_the_next_one(open: Open<'_>) {
     let mut scene = Scene::new(open);
-    let notifier = scene.selector.notifier();
+    let notifier = scene.selector.notifier().unwrap();
     notifier.notify().unwrap();
     scene.select(None);
     notifier.notify().unwrap();
@@ -118,7 +118,7 @@ pub(super) fn a_notification_after_the_wait_ends_the_next_one(open: Open<'_>) {
 
 pub(super) fn many_notifications_end_one_wait(open: Open<'_>) {
     let mut scene = Scene::new(open);
-    let notifier = scene.selector.notifier();
+    let notifier = scene.selector.notifier().unwrap();
     for _ in 0..100_000 {
         notifier.notify().unwrap();
     }
@@ -130,7 +130,7 @@ pub(super) fn ten_threads_that_notify_at_once_are_heard(open: Open<'_>) {
     const N_THREADS: usize = 10;
     const N_ROUNDS: usize = 200;
     let mut scene = Scene::new(open);
-    let notifier = scene.selector.notifier();
+    let notifier = scene.selector.notifier().unwrap();
     // Each round, every thread notifies after it has left its mark; a wait that ends after the
     // last notification must come, or the select below would never return.
     let marks: Vec<AtomicBool> = (0..N_THREADS).map(|_| AtomicBool::new(false)).collect();
@@ -169,7 +169,7 @@ pub(super) fn a_notification_hides_no_event(open: Open<'_>) {
         let mut scene = Scene::with_room(open, room);
         let (end, _other) = pair();
         scene.register(&end, A, WRITE, Mode::OneShot);
-        scene.selector.notifier().notify().unwrap();
+        scene.selector.notifier().unwrap().notify().unwrap();
         let mut events = scene.select(None);
         if events.is_empty() {
             events = scene.select(Some(PATIENCE));
@@ -180,9 +180,38 @@ pub(super) fn a_notification_hides_no_event(open: Open<'_>) {
     }
 }
 
+pub(super) fn an_empty_wait_tells_what_has_ended_it(open: Open<'_>) {
+    let mut scene = Scene::new(open);
+    let expect = |scene: &mut Scene, timeout, end| {
+        scene.select(timeout);
+        assert_eq!(scene.events.wait_end(), end, "{timeout:?}");
+    };
+    let short = Duration::from_millis(2);
+    for timeout in [Duration::ZERO, short] {
+        expect(&mut scene, Some(timeout), WaitEnd::Timeout);
+    }
+    let notifier = scene.selector.notifier().unwrap();
+    for timeout in [None, Some(Duration::ZERO), Some(PATIENCE)] {
+        notifier.notify().unwrap();
+        expect(&mut scene, timeout, WaitEnd::Notification);
+        expect(&mut scene, Some(short), WaitEnd::Timeout);
+    }
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            thread::sleep(short);
+            notifier.notify().unwrap();
+        });
+        expect(&mut scene, None, WaitEnd::Notification);
+    });
+    let (end, _other) = pair();
+    scene.register(&end, A, WRITE, Mode::OneShot);
+    expect(&mut scene, Some(PATIENCE), WaitEnd::Event);
+    expect(&mut scene, Some(short), WaitEnd::Timeout);
+}
+
 pub(super) fn a_notifier_outlives_its_selector(open: Open<'_>) {
     let scene = Scene::new(open);
-    let notifier = scene.selector.notifier();
+    let notifier = scene.selector.notifier().unwrap();
     drop(scene);
     // Nobody is there to hear it; an error is as good as none.
     let _ = notifier.notify();
@@ -194,7 +223,7 @@ pub(super) fn a_selector_works_on_another_thread(open: Open<'_>) {
     let (one, mut other) = pair();
     scene.register(&one, A, READ, Mode::Level);
     scene.look();
-    let notifier = scene.selector.notifier();
+    let notifier = scene.selector.notifier().unwrap();
     let mut scene = thread::scope(|scope| {
         let moved = scope.spawn(move || {
             assert_eq!(scene.select(None), []);

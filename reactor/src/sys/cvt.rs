@@ -1,6 +1,7 @@
 //! What a system call returned, as a `Result`.
 
 use std::io;
+use std::os::fd::RawFd;
 
 use libc::c_int;
 
@@ -38,6 +39,50 @@ pub(super) fn waited(result: c_int) -> io::Result<Option<usize>> {
 /// Puts a sentence in front of a system's error and keeps its kind; the original is its source.
 pub(super) fn explain(error: io::Error, sentence: String) -> io::Error {
     io::Error::new(error.kind(), Explained { sentence, source: error })
+}
+
+/// Refuses a number that is not open, as epoll does, which looks at it.
+pub(super) fn check_open(fd: RawFd) -> io::Result<()> {
+    // SAFETY: F_GETFD takes no pointers and changes nothing, whatever the number.
+    cvt(unsafe { libc::fcntl(fd, libc::F_GETFD) }).map(drop)
+}
+
+/// Puts the name of the call that failed in front of a system's error.
+pub(super) fn named(call: &'static str) -> impl FnOnce(io::Error) -> io::Error {
+    move |error| explain(error, call.to_owned())
+}
+
+/// Returns the number of the system's error (`errno`) that an error came from.
+///
+/// This crate puts words in front of some errors of the system. They keep their kind, and the original
+/// as their source, which [`io::Error::raw_os_error`] does not look at.
+///
+/// # Examples
+/// ```
+/// # #[cfg(target_os = "linux")] {
+/// use std::os::fd::AsFd;
+/// use polyloop_reactor::{Backend, Interest, Mode, Token, os_error};
+///
+/// let file = std::fs::File::open("/").unwrap();
+/// let mut epoll = Backend::Epoll.open().unwrap();
+/// let token = Token::from_raw(1);
+/// let error = epoll.register(file.as_fd(), token, Interest::READABLE, Mode::Level).unwrap_err();
+/// assert_eq!(error.raw_os_error(), None);
+/// assert_eq!(os_error(&error), Some(1)); // EPERM
+/// # }
+/// ```
+pub fn os_error(error: &io::Error) -> Option<i32> {
+    if let Some(errno) = error.raw_os_error() {
+        return Some(errno);
+    }
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        if let Some(errno) = error.downcast_ref().and_then(io::Error::raw_os_error) {
+            return Some(errno);
+        }
+        source = error.source();
+    }
+    None
 }
 
 #[derive(Debug)]
@@ -79,5 +124,10 @@ mod tests {
         let source = std::error::Error::source(error.get_ref().unwrap()).unwrap();
         let source: &io::Error = source.downcast_ref().unwrap();
         assert_eq!(source.raw_os_error(), Some(libc::EPERM));
+        assert_eq!(os_error(&error), Some(libc::EPERM));
+        let twice = explain(error, "build".to_owned());
+        assert_eq!(os_error(&twice), Some(libc::EPERM));
+        assert_eq!(os_error(&io::Error::from_raw_os_error(libc::EBADF)), Some(libc::EBADF));
+        assert_eq!(os_error(&io::Error::other("something else")), None);
     }
 }

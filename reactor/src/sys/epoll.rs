@@ -25,6 +25,7 @@
 //!   ghost to happen.
 //! - With less room than ready descriptors the kernel serves them in turn.
 
+use std::cell::OnceCell;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
@@ -34,11 +35,12 @@ use libc::{c_int, epoll_event};
 
 use crate::{
     Backend, Event, Events, Interest, Mode, Notifier, Readiness, Registration, Selector,
-    SystemCalls, Token,
+    SystemCalls, Token, WaitEnd,
 };
 
-use super::cvt::{cvt, explain, waited};
+use super::cvt::{cvt, explain, named, waited};
 use super::fork::ForkGuard;
+use super::lost::LostDescriptor;
 use super::table::{Closed, Entry, Table};
 use super::wait::{Wait, to_ms};
 use super::wake::Alarm;
@@ -67,15 +69,14 @@ pub(super) struct EpollSelector {
     n_ghost_hits: u32,
     /// False once the kernel has refused `epoll_pwait2`.
     has_nanoseconds: bool,
-    alarm: Alarm,
+    alarm: OnceCell<Alarm>,
     fork: ForkGuard,
     calls: SystemCalls,
 }
 
 impl EpollSelector {
     pub(super) fn new() -> io::Result<EpollSelector> {
-        let alarm = Alarm::new()?;
-        let epoll = create(&alarm)?;
+        let epoll = create()?;
         Ok(EpollSelector {
             epoll,
             table: Table::new(),
@@ -83,7 +84,7 @@ impl EpollSelector {
             closed: Closed::default(),
             n_ghost_hits: 0,
             has_nanoseconds: true,
-            alarm,
+            alarm: OnceCell::new(),
             fork: ForkGuard::new(),
             calls: SystemCalls::default(),
         })
@@ -112,18 +113,19 @@ impl EpollSelector {
                     self.has_nanoseconds = false;
                     self.calls.waits += 1;
                 }
-                result => return result,
+                result => return result.map_err(|error| lost_or(error, fd)),
             }
         }
         let n_max = n_max as c_int;
         // SAFETY: `buffer` is valid for writes of `n_max` events, since its vector is that long
         // and is not touched before the call is over.
-        waited(unsafe { libc::epoll_wait(fd, buffer, n_max, to_ms(timeout)) })
+        let result = waited(unsafe { libc::epoll_wait(fd, buffer, n_max, to_ms(timeout)) });
+        result.map_err(|error| lost_or(error, fd))
     }
 
     /// Turns the first `n_events` of the buffer into events, and reports whether there was a
     /// notification.
-    fn collect(&mut self, n_events: usize, events: &mut Events) -> bool {
+    fn collect(&mut self, n_events: usize, events: &mut Events) -> io::Result<bool> {
         let mut notified = false;
         let mut is_haunted = false;
         for index in 0..n_events {
@@ -132,7 +134,9 @@ impl EpollSelector {
             let entry = self.table.get_mut(fd).filter(|entry| entry.generation == generation);
             let Some(entry) = entry else {
                 if generation == ALARM {
-                    notified |= self.alarm.notifier.acknowledge();
+                    if let Some(alarm) = self.alarm.get() {
+                        notified |= alarm.acknowledge_edge()?;
+                    }
                 } else {
                     self.n_ghost_hits += 1;
                 }
@@ -158,7 +162,7 @@ impl EpollSelector {
                 std::thread::sleep(HAUNTED_REST);
             }
         }
-        notified
+        Ok(notified)
     }
 
     /// Asks the kernel whether the number still has the file that was registered; disarms the
@@ -177,7 +181,10 @@ impl EpollSelector {
 
     /// Makes the set anew without the ghosts, under the same number.
     fn rebuild(&mut self) -> io::Result<()> {
-        let fresh = create(&self.alarm)?;
+        let fresh = create()?;
+        if let Some(alarm) = self.alarm.get() {
+            watch_alarm(&fresh, alarm)?;
+        }
         let mut closed = Vec::new();
         for (fd, entry) in self.table.iter().filter(|(_, entry)| entry.armed) {
             let (mask, cookie) = (to_mask(entry.interest, entry.mode), to_cookie(fd, entry));
@@ -278,8 +285,14 @@ impl Selector for EpollSelector {
             }
             // No more than fit: an edge that is taken from the kernel must be passed on.
             let n_max = events.capacity() - events.len();
-            let Some(n_events) = self.ask(n_max, wait.slice())? else { return Ok(()) };
-            let notified = self.collect(n_events, events);
+            let Some(n_events) = self.ask(n_max, wait.slice())? else {
+                events.set_wait_end(WaitEnd::Signal);
+                return Ok(());
+            };
+            let notified = self.collect(n_events, events)?;
+            if notified {
+                events.set_wait_end(WaitEnd::Notification);
+            }
             if notified || !events.is_empty() {
                 return Ok(());
             }
@@ -290,8 +303,14 @@ impl Selector for EpollSelector {
         }
     }
 
-    fn notifier(&self) -> Notifier {
-        self.alarm.notifier.clone()
+    fn notifier(&self) -> io::Result<Notifier> {
+        self.fork.check()?;
+        if self.alarm.get().is_none() {
+            let alarm = Alarm::for_edges()?;
+            watch_alarm(&self.epoll, &alarm)?;
+            let _ = self.alarm.set(alarm);
+        }
+        Ok(self.alarm.get().expect("it was made").notifier.clone())
     }
 
     fn get(&self, fd: BorrowedFd<'_>) -> Option<Registration> {
@@ -330,15 +349,29 @@ fn to_cookie<P>(fd: RawFd, entry: &Entry<P>) -> u64 {
     pack(fd, entry.generation)
 }
 
-/// Makes a set that watches nothing but the alarm.
-fn create(alarm: &Alarm) -> io::Result<OwnedFd> {
+/// Makes an empty set.
+fn create() -> io::Result<OwnedFd> {
     // SAFETY: the call takes no pointers.
-    let epoll = cvt(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+    let epoll = cvt(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) });
+    let epoll = epoll.map_err(named("epoll_create1"))?;
     // SAFETY: the call succeeded, so the number is an open descriptor that nobody else owns.
-    let epoll = unsafe { OwnedFd::from_raw_fd(epoll) };
+    Ok(unsafe { OwnedFd::from_raw_fd(epoll) })
+}
+
+fn watch_alarm(epoll: &OwnedFd, alarm: &Alarm) -> io::Result<()> {
     let mask = (libc::EPOLLIN | libc::EPOLLET) as u32;
-    control(&epoll, libc::EPOLL_CTL_ADD, alarm.fd(), mask, pack(alarm.fd(), ALARM))?;
-    Ok(epoll)
+    control(epoll, libc::EPOLL_CTL_ADD, alarm.fd(), mask, pack(alarm.fd(), ALARM))
+}
+
+/// Explains why a wait failed: the number of the set was closed, or has another file.
+#[cold]
+fn lost_or(error: io::Error, epoll: RawFd) -> io::Error {
+    match error.raw_os_error() {
+        Some(libc::EBADF) => LostDescriptor::closed(epoll, error),
+        // Nothing else of a wait is invalid.
+        Some(libc::EINVAL) => LostDescriptor::replaced(epoll),
+        _ => named("epoll_wait")(error),
+    }
 }
 
 fn control(epoll: &OwnedFd, operation: c_int, fd: RawFd, mask: u32, cookie: u64) -> io::Result<()> {

@@ -66,7 +66,7 @@ pub fn kind_of(fd: BorrowedFd<'_>) -> io::Result<Kind> {
     })
 }
 
-fn stat_of(fd: RawFd) -> io::Result<libc::stat> {
+pub(super) fn stat_of(fd: RawFd) -> io::Result<libc::stat> {
     let mut stat = MaybeUninit::uninit();
     // SAFETY: `stat` has room for one `stat`; a number that is not open is an error, no harm.
     cvt(unsafe { libc::fstat(fd, stat.as_mut_ptr()) })?;

@@ -35,11 +35,12 @@ use std::time::Duration;
 
 use crate::{
     Backend, Event, Events, Interest, Mode, Notifier, Readiness, Registration, Selector,
-    SystemCalls, Token,
+    SystemCalls, Token, WaitEnd,
 };
 
 use super::fork::ForkGuard;
 use super::kq::{self, Filter, Flags, Kevent};
+use super::lost::LostDescriptor;
 use super::table::{Closed, Table};
 use super::wait::Wait;
 
@@ -305,8 +306,15 @@ impl Selector for KqueueSelector {
             let result = kq::kevent(&self.kqueue, &self.changes.0, buffer, wait.slice());
             // Made, even if a signal ended the wait.
             self.changes.0.clear();
-            let Some(n_events) = result? else { return Ok(()) };
+            let result = result.map_err(|error| lost_or(error, &self.kqueue));
+            let Some(n_events) = result? else {
+                events.set_wait_end(WaitEnd::Signal);
+                return Ok(());
+            };
             let notified = self.collect(n_events, events);
+            if notified {
+                events.set_wait_end(WaitEnd::Notification);
+            }
             if notified || !events.is_empty() {
                 return Ok(());
             }
@@ -317,8 +325,9 @@ impl Selector for KqueueSelector {
         }
     }
 
-    fn notifier(&self) -> Notifier {
-        self.notifier.clone()
+    fn notifier(&self) -> io::Result<Notifier> {
+        self.fork.check()?;
+        Ok(self.notifier.clone())
     }
 
     fn get(&self, fd: BorrowedFd<'_>) -> Option<Registration> {
@@ -381,6 +390,15 @@ fn change(ident: usize, filter: Filter, flags: Flags, fflags: u32, cookie: usize
     change.fflags = fflags;
     change.udata = ptr::without_provenance_mut(cookie);
     change
+}
+
+/// Reports a kqueue that the program has closed as such.
+#[cold]
+fn lost_or(error: io::Error, kqueue: &OwnedFd) -> io::Error {
+    if error.raw_os_error() == Some(libc::EBADF) {
+        return LostDescriptor::closed(kqueue.as_raw_fd(), error);
+    }
+    error
 }
 
 /// Lists the filters that report an interest, with the flags they need.

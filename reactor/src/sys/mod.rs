@@ -5,7 +5,7 @@
 //!
 //! | system | backends | wake-up | poll's timeout | pipe |
 //! |---|---|---|---|---|
-//! | Linux, Android | epoll, poll, select (kqueue with the feature `libkqueue`) | eventfd | ns | pipe2 |
+//! | Linux, Android | epoll, poll, select (kqueue with the feature `libkqueue`) | eventfd (epoll), pipe | ns | pipe2 |
 //! | FreeBSD, DragonFly, NetBSD, OpenBSD | kqueue, poll, select | pipe | ns | pipe2 |
 //! | macOS and its family | kqueue, poll, select | pipe | ms | pipe, fcntl |
 #![allow(unsafe_code)]
@@ -16,7 +16,7 @@ use crate::{Backend, Selector};
 
 pub(crate) mod clock;
 
-mod cvt;
+pub(crate) mod cvt;
 
 #[cfg(not(target_vendor = "apple"))]
 mod refusal;
@@ -45,6 +45,8 @@ pub(crate) mod slack;
 mod table;
 
 pub(crate) mod fork;
+
+pub(crate) mod lost;
 
 pub(crate) mod wake;
 
@@ -81,13 +83,7 @@ mod kqueue;
 #[cfg(not(target_vendor = "apple"))]
 mod ppoll;
 
-#[cfg(any(
-    all(test, any(target_os = "linux", target_os = "android")),
-    target_os = "freebsd",
-    target_os = "dragonfly",
-    target_os = "netbsd",
-    target_os = "openbsd",
-))]
+#[cfg(not(target_vendor = "apple"))]
 mod pipe2;
 
 #[cfg(all(target_os = "linux", feature = "libkqueue"))]

@@ -1,4 +1,4 @@
-//! pipe2(2), which every system here has but macOS. Linux needs it for tests only.
+//! pipe2(2), which every system here has but macOS.
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};

@@ -13,6 +13,7 @@
 //! - The order of the scan is ours: it begins where the last full batch ended.
 //! - macOS waits in milliseconds, and its poll does not work on devices such as terminals.
 
+use std::cell::OnceCell;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
@@ -21,10 +22,10 @@ use libc::{c_short, pollfd};
 
 use crate::{
     Backend, Event, Events, Interest, Mode, Notifier, Readiness, Registration, Selector,
-    SystemCalls, Token,
+    SystemCalls, Token, WaitEnd,
 };
 
-use super::cvt::explain;
+use super::cvt::{check_open, explain, named};
 use super::fork::ForkGuard;
 use super::os::{self, POLL_READ_CLOSED};
 use super::table::{Table, check_no_edge};
@@ -36,13 +37,13 @@ use super::wake::Alarm;
 pub(super) struct PollSelector {
     /// The place is the position in `fds`.
     table: Table<u32>,
-    /// Invariant: the alarm, then one item for each entry of the table, in no order.
+    /// Invariant: the alarm, or an item that poll skips, then one item for each entry of the table, in no order.
     fds: Vec<Item>,
     /// Where the next scan begins.
     cursor: usize,
-    alarm: Alarm,
+    alarm: OnceCell<Alarm>,
     fork: ForkGuard,
-    n_waits: u64,
+    calls: SystemCalls,
 }
 
 /// The position of the alarm.
@@ -50,23 +51,25 @@ const ALARM: usize = 0;
 
 impl PollSelector {
     pub(super) fn new() -> io::Result<PollSelector> {
-        let alarm = Alarm::new()?;
-        let item = Item::new(alarm.fd(), Interest::READABLE);
         Ok(PollSelector {
             table: Table::new(),
-            fds: vec![item],
+            fds: vec![Item::new(-1, Interest::READABLE)],
             cursor: ALARM + 1,
-            alarm,
+            alarm: OnceCell::new(),
             fork: ForkGuard::new(),
-            n_waits: 0,
+            calls: SystemCalls::default(),
         })
     }
 
     /// Asks the kernel once: `Ok(None)` if a signal came, otherwise how many items say something.
     fn ask(&mut self, timeout: Option<Duration>) -> io::Result<Option<usize>> {
-        self.n_waits += 1;
+        self.calls.waits += 1;
         os::poll(Item::as_pollfds(&mut self.fds), timeout).map_err(|error| {
-            if error.raw_os_error() == Some(libc::EINVAL) { self.too_many(error) } else { error }
+            if error.raw_os_error() == Some(libc::EINVAL) {
+                self.too_many(error)
+            } else {
+                named("poll")(error)
+            }
         })
     }
 
@@ -83,9 +86,12 @@ impl PollSelector {
     fn collect(&mut self, n_items: usize, events: &mut Events) -> io::Result<bool> {
         let mut n_left = n_items;
         let mut notified = false;
-        if n_left > 0 && self.fds[ALARM].0.revents != 0 {
+        if n_left > 0
+            && self.fds[ALARM].0.revents != 0
+            && let Some(alarm) = self.alarm.get()
+        {
             n_left -= 1;
-            notified = self.alarm.drain()?;
+            notified = alarm.drain()?;
         }
         let end = self.fds.len();
         let begin = if self.cursor < end { self.cursor } else { ALARM + 1 };
@@ -136,6 +142,8 @@ impl Selector for PollSelector {
         self.fork.check()?;
         check_no_edge("register", "poll", fd, mode)?;
         self.table.check_new(fd, interest)?;
+        self.calls.controls += 1;
+        check_open(fd)?;
         // Fits: there are no more items than descriptors.
         let place = self.fds.len() as u32;
         self.table.insert(fd, token, interest, mode, place);
@@ -176,18 +184,34 @@ impl Selector for PollSelector {
         self.fork.check()?;
         debug_assert_eq!(self.fds.len(), self.table.len() + 1);
         events.clear();
+        if self.fds[ALARM].0.fd < 0
+            && let Some(alarm) = self.alarm.get()
+        {
+            self.fds[ALARM] = Item::new(alarm.fd(), Interest::READABLE);
+        }
         let mut wait = Wait::begin(timeout);
         loop {
-            let Some(n_items) = self.ask(wait.slice())? else { return Ok(()) };
+            let Some(n_items) = self.ask(wait.slice())? else {
+                events.set_wait_end(WaitEnd::Signal);
+                return Ok(());
+            };
             let notified = self.collect(n_items, events)?;
+            if notified {
+                events.set_wait_end(WaitEnd::Notification);
+            }
             if notified || !events.is_empty() || !wait.goes_on() {
                 return Ok(());
             }
         }
     }
 
-    fn notifier(&self) -> Notifier {
-        self.alarm.notifier.clone()
+    fn notifier(&self) -> io::Result<Notifier> {
+        self.fork.check()?;
+        if self.alarm.get().is_none() {
+            // The next wait puts it into the array.
+            let _ = self.alarm.set(Alarm::for_levels()?);
+        }
+        Ok(self.alarm.get().expect("it was made").notifier.clone())
     }
 
     fn get(&self, fd: BorrowedFd<'_>) -> Option<Registration> {
@@ -199,7 +223,7 @@ impl Selector for PollSelector {
     }
 
     fn system_calls(&self) -> SystemCalls {
-        SystemCalls { waits: self.n_waits, controls: 0 }
+        self.calls
     }
 }
 

@@ -13,6 +13,7 @@
 //!   predecessor: nothing in the call could tell them apart.
 //! - The order of the scan is ours: it begins where the last full batch ended.
 
+use std::cell::OnceCell;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
@@ -20,11 +21,12 @@ use std::time::Duration;
 
 use crate::{
     Backend, Event, Events, Interest, Mode, Notifier, Readiness, Registration, Selector,
-    SystemCalls, Token,
+    SystemCalls, Token, WaitEnd,
 };
 
-use super::cvt::{cvt, explain, waited};
+use super::cvt::{check_open, named, waited};
 use super::fork::ForkGuard;
+use super::lost::LostDescriptor;
 use super::os::FdSetWord;
 use super::table::{Closed, Table, check_no_edge};
 use super::wait::{Wait, to_timespec};
@@ -44,27 +46,25 @@ pub(super) struct SelectSelector {
     /// Where the next scan begins.
     cursor: usize,
     closed: Closed,
-    alarm: Alarm,
+    alarm: OnceCell<Alarm>,
+    /// Whether the alarm is in `asked`.
+    is_alarm_asked: bool,
     fork: ForkGuard,
-    n_waits: u64,
+    calls: SystemCalls,
 }
 
 impl SelectSelector {
     pub(super) fn new() -> io::Result<SelectSelector> {
-        let alarm = Alarm::new()?;
-        let alarm_fd = alarm.fd();
-        check_range("open", alarm_fd)?;
-        let mut asked = Sets::default();
-        asked.insert(alarm_fd as usize, Interest::READABLE);
         Ok(SelectSelector {
             table: Table::new(),
-            asked,
-            n_fds: alarm_fd as usize + 1,
+            asked: Sets::default(),
+            n_fds: 0,
             cursor: 0,
             closed: Closed::default(),
-            alarm,
+            alarm: OnceCell::new(),
+            is_alarm_asked: false,
             fork: ForkGuard::new(),
-            n_waits: 0,
+            calls: SystemCalls::default(),
         })
     }
 
@@ -73,7 +73,7 @@ impl SelectSelector {
         let mut found = self.asked.clone();
         let timespec = timeout.map(to_timespec);
         let timespec = timespec.as_ref().map_or(ptr::null(), ptr::from_ref);
-        self.n_waits += 1;
+        self.calls.waits += 1;
         // SAFETY:
         // 1. Each set is null, or a local with the layout of `fd_set` (see `FdSet`), and `n_fds`
         //    is at most FD_SETSIZE, since `check_range` let no larger number in.
@@ -82,7 +82,7 @@ impl SelectSelector {
         let result = waited(unsafe {
             libc::pselect(
                 self.n_fds as libc::c_int,
-                found.read.as_mut_ptr(),
+                found.read.as_mut_ptr_unless_empty(),
                 found.write.as_mut_ptr_unless_empty(),
                 found.except.as_mut_ptr_unless_empty(),
                 timespec,
@@ -96,11 +96,13 @@ impl SelectSelector {
     fn collect(&mut self, mut found: Sets, n_bits: usize, events: &mut Events) -> io::Result<bool> {
         let mut n_left = n_bits;
         let mut notified = false;
-        let alarm_fd = self.alarm.fd() as usize;
-        if n_left > 0 && found.read.contains(alarm_fd) {
-            found.read.remove(alarm_fd);
+        if let Some(alarm) = self.alarm.get()
+            && n_left > 0
+            && found.read.contains(alarm.fd() as usize)
+        {
+            found.read.remove(alarm.fd() as usize);
             n_left -= 1;
-            notified = self.alarm.drain()?;
+            notified = alarm.drain()?;
         }
         let begin = if self.cursor < self.n_fds { self.cursor } else { 0 };
         for range in [begin..self.n_fds, 0..begin] {
@@ -130,10 +132,32 @@ impl SelectSelector {
         }
     }
 
+    /// Makes waits look at the alarm, once there is one.
+    fn ask_for_alarm(&mut self) {
+        if !self.is_alarm_asked
+            && let Some(alarm) = self.alarm.get()
+        {
+            let fd = alarm.fd() as usize;
+            self.asked.insert(fd, Interest::READABLE);
+            self.n_fds = self.n_fds.max(fd + 1);
+            self.is_alarm_asked = true;
+        }
+    }
+
+    /// Explains EBADF where no registered descriptor was closed.
+    #[cold]
+    fn lost_or(&self, error: io::Error) -> io::Error {
+        match self.alarm.get() {
+            Some(alarm) => LostDescriptor::closed(alarm.fd(), error),
+            None => named("select")(error),
+        }
+    }
+
     /// Takes the descriptors out that made the call fail. False if it was none of them.
     fn find_closed(&mut self) -> bool {
         let armed = self.table.iter().filter(|(_, entry)| entry.armed);
-        let closed: Vec<RawFd> = armed.map(|(fd, _)| fd).filter(|&fd| !is_open(fd)).collect();
+        let closed: Vec<RawFd> =
+            armed.map(|(fd, _)| fd).filter(|&fd| check_open(fd).is_err()).collect();
         for &fd in &closed {
             self.asked.remove(fd as usize);
             self.closed.add(&mut self.table, fd);
@@ -163,6 +187,8 @@ impl Selector for SelectSelector {
         check_no_edge("register", "select", fd, mode)?;
         check_range("register", fd)?;
         self.table.check_new(fd, interest)?;
+        self.calls.controls += 1;
+        check_open(fd)?;
         self.table.insert(fd, token, interest, mode, ());
         self.asked.insert(fd as usize, interest);
         self.n_fds = self.n_fds.max(fd as usize + 1);
@@ -198,6 +224,7 @@ impl Selector for SelectSelector {
     fn select(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         self.fork.check()?;
         events.clear();
+        self.ask_for_alarm();
         self.n_fds = self.asked.end(self.n_fds);
         let mut wait = Wait::begin(timeout);
         loop {
@@ -210,25 +237,37 @@ impl Selector for SelectSelector {
             }
             let (found, n_bits) = match self.ask(wait.slice()) {
                 Ok(Some(found)) => found,
-                Ok(None) => return Ok(()),
+                Ok(None) => {
+                    events.set_wait_end(WaitEnd::Signal);
+                    return Ok(());
+                }
                 Err(error) if error.raw_os_error() == Some(libc::EBADF) => {
                     if !self.find_closed() {
-                        let sentence = "select: the descriptor that ends a wait was closed, which the selector owns";
-                        return Err(explain(error, sentence.to_owned()));
+                        return Err(self.lost_or(error));
                     }
                     continue;
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(named("select")(error)),
             };
             let notified = self.collect(found, n_bits, events)?;
+            if notified {
+                events.set_wait_end(WaitEnd::Notification);
+            }
             if notified || !events.is_empty() || !wait.goes_on() {
                 return Ok(());
             }
         }
     }
 
-    fn notifier(&self) -> Notifier {
-        self.alarm.notifier.clone()
+    fn notifier(&self) -> io::Result<Notifier> {
+        self.fork.check()?;
+        if self.alarm.get().is_none() {
+            let alarm = Alarm::for_levels()?;
+            check_range("notifier", alarm.fd())?;
+            // The next wait puts it into the sets.
+            let _ = self.alarm.set(alarm);
+        }
+        Ok(self.alarm.get().expect("it was made").notifier.clone())
     }
 
     fn get(&self, fd: BorrowedFd<'_>) -> Option<Registration> {
@@ -240,7 +279,7 @@ impl Selector for SelectSelector {
     }
 
     fn system_calls(&self) -> SystemCalls {
-        SystemCalls { waits: self.n_waits, controls: 0 }
+        self.calls
     }
 }
 
@@ -254,11 +293,6 @@ fn out_of_range(call: &str, fd: RawFd) -> io::Error {
         "{call}: fd {fd} is beyond select's limit (FD_SETSIZE, {CAPACITY}): use another backend"
     );
     io::Error::new(io::ErrorKind::InvalidInput, message)
-}
-
-fn is_open(fd: RawFd) -> bool {
-    // SAFETY: F_GETFD takes no pointers and changes nothing, whatever the number.
-    cvt(unsafe { libc::fcntl(fd, libc::F_GETFD) }).is_ok()
 }
 
 #[derive(Clone, Debug, Default)]
@@ -417,9 +451,11 @@ mod tests {
     fn a_wait_without_its_own_descriptor_is_an_error_and_does_not_spin() {
         let code = crate::sys::testing::in_forked_child(|| {
             let mut selector = SelectSelector::new().unwrap();
+            selector.notifier().unwrap();
+            let fd = selector.alarm.get().unwrap().fd();
             // SAFETY: a number is closed that the selector owns. That is the mistake to be tested;
             // nobody else in this process opens anything.
-            unsafe { libc::close(selector.alarm.fd()) };
+            unsafe { libc::close(fd) };
             // Ends the process if the call below does not.
             // SAFETY: the call takes a number.
             unsafe { libc::alarm(10) };

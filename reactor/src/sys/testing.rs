@@ -41,6 +41,18 @@ fn descriptor_flags(fd: RawFd) -> io::Result<c_int> {
     cvt(unsafe { libc::fcntl(fd, libc::F_GETFD) })
 }
 
+/// Closes a number that something else owns: the mistake that some tests are about.
+pub fn close_number(fd: RawFd) -> io::Result<()> {
+    // SAFETY: what owns the number is a selector, which promises to take that for an error. The test
+    // forgets it afterwards, so the number is not closed again.
+    cvt(unsafe { libc::close(fd) }).map(drop)
+}
+
+/// Lists the numbers below `end` that are open.
+pub fn open_numbers(end: RawFd) -> Vec<RawFd> {
+    (0..end).filter(|&fd| is_open(fd)).collect()
+}
+
 /// Runs `child` in a forked child, and returns its exit code: 0 if it returned true, 1 if not or
 /// if it panicked.
 ///

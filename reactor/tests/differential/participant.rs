@@ -5,7 +5,9 @@ use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
-use polyloop_reactor::{Backend, Events, Interest, Mode, Readiness, Registration, Selector, Token};
+use polyloop_reactor::{
+    Backend, Events, Interest, Mode, Notifier, Readiness, Registration, Selector, Token,
+};
 
 use crate::differences::{self, Bounds, Difference, Met, Question};
 use crate::model::News;
@@ -20,6 +22,7 @@ const FOREVER: Duration = Duration::from_secs(10);
 pub(crate) struct Participant {
     pub(crate) backend: Backend,
     selector: Box<dyn Selector>,
+    notifier: Notifier,
     pub(crate) book: HashMap<usize, Entry>,
     notified: Notified,
     /// How many closed descriptors may still be watched, and the set be made anew because of it.
@@ -70,9 +73,12 @@ impl Entry {
 
 impl Participant {
     pub(crate) fn open(backend: Backend) -> io::Result<Participant> {
+        let selector = backend.open()?;
         Ok(Participant {
             backend,
-            selector: backend.open()?,
+            // Made now: what it needs would take the number of a descriptor that the script closes.
+            notifier: selector.notifier()?,
+            selector,
             book: HashMap::new(),
             notified: Notified::No,
             n_ghosts: 0,
@@ -80,7 +86,7 @@ impl Participant {
     }
 
     pub(crate) fn notify(&mut self) -> Result<(), String> {
-        let result = self.selector.notifier().notify();
+        let result = self.notifier.notify();
         result.map_err(|error| format!("{}: notify: {error}", self.backend))?;
         self.notified = Notified::Yes;
         Ok(())

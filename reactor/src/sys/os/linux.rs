@@ -10,7 +10,6 @@ pub(super) use libc::__errno as errno_location;
 #[cfg(target_os = "linux")]
 pub(super) use libc::__errno_location as errno_location;
 
-#[cfg(test)]
 pub(super) use super::pipe2::pipe;
 pub(super) use super::ppoll::poll;
 

@@ -2,7 +2,9 @@
 //!
 //! Each server is written the way its project's documentation writes an echo, and is the only
 //! program on the first core; the load is on the second. All of them get the same listener, read
-//! into buffers of the same size and send small messages at once.
+//! into buffers of the same size and send small messages at once. A server of tasks has a buffer for
+//! each connection. With "one buffer", tokio and polyloop wait until a connection is readable and then
+//! read into a buffer that all connections share, as the loops of one's own (bare, mio) do.
 
 #[path = "../../../echo/bare.rs"]
 mod bare;
@@ -22,6 +24,7 @@ mod glommio;
 mod mio;
 #[cfg(target_os = "linux")]
 mod monoio;
+mod polyloop;
 mod smol;
 mod tokio;
 
@@ -29,7 +32,7 @@ use std::io;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use polyloop::{Backend, Runtime};
+use ::polyloop::{Backend, Runtime};
 
 use bare::BUFFER_BYTES;
 use report::{Candidates, Options, ROWS, Row};
@@ -44,11 +47,13 @@ type Serve = fn(TcpListener) -> io::Result<()>;
 const SERVERS: &[(&str, Serve)] = &[
     ("tokio current_thread", tokio::serve),
     ("bare epoll, edges", |listener| bare::serve(listener, true)),
-    ("polyloop", |listener| Runtime::new()?.block_on(ours::accept(listener))?),
+    ("polyloop", |listener| Runtime::new()?.block_on(polyloop::accept(listener))?),
     (SPINNING, |listener| {
         let runtime = Runtime::builder().backend(Backend::Epoll).spin(SPIN).build()?;
-        runtime.block_on(ours::accept(listener))?
+        runtime.block_on(polyloop::accept(listener))?
     }),
+    ("tokio, one buffer", tokio::serve_with_one_buffer),
+    ("polyloop, one buffer", |listener| Runtime::new()?.block_on(ours::accept(listener))?),
     ("smol LocalExecutor", smol::serve),
     ("mio", mio::serve),
     #[cfg(target_os = "linux")]

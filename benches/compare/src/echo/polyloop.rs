@@ -1,0 +1,28 @@
+//! polyloop's, from its README. The form with one buffer for all connections is `ours`.
+
+use std::io;
+use std::net;
+
+use polyloop::net::{TcpListener, TcpStream};
+
+use super::BUFFER_BYTES;
+
+/// Accepts indefinitely, with a task and a buffer for each connection.
+pub(super) async fn accept(listener: net::TcpListener) -> io::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    loop {
+        let (stream, _) = listener.accept().await?;
+        polyloop::spawn(echo(stream));
+    }
+}
+
+async fn echo(stream: TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        match stream.read(&mut buffer).await? {
+            0 => return Ok(()),
+            n => stream.write_all(&buffer[..n]).await?,
+        }
+    }
+}

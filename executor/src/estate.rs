@@ -6,14 +6,12 @@
 //! and no entry knows that there will be none. It is gone when its handle has taken it or is
 //! dropped.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use polyloop_reactor::{PerProcess, Token};
 
-use crate::stage::TaskBox;
 use crate::waker::Legacy;
 
 /// The outputs, by their tasks. A forked child has none of its parent's.
@@ -58,39 +56,4 @@ pub(crate) fn take(id: Token) -> Option<Legacy> {
 /// Returns the outputs, if there are any.
 fn find() -> Option<&'static Estate> {
     ESTATE.peek().filter(|estate| estate.n_left.load(Ordering::Relaxed) > 0)
-}
-
-/// Drops an output, which may own the handle of another one, and so on to any depth: what is given
-/// here meanwhile waits in a list, and not on the stack.
-pub(crate) fn clear(task: TaskBox) {
-    thread_local! {
-        /// What is left to drop, while something is being dropped.
-        static CLEARING: RefCell<Option<Vec<TaskBox>>> = const { RefCell::new(None) };
-    }
-
-    let mut task = Some(task);
-    // Where the thread is ending there is no list.
-    let is_first = CLEARING.try_with(|clearing| {
-        let mut clearing = clearing.borrow_mut();
-        match &mut *clearing {
-            Some(left) => {
-                left.extend(task.take());
-                false
-            }
-            None => {
-                *clearing = Some(Vec::new());
-                true
-            }
-        }
-    });
-    while let Some(mut next) = task.take() {
-        next.as_mut().clear();
-        drop(next);
-        if is_first == Ok(true) {
-            task = CLEARING.with(|clearing| clearing.borrow_mut().as_mut()?.pop());
-        }
-    }
-    if is_first == Ok(true) {
-        CLEARING.set(None);
-    }
 }

@@ -18,6 +18,7 @@
 //! of their loop. Wakers are not allocated or counted, and handles are `Send`.
 #![deny(unsafe_code)]
 
+mod deep_drop;
 mod estate;
 mod event_loop;
 

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use polyloop_reactor::Token;
 
 use crate::JoinError;
+use crate::deep_drop::drop_deep;
 use crate::join;
 use crate::lost_panic::Origin;
 use crate::notes::{Notes, note};
@@ -23,6 +24,10 @@ use crate::waker::{clone_of, drop_of, wake_of};
 /// ```
 pub(crate) struct Packet<T> {
     state: Mutex<State<T>>,
+    /// Drops an outcome that nobody has taken: [`drop_deep`], since that may own the handle of another.
+    ///
+    /// A pointer, because the destructor does not know that `T` is `'static`.
+    drop_outcome: fn(Result<T, JoinError>),
 }
 
 struct State<T> {
@@ -43,7 +48,7 @@ enum Outcome<T> {
     Taken,
 }
 
-impl<T> Packet<T> {
+impl<T: 'static> Packet<T> {
     /// Makes a packet and the one side that may fill it.
     pub(crate) fn new() -> (Arc<Packet<T>>, Sender<T>) {
         Packet::make(false, TimeHold::NONE)
@@ -65,10 +70,12 @@ impl<T> Packet<T> {
             aborted: false,
             queued,
         };
-        let packet = Arc::new(Packet { state: Mutex::new(state) });
+        let packet = Arc::new(Packet { state: Mutex::new(state), drop_outcome: drop_deep });
         (Arc::clone(&packet), Sender { packet: Some(packet), _hold: hold })
     }
+}
 
+impl<T> Packet<T> {
     /// Takes the outcome, or leaves the waker to be woken by it.
     #[track_caller]
     pub(crate) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Result<T, JoinError>> {
@@ -169,7 +176,9 @@ impl<T> Drop for Packet<T> {
         let outcome = mem::replace(&mut state.outcome, Outcome::Taken);
         let waker = state.waker.take();
         drop(state);
-        quietly(|| drop(outcome));
+        if let Outcome::Done(outcome) = outcome {
+            (self.drop_outcome)(outcome);
+        }
         drop_of(waker);
     }
 }

@@ -15,6 +15,7 @@ use std::task::Waker;
 
 use polyloop_reactor::Token;
 
+use crate::deep_drop::drop_deep;
 use crate::estate;
 use crate::event_loop::EventLoop;
 use crate::mailbox::{self, Mail};
@@ -211,7 +212,7 @@ pub(crate) fn renounce<T>(id: Token, _handle: &JoinHandle<T>) {
 /// Drops the output that a task of this thread has left.
 pub(crate) fn renounce_own(id: Token) {
     if let Some(Legacy(task)) = estate::take(id) {
-        estate::clear(task);
+        drop_deep(task);
     }
 }
 

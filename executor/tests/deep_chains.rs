@@ -4,10 +4,14 @@ use std::cell::Cell;
 use std::future::{Future, pending};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use polyloop_executor::{
-    CancelScope, JoinSet, TaskGroup, cancel_scope, metrics, run, scope, spawn, yield_now,
+    BlockingPool, CancelScope, Handle, JoinHandle, JoinSet, TaskGroup, cancel_scope, metrics, run,
+    scope, spawn, yield_now,
 };
 
 /// Runs `f` where a recursion for each link of a chain would have no room.
@@ -91,4 +95,93 @@ fn a_chain_of_scopes_is_dropped_and_cancelled() {
             .unwrap();
         });
     }
+}
+
+/// Counts itself when it is dropped.
+#[derive(Clone, Default)]
+struct Count(Arc<AtomicUsize>);
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Count {
+    fn another(&self) -> Count {
+        Count(Arc::clone(&self.0))
+    }
+}
+
+/// An output that owns what gives another output of its kind.
+struct Link<C> {
+    _next: Option<C>,
+    _count: Count,
+}
+
+struct JobLink(#[expect(dead_code, reason = "it is dropped")] Link<JoinHandle<JobLink>>);
+struct SetLink(#[expect(dead_code, reason = "it is dropped")] Link<JoinSet<SetLink>>);
+
+#[test]
+fn a_chain_of_outputs_of_blocking_work_is_dropped() {
+    const N: usize = 100_000;
+    let count = Count::default();
+    on_a_small_stack(move || {
+        let pool = BlockingPool::new(1);
+        let mut chain = None;
+        for _ in 0..N {
+            let (next, count) = (chain.take(), count.another());
+            chain = Some(pool.spawn(move || JobLink(Link { _next: next, _count: count })));
+        }
+        pool.finish(Duration::from_secs(60)).unwrap();
+        drop(chain);
+        assert_eq!(count.0.load(Ordering::Relaxed), N);
+    });
+}
+
+#[test]
+fn a_chain_of_outputs_for_other_threads_is_dropped_by_the_last_that_lets_go() {
+    const N: usize = 100_000;
+    let count = Count::default();
+    on_a_small_stack(move || {
+        let chain = run(async {
+            let handle = Handle::current().unwrap();
+            let mut chain = None;
+            for _ in 0..N {
+                let (next, count) = (chain.take(), count.another());
+                let task =
+                    handle.spawn(async move { JobLink(Link { _next: next, _count: count }) });
+                while !task.is_finished() {
+                    yield_now().await;
+                }
+                chain = Some(task);
+            }
+            chain
+        });
+        assert_eq!(count.0.load(Ordering::Relaxed), 0);
+        drop(chain.unwrap());
+        assert_eq!(count.0.load(Ordering::Relaxed), N);
+    });
+}
+
+#[test]
+fn a_chain_of_outputs_that_have_arrived_in_sets_is_dropped() {
+    const N: usize = 100_000;
+    let count = Count::default();
+    on_a_small_stack(move || {
+        run(async {
+            let mut chain = None;
+            for _ in 0..N {
+                let (next, count) = (chain.take(), count.another());
+                let mut set = JoinSet::new();
+                set.spawn(async move { SetLink(Link { _next: next, _count: count }) });
+                yield_now().await;
+                chain = Some(set);
+            }
+            assert_eq!(count.0.load(Ordering::Relaxed), 0);
+            drop(chain);
+            assert_eq!(count.0.load(Ordering::Relaxed), N);
+        })
+        .unwrap();
+    });
 }

@@ -14,7 +14,29 @@ use crate::budget::poll_proceed;
 use crate::notes::{Notes, note};
 use crate::waker::{clone_of, drop_of, wake_of};
 
-/// Receives from a channel of either kind. Dropping it closes the channel.
+/// Receives from a channel of either kind. Dropping it closes the channel, and drops the messages that
+/// are left.
+///
+/// A message may own the receiver of another channel, whose message owns a third, and so on. Dropping
+/// such a chain takes stack for each link, as it does for nested boxes. Messages may borrow, so they
+/// have to be dropped at once, and cannot wait in a list as the outputs of tasks do. A chain that may
+/// have thousands of links is taken apart from its beginning:
+///
+/// ```
+/// use polyloop_executor::channel::{self, Receiver};
+///
+/// struct Link(Receiver<Link>);
+///
+/// let (_, mut chain) = channel::unbounded();
+/// for _ in 0..100_000 {
+///     let (sender, receiver) = channel::unbounded();
+///     assert!(sender.send(Link(chain)).is_ok());
+///     chain = receiver;
+/// }
+/// while let Ok(Link(next)) = chain.try_recv() {
+///     chain = next;
+/// }
+/// ```
 pub struct Receiver<T, S: Shared<T> = Threads<T>> {
     shared: S,
     /// Messages that were taken out of the shared queue all at once, under one lock.

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use super::numbered::Numbered;
 use crate::budget::poll_proceed;
+use crate::deep_drop::drop_deep;
 use crate::lost_panic::given;
 use crate::notes::{Notes, note};
 use crate::runtime::{spawn_at, with_room};
@@ -51,12 +52,19 @@ pub struct JoinSet<T> {
 
 /// Where the tasks leave their outputs.
 struct Arrivals<T> {
-    queue: RefCell<VecDeque<(usize, Result<T, JoinError>)>>,
+    queue: RefCell<Arrived<T>>,
     /// The task that waits for the next one.
     waker: Cell<Option<Waker>>,
     /// Set when nothing will take what arrives from now on.
     is_closed: Cell<bool>,
+    /// Drops what has arrived: [`drop_deep`], since an output may own another set.
+    ///
+    /// A pointer, because destructors do not know that `T` is `'static`.
+    drop_arrived: fn(Arrived<T>),
 }
+
+/// Outputs in the order in which they came, each with the number of its task.
+type Arrived<T> = VecDeque<(usize, Result<T, JoinError>)>;
 
 /// Queues above this length give their memory back when they are empty.
 const KEPT_LEN: usize = 1_024;
@@ -86,13 +94,18 @@ impl<T> Arrivals<T> {
         self.is_closed.set(true);
         // Outside the borrow.
         let arrived = self.queue.take();
-        drop(arrived);
+        if !arrived.is_empty() {
+            (self.drop_arrived)(arrived);
+        }
     }
-}
 
-impl<T> Default for Arrivals<T> {
-    fn default() -> Arrivals<T> {
-        Arrivals { queue: RefCell::default(), waker: Cell::default(), is_closed: Cell::new(false) }
+    fn new(drop_arrived: fn(Arrived<T>)) -> Rc<Arrivals<T>> {
+        Rc::new(Arrivals {
+            queue: RefCell::default(),
+            waker: Cell::default(),
+            is_closed: Cell::new(false),
+            drop_arrived,
+        })
     }
 }
 
@@ -151,7 +164,7 @@ impl<T: 'static> JoinSet<T> {
     /// assert!(set.is_empty());
     /// ```
     pub fn new() -> JoinSet<T> {
-        JoinSet { arrivals: Rc::default(), tasks: Numbered::new() }
+        JoinSet { arrivals: Arrivals::new(drop_deep), tasks: Numbered::new() }
     }
 
     /// Starts a task in the set and returns its number.
@@ -365,7 +378,8 @@ impl<T> JoinSet<T> {
     pub fn detach_all(&mut self) {
         drop(self.tasks.take());
         // The tasks keep the old place for their outputs; those that are spawned from now on get another.
-        mem::take(&mut self.arrivals).close();
+        let others = Arrivals::new(self.arrivals.drop_arrived);
+        mem::replace(&mut self.arrivals, others).close();
     }
 }
 

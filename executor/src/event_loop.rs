@@ -6,7 +6,7 @@ use std::fmt;
 use std::hint;
 use std::io;
 use std::mem;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::panic::Location;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -109,13 +109,14 @@ pub(crate) struct EventLoop {
     settling: Cell<u8>,
     /// What is left to do when the innermost of [`SETTLING_MAX`] such calls is done.
     left_overs: RefCell<VecDeque<(Token, LeftOver)>>,
+    /// What the reactor has collected in a turn. Empty between two of them, but for its allocations.
+    collected: RefCell<Collected>,
     buffers: RefCell<Buffers>,
 }
 
 /// Lists that are filled and emptied in every turn, kept for their allocations.
 #[derive(Default)]
 struct Buffers {
-    collected: Collected,
     wakes: Vec<Token>,
     mail: Vec<Mail>,
 }
@@ -182,6 +183,7 @@ impl EventLoop {
             closing: Cell::new(false),
             settling: Cell::new(0),
             left_overs: RefCell::default(),
+            collected: RefCell::default(),
             buffers: RefCell::default(),
         })
     }
@@ -189,9 +191,10 @@ impl EventLoop {
     /// Gives a new future of `block_on` its number. The loop must be the thread's current one.
     #[inline]
     pub(crate) fn begin_main(&self) -> io::Result<Token> {
-        match self.tasks.borrow_mut().begin_main() {
+        let mut tasks = self.tasks.borrow_mut();
+        match tasks.begin_main() {
             Some(id) => Ok(id),
-            None => Err(no_room()),
+            None => tasks.begin_main_slowly().ok_or_else(no_room),
         }
     }
 
@@ -294,7 +297,7 @@ impl EventLoop {
             self.read_mail();
         }
         if self.tasks.borrow().n_ready() > 0 {
-            self.look(Some(Duration::ZERO))?;
+            self.look_around()?;
         } else {
             self.sleep(timeout.map_or(Patience::Unlimited, Patience::Limited))?;
         }
@@ -320,10 +323,8 @@ impl EventLoop {
     #[inline(never)]
     fn call_more(&self) {
         if self.reactor.borrow().is_unfinished() {
-            let mut collected = mem::take(&mut self.buffers.borrow_mut().collected);
-            self.reactor.borrow_mut().call_more(&mut collected);
-            self.wake_collected(&mut collected);
-            self.buffers.borrow_mut().collected = collected;
+            self.reactor.borrow_mut().call_more(&mut self.collected.borrow_mut());
+            self.wake_collected();
         }
     }
 
@@ -371,7 +372,7 @@ impl EventLoop {
         if self.tasks.borrow().n_ready() == 0 {
             self.sleep(Patience::Unlimited)?;
         } else if self.n_polls.get() >= self.look_at.get() {
-            self.look(Some(Duration::ZERO))?;
+            self.look_around()?;
         }
 
         // 5. Tasks.
@@ -646,8 +647,8 @@ impl EventLoop {
         let timeout = match patience {
             Patience::Limited(limit) => Some(timeout.map_or(limit, |timeout| timeout.min(limit))),
             Patience::Unlimited => {
-                let may_be_stuck = timeout.is_none() && !is_held && !self.mailbox.has_mail();
-                if self.debug.is_some() && may_be_stuck {
+                let may_be_stuck = || timeout.is_none() && !is_held && !self.mailbox.has_mail();
+                if self.debug.is_some() && may_be_stuck() {
                     self.check_stuck()?;
                 }
                 if has_more {
@@ -709,24 +710,32 @@ impl EventLoop {
         self.look_at.set(self.n_polls.get());
     }
 
+    /// Looks at the world between two polls, because tasks stay ready.
+    fn look_around(&self) -> io::Result<()> {
+        self.tasks.borrow_mut().tidy(1);
+        self.look(Some(Duration::ZERO))
+    }
+
     /// Asks the selector, and moves what is ready or due to the ready queue.
     fn look(&self, timeout: Option<Duration>) -> io::Result<()> {
+        /// Wakes those who were collected before the selector failed or panicked all the same.
+        struct WakeCollected<'a>(&'a EventLoop);
+
+        impl Drop for WakeCollected<'_> {
+            #[inline]
+            fn drop(&mut self) {
+                self.0.wake_collected();
+            }
+        }
+
         self.look_at.set(self.n_polls.get() + POLLS_PER_LOOK);
-        self.tasks.borrow_mut().tidy(1);
         // Letters have a flag of their own, so a loop without sources has nothing to look at.
         // A host's loop may have been woken by the notifier, which only a look makes silent.
         let is_needed = timeout != Some(Duration::ZERO) || self.is_hosted.get();
         if is_needed || self.reactor.borrow().n_sources() > 0 {
-            let mut buffers = self.buffers.borrow_mut();
-            let mut collected = mem::take(&mut buffers.collected);
-            drop(buffers);
-            // Those that were collected before the selector panicked are woken all the same.
-            let turned = catch_unwind(AssertUnwindSafe(|| {
-                self.reactor.borrow_mut().turn(timeout, &mut collected)
-            }));
-            self.wake_collected(&mut collected);
-            self.buffers.borrow_mut().collected = collected;
-            turned.unwrap_or_else(|payload| resume_unwind(payload))?;
+            let wake = WakeCollected(self);
+            self.reactor.borrow_mut().turn(timeout, &mut self.collected.borrow_mut())?;
+            drop(wake);
         }
         self.fire_timers();
         Ok(())
@@ -734,8 +743,9 @@ impl EventLoop {
 
     /// Wakes those whom the reactor has collected.
     #[inline(always)]
-    fn wake_collected(&self, collected: &mut Collected) {
+    fn wake_collected(&self) {
         // Our own are queued without a detour; the rest may be foreign.
+        let mut collected = self.collected.borrow_mut();
         let mut tasks = self.tasks.borrow_mut();
         collected.retain_wakers(|waker| match id_of(waker) {
             Some(id) if id.owner() == self.number => {
@@ -745,7 +755,18 @@ impl EventLoop {
             _ => true,
         });
         drop(tasks);
-        collected.wake_all();
+        if !collected.is_empty() {
+            let foreign = mem::take(&mut *collected);
+            drop(collected);
+            self.wake_foreign(foreign);
+        }
+    }
+
+    #[cold]
+    fn wake_foreign(&self, mut foreign: Collected) {
+        foreign.wake_all();
+        // Empty now, and so is what it replaces.
+        *self.collected.borrow_mut() = foreign;
     }
 
     /// Wakes those whose deadline has come.

@@ -184,6 +184,7 @@ impl Runtime {
         struct EndMain<'a>(&'a EventLoop);
 
         impl Drop for EndMain<'_> {
+            #[inline(always)]
             fn drop(&mut self) {
                 self.0.end_main();
                 restore_timer_slack();

@@ -251,7 +251,14 @@ struct ReadyQueue {
 }
 
 impl ReadyQueue {
+    /// Reports whether one of the lists is so long that it may have to be shortened.
+    #[inline]
+    fn is_roomy(&self) -> bool {
+        self.batch.capacity().max(self.next.capacity()) >= 2 * TRIM_MIN
+    }
+
     /// Halves what the lists hold without need.
+    #[cold]
     fn trim(&mut self) {
         for list in [&mut self.batch, &mut self.next] {
             let half = list.capacity() / 2;
@@ -391,16 +398,14 @@ impl Tasks {
         id.owner() == self.owner && id.generation() & LAST_GENERATION >= self.base_generation
     }
 
-    /// Gives the main future a new number; none if it needs another slot and there is none.
+    /// Gives the main future a new number; none if there is something else to do before, which
+    /// [`begin_main_slowly`](Tasks::begin_main_slowly) does.
     ///
     /// What the last one has left in its slot is forgotten. It held no callbacks, which need a
     /// handle, so nothing foreign is dropped.
     #[inline]
     pub(crate) fn begin_main(&mut self) -> Option<Token> {
-        let Some(n_left) = self.n_mains_left.checked_sub(1) else {
-            return self.begin_main_slowly();
-        };
-        self.n_mains_left = n_left;
+        self.n_mains_left = self.n_mains_left.checked_sub(1)?;
         let slot = &mut self.slots[self.main];
         slot.n_polls = 1;
         slot.notes = Notes::NONE;
@@ -408,8 +413,9 @@ impl Tasks {
         Some(slot.id)
     }
 
+    /// Does the same, in another slot if need be; none if there is none.
     #[cold]
-    fn begin_main_slowly(&mut self) -> Option<Token> {
+    pub(crate) fn begin_main_slowly(&mut self) -> Option<Token> {
         let slot = &mut self.slots[self.main];
         slot.flags.clear(Flags::EXTRAS);
         self.extras.remove(&self.main);
@@ -600,7 +606,9 @@ impl Tasks {
         self.n_steps += n_steps;
         if self.n_steps >= STEPS_PER_TRIM {
             self.n_steps = 0;
-            self.ready.trim();
+            if self.ready.is_roomy() {
+                self.ready.trim();
+            }
         }
         has_more
     }
@@ -885,6 +893,13 @@ mod tests {
         Tasks::new(3, 5, None)
     }
 
+    fn begin_main(tasks: &mut Tasks) -> Option<Token> {
+        match tasks.begin_main() {
+            None => tasks.begin_main_slowly(),
+            id => id,
+        }
+    }
+
     /// Begins so late that a slot has two tenants: generation `LAST_GENERATION` has none.
     fn old_tasks() -> Tasks {
         Tasks::new(3, LAST_GENERATION - 2, None)
@@ -1016,7 +1031,7 @@ mod tests {
         insert(&mut tasks);
         let mut seen = HashSet::new();
         for _ in 0..20 {
-            let id = tasks.begin_main().unwrap();
+            let id = begin_main(&mut tasks).unwrap();
             assert!(is_main(id) && seen.insert(id), "{id:?} came twice");
             assert!(tasks.wake(id));
             // Not always all of them, so that stale entries of its old slots are met as well.
@@ -1045,8 +1060,8 @@ mod tests {
     fn a_loop_with_no_number_left_for_its_main_future_says_so() {
         let mut tasks = old_tasks();
         tasks.limit_to(1);
-        assert!(tasks.begin_main().is_some());
-        assert_eq!(tasks.begin_main(), None);
+        assert!(begin_main(&mut tasks).is_some());
+        assert_eq!(begin_main(&mut tasks), None);
     }
 
     #[test]
@@ -1058,7 +1073,7 @@ mod tests {
         assert_eq!(tasks.unused_generation(0), 7);
         assert_eq!(tasks.unused_generation(9), 9);
         for _ in 0..5 {
-            tasks.begin_main();
+            begin_main(&mut tasks);
         }
         assert_eq!(tasks.unused_generation(9), 11);
         let mut tasks = old_tasks();
@@ -1071,11 +1086,11 @@ mod tests {
     #[test]
     fn the_next_main_future_inherits_nothing() {
         let mut tasks = tasks();
-        let first = tasks.begin_main().unwrap();
+        let first = begin_main(&mut tasks).unwrap();
         tasks.note_main(first, Notes::FOREIGN);
         tasks.set_name(first, "first".into());
         tasks.set_aside(first);
-        let second = tasks.begin_main().unwrap();
+        let second = begin_main(&mut tasks).unwrap();
         assert_eq!((tasks.name(second), tasks.is_aside(second)), (None, false));
         assert_eq!(tasks.notes(true).next(), Some(Notes::NONE));
         assert_eq!(tasks.describe(second, None).unwrap().n_polls, 1);

@@ -35,10 +35,12 @@ thread_local! {
 }
 
 /// Calls `f` with `event_loop` as this thread's current loop.
+#[inline(always)]
 pub(crate) fn within<R>(event_loop: &EventLoop, f: impl FnOnce() -> R) -> R {
     struct Restore(*const EventLoop);
 
     impl Drop for Restore {
+        #[inline(always)]
         fn drop(&mut self) {
             CURRENT.set(self.0);
         }

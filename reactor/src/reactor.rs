@@ -665,8 +665,26 @@ impl Collected {
     /// Leaves only those to be woken for which `keep` says so, in their order.
     ///
     /// A loop takes its own tasks out, which it wakes in a simpler way.
-    pub fn retain_wakers(&mut self, keep: impl FnMut(&Waker) -> bool) {
-        self.wakers.retain(keep);
+    pub fn retain_wakers(&mut self, mut keep: impl FnMut(&Waker) -> bool) {
+        // Mostly none is kept, and `clear` is simpler than `retain`.
+        match self.wakers.iter().position(&mut keep) {
+            None => self.wakers.clear(),
+            Some(n_taken) => self.retain_after(n_taken, keep),
+        }
+    }
+
+    /// Does so for those after the first `n_taken`, of which none was kept, and the one behind them,
+    /// which is kept.
+    #[cold]
+    fn retain_after(&mut self, n_taken: usize, mut keep: impl FnMut(&Waker) -> bool) {
+        self.wakers.drain(..n_taken);
+        let mut is_first = true;
+        self.wakers.retain(|waker| mem::take(&mut is_first) || keep(waker));
+    }
+
+    /// Reports whether there is nobody to wake and nothing to drop.
+    pub fn is_empty(&self) -> bool {
+        self.wakers.is_empty() && self.released.is_empty()
     }
 
     /// Wakes those who wait, in the order of the events, and drops what was released.
@@ -699,5 +717,44 @@ fn quietly(foreign: impl FnOnce()) {
     // The payload is foreign as well: its destructor may panic in turn, with another one.
     if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         mem::forget(again);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+    use std::task::Wake;
+
+    use super::*;
+
+    /// Names a waker, and tells of its wake.
+    struct Named(usize, Arc<Mutex<Vec<usize>>>);
+
+    impl Wake for Named {
+        fn wake(self: Arc<Self>) {
+            self.1.lock().unwrap().push(self.0);
+        }
+    }
+
+    #[test]
+    fn wakers_that_are_kept_are_asked_for_once_and_woken_in_their_order() {
+        // Each bit of `kept` says whether one of five is kept.
+        for kept in 0..32_u32 {
+            let is_kept = |index: usize| kept >> index & 1 == 1;
+            let woken = Arc::new(Mutex::new(Vec::new()));
+            let mut collected = Collected::default();
+            for index in 0..5 {
+                collected.wakers.push(Arc::new(Named(index, Arc::clone(&woken))).into());
+            }
+            let mut asked = 0;
+            collected.retain_wakers(|_| {
+                asked += 1;
+                is_kept(asked - 1)
+            });
+            assert_eq!((asked, collected.is_empty()), (5, kept == 0));
+            collected.wake_all();
+            assert!(collected.is_empty());
+            assert!((0..5).filter(|index| is_kept(*index)).eq(woken.lock().unwrap().drain(..)));
+        }
     }
 }

@@ -20,50 +20,48 @@ use super::cvt::cvt;
 /// "a task each").
 const SLACK_NS: libc::c_ulong = 10_000;
 
-/// What a thread has done about its slack since it was last restored.
-#[derive(Clone, Copy)]
-enum Asked {
-    Nothing,
-    /// It had little slack already, or a sandbox refused.
-    InVain,
-    /// The slack was lowered; this is what it was before.
-    Lowered(libc::c_ulong),
-}
+/// Nothing was done about the slack. No thread has it: the kernel takes a zero for its default.
+const NOTHING: libc::c_ulong = 0;
+
+/// It was little already, or a sandbox refused.
+const IN_VAIN: libc::c_ulong = libc::c_ulong::MAX;
 
 thread_local! {
-    static ASKED: Cell<Asked> = const { Cell::new(Asked::Nothing) };
+    /// What this thread has done since the slack was last restored: [`NOTHING`], [`IN_VAIN`], or it was
+    /// lowered from this. One number, so that [`restore`] is one comparison where there is nothing to do.
+    static ASKED: Cell<libc::c_ulong> = const { Cell::new(NOTHING) };
 }
 
 /// Asks for little timer slack on this thread, unless it has been done.
 #[inline]
 pub(super) fn be_punctual() {
-    if let Asked::Nothing = ASKED.get() {
-        ASKED.set(ask());
+    if ASKED.get() == NOTHING {
+        ask();
     }
 }
 
 /// Gives this thread the slack that it had before, unless the program has chosen another meanwhile.
 #[inline]
 pub(crate) fn restore() {
-    match ASKED.replace(Asked::Nothing) {
-        Asked::Lowered(former_ns) => give_back(former_ns),
-        Asked::Nothing | Asked::InVain => {}
+    if ASKED.get() != NOTHING {
+        give_back();
     }
 }
 
 #[cold]
-fn ask() -> Asked {
-    match slack_ns() {
-        Some(former_ns) if former_ns > SLACK_NS && set_slack(SLACK_NS) => Asked::Lowered(former_ns),
+fn ask() {
+    ASKED.set(match slack_ns() {
+        Some(former_ns) if former_ns > SLACK_NS && set_slack(SLACK_NS) => former_ns,
         // Somebody wants it more punctual still, or it cannot be changed. Waits are then as late as
         // before, which breaks no promise.
-        _ => Asked::InVain,
-    }
+        _ => IN_VAIN,
+    });
 }
 
 #[cold]
-fn give_back(former_ns: libc::c_ulong) {
-    if slack_ns() == Some(SLACK_NS) {
+fn give_back() {
+    let former_ns = ASKED.replace(NOTHING);
+    if former_ns != IN_VAIN && slack_ns() == Some(SLACK_NS) {
         // What was allowed once is allowed again.
         set_slack(former_ns);
     }

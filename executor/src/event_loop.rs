@@ -215,11 +215,16 @@ impl EventLoop {
     }
 
     /// From now on the selector's descriptor is to be readable whenever a turn would find something.
-    pub(crate) fn begin_to_announce(&self) {
+    ///
+    /// # Errors
+    /// If there is no timer to be had.
+    pub(crate) fn begin_to_announce(&self) -> io::Result<()> {
+        self.reactor.borrow_mut().open_timer()?;
         self.is_watched.set(true);
         if !self.is_running() {
             self.rest_hosted();
         }
+        Ok(())
     }
 
     /// Leaves the mailbox asleep, so that letters make the selector's descriptor readable.
@@ -236,9 +241,9 @@ impl EventLoop {
         self.main_at.get().is_some() || self.is_turning.get()
     }
 
-    /// Makes the selector's descriptor readable, for a host that watches it, if a turn is due that the
-    /// descriptor does not tell of by itself: tasks are ready, letters came while the loop was awake,
-    /// or the last turn left events, whose edge has been taken.
+    /// Makes the selector's descriptor readable, for a host that watches it, when a turn is due that the
+    /// descriptor does not tell of by itself: now, if tasks are ready, letters came while the loop was
+    /// awake, or the last turn left events, whose edge has been taken; later, if there is a timer.
     #[inline]
     pub(crate) fn announce(&self) {
         if self.is_watched.get() && !self.is_running() && !self.fork.is_foreign() {
@@ -248,11 +253,15 @@ impl EventLoop {
 
     #[cold]
     fn announce_due(&self) {
-        if self.is_due() {
-            let notifier = self.reactor.borrow().notifier();
-            // It fails where the system has no memory for eight bytes; `next_turn` says it as well.
-            let _ = notifier.and_then(|notifier| notifier.notify());
-        }
+        // Either fails only where the system has no memory for a few bytes; `next_turn` says it as well.
+        let _ = match self.next_turn() {
+            NextTurn::Now => {
+                let notifier = self.reactor.borrow().notifier();
+                notifier.and_then(|notifier| notifier.notify())
+            }
+            NextTurn::At(deadline) => self.reactor.borrow_mut().set_timer(deadline),
+            NextTurn::OnEvent => Ok(()),
+        };
     }
 
     /// Reports whether a turn has something to do already.

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use polyloop_reactor::{Backend, SignalFd, restore_timer_slack};
+use polyloop_reactor::{Backend, PollableFd, SignalFd, restore_timer_slack};
 
 use crate::dump_signal::dump_on;
 use crate::event_loop::{EventLoop, refuse};
@@ -328,38 +328,103 @@ impl Runtime {
         self.event_loop.next_turn()
     }
 
-    /// Lends a descriptor that is readable when a [`turn`](Runtime::turn) would find something,
-    /// for a host to watch in its own loop.
+    /// Lends a descriptor that is readable when a [`turn`](Runtime::turn) is due, for a host to watch in
+    /// its own loop. It needs to wait for nothing else.
     ///
-    /// That is: when a socket is ready; when another thread has woken a task or sent a message, also
-    /// before the first turn and after a [`block_on`](Runtime::block_on); and when tasks are ready,
-    /// whether the host has spawned or woken them between two turns or a turn has left them over. It
-    /// does not become readable when a timer is due: [`next_turn`](Runtime::next_turn) says
-    /// when that is.
+    /// The descriptor becomes readable when a socket is ready; when a timer is due; when another thread
+    /// has woken a task or sent a message, also before the first turn and after a
+    /// [`block_on`](Runtime::block_on); and when tasks are ready, whether the host has spawned or woken
+    /// them between two turns or a turn has left them over. It stays readable until a turn has taken
+    /// what was there. A host that watches edges gets a new one if a turn has left something. Now and
+    /// then a turn is requested in vain, when a timer was cancelled or moved to a later time.
     ///
-    /// It stays readable until a turn has taken what was there. A host that watches edges is given a
-    /// new one if a turn has left something. Its only use is to be watched.
+    /// From the first call on, a turn after which another timer is the earliest costs one more system
+    /// call. The only use of the descriptor is to be watched.
     ///
     /// # Errors
-    /// `Unsupported` if the backend has no such descriptor; if no descriptor is left.
+    /// `Unsupported` if the backend has no such descriptor. If no descriptor is left: it takes two.
     ///
     /// # Platform
-    /// epoll and a system's own kqueue have one; select, poll and the library libkqueue do not:
-    /// there a host waits in `turn` itself.
+    /// epoll and a system's own kqueue have one. select and poll do not: there a host watches
+    /// [`pollable_fds`](Runtime::pollable_fds), or waits in `turn` itself. The library libkqueue has
+    /// neither. Timers count milliseconds on macOS and the BSDs.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use polyloop_executor::{Runtime, sleep};
+    /// use polyloop_reactor::{Backend, Events, Interest, Mode, Token};
+    ///
+    /// let runtime = Runtime::new()?;
+    /// let task = runtime.spawn(sleep(Duration::from_millis(1)));
+    ///
+    /// // The host's own loop: here it is a selector.
+    /// let (mut host, mut events) = (Backend::Poll.open()?, Events::with_capacity(8));
+    /// let fd = runtime.pollable_fd()?;
+    /// host.register(fd, Token::from_raw(1), Interest::READABLE, Mode::Level)?;
+    /// while !task.is_finished() {
+    ///     host.select(&mut events, None)?;
+    ///     runtime.turn(Some(Duration::ZERO), Duration::from_millis(2))?;
+    /// }
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn pollable_fd(&self) -> io::Result<BorrowedFd<'_>> {
         if let Some(fd) = self.pollable_fd.get() {
             return Ok(fd.as_fd());
         }
         let reactor = self.event_loop.reactor.borrow();
         let fd = reactor.pollable_fd().ok_or_else(|| {
-            let message = format!("the backend {} has no descriptor to watch", self.backend());
+            let message = format!(
+                "the backend {} has no descriptor to watch: wait in `turn`, or for `pollable_fds`",
+                self.backend()
+            );
             io::Error::new(io::ErrorKind::Unsupported, message)
         })?;
         // A second descriptor for the same selector, since the first is inside a cell.
         let fd = fd.try_clone_to_owned()?;
         drop(reactor);
-        self.event_loop.begin_to_announce();
+        self.event_loop.begin_to_announce()?;
         Ok(self.pollable_fd.get_or_init(|| fd).as_fd())
+    }
+
+    /// Fills `fds` with the descriptors that a host has to watch in its next wait: a
+    /// [`turn`](Runtime::turn) is due when one of them is ready.
+    ///
+    /// For a host that waits in poll(2) or select(2), and for the backends of these names. They have no
+    /// [`pollable_fd`](Runtime::pollable_fd), so the list has every descriptor that the loop watches, one
+    /// that other threads make readable and one for timers. Elsewhere it has the `pollable_fd` alone.
+    /// Ask for it before each wait: it holds until a turn runs, or tasks or sockets are touched.
+    ///
+    /// # Errors
+    /// `Unsupported` if the selector cannot be watched from outside. If no descriptor is left; under
+    /// select, if none below `FD_SETSIZE` is.
+    ///
+    /// # Platform
+    /// Every backend has it but the library libkqueue.
+    ///
+    /// # References
+    /// libcurl's `curl_multi_waitfds`, and `curl_multi_perform` for the turn.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use polyloop_executor::{Runtime, sleep};
+    /// use polyloop_reactor::Backend;
+    ///
+    /// let runtime = Runtime::builder().backend(Backend::Poll).build()?;
+    /// runtime.spawn(sleep(Duration::from_millis(1)));
+    /// let mut fds = Vec::new();
+    /// runtime.pollable_fds(&mut fds)?;
+    /// for watched in &fds {
+    ///     // What a `pollfd` is made of.
+    ///     let (_fd, _events) = (watched.fd, watched.poll_events());
+    /// }
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn pollable_fds(&self, fds: &mut Vec<PollableFd>) -> io::Result<()> {
+        fds.clear();
+        self.event_loop.begin_to_announce()?;
+        self.event_loop.reactor.borrow().pollable_fds(fds)
     }
 
     /// Draws the tree of tasks, with what each waits for.

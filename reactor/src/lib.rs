@@ -42,6 +42,8 @@ mod token;
 
 mod notifier;
 
+mod pollable;
+
 mod keyed;
 
 mod source;
@@ -69,6 +71,7 @@ pub use event::{Event, Events, Readiness, WaitEnd};
 pub use interest::{Interest, Mode};
 pub use keyed::{Key, KeyedSelector, Keys, Ready};
 pub use notifier::Notifier;
+pub use pollable::PollableFd;
 pub use reactor::{Collected, Outlook, Reactor, Released, Watched};
 pub use selector::{
     Backend, Registration, Selector, SystemCalls, UnknownBackend, default_selector,

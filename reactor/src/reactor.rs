@@ -25,8 +25,10 @@ use slab::Slab;
 use crate::crowd::{Crowd, Crowds};
 use crate::source::{Source, WaiterKey};
 use crate::sys::kind::has_pending_error;
+use crate::sys::timer::TimerFd;
 use crate::{
-    Backend, Direction, Events, Interest, Mode, Notifier, Readiness, Selector, SystemCalls, Token,
+    Backend, Direction, Events, Interest, Mode, Notifier, PollableFd, Readiness, Selector,
+    SystemCalls, Token,
 };
 
 /// The number of events taken from the system in one turn.
@@ -92,6 +94,16 @@ pub struct Reactor {
     /// Sources that are kept out of the set for a while, and until when.
     resting: Vec<(Token, Instant)>,
     events: Events,
+    /// What becomes readable when a timer of the loop is due, if a host asks for it.
+    timer: Option<HostTimer>,
+}
+
+/// A timer in the selector's set, as a source is.
+struct HostTimer {
+    fd: TimerFd,
+    token: Token,
+    /// When it becomes readable, unless a turn has seen it.
+    deadline: Option<Instant>,
 }
 
 impl Reactor {
@@ -114,6 +126,7 @@ impl Reactor {
             unfinished: Vec::new(),
             resting: Vec::new(),
             events: Events::with_capacity(EVENTS_PER_TURN),
+            timer: None,
         }
     }
 
@@ -138,6 +151,48 @@ impl Reactor {
     /// Lends the selector's own descriptor, where it has one.
     pub fn pollable_fd(&self) -> Option<BorrowedFd<'_>> {
         self.selector.pollable_fd()
+    }
+
+    /// Adds the descriptors to `fds` that a host has to watch: see [`Selector::pollable_fds`].
+    ///
+    /// # Errors
+    /// `Unsupported` if the selector cannot be watched from outside.
+    pub fn pollable_fds(&self, fds: &mut Vec<PollableFd>) -> io::Result<()> {
+        self.selector.pollable_fds(fds)
+    }
+
+    /// Adds a timer to the set, so that a host which watches the set need not wait for deadlines. It
+    /// is set by [`set_timer`](Reactor::set_timer).
+    ///
+    /// # Errors
+    /// If no descriptor is left; any error of the selector.
+    pub fn open_timer(&mut self) -> io::Result<()> {
+        if self.timer.is_none() {
+            let fd = TimerFd::new()?;
+            // Of another owner than all sources.
+            let token = Token::new(self.owner ^ 1, 0, 0);
+            self.selector.register(fd.as_fd(), token, Interest::READABLE, Mode::Level)?;
+            self.timer = Some(HostTimer { fd, token, deadline: None });
+        }
+        Ok(())
+    }
+
+    /// Makes the set report an event at `deadline`, if there is a timer in it. Such an event wakes
+    /// nobody; the turn that sees it takes it away.
+    ///
+    /// A timer that is set for an earlier time stays as it is, which spares a system call for each
+    /// deadline that is moved back or cancelled and costs one turn in vain.
+    ///
+    /// # Errors
+    /// What the system reports.
+    pub fn set_timer(&mut self, deadline: Instant) -> io::Result<()> {
+        let Some(timer) = &mut self.timer else { return Ok(()) };
+        if timer.deadline.is_some_and(|earlier| earlier <= deadline) {
+            return Ok(());
+        }
+        timer.fd.set(Some(deadline.saturating_duration_since(Instant::now())))?;
+        timer.deadline = Some(deadline);
+        Ok(())
     }
 
     /// Counts the selector's system calls.
@@ -210,6 +265,10 @@ impl Reactor {
         let sources = self.sources.iter().filter(|(_, source)| source.is_some());
         let slots: Vec<usize> = sources.map(|(slot, _)| slot).collect();
         collected.released.extend(slots.into_iter().map(|slot| self.remove(slot as u32)));
+        if let Some(timer) = self.timer.take() {
+            // It is about to be closed, so it does not matter if the selector has lost it.
+            let _ = self.selector.unregister(timer.fd.as_fd());
+        }
     }
 
     /// Reports whether `token` is registered here.
@@ -398,7 +457,10 @@ impl Reactor {
         self.selector.select(&mut self.events, timeout)?;
         for event in &self.events {
             let (token, told) = (event.token, event.readiness);
-            let Some(source) = find(&mut self.sources, self.owner, token) else { continue };
+            let Some(source) = find(&mut self.sources, self.owner, token) else {
+                silence(&mut self.timer, token);
+                continue;
+            };
             if told.without(Readiness::READABLE | Readiness::WRITABLE) != Readiness::NONE {
                 source.set_hung_up();
             }
@@ -543,6 +605,19 @@ impl Reactor {
 fn find(sources: &mut Slab<Option<Source>>, owner: u16, token: Token) -> Option<&mut Source> {
     let source = sources.get_mut(token.slot() as usize)?.as_mut()?;
     (source.generation == token.generation() && token.owner() == owner).then_some(source)
+}
+
+/// Unsets the timer if it is what an event reports.
+#[cold]
+#[inline(never)]
+fn silence(timer: &mut Option<HostTimer>, token: Token) {
+    if let Some(timer) = timer
+        && timer.token == token
+    {
+        timer.deadline = None;
+        // It fails for no timer that could be set before; it would be reported again.
+        let _ = timer.fd.set(None);
+    }
 }
 
 /// Collects those of a crowd whom an event concerns. False if nobody was waiting.

@@ -3,11 +3,11 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::{Events, Interest, Mode, Notifier, Token, sys};
+use crate::{Events, Interest, Mode, Notifier, PollableFd, Token, sys};
 
 /// Waits until some of many descriptors are ready: one operating-system mechanism, one contract.
 ///
@@ -112,6 +112,28 @@ pub trait Selector: Send + fmt::Debug {
     /// can watch another. Select and poll have none.
     fn pollable_fd(&self) -> Option<BorrowedFd<'_>> {
         None
+    }
+
+    /// Adds the descriptors to `fds` that a host has to watch so that it knows when
+    /// [`select`](Selector::select) would find something: those that are registered and the notifier's,
+    /// or, where there is a [`pollable_fd`](Selector::pollable_fd), that one alone.
+    ///
+    /// For a host that waits in poll(2) or select(2) itself. The list holds until the next call that
+    /// changes what is registered, or waits.
+    ///
+    /// # Errors
+    /// [`Unsupported`](io::ErrorKind::Unsupported) if the selector cannot be watched from outside, which
+    /// is what a selector reports that has no `pollable_fd` and does not implement this.
+    ///
+    /// # References
+    /// libcurl's `curl_multi_fdset` and `curl_multi_waitfds`.
+    fn pollable_fds(&self, fds: &mut Vec<PollableFd>) -> io::Result<()> {
+        let Some(fd) = self.pollable_fd() else {
+            let message = format!("the backend {} has no descriptors to lend", self.backend());
+            return Err(io::Error::new(io::ErrorKind::Unsupported, message));
+        };
+        fds.push(PollableFd { fd: fd.as_raw_fd(), interest: Interest::READABLE });
+        Ok(())
     }
 
     /// Reports whether a read from a stream socket that returned less than it was asked for proves

@@ -4,23 +4,21 @@
 //! cargo run -p polyloop-inside-tokio
 //! ```
 //! tokio drives. It watches polyloop's descriptor as it would a socket, and turns the loop when
-//! that is readable or polyloop's next deadline has come. A server on polyloop then talks to a
-//! client on tokio. tokio's timers count milliseconds, and so do polyloop's while it drives.
+//! that is readable. A server on polyloop then talks to a client on tokio.
 
 use std::io::{self, Write};
 use std::time::Duration;
 
-use polyloop::{JoinHandle, NextTurn, Runtime};
+use polyloop::{JoinHandle, Runtime};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
-use tokio::time::timeout_at;
 
 /// How long polyloop's tasks may run before those of tokio have their turn.
 const BUDGET: Duration = Duration::from_millis(2);
 
 fn main() -> io::Result<()> {
-    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let polyloop = Runtime::new()?;
     let listener = polyloop::net::TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
@@ -48,23 +46,13 @@ async fn drive<T>(runtime: &Runtime, task: &JoinHandle<T>) -> io::Result<usize> 
     #[allow(deprecated, reason = "its replacement has the caller swear what a borrow guarantees")]
     let fd = AsyncFd::with_interest(runtime.pollable_fd()?, Interest::READABLE)?;
     let mut n_turns = 0;
-    loop {
-        let next = runtime.turn(Some(Duration::ZERO), BUDGET)?;
+    while !task.is_finished() {
+        // First, so that what happens during the turn is heard of.
+        fd.readable().await?.clear_ready();
+        runtime.turn(Some(Duration::ZERO), BUDGET)?;
         n_turns += 1;
-        if runtime.enter(|| task.is_finished()) {
-            return Ok(n_turns);
-        }
-        match next {
-            // Something is ready: tokio's other tasks have their turn, and then polyloop again.
-            NextTurn::Now => tokio::task::yield_now().await,
-            NextTurn::At(deadline) => {
-                if let Ok(ready) = timeout_at(deadline.into(), fd.readable()).await {
-                    ready?.clear_ready();
-                }
-            }
-            NextTurn::OnEvent => fd.readable().await?.clear_ready(),
-        }
     }
+    Ok(n_turns)
 }
 
 /// Echoes one connection, a little later.

@@ -3,11 +3,11 @@
 //! This file is the only table of systems. Everything else here is written once, against the
 //! names that the table fills in.
 //!
-//! | system | backends | wake-up | poll's timeout | pipe |
-//! |---|---|---|---|---|
-//! | Linux, Android | epoll, poll, select (kqueue with the feature `libkqueue`) | eventfd (epoll), pipe | ns | pipe2 |
-//! | FreeBSD, DragonFly, NetBSD, OpenBSD | kqueue, poll, select | pipe | ns | pipe2 |
-//! | macOS and its family | kqueue, poll, select | pipe | ms | pipe, fcntl |
+//! | system | backends | wake-up | timer | poll's timeout | pipe |
+//! |---|---|---|---|---|---|
+//! | Linux, Android | epoll, poll, select (kqueue with the feature `libkqueue`) | eventfd (epoll), pipe | timerfd | ns | pipe2 |
+//! | FreeBSD, DragonFly, NetBSD, OpenBSD | kqueue, poll, select | pipe | kqueue | ns | pipe2 |
+//! | macOS and its family | kqueue, poll, select | pipe | kqueue | ms | pipe, fcntl |
 #![allow(unsafe_code)]
 
 use std::io;
@@ -49,6 +49,8 @@ pub(crate) mod fork;
 pub(crate) mod lost;
 
 pub(crate) mod wake;
+
+pub(crate) mod timer;
 
 pub(crate) mod signal;
 
@@ -142,6 +144,8 @@ pub(crate) const AVAILABLE: &[Backend] = &[
     #[cfg(all(target_os = "linux", feature = "libkqueue"))]
     Backend::Kqueue,
 ];
+
+pub(crate) use poll::to_mask as poll_events;
 
 /// Makes a selector of `backend`.
 ///

@@ -21,8 +21,8 @@ use std::time::Duration;
 use libc::{c_short, pollfd};
 
 use crate::{
-    Backend, Event, Events, Interest, Mode, Notifier, Readiness, Registration, Selector,
-    SystemCalls, Token, WaitEnd,
+    Backend, Event, Events, Interest, Mode, Notifier, PollableFd, Readiness, Registration,
+    Selector, SystemCalls, Token, WaitEnd,
 };
 
 use super::cvt::{check_open, explain, named};
@@ -222,6 +222,16 @@ impl Selector for PollSelector {
         self.table.registrations()
     }
 
+    fn pollable_fds(&self, fds: &mut Vec<PollableFd>) -> io::Result<()> {
+        // The next wait puts it into the array.
+        let alarm = self.alarm.get().map(|alarm| alarm.fd());
+        fds.extend(alarm.map(|fd| PollableFd { fd, interest: Interest::READABLE }));
+        // What is disarmed is not asked for.
+        let armed = self.fds[ALARM + 1..].iter().filter(|item| item.0.fd >= 0);
+        fds.extend(armed.map(|item| PollableFd { fd: item.0.fd, interest: item.interest() }));
+        Ok(())
+    }
+
     fn system_calls(&self) -> SystemCalls {
         self.calls
     }
@@ -248,6 +258,16 @@ impl Item {
         if self.0.fd < 0 { !self.0.fd } else { self.0.fd }
     }
 
+    fn interest(&self) -> Interest {
+        let facts = [
+            (libc::POLLIN, Interest::READABLE),
+            (libc::POLLOUT, Interest::WRITABLE),
+            (libc::POLLPRI, Interest::PRIORITY),
+        ];
+        let asked = facts.iter().filter(|(flag, _)| self.0.events & flag != 0);
+        asked.fold(Interest::NONE, |all, (_, interest)| all | *interest)
+    }
+
     fn as_pollfds(items: &mut [Item]) -> &mut [pollfd] {
         let (pointer, length) = (items.as_mut_ptr().cast(), items.len());
         // SAFETY: `Item` is transparent over `pollfd`, and the borrow is passed on unchanged.
@@ -261,7 +281,7 @@ impl std::fmt::Debug for Item {
     }
 }
 
-fn to_mask(interest: Interest) -> c_short {
+pub(crate) fn to_mask(interest: Interest) -> c_short {
     let mut mask = 0;
     if interest.is_readable() {
         mask |= libc::POLLIN | POLL_READ_CLOSED;

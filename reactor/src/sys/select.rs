@@ -20,8 +20,8 @@ use std::ptr;
 use std::time::Duration;
 
 use crate::{
-    Backend, Event, Events, Interest, Mode, Notifier, Readiness, Registration, Selector,
-    SystemCalls, Token, WaitEnd,
+    Backend, Event, Events, Interest, Mode, Notifier, PollableFd, Readiness, Registration,
+    Selector, SystemCalls, Token, WaitEnd,
 };
 
 use super::cvt::{check_open, named, waited};
@@ -278,6 +278,18 @@ impl Selector for SelectSelector {
         self.table.registrations()
     }
 
+    fn pollable_fds(&self, fds: &mut Vec<PollableFd>) -> io::Result<()> {
+        // The next wait asks for it.
+        let alarm = self.alarm.get().filter(|_| !self.is_alarm_asked).map(|alarm| alarm.fd());
+        fds.extend(alarm.map(|fd| PollableFd { fd, interest: Interest::READABLE }));
+        let mut from = 0;
+        while let Some(fd) = self.asked.next(from, self.n_fds) {
+            fds.push(PollableFd { fd: fd as RawFd, interest: self.asked.interest(fd) });
+            from = fd + 1;
+        }
+        Ok(())
+    }
+
     fn system_calls(&self) -> SystemCalls {
         self.calls
     }
@@ -319,6 +331,16 @@ impl Sets {
         self.read.remove(fd);
         self.write.remove(fd);
         self.except.remove(fd);
+    }
+
+    fn interest(&self, fd: usize) -> Interest {
+        let facts = [
+            (&self.read, Interest::READABLE),
+            (&self.write, Interest::WRITABLE),
+            (&self.except, Interest::PRIORITY),
+        ];
+        let asked = facts.iter().filter(|(set, _)| set.contains(fd));
+        asked.fold(Interest::NONE, |all, (_, interest)| all | *interest)
     }
 
     fn word(&self, index: usize) -> FdSetWord {

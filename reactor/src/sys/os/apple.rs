@@ -6,6 +6,8 @@ use std::time::Duration;
 
 pub(super) use libc::__error as errno_location;
 
+pub(super) use super::kq::{open_timer, set_timer};
+
 use super::cvt::{cvt, waited};
 use super::wait::to_ms;
 

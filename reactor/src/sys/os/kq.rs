@@ -8,13 +8,13 @@ use std::time::Duration;
 
 pub(super) use libc::{
     EV_ADD, EV_CLEAR, EV_DELETE, EV_EOF, EV_ERROR, EV_ONESHOT, EV_RECEIPT, EVFILT_READ,
-    EVFILT_USER, EVFILT_WRITE, NOTE_TRIGGER, kevent as Kevent,
+    EVFILT_TIMER, EVFILT_USER, EVFILT_WRITE, NOTE_TRIGGER, kevent as Kevent,
 };
 
 pub(super) use super::os::{Filter, Flags, OUT_OF_BAND};
 
 use super::cvt::{cvt, waited};
-use super::wait::to_timespec;
+use super::wait::{to_ms, to_timespec};
 
 /// Whether a kqueue can be watched by another selector.
 pub(super) const IS_POLLABLE: bool = true;
@@ -59,4 +59,30 @@ pub(super) fn kevent(
             timespec,
         )
     })
+}
+
+/// Makes the descriptor of a [`TimerFd`](super::timer::TimerFd): a kqueue of its own.
+pub(super) fn open_timer() -> io::Result<OwnedFd> {
+    open()
+}
+
+/// Sets it, which also makes it unreadable. The unit that all systems have is the millisecond.
+pub(super) fn set_timer(timer: &OwnedFd, delay: Option<Duration>) -> io::Result<()> {
+    // What is set is deleted first: not every system takes an addition for a change. It is an error if
+    // nothing is.
+    let _ = kevent(timer, &[timer_change(EV_DELETE, 0)], &mut [], Some(Duration::ZERO));
+    if let Some(delay) = delay {
+        let change = timer_change(EV_ADD | EV_ONESHOT, to_ms(Some(delay)));
+        kevent(timer, &[change], &mut [], Some(Duration::ZERO))?;
+    }
+    Ok(())
+}
+
+fn timer_change(flags: Flags, delay_ms: c_int) -> Kevent {
+    // SAFETY: a `kevent` is plain integers and a pointer, for which zero is valid.
+    let mut change: Kevent = unsafe { std::mem::zeroed() };
+    change.filter = EVFILT_TIMER;
+    change.flags = flags;
+    change.data = delay_ms as _;
+    change
 }

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 
 pub(super) use libc::__errno as errno_location;
 
+pub(super) use super::kq::{open_timer, set_timer};
 pub(super) use super::pipe2::pipe;
 pub(super) use super::ppoll::poll;
 

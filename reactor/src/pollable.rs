@@ -1,0 +1,34 @@
+//! A descriptor for a host to watch: [`PollableFd`].
+
+use std::os::fd::RawFd;
+
+use crate::{Interest, sys};
+
+/// Names a descriptor that a host is to watch, and what for.
+///
+/// [`Selector::pollable_fds`](crate::Selector::pollable_fds) lists them. The number is borrowed from
+/// the selector: it is good for one wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PollableFd {
+    /// The descriptor's number.
+    pub fd: RawFd,
+    /// What it is to be watched for.
+    pub interest: Interest,
+}
+
+impl PollableFd {
+    /// Returns the interest as the `events` of a `pollfd`, for poll(2).
+    ///
+    /// # Examples
+    /// ```
+    /// use polyloop_reactor::{Interest, PollableFd};
+    ///
+    /// let reading = PollableFd { fd: 0, interest: Interest::READABLE };
+    /// let both = PollableFd { fd: 0, interest: Interest::READABLE | Interest::WRITABLE };
+    /// assert_ne!(reading.poll_events(), 0);
+    /// assert_eq!(both.poll_events() & reading.poll_events(), reading.poll_events());
+    /// ```
+    pub fn poll_events(self) -> i16 {
+        sys::poll_events(self.interest)
+    }
+}

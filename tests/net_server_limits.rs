@@ -160,11 +160,32 @@ const N_DESCRIPTORS: usize = 128;
 #[test]
 fn by_default_an_eighth_of_the_descriptors_is_left() {
     if role().is_some() {
-        return serve_by_default();
+        return serve_by_default(Backend::Poll);
     }
-    let inner = process("by_default_an_eighth_of_the_descriptors_is_left", "server");
+    let test = "by_default_an_eighth_of_the_descriptors_is_left";
+    an_eighth_is_left(test, N_DESCRIPTORS, N_DESCRIPTORS);
+}
+
+/// The descriptors that select can watch, whatever the limit of the process: `FD_SETSIZE`.
+const N_WATCHABLE: usize = 1_024;
+
+#[test]
+fn by_default_a_select_loop_accepts_no_more_than_it_can_watch() {
+    if role().is_some() {
+        return serve_by_default(Backend::Select);
+    }
+    if polyloop::reactor::socket::max_descriptors().is_some_and(|limit| limit < N_WATCHABLE) {
+        return println!("this process cannot have as many clients as it takes");
+    }
+    let test = "by_default_a_select_loop_accepts_no_more_than_it_can_watch";
+    an_eighth_is_left(test, 4 * N_WATCHABLE, N_WATCHABLE);
+}
+
+/// Runs `test` as a server that may have `n_descriptors` and can use `n_usable` of them.
+fn an_eighth_is_left(test: &str, n_descriptors: usize, n_usable: usize) {
+    let inner = process(test, "server");
     let mut command = Command::new("sh");
-    command.args(["-c", &format!("ulimit -n {N_DESCRIPTORS} && exec \"$0\" \"$@\"")]);
+    command.args(["-c", &format!("ulimit -n {n_descriptors} && exec \"$0\" \"$@\"")]);
     command.arg(inner.get_program()).args(inner.get_args());
     command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -184,7 +205,7 @@ fn by_default_an_eighth_of_the_descriptors_is_left() {
         client
     };
     // As many as are served are served in the order in which they came.
-    let n_served = N_DESCRIPTORS - N_DESCRIPTORS / 8;
+    let n_served = n_usable - n_usable / 8;
     let mut clients: Vec<_> = (0..n_served + 10).map(connect).collect();
     for client in &mut clients[..n_served] {
         client.read_exact(&mut [0; 5]).unwrap();
@@ -206,8 +227,8 @@ fn by_default_an_eighth_of_the_descriptors_is_left() {
 }
 
 /// Serves until stdin ends, and says how that went.
-fn serve_by_default() {
-    run_on(Backend::Poll, async {
+fn serve_by_default(backend: Backend) {
+    run_on(backend, async {
         let server = Server::bind("127.0.0.1:0").unwrap();
         println!("listening on {}", server.local_addrs()[0]);
         let stopper = server.stopper();

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use polyloop_executor::{
     CancellationToken, JoinError, JoinHandle, Sleep, now, poll_caught, sleep, spawn, timeout,
+    with_reactor,
 };
 use polyloop_reactor::socket::{AcceptFailure, accept_failure, max_descriptors};
 
@@ -282,7 +283,9 @@ impl<L: Listener> Server<L> {
     ///
     /// The default is seven eighths of the descriptors that the process may have when
     /// [`serve`](Server::serve) is called (the soft limit `RLIMIT_NOFILE`), so that the eighth
-    /// that is left serves for files, and for the connections that handlers make.
+    /// that is left serves for files, and for the connections that handlers make. On a select loop
+    /// it is seven eighths of `FD_SETSIZE` (1,024) if that is less: no descriptor at or above it can be
+    /// watched.
     pub fn max_connections(mut self, max_connections: usize) -> Server<L> {
         self.max_connections = Some(max_connections.max(1));
         self
@@ -591,9 +594,12 @@ impl<L: Listener, S: FnMut(L::Stream, L::Addr)> Accepting<'_, L, S> {
     }
 }
 
-/// Returns how many connections a server has at most if its user has not said.
+/// Returns how many connections a server has at most if its user has not said: as many as the process
+/// may have descriptors and the running loop can watch, less an eighth.
 fn default_max_connections() -> usize {
-    max_descriptors().map_or(usize::MAX, |limit| (limit - limit / 8).max(1))
+    let watchable = with_reactor(|reactor| reactor.descriptor_limit()).ok().flatten();
+    let limit = [max_descriptors(), watchable].into_iter().flatten().min();
+    limit.map_or(usize::MAX, |limit| (limit - limit / 8).max(1))
 }
 
 /// Turns a panic on the way to one connection into an error of that connection.

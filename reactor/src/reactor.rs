@@ -140,6 +140,11 @@ impl Reactor {
         self.selector.refuses_files()
     }
 
+    /// Returns the number from which on the selector refuses descriptors, if there is one.
+    pub fn descriptor_limit(&self) -> Option<usize> {
+        self.selector.descriptor_limit()
+    }
+
     /// Returns a handle that ends a turn from another thread.
     ///
     /// # Errors

@@ -163,6 +163,12 @@ pub trait Selector: Send + fmt::Debug {
         false
     }
 
+    /// Returns the number from which on a descriptor is refused, whatever it is; `None` if there is no
+    /// such limit.
+    fn descriptor_limit(&self) -> Option<usize> {
+        None
+    }
+
     /// Counts the system calls made so far, apart from creating and closing the selector.
     fn system_calls(&self) -> SystemCalls {
         SystemCalls::default()

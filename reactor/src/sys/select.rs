@@ -290,6 +290,10 @@ impl Selector for SelectSelector {
         Ok(())
     }
 
+    fn descriptor_limit(&self) -> Option<usize> {
+        Some(CAPACITY)
+    }
+
     fn system_calls(&self) -> SystemCalls {
         self.calls
     }

@@ -87,7 +87,9 @@ impl<T> JoinHandle<T> {
     /// Ends the task: its future is dropped, at once if it is not being polled.
     ///
     /// The output is then a [`JoinError`] that [is cancelled](JoinError::is_cancelled). A task
-    /// that is over keeps its output. Blocking work that has begun cannot be ended.
+    /// that is over keeps its output. Blocking work that has begun cannot be ended. Work that has
+    /// not begun is cancelled, but its closure, with everything that it captures, is dropped only
+    /// when a thread of the pool takes it.
     /// From another thread the loop does it in its next turn.
     ///
     /// A future that is dropped may abort other tasks in turn, as one that owns an

@@ -24,7 +24,7 @@ use crate::{Builder, Handle, JoinHandle, NextTurn};
 ///
 /// The backend is the one that `POLYLOOP_BACKEND` names, or else the best that works. When
 /// `future` is done, tasks that are left are cancelled and blocking work is waited for up to a
-/// second; for other wishes there is [`Builder`].
+/// second ([`Builder::shutdown_grace`] sets another limit); for other wishes there is [`Builder`].
 ///
 /// # Errors
 /// If a loop runs on this thread already; if the backend is unknown or does not work; what the
@@ -291,7 +291,8 @@ impl Runtime {
     }
 
     /// Calls `f` with the loop as the thread's current one, so that `f` may spawn, ask handles and
-    /// use sockets between two turns. No task runs meanwhile.
+    /// use sockets between two turns. No task runs meanwhile: within `f`, [`run`] and
+    /// [`block_on`](Runtime::block_on) are errors.
     ///
     /// # References
     /// tokio's `Runtime::enter`.
@@ -493,9 +494,10 @@ impl fmt::Debug for Runtime {
 
 #[inline]
 fn check_not_nested(name: &str) -> io::Result<()> {
-    match current(|_| ()) {
+    match current(|event_loop| event_loop.is_running()) {
         None => Ok(()),
-        Some(()) => Err(nested(name)),
+        Some(true) => Err(nested(name)),
+        Some(false) => Err(within_enter(name)),
     }
 }
 
@@ -504,5 +506,13 @@ fn nested(name: &str) -> io::Error {
     io::Error::new(
         io::ErrorKind::ResourceBusy,
         format!("`{name}` was called inside a running loop: await or spawn the future instead"),
+    )
+}
+
+#[cold]
+fn within_enter(name: &str) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::ResourceBusy,
+        format!("`{name}` was called inside `Runtime::enter`: call it when `enter` has returned"),
     )
 }

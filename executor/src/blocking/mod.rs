@@ -50,7 +50,7 @@ pub(crate) const DEFAULT_GRACE: Duration = Duration::from_secs(1);
 ///
 /// # Cancel safety
 /// The handle may be dropped: the work goes on. [`JoinHandle::abort`] cancels it if it has not
-/// begun.
+/// begun; what it captures is dropped when a thread of the pool takes it.
 ///
 /// # References
 /// Python's `asyncio.to_thread`.

@@ -255,6 +255,9 @@ impl TcpSocket {
     /// Sends the first data with the connection request, to servers that were seen before. For a
     /// client: [`connect`](TcpSocket::connect) may then return before the server has answered.
     ///
+    /// The connection to such a server is requested by the first write, and not before. A client that reads first, as in a
+    /// protocol where the server speaks first, waits indefinitely: it must not set this option.
+    ///
     /// # Errors
     /// What the system says; `Unsupported` where the system lacks it.
     ///

@@ -1,0 +1,20 @@
+//! Aim: what cannot be done inside `Runtime::enter` names it.
+
+use std::io::ErrorKind;
+
+use polyloop_executor::{Runtime, run};
+
+#[test]
+fn a_loop_that_is_run_inside_enter_is_an_error_that_names_it() {
+    let (runtime, other) = (Runtime::new().unwrap(), Runtime::new().unwrap());
+    let errors = runtime.enter(|| {
+        [runtime.block_on(async {}), other.block_on(async {}), run(async {})]
+            .map(Result::unwrap_err)
+    });
+    for error in errors {
+        assert_eq!(error.kind(), ErrorKind::ResourceBusy);
+        assert!(error.to_string().contains("inside `Runtime::enter`"), "{error}");
+    }
+    let inner = runtime.block_on(async { run(async {}).unwrap_err() }).unwrap();
+    assert!(inner.to_string().contains("inside a running loop"), "{inner}");
+}

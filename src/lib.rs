@@ -39,6 +39,9 @@
 //!   seams for those who write I/O types.
 #![forbid(unsafe_code)]
 
+/// What yields one value after another: [`net::Incoming`], [`net::Lines`], [`AsCompleted`] and the like
+/// implement it. Combinators for it are in the crate futures-util.
+pub use futures_core::Stream;
 pub use polyloop_executor as executor;
 pub use polyloop_net as net;
 pub use polyloop_reactor as reactor;

@@ -27,8 +27,8 @@ impl<T> AbortOnDrop<T> {
     ///
     /// # Examples
     /// ```
-    /// # polyloop_executor::run(async {
-    /// let guarded = polyloop_executor::spawn(async { 7 }).abort_on_drop();
+    /// # polyloop::run(async {
+    /// let guarded = polyloop::spawn(async { 7 }).abort_on_drop();
     /// let handle = guarded.into_handle();
     /// assert_eq!(handle.await.unwrap(), 7);
     /// # }).unwrap();

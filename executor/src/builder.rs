@@ -18,8 +18,8 @@ use crate::spin::Spin;
 ///
 /// # Examples
 /// ```
-/// use polyloop_executor::Builder;
-/// use polyloop_reactor::Backend;
+/// use polyloop::Builder;
+/// use polyloop::Backend;
 ///
 /// let runtime = Builder::new().backend(Backend::Poll).build()?;
 /// assert_eq!(runtime.backend(), Backend::Poll);
@@ -138,7 +138,7 @@ impl Builder {
     /// # Examples
     /// ```
     /// use std::{cell::RefCell, rc::Rc};
-    /// use polyloop_executor::{Builder, gather};
+    /// use polyloop::{Builder, gather};
     ///
     /// let order = |seed| -> std::io::Result<Vec<u32>> {
     ///     let runtime = Builder::new().seed(seed).build()?;
@@ -183,7 +183,7 @@ impl Builder {
     ///
     /// # Examples
     /// ```
-    /// use polyloop_executor::{Builder, channel};
+    /// use polyloop::{Builder, channel};
     ///
     /// let runtime = Builder::new().debug(true).build()?;
     /// let (_sender, mut receiver) = channel::local::unbounded::<()>();
@@ -213,7 +213,7 @@ impl Builder {
     /// # Examples
     /// ```
     /// use std::{cell::RefCell, rc::Rc, time::Duration};
-    /// use polyloop_executor::Builder;
+    /// use polyloop::Builder;
     ///
     /// let reports = Rc::new(RefCell::new(Vec::new()));
     /// let seen = reports.clone();
@@ -238,8 +238,8 @@ impl Builder {
     ///
     /// # Examples
     /// ```
-    /// use polyloop_executor::Builder;
-    /// use polyloop_reactor::SignalFd;
+    /// use polyloop::Builder;
+    /// use polyloop::reactor::SignalFd;
     ///
     /// let runtime = Builder::new().dump_on(SignalFd::QUIT).build()?;
     /// assert!(runtime.dump().to_string().contains("dump"));

@@ -19,11 +19,11 @@ use crate::{Handle, JoinHandle, sleep_until, spawn};
 /// ```
 /// use std::{cell::Cell, rc::Rc};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let called = Rc::new(Cell::new(false));
 /// let seen = called.clone();
-/// polyloop_executor::call_soon(move || seen.set(true));
-/// polyloop_executor::yield_now().await;
+/// polyloop::call_soon(move || seen.set(true));
+/// polyloop::yield_now().await;
 /// assert!(called.get());
 /// # }).unwrap();
 /// ```
@@ -44,8 +44,8 @@ pub fn call_soon(f: impl FnOnce() + 'static) -> CallHandle {
 /// ```
 /// use std::time::Duration;
 ///
-/// # polyloop_executor::run(async {
-/// let call = polyloop_executor::call_later(Duration::from_secs(3_600), || panic!("too late"));
+/// # polyloop::run(async {
+/// let call = polyloop::call_later(Duration::from_secs(3_600), || panic!("too late"));
 /// call.cancel();
 /// assert!(call.is_cancelled());
 /// # }).unwrap();
@@ -74,9 +74,9 @@ pub fn call_later(delay: Duration, f: impl FnOnce() + 'static) -> CallHandle {
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use polyloop_executor::{call_at, now, sleep};
+/// use polyloop::{call_at, now, sleep};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let deadline = now() + Duration::from_millis(1);
 /// let call = call_at(deadline, || println!("now"));
 /// assert_eq!(call.deadline(), Some(deadline));
@@ -100,9 +100,9 @@ impl Handle {
     ///
     /// # Examples
     /// ```
-    /// use polyloop_executor::{channel, Handle};
+    /// use polyloop::{channel, Handle};
     ///
-    /// # polyloop_executor::run(async {
+    /// # polyloop::run(async {
     /// let handle = Handle::current().unwrap();
     /// let (sender, mut receiver) = channel::unbounded();
     /// std::thread::spawn(move || handle.call_soon(move || sender.send("here").unwrap()));
@@ -123,9 +123,9 @@ impl Handle {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// use polyloop_executor::{channel, Handle};
+    /// use polyloop::{channel, Handle};
     ///
-    /// # polyloop_executor::run(async {
+    /// # polyloop::run(async {
     /// let handle = Handle::current().unwrap();
     /// let (sender, mut receiver) = channel::unbounded();
     /// std::thread::spawn(move || {
@@ -150,9 +150,9 @@ impl Handle {
     /// # Examples
     /// ```
     /// use std::time::{Duration, Instant};
-    /// use polyloop_executor::Handle;
+    /// use polyloop::Handle;
     ///
-    /// # polyloop_executor::run(async {
+    /// # polyloop::run(async {
     /// let handle = Handle::current().unwrap();
     /// let far = Instant::now() + Duration::from_secs(3_600);
     /// let call = std::thread::spawn(move || handle.call_at(far, || panic!("too late")));

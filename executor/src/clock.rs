@@ -180,7 +180,7 @@ impl Stopwatch {
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use polyloop_executor::{Builder, now, sleep};
+/// use polyloop::{Builder, now, sleep};
 ///
 /// let runtime = Builder::new().virtual_time(true).build()?;
 /// runtime.block_on(async {

@@ -23,7 +23,7 @@ pub(crate) const DEFAULT_SLOW_POLL: Duration = Duration::from_millis(100);
 /// # Examples
 /// ```
 /// use std::{cell::RefCell, rc::Rc};
-/// use polyloop_executor::{Builder, Report, spawn, yield_now};
+/// use polyloop::{Builder, Report, spawn, yield_now};
 ///
 /// let lost = Rc::new(RefCell::new(Vec::new()));
 /// let names = lost.clone();

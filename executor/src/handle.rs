@@ -20,10 +20,10 @@ use crate::{JoinError, JoinHandle};
 ///
 /// # Examples
 /// ```
-/// # polyloop_executor::run(async {
-/// let handle = polyloop_executor::Handle::current().unwrap();
+/// # polyloop::run(async {
+/// let handle = polyloop::Handle::current().unwrap();
 /// let thread = std::thread::spawn(move || handle.spawn(async { 6 * 7 }));
-/// let task = polyloop_executor::spawn_blocking(|| thread.join().unwrap()).await.unwrap();
+/// let task = polyloop::spawn_blocking(|| thread.join().unwrap()).await.unwrap();
 /// assert_eq!(task.await.unwrap(), 42);
 /// # }).unwrap();
 /// ```
@@ -50,10 +50,10 @@ impl Handle {
     ///
     /// # Examples
     /// ```
-    /// use polyloop_executor::Handle;
+    /// use polyloop::Handle;
     ///
     /// assert!(Handle::current().is_none());
-    /// # polyloop_executor::run(async {
+    /// # polyloop::run(async {
     /// assert!(Handle::current().is_some());
     /// # }).unwrap();
     /// ```
@@ -73,7 +73,7 @@ impl Handle {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// use polyloop_executor::{Runtime, spawn_blocking};
+    /// use polyloop::{Runtime, spawn_blocking};
     ///
     /// let runtime = Runtime::new()?;
     /// let handle = runtime.handle();

@@ -47,8 +47,8 @@ use crate::waker::{
 ///
 /// # Examples
 /// ```
-/// # polyloop_executor::run(async {
-/// let task = polyloop_executor::spawn(async { 6 * 7 });
+/// # polyloop::run(async {
+/// let task = polyloop::spawn(async { 6 * 7 });
 /// assert_eq!(task.await.unwrap(), 42);
 /// # }).unwrap();
 /// ```
@@ -57,8 +57,8 @@ use crate::waker::{
 /// ```compile_fail
 /// use std::rc::Rc;
 ///
-/// # polyloop_executor::run(async {
-/// let task = polyloop_executor::spawn(async { Rc::new(7) });
+/// # polyloop::run(async {
+/// let task = polyloop::spawn(async { Rc::new(7) });
 /// std::thread::spawn(move || drop(task));
 /// # }).unwrap();
 /// ```
@@ -100,8 +100,8 @@ impl<T> JoinHandle<T> {
     ///
     /// # Examples
     /// ```
-    /// # polyloop_executor::run(async {
-    /// let task = polyloop_executor::spawn(std::future::pending::<()>());
+    /// # polyloop::run(async {
+    /// let task = polyloop::spawn(std::future::pending::<()>());
     /// task.abort();
     /// assert!(task.await.unwrap_err().is_cancelled());
     /// # }).unwrap();
@@ -118,10 +118,10 @@ impl<T> JoinHandle<T> {
     ///
     /// # Examples
     /// ```
-    /// # polyloop_executor::run(async {
+    /// # polyloop::run(async {
     /// let witness = std::rc::Rc::new(());
     /// let held = witness.clone();
-    /// let task = polyloop_executor::spawn(async move {
+    /// let task = polyloop::spawn(async move {
     ///     let _held = held;
     ///     std::future::pending::<()>().await
     /// });
@@ -138,8 +138,8 @@ impl<T> JoinHandle<T> {
     ///
     /// # Examples
     /// ```
-    /// # polyloop_executor::run(async {
-    /// let task = polyloop_executor::spawn(async { polyloop_executor::task::current() });
+    /// # polyloop::run(async {
+    /// let task = polyloop::spawn(async { polyloop::task::current() });
     /// let id = task.id();
     /// assert_eq!(task.await.unwrap(), id);
     /// # }).unwrap();
@@ -164,10 +164,10 @@ impl<T> JoinHandle<T> {
     ///
     /// # Examples
     /// ```
-    /// # polyloop_executor::run(async {
-    /// let task = polyloop_executor::spawn(async {});
+    /// # polyloop::run(async {
+    /// let task = polyloop::spawn(async {});
     /// assert!(!task.is_finished());
-    /// polyloop_executor::yield_now().await;
+    /// polyloop::yield_now().await;
     /// assert!(task.is_finished());
     /// # }).unwrap();
     /// ```
@@ -192,9 +192,9 @@ impl<T> JoinHandle<T> {
     ///
     /// # Examples
     /// ```
-    /// use polyloop_executor::{spawn, task};
+    /// use polyloop::{spawn, task};
     ///
-    /// # polyloop_executor::run(async {
+    /// # polyloop::run(async {
     /// let clock = spawn(std::future::pending::<()>()).named("clock");
     /// assert_eq!(clock.name().as_deref(), Some("clock"));
     /// assert!(task::dump().to_string().contains("clock"));
@@ -233,13 +233,13 @@ impl<T> JoinHandle<T> {
     /// ```
     /// use std::time::Duration;
     ///
-    /// # polyloop_executor::run(async {
-    /// let handle = polyloop_executor::Handle::current().unwrap();
+    /// # polyloop::run(async {
+    /// let handle = polyloop::Handle::current().unwrap();
     /// let thread = std::thread::spawn(move || {
     ///     let mut task = handle.spawn(async { 6 * 7 });
     ///     task.join(Duration::from_secs(60)).unwrap().unwrap()
     /// });
-    /// let joined = polyloop_executor::spawn_blocking(|| thread.join().unwrap()).await;
+    /// let joined = polyloop::spawn_blocking(|| thread.join().unwrap()).await;
     /// assert_eq!(joined.unwrap(), 42);
     /// # }).unwrap();
     /// ```
@@ -273,10 +273,10 @@ impl<T> JoinHandle<T> {
     /// ```
     /// use std::{cell::Cell, rc::Rc};
     ///
-    /// # polyloop_executor::run(async {
+    /// # polyloop::run(async {
     /// let sum = Rc::new(Cell::new(0));
     /// let seen = sum.clone();
-    /// let task = polyloop_executor::spawn(async { 6 * 7 });
+    /// let task = polyloop::spawn(async { 6 * 7 });
     /// task.on_done(move |output| seen.set(*output.as_ref().unwrap()));
     /// assert_eq!(task.await.unwrap(), sum.get());
     /// # }).unwrap();

@@ -13,8 +13,8 @@ use crate::lost_panic::{LostPanic, Origin};
 ///
 /// # Examples
 /// ```
-/// # polyloop_executor::run(async {
-/// let task = polyloop_executor::spawn(async { panic!("boom") });
+/// # polyloop::run(async {
+/// let task = polyloop::spawn(async { panic!("boom") });
 /// let error = task.await.map(|()| ()).unwrap_err();
 /// assert!(error.is_panic());
 /// assert_eq!(error.to_string(), "task panicked: boom");

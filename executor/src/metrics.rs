@@ -6,10 +6,10 @@ use crate::waker::current;
 ///
 /// # Examples
 /// ```
-/// # polyloop_executor::run(async {
-/// let before = polyloop_executor::metrics().n_polls;
-/// polyloop_executor::yield_now().await;
-/// assert!(polyloop_executor::metrics().n_polls > before);
+/// # polyloop::run(async {
+/// let before = polyloop::metrics().n_polls;
+/// polyloop::yield_now().await;
+/// assert!(polyloop::metrics().n_polls > before);
 /// # }).unwrap();
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use polyloop_executor::{NextTurn, Runtime, sleep};
+/// use polyloop::{NextTurn, Runtime, sleep};
 ///
 /// let runtime = Runtime::new()?;
 /// assert_eq!(runtime.next_turn(), NextTurn::OnEvent);

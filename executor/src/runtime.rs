@@ -38,7 +38,7 @@ use crate::{Builder, Handle, JoinHandle, NextTurn};
 ///
 /// # Examples
 /// ```
-/// let answer = polyloop_executor::run(async { 6 * 7 })?;
+/// let answer = polyloop::run(async { 6 * 7 })?;
 /// assert_eq!(answer, 42);
 /// # Ok::<(), std::io::Error>(())
 /// ```
@@ -61,8 +61,8 @@ pub fn run<F: Future>(future: F) -> io::Result<F::Output> {
 ///
 /// # Examples
 /// ```
-/// # polyloop_executor::run(async {
-/// let task = polyloop_executor::spawn(async { "done" });
+/// # polyloop::run(async {
+/// let task = polyloop::spawn(async { "done" });
 /// assert_eq!(task.await.unwrap(), "done");
 /// # }).unwrap();
 /// ```
@@ -109,7 +109,7 @@ pub(crate) fn with_room<F>(spawned_at: &'static Location<'static>, future: F) ->
 ///
 /// # Examples
 /// ```
-/// use polyloop_executor::Runtime;
+/// use polyloop::Runtime;
 ///
 /// let runtime = Runtime::new()?;
 /// let task = runtime.spawn(async { 6 * 7 });
@@ -173,7 +173,7 @@ impl Runtime {
     ///
     /// # Examples
     /// ```
-    /// let runtime = polyloop_executor::Runtime::new()?;
+    /// let runtime = polyloop::Runtime::new()?;
     /// let first = runtime.block_on(async { 1 })?;
     /// let second = runtime.block_on(async { first + 1 })?;
     /// assert_eq!(second, 2);
@@ -225,7 +225,7 @@ impl Runtime {
     ///
     /// # Examples
     /// ```
-    /// let runtime = polyloop_executor::Runtime::new()?;
+    /// let runtime = polyloop::Runtime::new()?;
     /// let task = runtime.spawn(async { 7 });
     /// assert_eq!(runtime.block_on(task)?.unwrap(), 7);
     /// # Ok::<(), std::io::Error>(())
@@ -267,7 +267,7 @@ impl Runtime {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// use polyloop_executor::{Runtime, sleep};
+    /// use polyloop::{Runtime, sleep};
     ///
     /// let runtime = Runtime::new()?;
     /// let task = runtime.spawn(sleep(Duration::from_millis(1)));
@@ -299,8 +299,8 @@ impl Runtime {
     ///
     /// # Examples
     /// ```
-    /// let runtime = polyloop_executor::Runtime::new()?;
-    /// let task = runtime.enter(|| polyloop_executor::spawn(async { 7 }));
+    /// let runtime = polyloop::Runtime::new()?;
+    /// let task = runtime.enter(|| polyloop::spawn(async { 7 }));
     /// assert_eq!(runtime.block_on(task)?.unwrap(), 7);
     /// # Ok::<(), std::io::Error>(())
     /// ```
@@ -317,7 +317,7 @@ impl Runtime {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// use polyloop_executor::{NextTurn, Runtime, sleep};
+    /// use polyloop::{NextTurn, Runtime, sleep};
     ///
     /// let runtime = Runtime::new()?;
     /// assert_eq!(runtime.next_turn(), NextTurn::OnEvent);
@@ -353,8 +353,8 @@ impl Runtime {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// use polyloop_executor::{Runtime, sleep};
-    /// use polyloop_reactor::{Backend, Events, Interest, Mode, Token};
+    /// use polyloop::{Runtime, sleep};
+    /// use polyloop::reactor::{Backend, Events, Interest, Mode, Token};
     ///
     /// let runtime = Runtime::new()?;
     /// let task = runtime.spawn(sleep(Duration::from_millis(1)));
@@ -409,8 +409,8 @@ impl Runtime {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// use polyloop_executor::{Runtime, sleep};
-    /// use polyloop_reactor::Backend;
+    /// use polyloop::{Runtime, sleep};
+    /// use polyloop::Backend;
     ///
     /// let runtime = Runtime::builder().backend(Backend::Poll).build()?;
     /// runtime.spawn(sleep(Duration::from_millis(1)));
@@ -435,7 +435,7 @@ impl Runtime {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// use polyloop_executor::{Runtime, sleep};
+    /// use polyloop::{Runtime, sleep};
     ///
     /// let runtime = Runtime::new()?;
     /// runtime.spawn(sleep(Duration::from_secs(3_600))).named("nap");
@@ -452,10 +452,10 @@ impl Runtime {
     ///
     /// # Examples
     /// ```
-    /// let runtime = polyloop_executor::Runtime::new()?;
+    /// let runtime = polyloop::Runtime::new()?;
     /// let handle = runtime.handle();
     /// std::thread::spawn(move || handle.call_soon(|| println!("on the loop's thread")));
-    /// runtime.block_on(polyloop_executor::yield_now())?;
+    /// runtime.block_on(polyloop::yield_now())?;
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn handle(&self) -> Handle {

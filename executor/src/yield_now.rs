@@ -13,9 +13,9 @@ use std::task::{Context, Poll};
 ///
 /// # Examples
 /// ```
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// for _ in 0..3 {
-///     polyloop_executor::yield_now().await;
+///     polyloop::yield_now().await;
 /// }
 /// # }).unwrap();
 /// ```

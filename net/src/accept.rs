@@ -136,10 +136,10 @@ macro_rules! listening {
             /// # Examples
             /// ```no_run
             /// use std::pin::pin;
-            /// use futures_core::Stream;
-            /// use polyloop_net::TcpListener;
+            /// use polyloop::Stream;
+            /// use polyloop::net::TcpListener;
             ///
-            /// # polyloop_executor::run(async {
+            /// # polyloop::run(async {
             /// let listener = TcpListener::bind("127.0.0.1:0")?;
             /// let mut incoming = pin!(listener.incoming());
             /// let stream = std::future::poll_fn(|cx| incoming.as_mut().poll_next(cx)).await;

@@ -34,9 +34,9 @@ use crate::homes::{Homes, NOWHERE};
 /// ```
 /// use std::io::{Read, Write};
 /// use std::os::unix::net::UnixStream;
-/// use polyloop_net::{AsyncFd, Direction};
+/// use polyloop::net::{AsyncFd, Direction};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let (reader, mut writer) = UnixStream::pair()?;
 /// let reader = AsyncFd::new(reader)?;
 /// std::thread::spawn(move || writer.write_all(b"hello"));

@@ -68,8 +68,8 @@ const DEADLINE: Duration = Duration::from_secs(30);
 ///
 /// # Examples
 /// ```
-/// # polyloop_executor::run(async {
-/// let addrs = polyloop_net::lookup_host("localhost:80").await?;
+/// # polyloop::run(async {
+/// let addrs = polyloop::net::lookup_host("localhost:80").await?;
 /// assert!(addrs.iter().all(|addr| addr.ip().is_loopback() && addr.port() == 80));
 /// # Ok::<(), std::io::Error>(())
 /// # }).unwrap().unwrap();

@@ -22,8 +22,8 @@ use crate::byte_stream::{Transmit, reading, writing};
 ///
 /// # Examples
 /// ```
-/// # polyloop_executor::run(async {
-/// let (reader, writer) = polyloop_net::pipe()?;
+/// # polyloop::run(async {
+/// let (reader, writer) = polyloop::net::pipe()?;
 /// writer.write_all(b"hello").await?;
 /// drop(writer);
 ///

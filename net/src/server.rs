@@ -71,13 +71,13 @@ const DEFAULT_PATIENCE: Duration = Duration::from_secs(2);
 /// # Examples
 /// An echo server:
 /// ```
-/// use polyloop_net::{Server, TcpStream, copy};
+/// use polyloop::net::{Server, TcpStream, copy};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let server = Server::bind("127.0.0.1:0")?;
 /// let addr = server.local_addrs()[0];
 /// let stop = server.stopper();
-/// let serving = polyloop_executor::spawn(server.serve(async |stream: TcpStream, _peer| {
+/// let serving = polyloop::spawn(server.serve(async |stream: TcpStream, _peer| {
 ///     copy(&stream, &stream).await?;
 ///     Ok(())
 /// }));
@@ -96,13 +96,13 @@ const DEFAULT_PATIENCE: Duration = Duration::from_secs(2);
 ///
 /// Over a Unix socket, with [`Server::on`]:
 /// ```
-/// use polyloop_net::{Server, UnixListener, UnixStream, copy};
+/// use polyloop::net::{Server, UnixListener, UnixStream, copy};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// # let path = std::env::temp_dir().join(format!("polyloop-serve-{}", std::process::id()));
 /// let server = Server::on(UnixListener::bind(&path)?);
 /// let stop = server.stopper();
-/// let serving = polyloop_executor::spawn(server.serve(async |stream: UnixStream, _peer| {
+/// let serving = polyloop::spawn(server.serve(async |stream: UnixStream, _peer| {
 ///     copy(&stream, &stream).await?;
 ///     Ok(())
 /// }));

@@ -16,14 +16,14 @@ use polyloop_executor::{CancellationToken, Sleep, now, sleep_until};
 /// # Examples
 /// A handler that says goodbye when the server is stopped:
 /// ```
-/// use polyloop_executor::{Either, race};
-/// use polyloop_net::{Server, TcpStream};
+/// use polyloop::{Either, race};
+/// use polyloop::net::{Server, TcpStream};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let server = Server::bind("127.0.0.1:0")?;
 /// let addr = server.local_addrs()[0];
 /// let stop = server.stopper();
-/// let serving = polyloop_executor::spawn(server.serve(async |stream: TcpStream, session| {
+/// let serving = polyloop::spawn(server.serve(async |stream: TcpStream, session| {
 ///     let mut buf = [0; 1024];
 ///     loop {
 ///         match race(session.stopped(), stream.read(&mut buf)).await {

@@ -31,9 +31,9 @@ use crate::AsyncFd;
 ///
 /// # Examples
 /// ```no_run
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// println!("press Ctrl-C");
-/// polyloop_net::signal::ctrl_c().await?;
+/// polyloop::signal::ctrl_c().await?;
 /// # Ok::<(), std::io::Error>(())
 /// # }).unwrap().unwrap();
 /// ```

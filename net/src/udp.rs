@@ -23,9 +23,9 @@ use crate::{AsyncFd, lookup_host, units};
 ///
 /// # Examples
 /// ```
-/// use polyloop_net::UdpSocket;
+/// use polyloop::net::UdpSocket;
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let server = UdpSocket::bind("127.0.0.1:0")?;
 /// let client = UdpSocket::bind("127.0.0.1:0")?;
 /// client.send_to(b"hello", server.local_addr()?).await?;
@@ -194,9 +194,9 @@ impl UdpSocket {
     ///
     /// # Examples
     /// ```
-    /// use polyloop_net::UdpSocket;
+    /// use polyloop::net::UdpSocket;
     ///
-    /// # polyloop_executor::run(async {
+    /// # polyloop::run(async {
     /// let socket = UdpSocket::bind("127.0.0.1:0")?;
     /// socket.send_to(b"longer than four bytes", socket.local_addr()?).await?;
     /// let received = socket.receive(&mut [0; 4]).await?;

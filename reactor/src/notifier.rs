@@ -14,7 +14,7 @@ use crate::sys::fork::ForkGuard;
 ///
 /// # Examples
 /// ```
-/// use polyloop_reactor::{Events, default_selector};
+/// use polyloop::reactor::{Events, default_selector};
 ///
 /// let mut selector = default_selector()?;
 /// let notifier = selector.notifier()?;

@@ -201,7 +201,7 @@ pub struct SystemCalls {
 ///
 /// # Examples
 /// ```
-/// use polyloop_reactor::Backend;
+/// use polyloop::Backend;
 ///
 /// let backend: Backend = "poll".parse().unwrap();
 /// assert_eq!(backend.to_string(), "poll");

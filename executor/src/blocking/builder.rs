@@ -14,11 +14,11 @@ const DEFAULT_KEEP_ALIVE: Duration = Duration::from_secs(10);
 ///
 /// # Examples
 /// ```
-/// use polyloop_executor::BlockingPool;
+/// use polyloop::BlockingPool;
 ///
 /// let pool = BlockingPool::builder().name("disk").max_threads(4).build();
 /// let thread = pool.spawn(|| std::thread::current().name().map(String::from));
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// assert_eq!(thread.await.unwrap().as_deref(), Some("disk-1"));
 /// # }).unwrap();
 /// ```

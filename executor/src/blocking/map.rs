@@ -32,9 +32,9 @@ use crate::{JoinError, JoinHandle};
 ///
 /// # Examples
 /// ```
-/// use polyloop_executor::BlockingPool;
+/// use polyloop::BlockingPool;
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let pool = BlockingPool::new(4);
 /// let mut squares = pool.map(1_u64.., |i| i * i);
 /// assert_eq!(squares.next().await.unwrap().unwrap(), 1);

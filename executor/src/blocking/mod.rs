@@ -57,8 +57,8 @@ pub(crate) const DEFAULT_GRACE: Duration = Duration::from_secs(1);
 ///
 /// # Examples
 /// ```
-/// # polyloop_executor::run(async {
-/// let text = polyloop_executor::spawn_blocking(|| std::fs::read_to_string("Cargo.toml"));
+/// # polyloop::run(async {
+/// let text = polyloop::spawn_blocking(|| std::fs::read_to_string("Cargo.toml"));
 /// assert!(text.await.unwrap().unwrap().contains("polyloop"));
 /// # }).unwrap();
 /// ```

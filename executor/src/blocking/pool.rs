@@ -43,9 +43,9 @@ use crate::sync::Arc;
 /// # Examples
 /// ```
 /// use std::sync::mpsc;
-/// use polyloop_executor::{BlockingPool, Until, as_completed, wait};
+/// use polyloop::{BlockingPool, Until, as_completed, wait};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let pool = BlockingPool::new(2);
 /// let (answer, question) = mpsc::channel();
 /// let slow = pool.spawn(move || question.recv().unwrap());
@@ -100,11 +100,11 @@ impl BlockingPool {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// use polyloop_executor::BlockingPool;
+    /// use polyloop::BlockingPool;
     ///
     /// let pool = BlockingPool::new(4);
     /// let text = pool.spawn(|| std::fs::read_to_string("Cargo.toml"));
-    /// # polyloop_executor::run(async {
+    /// # polyloop::run(async {
     /// assert!(text.await.unwrap().unwrap().contains("polyloop"));
     /// # }).unwrap();
     ///
@@ -131,8 +131,8 @@ impl BlockingPool {
     ///
     /// # Examples
     /// ```
-    /// # polyloop_executor::run(async {
-    /// let pool = polyloop_executor::BlockingPool::new(1);
+    /// # polyloop::run(async {
+    /// let pool = polyloop::BlockingPool::new(1);
     /// let backup = pool.spawn_named("backup", || "done");
     /// assert_eq!(backup.await.unwrap(), "done");
     /// # }).unwrap();
@@ -169,7 +169,7 @@ impl BlockingPool {
     ///
     /// # Examples
     /// ```
-    /// use polyloop_executor::BlockingPool;
+    /// use polyloop::BlockingPool;
     ///
     /// let pool = BlockingPool::new(4);
     /// let squares: Result<Vec<u64>, _> = pool.map(1..4, |i| i * i).into_iter().collect();
@@ -192,7 +192,7 @@ impl BlockingPool {
     /// ```
     /// use std::sync::mpsc;
     ///
-    /// let pool = polyloop_executor::BlockingPool::new(1);
+    /// let pool = polyloop::BlockingPool::new(1);
     /// let ((began, has_begun), (end, wait)) = (mpsc::channel(), mpsc::channel::<()>());
     /// let job = pool.spawn_named("wait", move || {
     ///     began.send(()).unwrap();
@@ -255,7 +255,7 @@ impl BlockingPool {
     /// use std::sync::mpsc;
     /// use std::time::Duration;
     ///
-    /// let pool = polyloop_executor::BlockingPool::new(1);
+    /// let pool = polyloop::BlockingPool::new(1);
     /// let ((began, has_begun), (end, wait)) = (mpsc::channel(), mpsc::channel::<()>());
     /// let job = pool.spawn_named("endless", move || {
     ///     began.send(()).unwrap();
@@ -286,15 +286,15 @@ impl BlockingPool {
     /// ```
     /// use std::time::Duration;
     ///
-    /// let pool = polyloop_executor::BlockingPool::new(1);
+    /// let pool = polyloop::BlockingPool::new(1);
     /// let jobs: Vec<_> = (0..10).map(|i| pool.spawn(move || i)).collect();
     /// pool.finish(Duration::from_secs(60))?;
-    /// # polyloop_executor::run(async {
+    /// # polyloop::run(async {
     /// for (i, job) in jobs.into_iter().enumerate() {
     ///     assert_eq!(job.await.unwrap(), i);
     /// }
     /// # }).unwrap();
-    /// # Ok::<(), polyloop_executor::UnfinishedJobs>(())
+    /// # Ok::<(), polyloop::UnfinishedJobs>(())
     /// ```
     pub fn finish(&self, limit: Duration) -> Result<(), UnfinishedJobs> {
         self.shut_down(limit, Queued::Run)

@@ -2,10 +2,10 @@
 //!
 //! # Examples
 //! ```
-//! # polyloop_executor::run(async {
+//! # polyloop::run(async {
 //! use std::rc::Rc;
 //!
-//! use polyloop_executor::channel::local;
+//! use polyloop::channel::local;
 //!
 //! let (sender, mut receiver) = local::unbounded();
 //! sender.send(Rc::new(7)).unwrap();

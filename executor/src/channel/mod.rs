@@ -9,8 +9,8 @@
 //!
 //! # Examples
 //! ```
-//! # polyloop_executor::run(async {
-//! use polyloop_executor::{channel, spawn};
+//! # polyloop::run(async {
+//! use polyloop::{channel, spawn};
 //!
 //! let (sender, mut receiver) = channel::bounded(2);
 //! let producer = spawn(async move {

@@ -23,7 +23,7 @@ use crate::waker::{clone_of, drop_of, wake_of};
 /// have thousands of links is taken apart from its beginning:
 ///
 /// ```
-/// use polyloop_executor::channel::{self, Receiver};
+/// use polyloop::channel::{self, Receiver};
 ///
 /// struct Link(Receiver<Link>);
 ///

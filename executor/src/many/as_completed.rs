@@ -21,9 +21,9 @@ use crate::JoinError;
 /// ```
 /// use std::time::Duration;
 ///
-/// # polyloop_executor::run(async {
-/// let sleeps = [2, 1].map(|ms| polyloop_executor::sleep(Duration::from_millis(ms)));
-/// let mut done = polyloop_executor::as_completed(sleeps);
+/// # polyloop::run(async {
+/// let sleeps = [2, 1].map(|ms| polyloop::sleep(Duration::from_millis(ms)));
+/// let mut done = polyloop::as_completed(sleeps);
 /// assert_eq!(done.next().await.unwrap().0, 1);
 /// assert_eq!(done.next().await.unwrap().0, 0);
 /// assert!(done.next().await.is_none());
@@ -60,9 +60,9 @@ impl<T: 'static> AsCompleted<T> {
     /// # Examples
     /// ```
     /// use std::future::ready;
-    /// use polyloop_executor::as_completed;
+    /// use polyloop::as_completed;
     ///
-    /// # polyloop_executor::run(async {
+    /// # polyloop::run(async {
     /// let mut done = as_completed([ready(7)]);
     /// while let Some((position, output)) = done.next().await {
     ///     assert_eq!((position, output.unwrap()), (0, 7));

@@ -27,9 +27,9 @@ use crate::waker::{clone_of, drop_of, wake_of};
 ///
 /// # Examples
 /// ```
-/// use polyloop_executor::{CancellationToken, spawn};
+/// use polyloop::{CancellationToken, spawn};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let token = CancellationToken::new();
 /// let task = spawn({
 ///     let token = token.clone();
@@ -96,7 +96,7 @@ impl CancellationToken {
     ///
     /// # Examples
     /// ```
-    /// assert!(!polyloop_executor::CancellationToken::new().is_cancelled());
+    /// assert!(!polyloop::CancellationToken::new().is_cancelled());
     /// ```
     pub fn new() -> CancellationToken {
         CancellationToken { node: Arc::default() }
@@ -106,7 +106,7 @@ impl CancellationToken {
     ///
     /// # Examples
     /// ```
-    /// use polyloop_executor::CancellationToken;
+    /// use polyloop::CancellationToken;
     /// let server = CancellationToken::new();
     /// let connection = server.child();
     /// server.cancel();
@@ -135,7 +135,7 @@ impl CancellationToken {
     ///
     /// # Examples
     /// ```
-    /// let token = polyloop_executor::CancellationToken::new();
+    /// let token = polyloop::CancellationToken::new();
     /// token.cancel();
     /// assert!(token.is_cancelled());
     /// ```
@@ -171,9 +171,9 @@ impl CancellationToken {
     ///
     /// # Examples
     /// ```
-    /// use polyloop_executor::{CancellationToken, spawn};
+    /// use polyloop::{CancellationToken, spawn};
     ///
-    /// # polyloop_executor::run(async {
+    /// # polyloop::run(async {
     /// let token = CancellationToken::new();
     /// let other = token.clone();
     /// let _detached = spawn(async move { other.cancel() });
@@ -195,9 +195,9 @@ impl CancellationToken {
     /// # Examples
     /// ```
     /// use std::future::pending;
-    /// use polyloop_executor::CancellationToken;
+    /// use polyloop::CancellationToken;
     ///
-    /// # polyloop_executor::run(async {
+    /// # polyloop::run(async {
     /// let token = CancellationToken::new();
     /// assert_eq!(token.run_until_cancelled(async { 7 }).await, Some(7));
     /// token.cancel();

@@ -36,9 +36,9 @@ use crate::time::{Sleep, sleep_until};
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use polyloop_executor::{Cancelled, now, sleep, timeout_with};
+/// use polyloop::{Cancelled, now, sleep, timeout_with};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// // Each step that succeeds earns another 20 ms.
 /// let steps = timeout_with(Duration::from_millis(20), async |limit| {
 ///     for _ in 0..3 {
@@ -74,9 +74,9 @@ pub fn timeout_with<T>(
 ///
 /// # Examples
 /// ```
-/// use polyloop_executor::{Cancelled, cancel_scope, spawn};
+/// use polyloop::{Cancelled, cancel_scope, spawn};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let outcome = cancel_scope(async |scope| {
 ///     let handle = scope.clone();
 ///     let _detached = spawn(async move { handle.cancel() });
@@ -170,9 +170,9 @@ impl DeadlineTimer {
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use polyloop_executor::{now, timeout_with};
+/// use polyloop::{now, timeout_with};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// timeout_with(Duration::from_secs(1), async |limit| {
 ///     let deadline = limit.deadline().unwrap();
 ///     limit.reschedule(deadline + Duration::from_secs(1));
@@ -210,9 +210,9 @@ impl CancelScope {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// use polyloop_executor::{cancel_scope, now, sleep};
+    /// use polyloop::{cancel_scope, now, sleep};
     ///
-    /// # polyloop_executor::run(async {
+    /// # polyloop::run(async {
     /// let outcome = cancel_scope(async |scope| {
     ///     // `Duration::MAX` from now is later than a clock can tell: never.
     ///     scope.reschedule(now().checked_add(Duration::MAX));
@@ -234,9 +234,9 @@ impl CancelScope {
     ///
     /// # Examples
     /// ```
-    /// use polyloop_executor::{cancel_scope, yield_now};
+    /// use polyloop::{cancel_scope, yield_now};
     ///
-    /// # polyloop_executor::run(async {
+    /// # polyloop::run(async {
     /// let outcome = cancel_scope(async |scope| {
     ///     scope.cancel();
     ///     yield_now().await;
@@ -283,9 +283,9 @@ impl fmt::Debug for CancelScope {
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use polyloop_executor::{current_effective_deadline, timeout_with};
+/// use polyloop::{current_effective_deadline, timeout_with};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// assert_eq!(current_effective_deadline(), None);
 /// timeout_with(Duration::from_secs(1), async |outer| {
 ///     timeout_with(Duration::from_secs(60), async |_| {
@@ -307,7 +307,7 @@ pub fn current_effective_deadline() -> Option<Instant> {
 /// # Examples
 /// ```
 /// use std::io;
-/// use polyloop_executor::Cancelled;
+/// use polyloop::Cancelled;
 /// assert_eq!(Cancelled::Deadline.to_string(), "deadline has elapsed");
 /// assert_eq!(io::Error::from(Cancelled::Deadline).kind(), io::ErrorKind::TimedOut);
 /// ```

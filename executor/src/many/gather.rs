@@ -27,8 +27,8 @@ use crate::waker::current;
 ///
 /// # Examples
 /// ```
-/// # polyloop_executor::run(async {
-/// let squares = polyloop_executor::gather((1..4).map(|i| async move { i * i })).await;
+/// # polyloop::run(async {
+/// let squares = polyloop::gather((1..4).map(|i| async move { i * i })).await;
 /// let squares: Vec<i32> = squares.into_iter().map(Result::unwrap).collect();
 /// assert_eq!(squares, [1, 4, 9]);
 /// # }).unwrap();
@@ -73,9 +73,9 @@ const ALL_ENDED: &str = "every task of the set has ended";
 ///
 /// # Examples
 /// ```
-/// use polyloop_executor::{FirstFailure, try_gather};
+/// use polyloop::{FirstFailure, try_gather};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let numbers = try_gather(["1", "2", "x"].map(|text| async { text.parse::<i32>() })).await;
 /// assert!(matches!(numbers, Err(FirstFailure::Error(_))));
 /// # }).unwrap();
@@ -135,9 +135,9 @@ where
 ///
 /// # Examples
 /// ```
-/// use polyloop_executor::{FirstFailure, try_gather};
+/// use polyloop::{FirstFailure, try_gather};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let outcome = try_gather([async { Err::<(), _>("no") }]).await;
 /// assert_eq!(outcome.unwrap_err().to_string(), "no");
 /// # }).unwrap();

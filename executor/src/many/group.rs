@@ -46,9 +46,9 @@ use crate::{JoinError, now};
 ///
 /// # Examples
 /// ```
-/// use polyloop_executor::{TaskGroup, scope};
+/// use polyloop::{TaskGroup, scope};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let sum = scope(async |group: &TaskGroup<std::num::ParseIntError>| {
 ///     let total = std::rc::Rc::new(std::cell::Cell::new(0));
 ///     for text in ["1", "2", "3"] {
@@ -90,9 +90,9 @@ pub async fn scope<T, E: 'static>(
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use polyloop_executor::{TaskGroup, timeout_scope};
+/// use polyloop::{TaskGroup, timeout_scope};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let outcome = timeout_scope(Duration::from_millis(1), async |group: &TaskGroup<()>| {
 ///     group.spawn(std::future::pending());
 ///     Ok(())
@@ -179,9 +179,9 @@ async fn run_group<T, E: 'static>(
 ///
 /// # Examples
 /// ```
-/// use polyloop_executor::{TaskGroup, scope};
+/// use polyloop::{TaskGroup, scope};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// scope(async |group: &TaskGroup<()>| {
 ///     group.spawn(async { Ok(()) });
 ///     assert_eq!(group.len(), 1);
@@ -236,9 +236,9 @@ impl<E: 'static> TaskGroup<E> {
     /// # Examples
     /// ```
     /// use std::{cell::Cell, rc::Rc};
-    /// use polyloop_executor::{TaskGroup, scope};
+    /// use polyloop::{TaskGroup, scope};
     ///
-    /// # polyloop_executor::run(async {
+    /// # polyloop::run(async {
     /// let answer = scope(async |group: &TaskGroup<()>| {
     ///     let answer = Rc::new(Cell::new(0));
     ///     let place = answer.clone();
@@ -287,9 +287,9 @@ impl<E: 'static> TaskGroup<E> {
     ///
     /// # Examples
     /// ```
-    /// use polyloop_executor::{TaskGroup, scope};
+    /// use polyloop::{TaskGroup, scope};
     ///
-    /// # polyloop_executor::run(async {
+    /// # polyloop::run(async {
     /// let outcome = scope(async |group: &TaskGroup<&str>| {
     ///     group.spawn(std::future::pending());
     ///     // Enough of it: the child is dropped.
@@ -376,9 +376,9 @@ impl<E> Default for Failures<E> {
 ///
 /// # Examples
 /// ```
-/// use polyloop_executor::{Failure, TaskGroup, scope};
+/// use polyloop::{Failure, TaskGroup, scope};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let outcome = scope(async |_: &TaskGroup<&str>| Err::<(), _>("no"));
 /// assert!(matches!(outcome.await.unwrap_err().failures(), [Failure::Error("no")]));
 /// # }).unwrap();
@@ -408,9 +408,9 @@ impl<E: fmt::Display> fmt::Display for Failure<E> {
 ///
 /// # Examples
 /// ```
-/// use polyloop_executor::{TaskGroup, scope};
+/// use polyloop::{TaskGroup, scope};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let outcome = scope(async |group: &TaskGroup<&str>| {
 ///     group.spawn(async { Err("one") });
 ///     group.spawn(async { Err("two") });
@@ -440,9 +440,9 @@ impl<E> GroupError<E> {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// use polyloop_executor::{TaskGroup, timeout_scope};
+    /// use polyloop::{TaskGroup, timeout_scope};
     ///
-    /// # polyloop_executor::run(async {
+    /// # polyloop::run(async {
     /// let late = timeout_scope(Duration::ZERO, async |_: &TaskGroup<()>| {
     ///     std::future::pending::<Result<(), ()>>().await
     /// });

@@ -25,9 +25,9 @@ use std::task::{Context, Poll};
 ///
 /// # Examples
 /// ```
-/// use polyloop_executor::{join, yield_now};
+/// use polyloop::{join, yield_now};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let text = String::from("borrowed");
 /// let length = async {
 ///     yield_now().await;
@@ -88,9 +88,9 @@ macro_rules! join {
 ///
 /// # Examples
 /// ```
-/// use polyloop_executor::try_join;
+/// use polyloop::try_join;
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let parsed = try_join!(async { "7".parse::<i32>() }, async { "x".parse::<i32>() });
 /// assert!(parsed.is_err());
 /// # }).unwrap();

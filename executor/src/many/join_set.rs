@@ -27,9 +27,9 @@ use crate::{JoinError, JoinHandle};
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use polyloop_executor::{JoinSet, sleep};
+/// use polyloop::{JoinSet, sleep};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let mut set = JoinSet::new();
 /// for ms in [3, 1, 2] {
 ///     set.spawn(async move {
@@ -160,7 +160,7 @@ impl<T: 'static> JoinSet<T> {
     ///
     /// # Examples
     /// ```
-    /// let set = polyloop_executor::JoinSet::<u8>::new();
+    /// let set = polyloop::JoinSet::<u8>::new();
     /// assert!(set.is_empty());
     /// ```
     pub fn new() -> JoinSet<T> {
@@ -174,9 +174,9 @@ impl<T: 'static> JoinSet<T> {
     ///
     /// # Examples
     /// ```
-    /// use polyloop_executor::JoinSet;
+    /// use polyloop::JoinSet;
     ///
-    /// # polyloop_executor::run(async {
+    /// # polyloop::run(async {
     /// let mut set = JoinSet::new();
     /// assert_eq!(set.spawn(async {}), 0);
     /// assert_eq!(set.spawn(async {}), 1);
@@ -222,9 +222,9 @@ impl<T: 'static> JoinSet<T> {
     ///
     /// # Examples
     /// ```
-    /// use polyloop_executor::JoinSet;
+    /// use polyloop::JoinSet;
     ///
-    /// # polyloop_executor::run(async {
+    /// # polyloop::run(async {
     /// let mut set = JoinSet::new();
     /// set.spawn(async { 7 });
     /// assert_eq!(set.join_next().await.unwrap().1.unwrap(), 7);
@@ -240,9 +240,9 @@ impl<T: 'static> JoinSet<T> {
     /// # Examples
     /// ```
     /// use std::future::poll_fn;
-    /// use polyloop_executor::JoinSet;
+    /// use polyloop::JoinSet;
     ///
-    /// # polyloop_executor::run(async {
+    /// # polyloop::run(async {
     /// let mut set = JoinSet::new();
     /// set.spawn(async { 7 });
     /// let (number, output) = poll_fn(|cx| set.poll_join_next(cx)).await.unwrap();
@@ -279,9 +279,9 @@ impl<T: 'static> JoinSet<T> {
     ///
     /// # Examples
     /// ```
-    /// use polyloop_executor::{JoinSet, yield_now};
+    /// use polyloop::{JoinSet, yield_now};
     ///
-    /// # polyloop_executor::run(async {
+    /// # polyloop::run(async {
     /// let mut set = JoinSet::new();
     /// set.spawn(async { 7 });
     /// assert!(set.try_join_next().is_none());
@@ -317,9 +317,9 @@ impl<T> JoinSet<T> {
     /// # Examples
     /// ```
     /// use std::future::pending;
-    /// use polyloop_executor::JoinSet;
+    /// use polyloop::JoinSet;
     ///
-    /// # polyloop_executor::run(async {
+    /// # polyloop::run(async {
     /// let mut set = JoinSet::new();
     /// let number = set.spawn(pending::<()>());
     /// set.abort(number);
@@ -337,9 +337,9 @@ impl<T> JoinSet<T> {
     /// # Examples
     /// ```
     /// use std::future::pending;
-    /// use polyloop_executor::JoinSet;
+    /// use polyloop::JoinSet;
     ///
-    /// # polyloop_executor::run(async {
+    /// # polyloop::run(async {
     /// let mut set = JoinSet::new();
     /// set.spawn(pending::<()>());
     /// set.spawn(pending::<()>());
@@ -360,9 +360,9 @@ impl<T> JoinSet<T> {
     /// # Examples
     /// ```
     /// use std::{cell::Cell, rc::Rc};
-    /// use polyloop_executor::{JoinSet, yield_now};
+    /// use polyloop::{JoinSet, yield_now};
     ///
-    /// # polyloop_executor::run(async {
+    /// # polyloop::run(async {
     /// let done = Rc::new(Cell::new(false));
     /// let mut set = JoinSet::new();
     /// set.spawn({

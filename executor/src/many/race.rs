@@ -11,7 +11,7 @@ use crate::budget::take_one;
 ///
 /// # Examples
 /// ```
-/// use polyloop_executor::Either;
+/// use polyloop::Either;
 /// let either: Either<i32, &str> = Either::Left(1);
 /// assert_eq!(either, Either::Left(1));
 /// ```
@@ -39,9 +39,9 @@ pub enum Either<L, R> {
 /// # Examples
 /// ```
 /// use std::future::{pending, ready};
-/// use polyloop_executor::{Either, race};
+/// use polyloop::{Either, race};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// assert_eq!(race(ready(1), ready(2)).await, Either::Left(1));
 /// assert_eq!(race(pending::<()>(), ready(2)).await, Either::Right(2));
 /// # }).unwrap();
@@ -96,9 +96,9 @@ fn poll_in_turns<A: Future, B: Future>(
 /// # Examples
 /// ```
 /// use std::future::ready;
-/// use polyloop_executor::{Either, FairRace};
+/// use polyloop::{Either, FairRace};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let mut fair = FairRace::new();
 /// assert_eq!(fair.race(ready(1), ready(2)).await, Either::Left(1));
 /// assert_eq!(fair.race(ready(1), ready(2)).await, Either::Right(2));
@@ -114,7 +114,7 @@ impl FairRace {
     ///
     /// # Examples
     /// ```
-    /// let fair = polyloop_executor::FairRace::new();
+    /// let fair = polyloop::FairRace::new();
     /// ```
     pub fn new() -> FairRace {
         FairRace::default()
@@ -128,9 +128,9 @@ impl FairRace {
     /// # Examples
     /// ```
     /// use std::future::{pending, ready};
-    /// use polyloop_executor::{Either, FairRace};
+    /// use polyloop::{Either, FairRace};
     ///
-    /// # polyloop_executor::run(async {
+    /// # polyloop::run(async {
     /// let mut fair = FairRace::new();
     /// assert_eq!(fair.race(pending::<()>(), ready(2)).await, Either::Right(2));
     /// # }).unwrap();
@@ -161,9 +161,9 @@ impl FairRace {
     /// ```
     /// use std::future::{pending, ready};
     /// use std::pin::pin;
-    /// use polyloop_executor::FairRace;
+    /// use polyloop::FairRace;
     ///
-    /// # polyloop_executor::run(async {
+    /// # polyloop::run(async {
     /// let mut fair = FairRace::new();
     /// for winner in [1, 1, 2] {
     ///     let (position, _) =

@@ -27,9 +27,9 @@ use crate::{JoinHandle, spawn};
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use polyloop_executor::{shield, sleep, timeout};
+/// use polyloop::{shield, sleep, timeout};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let mut saving = shield(async {
 ///     sleep(Duration::from_millis(2)).await;
 ///     "saved"

@@ -34,9 +34,9 @@ use super::scope_node::{Hold, enter};
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use polyloop_executor::{shielded, sleep, timeout_with};
+/// use polyloop::{shielded, sleep, timeout_with};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let commit = async {
 ///     sleep(Duration::from_millis(2)).await;
 ///     "committed"

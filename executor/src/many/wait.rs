@@ -28,9 +28,9 @@ use crate::{JoinError, JoinHandle, timeout};
 /// # Examples
 /// ```
 /// use std::future::pending;
-/// use polyloop_executor::{Until, spawn, wait};
+/// use polyloop::{Until, spawn, wait};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let tasks = vec![spawn(pending()), spawn(async { 7 })];
 /// let waited = wait(tasks, Until::First, None).await;
 /// assert_eq!(waited.done[0].0, 1);
@@ -67,9 +67,9 @@ pub async fn wait<T: 'static>(
 ///
 /// # Examples
 /// ```
-/// use polyloop_executor::{spawn, wait_until};
+/// use polyloop::{spawn, wait_until};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let tasks = ["1", "x", "2"].map(|text| spawn(async { text.parse::<i32>() }));
 /// let is_failure = |output: &Result<Result<_, _>, _>| !matches!(output, Ok(Ok(_)));
 /// let waited = wait_until(tasks, is_failure, None).await;
@@ -95,9 +95,9 @@ pub async fn wait_until<T: 'static>(
 ///
 /// # Examples
 /// ```
-/// use polyloop_executor::{Until, spawn, wait};
+/// use polyloop::{Until, spawn, wait};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let waited = wait([1, 2].map(|i| spawn(async move { i })), Until::All, None).await;
 /// assert!(waited.pending.is_empty());
 /// # }).unwrap();
@@ -119,9 +119,9 @@ pub enum Until {
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use polyloop_executor::{Until, sleep, spawn, wait};
+/// use polyloop::{Until, sleep, spawn, wait};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let tasks = [1, 60_000].map(|ms| spawn(sleep(Duration::from_millis(ms))));
 /// let waited = wait(tasks, Until::First, None).await;
 /// for (_, task) in waited.pending {

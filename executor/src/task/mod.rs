@@ -7,9 +7,9 @@
 //! # Examples
 //! ```
 //! use std::time::Duration;
-//! use polyloop_executor::{sleep, spawn, task, yield_now};
+//! use polyloop::{sleep, spawn, task, yield_now};
 //!
-//! # polyloop_executor::run(async {
+//! # polyloop::run(async {
 //! let nap = spawn(sleep(Duration::from_secs(3_600))).named("nap");
 //! yield_now().await;
 //! let seen = task::all().into_iter().find(|task| Some(task.id) == nap.id()).unwrap();
@@ -41,10 +41,10 @@ use crate::waker;
 ///
 /// # Examples
 /// ```
-/// use polyloop_executor::{spawn, task};
+/// use polyloop::{spawn, task};
 ///
 /// assert_eq!(task::current(), None);
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let child = spawn(async { task::current() });
 /// let id = child.id();
 /// assert_eq!(child.await.unwrap(), id);
@@ -61,9 +61,9 @@ pub fn current() -> Option<TaskId> {
 ///
 /// # Examples
 /// ```
-/// use polyloop_executor::{spawn, task};
+/// use polyloop::{spawn, task};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// spawn(async {
 ///     task::set_name("reader");
 ///     assert!(task::dump().to_string().contains("reader"));
@@ -98,10 +98,10 @@ pub fn all() -> Vec<TaskInfo> {
 ///
 /// # Examples
 /// ```
-/// # polyloop_executor::run(async {
-/// let child = polyloop_executor::spawn(std::future::pending::<()>()).named("stuck");
-/// polyloop_executor::yield_now().await;
-/// let dump = polyloop_executor::task::dump().to_string();
+/// # polyloop::run(async {
+/// let child = polyloop::spawn(std::future::pending::<()>()).named("stuck");
+/// polyloop::yield_now().await;
+/// let dump = polyloop::task::dump().to_string();
 /// assert!(dump.contains("\"stuck\"") && dump.contains("nothing"), "{dump}");
 /// # }).unwrap();
 /// ```

@@ -20,7 +20,7 @@ use crate::waker::current;
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use polyloop_executor::{Builder, channel, hold_time, timeout};
+/// use polyloop::{Builder, channel, hold_time, timeout};
 ///
 /// let runtime = Builder::new().virtual_time(true).build()?;
 /// runtime.block_on(async {

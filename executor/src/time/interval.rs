@@ -27,8 +27,8 @@ const OPERATION: Duration = Duration::from_micros(10);
 /// ```
 /// use std::time::Duration;
 ///
-/// # polyloop_executor::run(async {
-/// let mut beat = polyloop_executor::interval(Duration::from_millis(1));
+/// # polyloop::run(async {
+/// let mut beat = polyloop::interval(Duration::from_millis(1));
 /// let first = beat.tick().await;
 /// assert!(beat.tick().await - first >= Duration::from_millis(1));
 /// # }).unwrap();
@@ -46,9 +46,9 @@ pub fn interval(period: Duration) -> Interval {
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use polyloop_executor::{interval_at, now};
+/// use polyloop::{interval_at, now};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let start = now() + Duration::from_millis(1);
 /// assert_eq!(interval_at(start, Duration::from_secs(60)).tick().await, start);
 /// # }).unwrap();
@@ -72,9 +72,9 @@ pub fn interval_at(start: Instant, period: Duration) -> Interval {
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use polyloop_executor::{MissedTicks, interval};
+/// use polyloop::{MissedTicks, interval};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let mut beat = interval(Duration::from_millis(1)).missed_ticks(MissedTicks::Skip);
 /// let first = beat.tick().await;
 /// // The beats of a stall of 5 ms are not made up for.
@@ -100,8 +100,8 @@ pub enum MissedTicks {
 /// ```
 /// use std::time::Duration;
 ///
-/// # polyloop_executor::run(async {
-/// let beat = polyloop_executor::interval(Duration::from_secs(1));
+/// # polyloop::run(async {
+/// let beat = polyloop::interval(Duration::from_secs(1));
 /// assert_eq!(beat.period(), Duration::from_secs(1));
 /// # }).unwrap();
 /// ```
@@ -147,8 +147,8 @@ impl Interval {
     /// ```
     /// use std::time::Duration;
     ///
-    /// # polyloop_executor::run(async {
-    /// let mut beat = polyloop_executor::interval(Duration::from_millis(1));
+    /// # polyloop::run(async {
+    /// let mut beat = polyloop::interval(Duration::from_millis(1));
     /// let (first, second) = (beat.tick().await, beat.tick().await);
     /// assert_eq!(second - first, Duration::from_millis(1));
     /// # }).unwrap();

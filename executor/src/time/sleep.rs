@@ -34,9 +34,9 @@ use crate::waker::{clone_of, current, drop_of};
 /// ```
 /// use std::time::{Duration, Instant};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let start = Instant::now();
-/// polyloop_executor::sleep(Duration::from_micros(500)).await;
+/// polyloop::sleep(Duration::from_micros(500)).await;
 /// assert!(start.elapsed() >= Duration::from_micros(500));
 /// # }).unwrap();
 /// ```
@@ -56,9 +56,9 @@ pub fn sleep(duration: Duration) -> Sleep {
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use polyloop_executor::{now, sleep_until};
+/// use polyloop::{now, sleep_until};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let deadline = now() + Duration::from_millis(1);
 /// sleep_until(deadline).await;
 /// assert!(now() >= deadline);
@@ -76,9 +76,9 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 /// ```
 /// use std::pin::pin;
 /// use std::time::Duration;
-/// use polyloop_executor::{now, sleep};
+/// use polyloop::{now, sleep};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// // It can be awaited again and again, and moved.
 /// let mut idle = pin!(sleep(Duration::from_secs(60)));
 /// idle.reset(now() + Duration::from_millis(1));
@@ -137,7 +137,7 @@ impl Sleep {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// assert_eq!(polyloop_executor::sleep(Duration::MAX).deadline(), None);
+    /// assert_eq!(polyloop::sleep(Duration::MAX).deadline(), None);
     /// ```
     pub fn deadline(&self) -> Option<Instant> {
         instant_of(self.deadline_ns)
@@ -151,9 +151,9 @@ impl Sleep {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// use polyloop_executor::{now, sleep};
+    /// use polyloop::{now, sleep};
     ///
-    /// # polyloop_executor::run(async {
+    /// # polyloop::run(async {
     /// let mut nap = sleep(Duration::from_secs(60));
     /// nap.reset(now());
     /// nap.await;

@@ -33,8 +33,8 @@ use super::{Sleep, sleep, sleep_until};
 /// use std::future::pending;
 /// use std::time::Duration;
 ///
-/// # polyloop_executor::run(async {
-/// let late = polyloop_executor::timeout(Duration::from_millis(1), pending::<()>()).await;
+/// # polyloop::run(async {
+/// let late = polyloop::timeout(Duration::from_millis(1), pending::<()>()).await;
 /// assert!(late.is_err());
 /// # }).unwrap();
 /// ```
@@ -59,9 +59,9 @@ pub fn timeout<F: Future>(
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use polyloop_executor::{now, sleep, timeout_at};
+/// use polyloop::{now, sleep, timeout_at};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let deadline = now() + Duration::from_millis(1);
 /// assert!(timeout_at(deadline, sleep(Duration::from_secs(60))).await.is_err());
 /// # }).unwrap();
@@ -89,9 +89,9 @@ async fn before<F: Future>(sleep: Sleep, future: F) -> Result<F::Output, Elapsed
 /// ```
 /// use std::io;
 /// use std::time::Duration;
-/// use polyloop_executor::timeout;
+/// use polyloop::timeout;
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let late = timeout(Duration::ZERO, std::future::pending::<()>()).await;
 /// assert_eq!(io::Error::from(late.unwrap_err()).kind(), io::ErrorKind::TimedOut);
 /// # }).unwrap();

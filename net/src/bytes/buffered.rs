@@ -26,9 +26,9 @@ const DEFAULT_LIMIT: usize = 1 << 20;
 ///
 /// # Examples
 /// ```
-/// use polyloop_net::{BufReader, pipe};
+/// use polyloop::net::{BufReader, pipe};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let (reader, writer) = pipe()?;
 /// writer.write_all(b"first\r\nsecond\nno end").await?;
 /// drop(writer);
@@ -205,10 +205,10 @@ impl<R: AsyncRead> BufReader<R> {
     /// ```
     /// use std::future::poll_fn;
     /// use std::pin::pin;
-    /// use futures_core::Stream;
-    /// use polyloop_net::BufReader;
+    /// use polyloop::Stream;
+    /// use polyloop::net::BufReader;
     ///
-    /// # polyloop_executor::run(async {
+    /// # polyloop::run(async {
     /// let mut reader = BufReader::new(&b"first\r\nsecond\n"[..]);
     /// let mut lines = pin!(reader.lines());
     /// let mut seen = Vec::new();

@@ -25,10 +25,10 @@ const BUFFER_BYTES: usize = 32 * 1_024;
 /// # Examples
 /// An echo:
 /// ```
-/// use polyloop_net::{UnixStream, copy};
+/// use polyloop::net::{UnixStream, copy};
 /// use std::net::Shutdown;
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let (client, server) = UnixStream::pair()?;
 /// client.write_all(b"hello").await?;
 /// client.shutdown(Shutdown::Write)?;
@@ -60,9 +60,9 @@ pub async fn copy(reader: impl AsyncRead, writer: impl AsyncWrite) -> io::Result
 /// # Examples
 /// A proxy for one connection:
 /// ```no_run
-/// use polyloop_net::{TcpListener, TcpStream, copy_bidirectional};
+/// use polyloop::net::{TcpListener, TcpStream, copy_bidirectional};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let listener = TcpListener::bind("127.0.0.1:8000")?;
 /// let (client, _) = listener.accept().await?;
 /// let server = TcpStream::connect("example.org:80").await?;
@@ -91,15 +91,15 @@ async fn copy_and_finish(reader: impl AsyncRead, mut writer: impl AsyncWrite) ->
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use polyloop_net::{Copier, pipe};
+/// use polyloop::net::{Copier, pipe};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let (from, to_from) = pipe()?;
 /// to_from.write_all(b"hello").await?;
 /// let mut copier = Copier::new(from, Vec::new());
 ///
 /// // It waits for more; what came so far is not lost.
-/// let late = polyloop_executor::timeout(Duration::from_millis(1), copier.run()).await;
+/// let late = polyloop::timeout(Duration::from_millis(1), copier.run()).await;
 /// assert!(late.is_err());
 /// assert_eq!(copier.n_bytes(), 5);
 ///

@@ -16,7 +16,7 @@ const DEFAULT_LIMIT: usize = 1 << 20;
 ///
 /// # Examples
 /// ```
-/// use polyloop_net::Framing;
+/// use polyloop::net::Framing;
 ///
 /// let framing = Framing::big_endian(2).limit(1_000);
 /// ```
@@ -97,9 +97,9 @@ impl Default for Framing {
 ///
 /// # Examples
 /// ```
-/// use polyloop_net::{FrameReader, FrameWriter, Framing, pipe};
+/// use polyloop::net::{FrameReader, FrameWriter, Framing, pipe};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let (reader, writer) = pipe()?;
 /// let mut frames = FrameWriter::new(writer, Framing::default());
 /// frames.queue(b"first")?;

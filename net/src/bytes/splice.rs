@@ -45,9 +45,9 @@ const PLAIN_BYTES: usize = 16 * 1_024;
 /// # Examples
 /// ```
 /// use std::net::Shutdown;
-/// use polyloop_net::{Splicer, UnixStream};
+/// use polyloop::net::{Splicer, UnixStream};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let (client, front) = UnixStream::pair()?;
 /// let (back, server) = UnixStream::pair()?;
 /// client.write_all(b"hello").await?;

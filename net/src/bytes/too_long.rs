@@ -11,9 +11,9 @@ use std::io;
 ///
 /// # Examples
 /// ```
-/// use polyloop_net::{BufReader, TooLong};
+/// use polyloop::net::{BufReader, TooLong};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let mut reader = BufReader::with_limit(&b"a line that is too long\nfine\n"[..], 10);
 /// let error = reader.next_line().await.unwrap_err();
 /// assert_eq!(TooLong::of(&error).unwrap().limit(), 10);

@@ -21,9 +21,9 @@ const BACKLOG: u32 = 4_096;
 ///
 /// # Examples
 /// ```
-/// use polyloop_net::{TcpListener, TcpStream};
+/// use polyloop::net::{TcpListener, TcpStream};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let listener = TcpListener::bind("127.0.0.1:0")?;
 /// let client = TcpStream::connect(listener.local_addr()?).await?;
 /// let (server, peer) = listener.accept().await?;

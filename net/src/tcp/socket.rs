@@ -23,9 +23,9 @@ use crate::units;
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use polyloop_net::{Keepalive, TcpSocket};
+/// use polyloop::net::{Keepalive, TcpSocket};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let listener = TcpSocket::v4()?
 ///     .reuse_address(true)?
 ///     .recv_buffer_size(256 * 1024)?

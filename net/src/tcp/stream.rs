@@ -25,9 +25,9 @@ use crate::{AsyncFd, lookup_host, units};
 ///
 /// # Examples
 /// ```
-/// use polyloop_net::{TcpListener, TcpStream};
+/// use polyloop::net::{TcpListener, TcpStream};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let listener = TcpListener::bind("127.0.0.1:0")?;
 /// let client = TcpStream::connect(listener.local_addr()?).await?;
 /// let (server, _) = listener.accept().await?;

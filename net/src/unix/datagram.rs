@@ -32,9 +32,9 @@ const FULL_QUEUE_REST_MAX: Duration = Duration::from_millis(64);
 ///
 /// # Examples
 /// ```
-/// use polyloop_net::UnixDatagram;
+/// use polyloop::net::UnixDatagram;
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let (one, other) = UnixDatagram::pair()?;
 /// one.send(b"hello").await?;
 /// let mut buf = [0; 16];

@@ -27,9 +27,9 @@ pub(super) const BACKLOG: i32 = 4_096;
 ///
 /// # Examples
 /// ```
-/// use polyloop_net::{UnixListener, UnixStream};
+/// use polyloop::net::{UnixListener, UnixStream};
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// # let path = std::env::temp_dir().join(format!("polyloop-doc-{}", std::process::id()));
 /// let listener = UnixListener::bind(&path)?;
 /// let client = UnixStream::connect(&path).await?;

@@ -26,9 +26,9 @@ use crate::accept::{accept, listening, sealed};
 ///
 /// # Examples
 /// ```
-/// use polyloop_net::UnixSeqpacket;
+/// use polyloop::net::UnixSeqpacket;
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let (one, other) = UnixSeqpacket::pair()?;
 /// one.send(b"first").await?;
 /// one.send(b"second").await?;

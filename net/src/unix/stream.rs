@@ -23,9 +23,9 @@ use crate::split::{self, OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
 ///
 /// # Examples
 /// ```
-/// use polyloop_net::UnixStream;
+/// use polyloop::net::UnixStream;
 ///
-/// # polyloop_executor::run(async {
+/// # polyloop::run(async {
 /// let (one, other) = UnixStream::pair()?;
 /// one.write_all(b"hello").await?;
 /// let mut buf = [0; 5];

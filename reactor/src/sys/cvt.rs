@@ -61,7 +61,7 @@ pub(super) fn named(call: &'static str) -> impl FnOnce(io::Error) -> io::Error {
 /// ```
 /// # #[cfg(target_os = "linux")] {
 /// use std::os::fd::AsFd;
-/// use polyloop_reactor::{Backend, Interest, Mode, Token, os_error};
+/// use polyloop::reactor::{Backend, Interest, Mode, Token, os_error};
 ///
 /// let file = std::fs::File::open("/").unwrap();
 /// let mut epoll = Backend::Epoll.open().unwrap();

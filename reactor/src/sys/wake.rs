@@ -19,7 +19,7 @@ use super::os;
 ///
 /// # Examples
 /// ```
-/// use polyloop_reactor::WakeFd;
+/// use polyloop::reactor::WakeFd;
 ///
 /// let wake = WakeFd::new()?;
 /// wake.raise()?;

@@ -33,9 +33,7 @@ use lexopt::prelude::*;
 use nix::sys::signal::{SigSet, Signal};
 use polyloop::Backend;
 use polyloop::reactor::{Interest, KeyedSelector, Mode, SystemCalls};
-#[cfg(target_os = "linux")]
-use polyloop_yardstick::ring::Ring;
-use polyloop_yardstick::{clock::thread_time, sigio};
+use polyloop_yardstick::{clock::thread_time, ring::Ring, sigio};
 
 const N_SOCKETS: usize = 4;
 const MESSAGE_BYTES: usize = 64;
@@ -320,10 +318,8 @@ fn wait_for_signals(sockets: Vec<UdpSocket>) -> io::Result<Served> {
 
 /// Model 5: one thread and a completion ring: entering the kernel once sends the answer, asks for the
 /// next datagram and waits.
-#[cfg(target_os = "linux")]
 fn complete(sockets: Vec<UdpSocket>) -> io::Result<Served> {
-    let mut ring = Ring::new(sockets.len())
-        .map_err(|error| io::Error::new(error.kind(), format!("io_uring is refused: {error}")))?;
+    let mut ring = Ring::new(sockets.len())?;
     let mut n_open = sockets.len();
     for socket in sockets {
         let number = ring.add(socket, 2_048);
@@ -340,11 +336,6 @@ fn complete(sockets: Vec<UdpSocket>) -> io::Result<Served> {
         }
     }
     Ok(Served::by("io_uring", ring.n_enters()))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn complete(_sockets: Vec<UdpSocket>) -> io::Result<Served> {
-    Err(io::Error::new(io::ErrorKind::Unsupported, "this system has no io_uring"))
 }
 
 impl Served {

@@ -23,7 +23,20 @@ pub mod limits;
 
 pub mod sigio;
 
-#[cfg(target_os = "linux")]
+// The crate `io-uring` refuses to be compiled for any other; `Cargo.toml` has the same list.
+#[cfg_attr(
+    not(all(
+        target_os = "linux",
+        any(
+            target_arch = "x86_64",
+            target_arch = "aarch64",
+            target_arch = "riscv64",
+            target_arch = "loongarch64",
+            target_arch = "powerpc64",
+        )
+    )),
+    path = "no_ring.rs"
+)]
 pub mod ring;
 
 use std::io;

@@ -34,7 +34,9 @@ impl Ring {
     /// What the system says; some sandboxes refuse io_uring altogether.
     pub fn new(n_sockets: usize) -> io::Result<Ring> {
         // Two operations may be asked of each socket at once.
-        let uring = IoUring::new((2 * n_sockets).next_power_of_two() as u32)?;
+        let uring = IoUring::new((2 * n_sockets).next_power_of_two() as u32).map_err(|error| {
+            io::Error::new(error.kind(), format!("io_uring is refused: {error}"))
+        })?;
         Ok(Ring { uring, places: Vec::with_capacity(n_sockets), n_enters: 0 })
     }
 

@@ -24,8 +24,10 @@ fn a_round_trip_allocates_its_work_and_its_outcome_and_nothing_else() {
         let before = ALLOCATOR.stats();
         trips(N).await;
         let during = ALLOCATOR.stats() - before;
-        // A thread may still be started, and a queue may grow.
-        assert!(during.allocations <= 2 * N + 50, "{during:?}");
+        // The loop's wakers fit into a pointer of 64 bits. A thread may still be started, and a
+        // queue may grow.
+        let per_trip = if cfg!(target_pointer_width = "64") { 2 } else { 3 };
+        assert!(during.allocations <= per_trip * N + 50, "{during:?}");
     })
     .unwrap();
 }

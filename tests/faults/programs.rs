@@ -22,7 +22,11 @@ fn preload() -> &'static Path {
         let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join("polyloop_faults.so");
         // Another name first: a second run of this program may be using the library.
         let built = library.with_extension(format!("{}", std::process::id()));
-        let compiled = Command::new("cc")
+        // It has to be of the examples' kind: `CFLAGS` says so where Rust compiles for another
+        // system than `cc` does.
+        let (compiler, flags) = (std::env::var("CC"), std::env::var("CFLAGS"));
+        let compiled = Command::new(compiler.as_deref().unwrap_or("cc"))
+            .args(flags.unwrap_or_default().split_whitespace())
             .args(["-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC", "-o"])
             .arg(&built)
             .args([source, "-ldl"])
@@ -86,6 +90,9 @@ impl Server {
     }
 
     /// Runs one that cannot start, and returns what it said.
+    ///
+    /// # Panics
+    /// Panics if it starts nevertheless.
     pub(crate) fn refused(backend: &str, rules: &str) -> Output {
         Server::refused_example("echo_server", backend, rules)
     }
@@ -94,7 +101,17 @@ impl Server {
     pub(crate) fn refused_example(name: &str, backend: &str, rules: &str) -> Output {
         let mut command = faulty(name, rules);
         command.args(["--addr", "127.0.0.1:0", "--backend", backend]);
-        command.output().expect("the server is run")
+        let mut child = command.spawn().expect("the server is run");
+        let mut stdout = BufReader::new(child.stdout.take().expect("stdout is a pipe"));
+        let mut line = String::new();
+        // At its end, or as soon as the server listens.
+        stdout.read_line(&mut line).expect("a line of text");
+        if !line.is_empty() {
+            child.kill().expect("it is our child");
+        }
+        let output = child.wait_with_output().expect("it is our child");
+        assert!(line.is_empty(), "{backend}, {rules}: it starts: {line}");
+        output
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {

@@ -327,7 +327,8 @@ mod tests {
     }
 
     #[test]
-    fn a_sleep_is_twenty_four_bytes() {
-        assert_eq!(size_of::<Sleep>(), 24);
+    fn a_sleep_is_twenty_four_bytes_at_most() {
+        // Fewer where pointers have 32 bits.
+        assert!(size_of::<Sleep>() <= 24, "{}", size_of::<Sleep>());
     }
 }

@@ -153,7 +153,11 @@ pub fn keep_errors(fd: BorrowedFd<'_>) -> io::Result<()> {
 pub fn take_kept_error(fd: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: zero is valid for all of it: no buffers, no room for an address.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    // Without a buffer qemu's user mode makes no call and claims success.
+    let mut byte = 0_u8;
+    let mut buffer = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
+    (message.msg_iov, message.msg_iovlen) = (&raw mut buffer, 1);
     let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
-    // SAFETY: `message` outlives the call and names no memory.
+    // SAFETY: `message`, `buffer` and `byte` outlive the call and belong to it alone.
     super::cvt::cvt_size(unsafe { libc::recvmsg(fd.as_raw_fd(), &mut message, flags) }).map(drop)
 }

@@ -7,8 +7,8 @@
 //! # Complexity
 //! Arming, cancelling, resetting and firing are O(log n), with up to 13 moves of an entry in a heap
 //! of 16,777,216 timers. Cancelling a timer that was armed since the loop last looked at the heap, a
-//! timeout that did not happen, is O(1): entries are put in order only then, or when there are 64 of
-//! them. No step allocates or frees more than 64 KiB, and none copies more than that.
+//! timeout that did not happen, is O(1): its entry waits in a short list until then, or until there are
+//! 64 of them. No step allocates or frees more than 64 KiB, and none copies more than that.
 
 use std::task::Waker;
 
@@ -28,8 +28,17 @@ const ARITY: usize = 4;
 /// position 3 are at 4 to 7, those of 4 at 8 to 11.
 const ROOT: usize = ARITY - 1;
 
-/// The most entries behind the heap that are not in order yet: 2 µs of work.
-const MAX_UNSORTED: usize = 64;
+/// The most entries that are not in the heap yet: 2 µs of work.
+const MAX_FRESH: usize = 64;
+
+/// The position of the first entry that is not in the heap yet.
+const FRESH: u32 = 1 << 30;
+
+/// Reports whether a timer with this position has an entry that is not in the heap yet.
+#[inline]
+fn is_fresh(position: u32) -> bool {
+    (position.wrapping_sub(FRESH) as usize) < MAX_FRESH
+}
 
 /// When a timer is due, and which it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,15 +84,13 @@ pub(crate) enum Polled {
 
 /// Holds the timers of one loop. Like the tasks, it runs no foreign code.
 ///
-/// Invariant: a timer's position is that of its entry in the heap, or says why it has none.
+/// Invariant: a timer's position is that of its entry, in the heap or not yet, or says why it has none.
 pub(crate) struct TimerHeap {
     families: Segments<Family>,
-    /// The position behind the last entry.
+    /// The position behind the heap's last entry.
     end: usize,
-    /// The position of the first entry that is not in its place yet.
-    ///
-    /// Invariant: those before it are a heap.
-    sorted_end: usize,
+    /// Entries that are not in the heap yet, in the order of arming but for those that were cancelled.
+    fresh: Vec<Entry>,
     slots: TimerSlots,
     /// The sequence number of the next timer, in the upper bits.
     next_key: u64,
@@ -97,7 +104,7 @@ impl Default for TimerHeap {
         TimerHeap {
             families: Segments::new(),
             end: ROOT,
-            sorted_end: ROOT,
+            fresh: Vec::new(),
             slots: TimerSlots::new(),
             next_key: 0,
             #[cfg(test)]
@@ -109,7 +116,7 @@ impl Default for TimerHeap {
 impl TimerHeap {
     /// Returns the number of timers that will fire.
     pub(crate) fn n_armed(&self) -> usize {
-        self.end - ROOT
+        self.end - ROOT + self.fresh.len()
     }
 
     /// Leaves `waker` to be woken at `deadline_ns`, or only by a reset if that is [`NEVER_NS`].
@@ -121,41 +128,47 @@ impl TimerHeap {
         if deadline_ns == NEVER_NS {
             return self.slots.insert(UNBOUND, waker);
         }
-        let slot = self.slots.insert(self.end as u32, waker)?;
-        self.push(deadline_ns, slot);
+        if self.fresh.len() == MAX_FRESH {
+            self.sort_fresh();
+        }
+        let slot = self.slots.insert(self.next_fresh(), waker)?;
+        self.push_fresh(deadline_ns, slot);
         Ok(slot)
     }
 
-    /// Adds the entry of a timer whose position is `end`.
+    /// Returns the position of the next entry that is not in the heap.
     #[inline]
-    fn push(&mut self, deadline_ns: u64, slot: TimerSlot) {
-        let entry = self.new_entry(deadline_ns, slot);
-        let position = self.end;
-        if position / ARITY >= self.families.len() {
-            self.add_family();
-        }
-        self.families[position / ARITY].0[position % ARITY] = entry;
-        self.end += 1;
-        if self.end - self.sorted_end > MAX_UNSORTED {
-            self.sort();
-        }
+    fn next_fresh(&self) -> u32 {
+        FRESH + self.fresh.len() as u32
     }
 
-    /// Puts the entries that were added since the last time in their places.
+    /// Adds the entry of a timer whose position is [`next_fresh`](TimerHeap::next_fresh).
+    #[inline]
+    fn push_fresh(&mut self, deadline_ns: u64, slot: TimerSlot) {
+        let entry = self.new_entry(deadline_ns, slot);
+        self.fresh.push(entry);
+    }
+
+    /// Puts the entries that were added since the last time into the heap.
     #[inline]
     fn sort(&mut self) {
-        while self.sorted_end < self.end {
-            self.sort_one();
+        if !self.fresh.is_empty() {
+            self.sort_fresh();
         }
     }
 
-    fn sort_one(&mut self) {
-        let position = self.sorted_end;
-        self.sorted_end += 1;
-        let entry = self.entry(position);
-        if position > ROOT && entry.is_before(self.entry(parent(position))) {
+    #[inline(never)]
+    fn sort_fresh(&mut self) {
+        for index in 0..self.fresh.len() {
+            let entry = self.fresh[index];
+            let position = self.end;
+            if position / ARITY >= self.families.len() {
+                self.add_family();
+            }
+            self.end += 1;
             self.sift_up(position, entry);
         }
+        self.fresh.clear();
     }
 
     #[inline]
@@ -177,6 +190,7 @@ impl TimerHeap {
     pub(crate) fn armed(&self) -> impl Iterator<Item = (u64, &Waker)> {
         let entries = self.families.iter().flat_map(|family| family.0);
         entries
+            .chain(self.fresh.iter().copied())
             .filter(|entry| *entry != Entry::NONE)
             .filter_map(|entry| Some((entry.deadline_ns, self.slots.waker(entry.slot())?)))
     }
@@ -194,29 +208,32 @@ impl TimerHeap {
     /// Moves a timer to another deadline, with its waker: it then comes after those that were armed
     /// for that deadline before. False if it has fired already; its slot is free again.
     pub(crate) fn reset(&mut self, slot: TimerSlot, deadline_ns: u64) -> bool {
-        match self.locate(slot) {
+        match self.slots.position(slot) {
             Some(FIRED) => {
                 self.slots.remove(slot);
                 false
             }
             Some(UNBOUND) => {
                 if deadline_ns != NEVER_NS {
-                    self.slots.set_position(slot, self.end as u32);
-                    self.push(deadline_ns, slot);
+                    if self.fresh.len() == MAX_FRESH {
+                        self.sort_fresh();
+                    }
+                    self.slots.set_position(slot, self.next_fresh());
+                    self.push_fresh(deadline_ns, slot);
                 }
                 true
             }
             Some(position) if deadline_ns == NEVER_NS => {
-                self.remove_entry(position as usize);
+                self.remove_entry(position);
                 self.slots.set_position(slot, UNBOUND);
                 true
             }
             Some(position) => {
-                let (position, entry) = (position as usize, self.new_entry(deadline_ns, slot));
-                if position < self.sorted_end {
-                    self.sift(position, entry);
+                let entry = self.new_entry(deadline_ns, slot);
+                if is_fresh(position) {
+                    self.fresh[(position - FRESH) as usize] = entry;
                 } else {
-                    self.families[position / ARITY].0[position % ARITY] = entry;
+                    self.sift(position as usize, entry);
                 }
                 true
             }
@@ -227,9 +244,9 @@ impl TimerHeap {
     /// Forgets a timer, armed or fired; returns its waker, to be dropped or woken elsewhere.
     #[inline]
     pub(crate) fn cancel(&mut self, slot: TimerSlot) -> Option<Waker> {
-        let position = self.locate(slot)?;
+        let position = self.slots.position(slot)?;
         if position < UNBOUND {
-            self.remove_entry(position as usize);
+            self.remove_entry(position);
         }
         self.slots.remove(slot)
     }
@@ -245,7 +262,7 @@ impl TimerHeap {
     pub(crate) fn pop_due(&mut self, now_ns: u64) -> Option<Waker> {
         while self.next_deadline_ns()? <= now_ns {
             let slot = self.entry(ROOT).slot();
-            self.remove_entry(ROOT);
+            self.remove_from_heap(ROOT);
             self.slots.set_position(slot, FIRED);
             // There is none once the loop is coming down.
             if let Some(waker) = self.slots.take_waker(slot) {
@@ -282,26 +299,29 @@ impl TimerHeap {
         }
     }
 
-    /// Returns a timer's position. If that is in the heap, all entries are, so that one can be moved.
+    /// Takes out the entry of a timer that has this position.
     #[inline]
-    fn locate(&mut self, slot: TimerSlot) -> Option<u32> {
-        let position = self.slots.position(slot)?;
-        if (position as usize) < self.sorted_end && self.sorted_end < self.end {
-            self.sort();
-            return self.slots.position(slot);
+    fn remove_entry(&mut self, position: u32) {
+        if !is_fresh(position) {
+            return self.remove_from_heap(position as usize);
         }
-        Some(position)
+        let index = (position - FRESH) as usize;
+        // Mostly it is the last one.
+        if index + 1 == self.fresh.len() {
+            self.fresh.truncate(index);
+        } else {
+            self.remove_early_fresh(index);
+        }
     }
 
-    /// Takes out an entry that was [located](TimerHeap::locate). The last one takes its place, or one
-    /// above or below it.
-    #[inline]
-    fn remove_entry(&mut self, position: usize) {
-        let is_sorted = position < self.sorted_end;
-        if is_sorted {
-            debug_assert_eq!(self.sorted_end, self.end);
-            self.sorted_end -= 1;
-        }
+    /// Takes out an entry that is not in the heap yet, and puts the last such entry into its place.
+    fn remove_early_fresh(&mut self, index: usize) {
+        self.fresh.swap_remove(index);
+        self.slots.set_position(self.fresh[index].slot(), FRESH + index as u32);
+    }
+
+    /// Takes out an entry of the heap. The last one takes its place, or one above or below it.
+    fn remove_from_heap(&mut self, position: usize) {
         self.end -= 1;
         let last = self.end;
         let moved = self.entry(last);
@@ -309,13 +329,8 @@ impl TimerHeap {
         if last.is_multiple_of(ARITY) {
             self.families.pop();
         }
-        if position == last {
-            return;
-        }
-        if is_sorted {
+        if position != last {
             self.sift(position, moved);
-        } else {
-            self.place(position, moved);
         }
     }
 
@@ -391,10 +406,15 @@ mod tests {
                 let entry = self.entry(position);
                 assert_eq!(self.slots.position(entry.slot()), Some(position as u32));
                 assert!(self.slots.waker(entry.slot()).is_some(), "a timer without a waker");
-                if position > ROOT && position < self.sorted_end {
+                if position > ROOT {
                     assert!(self.entry(parent(position)).is_before(entry), "heap out of order");
                 }
             }
+            for (index, entry) in self.fresh.iter().enumerate() {
+                assert_eq!(self.slots.position(entry.slot()), Some(FRESH + index as u32));
+                assert!(self.slots.waker(entry.slot()).is_some(), "a timer without a waker");
+            }
+            assert!(self.fresh.len() <= MAX_FRESH);
             for position in self.end..self.families.len() * ARITY {
                 assert_eq!(self.entry(position), Entry::NONE);
             }
@@ -568,7 +588,7 @@ mod tests {
             // A million that are armed in one turn are put in order a few at a time.
             let mut late = Vec::new();
             let (most, mean) = moves(&mut timers, 1_000, |timers| late.push(arm(timers, 0)));
-            assert!(most <= MAX_UNSORTED as u64 * (depth + 2), "{n}: {most}");
+            assert!(most <= MAX_FRESH as u64 * (depth + 2), "{n}: {most}");
             assert!(mean <= (depth + 2) as f64, "{n}: {mean}");
             late.into_iter().for_each(|slot| _ = timers.cancel(slot));
             // An idle limit that is put off.
@@ -591,6 +611,20 @@ mod tests {
             assert!(most <= depth + 1, "{n}: {most}");
             assert_eq!(timers.n_armed(), 0);
         }
+    }
+
+    #[test]
+    fn cancelling_a_timer_does_not_put_those_in_order_that_were_armed_since() {
+        let mut timers = TimerHeap::default();
+        let slots: Vec<_> = (0..1_000).map(|i| arm(&mut timers, 1_000 + i)).collect();
+        timers.sort();
+        let fresh: Vec<_> = (0..MAX_FRESH).map(|_| arm(&mut timers, 0)).collect();
+        let (most, _) = moves(&mut timers, 10, |timers| _ = timers.cancel(slots[500]));
+        assert!(most <= 6, "{most}");
+        let (most, _) = moves(&mut timers, 10, |timers| _ = timers.cancel(fresh[7]));
+        assert_eq!(most, 0);
+        timers.check_invariants();
+        assert_eq!(timers.n_armed(), 1_000 + MAX_FRESH - 2);
     }
 
     /// What a test does to the heap.

@@ -65,7 +65,8 @@ pub(crate) struct TimerSlots {
     first_open: usize,
     /// A bit for each chunk that has a free slot.
     open: Vec<u64>,
-    /// An empty chunk that has kept its memory. There is no other.
+    /// An empty chunk that has kept its memory. There is no other but the first, which always does:
+    /// most programs never need another.
     spare: usize,
     max_chunks: usize,
 }
@@ -122,7 +123,7 @@ impl TimerSlots {
         let number = self.first_open;
         let chunk = &mut self.chunks[number];
         if chunk.positions.capacity() == 0 && number > 0 {
-            // The first chunk grows like any `Vec`: most programs never need another.
+            // The first chunk grows like any `Vec`.
             chunk.positions.reserve_exact(CHUNK_LEN);
             chunk.wakers.reserve_exact(CHUNK_LEN);
         }
@@ -182,7 +183,7 @@ impl TimerSlots {
         if was_full {
             self.open[number / 64] |= 1 << (number % 64);
             self.first_open = self.first_open.min(number);
-        } else if chunk.n_used == 0 {
+        } else if chunk.n_used == 0 && number > 0 {
             self.keep_one_spare(number);
         }
         waker

@@ -109,7 +109,7 @@ pub trait Selector: Send + fmt::Debug {
     fn registrations(&self) -> Vec<Registration>;
 
     /// Lends the selector's own descriptor, readable when an event is waiting, so that one loop
-    /// can watch another. Select and poll have none.
+    /// can watch another. It stays the same. Select and poll have none.
     fn pollable_fd(&self) -> Option<BorrowedFd<'_>> {
         None
     }

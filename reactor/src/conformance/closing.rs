@@ -3,8 +3,9 @@
 //! These tests need to know who has which descriptor number, so they run alone.
 
 use std::collections::BTreeSet;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use super::{A, B, Open, QUIET, READ, Scene, WRITE, is_emulated, pair, readiness_of};
@@ -21,6 +22,7 @@ pub(super) const ALONE: &[&str] = &[
     "a_ghost_does_not_lengthen_a_wait",
     "a_ghost_is_not_taken_for_the_next_owner_of_its_number",
     "many_ghosts_hide_no_event",
+    "a_ghost_does_not_silence_the_selectors_own_descriptor",
     "unregistering_spares_the_next_owner_of_the_number",
     "unregistering_a_number_that_went_to_a_regular_file_succeeds",
     "the_same_file_can_come_back_under_the_same_number",
@@ -243,6 +245,65 @@ pub(super) fn many_ghosts_hide_no_event(open: Open<'_>) {
     scene.expect_quiet();
 }
 
+/// A loop watches the selector's own descriptor, a duplicate of it, by levels or by edges; the
+/// selector has to get rid of what it cannot unregister, and is heard afterwards.
+pub(super) fn a_ghost_does_not_silence_the_selectors_own_descriptor(open: Open<'_>) {
+    let mut scene = Scene::new(open);
+    let Some(fd) = scene.selector.pollable_fd() else { return };
+    let number_lent = fd.as_raw_fd();
+    let duplicate = fd.try_clone_to_owned().unwrap();
+    let mut watching = Vec::new();
+    for backend in Backend::available() {
+        for mode in [Mode::Level, Mode::Edge] {
+            let mut outer = Scene::new(&|| backend.open());
+            if outer.selector.supports(mode) && !is_emulated(*backend) {
+                outer.register(&duplicate, B, READ, mode);
+                watching.push(outer);
+            }
+        }
+    }
+    let (third, mut fourth) = pair();
+    scene.register(&third, B, READ, Mode::Level);
+    for mode in [Mode::Level, Mode::Edge] {
+        let (one, mut other) = pair();
+        let ghost = UnixStream::from(duplicate_from(one.as_fd(), HIGH).unwrap());
+        let closed = register_and_close(&mut scene, one.into(), mode);
+        if mode == Mode::Edge {
+            scene.unregister(number(closed));
+        }
+        for _ in 0..300 {
+            other.write_all(b"x").unwrap();
+            scene.look();
+            (&ghost).read_exact(&mut [0]).unwrap();
+        }
+        if mode == Mode::Level {
+            scene.unregister(number(closed));
+        }
+        drop(ghost);
+        for _ in 0..3 {
+            // What has happened until now.
+            scene.look();
+            watching.iter_mut().for_each(|outer| drop(outer.look()));
+            watching.iter_mut().for_each(Scene::expect_quiet);
+
+            fourth.write_all(b"x").unwrap();
+            for outer in &mut watching {
+                assert_eq!(readiness_of(&outer.wait(), B), Some(Readiness::READABLE));
+            }
+            scene.expect(B, Readiness::READABLE);
+            (&third).read_exact(&mut [0]).unwrap();
+        }
+        let notifier = scene.selector.notifier().unwrap();
+        scene.look();
+        watching.iter_mut().for_each(|outer| drop(outer.look()));
+        notifier.notify().unwrap();
+        for outer in &mut watching {
+            assert_eq!(readiness_of(&outer.wait(), B), Some(Readiness::READABLE));
+        }
+    }
+    assert_eq!(scene.selector.pollable_fd().unwrap().as_raw_fd(), number_lent);
+}
+
 pub(super) fn unregistering_spares_the_next_owner_of_the_number(open: Open<'_>) {
     let mut scene = Scene::new(open);
     let mut elsewhere = Scene::new(open);
@@ -333,7 +394,7 @@ pub(super) fn more_than_1024_descriptors_are_watched(open: Open<'_>) {
     let mut pairs = Vec::new();
     for _ in 0..N_PAIRS {
         // A small limit on open files is no fault of the selector's.
-        let Ok(pair) = std::os::unix::net::UnixStream::pair() else { return };
+        let Ok(pair) = UnixStream::pair() else { return };
         pairs.push(pair);
     }
     for (index, (end, _)) in pairs.iter().enumerate() {

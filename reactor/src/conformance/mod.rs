@@ -167,6 +167,7 @@ macro_rules! __selector_tests {
             a_ghost_does_not_lengthen_a_wait
             a_ghost_is_not_taken_for_the_next_owner_of_its_number
             many_ghosts_hide_no_event
+            a_ghost_does_not_silence_the_selectors_own_descriptor
             unregistering_spares_the_next_owner_of_the_number
             unregistering_a_number_that_went_to_a_regular_file_succeeds
             the_same_file_can_come_back_under_the_same_number

@@ -20,9 +20,11 @@
 //!   read, which saves a system call for each notification.
 //! - EPOLLERR and EPOLLHUP are told without being asked for; EPOLLRDHUP is asked for with reading
 //!   only (see poll.rs).
-//! - Making the set anew reports edges again that were reported before, and a loop that watches
-//!   this one through `pollable_fd` no longer sees it: it must register it again. Both need a
-//!   ghost to happen.
+//! - Making the set anew reports edges again that were reported before. It needs a ghost to happen.
+//! - Who watches a set watches its file, which goes away when the set is made anew. So what
+//!   `pollable_fd` lends is another set, that has this one in it and stays (the *window*). It is made
+//!   when it is asked for, and waits do not go through it. Sets may be nested five deep, so with
+//!   windows a loop in a loop can be watched by a host's set, and no more.
 //! - With less room than ready descriptors the kernel serves them in turn.
 
 use std::cell::OnceCell;
@@ -70,6 +72,9 @@ pub(super) struct EpollSelector {
     /// False once the kernel has refused `epoll_pwait2`.
     has_nanoseconds: bool,
     alarm: OnceCell<Alarm>,
+    /// What others watch: a set that has this one in it. None inside if there was no descriptor left
+    /// for it: then the set itself was lent.
+    window: OnceCell<Option<OwnedFd>>,
     fork: ForkGuard,
     calls: SystemCalls,
 }
@@ -85,6 +90,7 @@ impl EpollSelector {
             n_ghost_hits: 0,
             has_nanoseconds: true,
             alarm: OnceCell::new(),
+            window: OnceCell::new(),
             fork: ForkGuard::new(),
             calls: SystemCalls::default(),
         })
@@ -195,6 +201,10 @@ impl EpollSelector {
                 Err(error) if is_gone(&error) => closed.push(fd),
                 _ => control(&fresh, libc::EPOLL_CTL_ADD, fd, mask, cookie)?,
             }
+        }
+        if let Some(Some(window)) = self.window.get() {
+            // The old set leaves it when its file is closed, by the next call.
+            watch_set(window, &fresh)?;
         }
         // SAFETY: the call takes no pointers; both are open, and the number of `self.epoll` stays
         // owned by it: only the file behind it changes.
@@ -322,7 +332,12 @@ impl Selector for EpollSelector {
     }
 
     fn pollable_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.epoll.as_fd())
+        let window = self.window.get_or_init(|| {
+            let window = create().ok()?;
+            watch_set(&window, &self.epoll).ok()?;
+            Some(window)
+        });
+        Some(window.as_ref().unwrap_or(&self.epoll).as_fd())
     }
 
     fn short_read_is_empty(&self) -> bool {
@@ -361,6 +376,11 @@ fn create() -> io::Result<OwnedFd> {
 fn watch_alarm(epoll: &OwnedFd, alarm: &Alarm) -> io::Result<()> {
     let mask = (libc::EPOLLIN | libc::EPOLLET) as u32;
     control(epoll, libc::EPOLL_CTL_ADD, alarm.fd(), mask, pack(alarm.fd(), ALARM))
+}
+
+/// Makes `window` readable whenever something waits in `set`.
+fn watch_set(window: &OwnedFd, set: &OwnedFd) -> io::Result<()> {
+    control(window, libc::EPOLL_CTL_ADD, set.as_raw_fd(), libc::EPOLLIN as u32, 0)
 }
 
 /// Explains why a wait failed: the number of the set was closed, or has another file.

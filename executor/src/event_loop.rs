@@ -991,6 +991,11 @@ impl EventLoop {
         self.tasks.borrow_mut().wake(id)
     }
 
+    /// Reports whether the loop is coming down, so that what is spawned is cancelled at once.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.get()
+    }
+
     /// Reports whether another task can be spawned.
     pub(crate) fn has_room(&self) -> bool {
         self.tasks.borrow_mut().has_room()

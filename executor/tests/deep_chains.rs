@@ -141,7 +141,7 @@ fn a_chain_of_outputs_of_blocking_work_is_dropped() {
 
 #[test]
 fn a_chain_of_outputs_for_other_threads_is_dropped_by_the_last_that_lets_go() {
-    const N: usize = 100_000;
+    const N: usize = 5_000;
     let count = Count::default();
     on_a_small_stack(move || {
         let chain = run(async {

@@ -12,11 +12,15 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::cancel_scope::{DeadlineTimer, outlast_enclosing};
+use super::join_set::poll_arrival_in;
 use super::scope_node::{EndOnDrop, ScopeNode};
 use super::slab::Slab;
 use super::turns::Turns;
 use super::{CancelScope, Cancelled, JoinSet};
+use crate::event_loop::EventLoop;
 use crate::runtime::with_room;
+use crate::stage::quietly;
+use crate::waker::current;
 use crate::{JoinError, now};
 
 /// Runs `body`, which may spawn children into the group it is given, and returns when it and all
@@ -257,6 +261,10 @@ impl<E: 'static> TaskGroup<E> {
         F: Future<Output = Result<(), E>> + 'static,
     {
         let spawned_at = Location::caller();
+        if current(EventLoop::is_closing) == Some(true) {
+            // It would be cancelled at once, within the borrow.
+            return quietly(|| drop(child));
+        }
         // What is refused is foreign, and dropped outside the borrow.
         let child = with_room(spawned_at, child);
         let node = self.scope.node.inner();
@@ -313,7 +321,7 @@ impl<E: 'static> TaskGroup<E> {
 
     /// Takes the outcome of a child that has ended, if there is one.
     fn poll_child(&self, cx: &mut Context<'_>) -> Option<Result<Outcome<E>, JoinError>> {
-        match self.children.borrow_mut().poll_arrival(cx) {
+        match poll_arrival_in(&self.children, cx) {
             Poll::Ready(Some((_, outcome))) => Some(outcome),
             Poll::Ready(None) | Poll::Pending => None,
         }
@@ -470,9 +478,73 @@ impl<E: fmt::Debug + fmt::Display> Error for GroupError<E> {}
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Wake, Waker};
+
     use super::*;
+    use crate::budget::has_budget;
     use crate::steps::count_steps;
     use crate::{run, yield_now};
+
+    thread_local! {
+        static GROUP: RefCell<Option<Rc<TaskGroup<()>>>> = const { RefCell::new(None) };
+    }
+
+    /// Looks at the group whenever it is woken or dropped, and counts.
+    #[derive(Default)]
+    struct Curious(Arc<AtomicUsize>);
+
+    impl Curious {
+        fn look(&self) {
+            let group = GROUP.with_borrow(|group| group.clone().expect("there is a group"));
+            assert!(!group.is_empty());
+            group.spawn(async { Ok(()) });
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Wake for Curious {
+        fn wake(self: Arc<Self>) {
+            self.look();
+        }
+    }
+
+    impl Drop for Curious {
+        fn drop(&mut self) {
+            self.look();
+        }
+    }
+
+    #[test]
+    fn a_foreign_waker_may_use_the_group_wherever_it_is_called() {
+        let n_looks = Arc::new(AtomicUsize::new(0));
+        let poll = || {
+            // A group of its own each time, since the waker adds a child.
+            let group = Rc::new(TaskGroup::new(None));
+            GROUP.set(Some(Rc::clone(&group)));
+            group.spawn(pending());
+            let waker = Waker::from(Arc::new(Curious(Arc::clone(&n_looks))));
+            assert!(group.poll_child(&mut Context::from_waker(&waker)).is_none());
+            drop(waker);
+            group
+        };
+        run(async {
+            let group = poll();
+            // It replaces, and so drops, the one that was left.
+            assert!(group.poll_child(&mut Context::from_waker(Waker::noop())).is_none());
+            assert_eq!(n_looks.load(Ordering::Relaxed), 1);
+            while has_budget() {
+                assert!(crate::poll_proceed(&mut Context::from_waker(Waker::noop())).is_ready());
+            }
+            // It is woken at once, and dropped.
+            poll();
+            assert_eq!(n_looks.load(Ordering::Relaxed), 3);
+            GROUP.set(None);
+        })
+        .unwrap();
+    }
 
     #[test]
     fn a_child_costs_as_much_among_100_000_as_among_100() {

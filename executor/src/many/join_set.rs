@@ -80,6 +80,13 @@ impl<T> Arrivals<T> {
         }
     }
 
+    /// Has the task that polls woken by the next arrival.
+    fn wait(&self, cx: &Context<'_>) {
+        let replaced = self.waker.replace(Some(clone_of(cx.waker())));
+        drop_of(replaced);
+        note(Notes::CHILDREN);
+    }
+
     fn pop(&self) -> Option<(usize, Result<T, JoinError>)> {
         let mut queue = self.queue.borrow_mut();
         let arrival = queue.pop_front()?;
@@ -269,9 +276,7 @@ impl<T: 'static> JoinSet<T> {
         if self.is_empty() {
             return Poll::Ready(None);
         }
-        let replaced = self.arrivals.waker.replace(Some(clone_of(cx.waker())));
-        drop_of(replaced);
-        note(Notes::CHILDREN);
+        self.arrivals.wait(cx);
         Poll::Pending
     }
 
@@ -299,6 +304,26 @@ impl<T: 'static> JoinSet<T> {
         self.tasks.remove(arrival.0);
         Some(arrival)
     }
+}
+
+/// Polls for the next output of a set in a cell, which is borrowed for none of the code that may be
+/// foreign. None if the set is empty.
+pub(super) fn poll_arrival_in<T: 'static>(
+    set: &RefCell<JoinSet<T>>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<(usize, Result<T, JoinError>)>> {
+    ready!(poll_proceed(cx));
+    let arrivals = Rc::clone(&set.borrow().arrivals);
+    if let Some(arrival) = arrivals.pop() {
+        let task = set.borrow_mut().tasks.remove(arrival.0);
+        drop(task);
+        return Poll::Ready(Some(arrival));
+    }
+    if set.borrow().is_empty() {
+        return Poll::Ready(None);
+    }
+    arrivals.wait(cx);
+    Poll::Pending
 }
 
 impl<T> JoinSet<T> {

@@ -67,3 +67,7 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/servers.md")]
 struct Servers;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/embedding.md")]
+struct Embedding;

@@ -901,14 +901,14 @@ impl EventLoop {
         self.tasks.borrow_mut().set_name(id, name);
     }
 
-    /// Leaves a callback to be shown the output of a task, or shows it at once.
+    /// Leaves a callback to be shown the output of a task, or shows it at once, unless this is
+    /// [`SETTLING_MAX`] callbacks deep already.
     pub(crate) fn watch(&self, id: Token, callback: Callback) {
         let mut callback = Some(callback);
         let left_over = self.tasks.borrow_mut().watch(id, &mut callback);
         drop(callback);
         if let Some(left_over) = left_over {
-            // Not put off, however deep this is: who asks is promised an answer at once.
-            self.settle_now(id, left_over);
+            self.settle(id, left_over);
         }
     }
 

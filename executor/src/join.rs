@@ -258,6 +258,10 @@ impl<T> JoinHandle<T> {
     /// Calls `f` with the output when that is there, before whoever awaits the handle sees it; at
     /// once, if it is there already.
     ///
+    /// A callback that is called at once may call `on_done` for other tasks, whose callbacks may do so in
+    /// turn. Up to 16 such calls are nested; those that are requested deeper inside follow as soon as the
+    /// sixteenth callback has returned, before that call of `on_done` returns.
+    ///
     /// Callbacks are called in the order in which they were added, also if the handle is dropped.
     /// A panic in one is told of by the panic hook and ends nothing.
     ///

@@ -185,3 +185,62 @@ fn a_chain_of_outputs_that_have_arrived_in_sets_is_dropped() {
         .unwrap();
     });
 }
+
+/// Asks for the output of one finished task after another, each within the callback of the one before.
+fn ask_from(handles: Rc<Vec<JoinHandle<usize>>>, position: usize, n_calls: Rc<Cell<usize>>) {
+    let Some(handle) = handles.get(position) else { return };
+    let others = Rc::clone(&handles);
+    handle.on_done(move |output| {
+        // In order, each exactly once.
+        assert_eq!(*output.as_ref().unwrap(), n_calls.get());
+        n_calls.set(n_calls.get() + 1);
+        ask_from(others, position + 1, n_calls);
+    });
+}
+
+#[test]
+fn callbacks_of_finished_tasks_that_ask_for_others_are_called_before_the_first_returns() {
+    on_a_small_stack(|| {
+        run(async {
+            const N: usize = 50_000;
+            let handles: Vec<_> = (0..N).map(|i| spawn(async move { i })).collect();
+            let handles = Rc::new(handles);
+            while !handles[N - 1].is_finished() {
+                yield_now().await;
+            }
+            let n_calls = Rc::new(Cell::new(0));
+            ask_from(Rc::clone(&handles), 0, Rc::clone(&n_calls));
+            assert_eq!(n_calls.get(), N);
+            // The outputs are where they were.
+            let handles = Rc::into_inner(handles).expect("the callbacks are gone");
+            for (i, handle) in handles.into_iter().enumerate() {
+                assert_eq!(handle.await.unwrap(), i);
+            }
+        })
+        .unwrap();
+    });
+}
+
+#[test]
+fn few_nested_callbacks_are_called_at_once() {
+    run(async {
+        let tasks = Rc::new([0, 1, 2].map(|i| spawn(async move { i })));
+        yield_now().await;
+        let order = Rc::new(Cell::new(Vec::new()));
+        let note = |order: &Cell<Vec<_>>, what| {
+            let mut list = order.take();
+            list.push(what);
+            order.set(list);
+        };
+        let (seen, others) = (Rc::clone(&order), Rc::clone(&tasks));
+        tasks[0].on_done(move |_| {
+            note(&seen, "first");
+            let inner = Rc::clone(&seen);
+            others[1].on_done(move |_| note(&inner, "second"));
+            note(&seen, "after the second");
+        });
+        note(&order, "after the first");
+        assert_eq!(order.take(), ["first", "second", "after the second", "after the first"]);
+    })
+    .unwrap();
+}

@@ -1,0 +1,61 @@
+#!/usr/bin/env python3
+"""Counts the lines of code on the core path, and checks what README.md says of them.
+
+The core path is what runs between a descriptor that becomes ready and the task that awaits it: the
+reactor on epoll, the loop with its tasks and timers, and `AsyncFd`. Comments, blank lines and tests
+are not counted.
+"""
+
+import re
+import sys
+
+CORE = """
+    reactor/src/crowd.rs reactor/src/event.rs reactor/src/interest.rs reactor/src/notifier.rs
+    reactor/src/reactor.rs reactor/src/selector.rs reactor/src/source.rs reactor/src/token.rs
+    reactor/src/sys/cvt.rs reactor/src/sys/epoll.rs reactor/src/sys/fork.rs reactor/src/sys/mod.rs
+    reactor/src/sys/table.rs reactor/src/sys/wait.rs reactor/src/sys/wake.rs
+    executor/src/budget.rs executor/src/clock.rs executor/src/event_loop.rs executor/src/handle.rs
+    executor/src/join.rs executor/src/join_error.rs executor/src/mailbox.rs executor/src/packet.rs
+    executor/src/runtime.rs executor/src/segments.rs executor/src/source.rs executor/src/stage.rs
+    executor/src/table.rs executor/src/tasks.rs executor/src/time/sleep.rs
+    executor/src/time/timeout.rs executor/src/timer_heap.rs executor/src/timer_slots.rs
+    executor/src/waker.rs net/src/async_fd.rs net/src/homes.rs
+""".split()
+
+
+def lines_of_code(path):
+    """Counts the lines of `path` that are neither comments nor blank nor for tests alone."""
+    count = 0
+    # The indentation of an item that only tests have, while it is being skipped.
+    skipping = None
+    for line in open(path, encoding="utf-8"):
+        text = line.strip()
+        if not text or text.startswith("//"):
+            continue
+        indent = len(line) - len(line.lstrip())
+        if skipping is not None:
+            if indent <= skipping and (text.endswith((";", "}", "},")) or text == ")"):
+                skipping = None
+            continue
+        if re.match(r"#\[cfg\((all\()?test\b", text):
+            skipping = indent
+            continue
+        count += 1
+    return count
+
+
+def main():
+    counted = {path: lines_of_code(path) for path in CORE}
+    total = sum(counted.values())
+    for path, count in counted.items():
+        print(f"{count:6} {path}")
+    print(f"{total:6} in all")
+    said = re.search(r"core path is ([\d,]+) lines", open("README.md", encoding="utf-8").read())
+    if not said:
+        sys.exit("README.md does not say how long the core path is")
+    said = int(said[1].replace(",", ""))
+    if abs(said - total) > total // 20:
+        sys.exit(f"README.md says {said} lines, these are {total}")
+
+
+main()

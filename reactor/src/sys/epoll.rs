@@ -15,7 +15,7 @@
 //!   or EPERM if the number went to a file that epoll cannot watch: that is as good as done.
 //! - Regular files, directories and the null device are EPERM: passed on with the reason.
 //! - The timeout of `epoll_wait` is in milliseconds. `epoll_pwait2` has nanoseconds; kernels
-//!   before 5.11 lack it (ENOSYS), and some sandboxes deny it (EPERM): remembered by the selector.
+//!   before 5.11 lack it (ENOSYS), and some sandboxes deny it (EPERM): remembered by the process.
 //! - An eventfd that is watched by edges reports every write, read or not: the alarm is never
 //!   read, which saves a system call for each notification.
 //! - EPOLLERR and EPOLLHUP are told without being asked for; EPOLLRDHUP is asked for with reading
@@ -43,6 +43,7 @@ use crate::{
 use super::cvt::{cvt, explain, named, waited};
 use super::fork::ForkGuard;
 use super::lost::LostDescriptor;
+use super::refusal::Refusal;
 use super::table::{Closed, Entry, Table};
 use super::wait::{Wait, to_ms};
 use super::wake::Alarm;
@@ -59,6 +60,9 @@ const LEVEL_REPORTS: u32 = 64;
 /// How long a wait rests when the set is haunted and cannot be made anew for lack of descriptors.
 const HAUNTED_REST: Duration = Duration::from_millis(1);
 
+/// Whether the kernel refuses `epoll_pwait2`.
+static NO_NANOSECONDS: Refusal = Refusal::new();
+
 /// Waits with epoll(7).
 #[derive(Debug)]
 pub(super) struct EpollSelector {
@@ -69,8 +73,6 @@ pub(super) struct EpollSelector {
     buffer: Vec<epoll_event>,
     closed: Closed,
     n_ghost_hits: u32,
-    /// False once the kernel has refused `epoll_pwait2`.
-    has_nanoseconds: bool,
     alarm: OnceCell<Alarm>,
     /// What others watch: a set that has this one in it. None inside if there was no descriptor left
     /// for it: then the set itself was lent.
@@ -88,7 +90,6 @@ impl EpollSelector {
             buffer: Vec::new(),
             closed: Closed::default(),
             n_ghost_hits: 0,
-            has_nanoseconds: true,
             alarm: OnceCell::new(),
             window: OnceCell::new(),
             fork: ForkGuard::new(),
@@ -110,16 +111,14 @@ impl EpollSelector {
         }
         self.calls.waits += 1;
         let (fd, buffer) = (self.epoll.as_raw_fd(), self.buffer.as_mut_ptr());
-        if self.has_nanoseconds
-            && let Some(timeout) = timeout
+        if let Some(timeout) = timeout
             && !timeout.is_zero()
         {
-            match wait_ns(fd, &mut self.buffer[..n_max], timeout) {
-                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
-                    self.has_nanoseconds = false;
-                    self.calls.waits += 1;
-                }
-                result => return result.map_err(|error| lost_or(error, fd)),
+            let call = || wait_ns(fd, &mut self.buffer[..n_max], timeout);
+            let probe = || wait_ns(-1, &mut [epoll_event { events: 0, u64: 0 }], timeout);
+            match NO_NANOSECONDS.call(call, probe) {
+                Some(result) => return result.map_err(|error| lost_or(error, fd)),
+                None => self.calls.waits += 1,
             }
         }
         let n_max = n_max as c_int;

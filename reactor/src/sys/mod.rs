@@ -85,6 +85,9 @@ mod kqueue;
 #[cfg(not(target_vendor = "apple"))]
 mod ppoll;
 
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+mod pselect;
+
 #[cfg(not(target_vendor = "apple"))]
 mod pipe2;
 

@@ -5,16 +5,30 @@ use std::ptr;
 use std::time::Duration;
 
 use super::cvt::waited;
-use super::wait::to_timespec;
+use super::refusal::Refusal;
+use super::wait::{to_ms, to_timespec};
 
-/// Waits with poll(2) to the nanosecond; `None` if a signal ended the wait.
+/// Waits with poll(2) to the nanosecond, or to the millisecond where ppoll(2) is refused; `None` if a
+/// signal ended the wait.
 pub(super) fn poll(
     fds: &mut [libc::pollfd],
     timeout: Option<Duration>,
 ) -> io::Result<Option<usize>> {
-    let timespec = timeout.map(to_timespec);
-    let timespec = timespec.as_ref().map_or(ptr::null(), ptr::from_ref);
-    // SAFETY: `fds` is valid for reads and writes of its own length; `timespec` is null or points
-    // to a local that outlives the call; a null mask leaves the signal mask alone.
-    waited(unsafe { libc::ppoll(fds.as_mut_ptr(), fds.len() as _, timespec, ptr::null()) })
+    static REFUSAL: Refusal = Refusal::new();
+    let (items, n_items) = (fds.as_mut_ptr(), fds.len() as libc::nfds_t);
+    let call = || {
+        let timespec = timeout.map(to_timespec);
+        let timespec = timespec.as_ref().map_or(ptr::null(), ptr::from_ref);
+        // SAFETY: `fds` is valid for reads and writes of its own length; `timespec` is null or points
+        // to a local that outlives the call; a null mask leaves the signal mask alone.
+        waited(unsafe { libc::ppoll(items, n_items, timespec, ptr::null()) })
+    };
+    let probe = || {
+        let now = to_timespec(Duration::ZERO);
+        // SAFETY: there are no items, and the timeout is a local.
+        waited(unsafe { libc::ppoll(ptr::null_mut(), 0, &now, ptr::null()) })
+    };
+    // SAFETY: as for the first call.
+    let plain = || waited(unsafe { libc::poll(items, n_items, to_ms(timeout)) });
+    REFUSAL.or_else(call, probe, plain)
 }

@@ -24,12 +24,12 @@ use crate::{
     Selector, SystemCalls, Token, WaitEnd,
 };
 
-use super::cvt::{check_open, named, waited};
+use super::cvt::{check_open, named};
 use super::fork::ForkGuard;
 use super::lost::LostDescriptor;
-use super::os::FdSetWord;
+use super::os::{self, FdSetWord};
 use super::table::{Closed, Table, check_no_edge};
-use super::wait::{Wait, to_timespec};
+use super::wait::Wait;
 use super::wake::Alarm;
 
 /// The number of descriptors that a set has room for: FD_SETSIZE, whose type differs.
@@ -71,24 +71,15 @@ impl SelectSelector {
     /// Asks the kernel once: `Ok(None)` if a signal came, otherwise the sets and their bit count.
     fn ask(&mut self, timeout: Option<Duration>) -> io::Result<Option<(Sets, usize)>> {
         let mut found = self.asked.clone();
-        let timespec = timeout.map(to_timespec);
-        let timespec = timespec.as_ref().map_or(ptr::null(), ptr::from_ref);
         self.calls.waits += 1;
-        // SAFETY:
-        // 1. Each set is null, or a local with the layout of `fd_set` (see `FdSet`), and `n_fds`
-        //    is at most FD_SETSIZE, since `check_range` let no larger number in.
-        // 2. `timespec` is null or points to a local that outlives the call.
-        // 3. A null mask leaves the signal mask alone.
-        let result = waited(unsafe {
-            libc::pselect(
-                self.n_fds as libc::c_int,
-                found.read.as_mut_ptr_unless_empty(),
-                found.write.as_mut_ptr_unless_empty(),
-                found.except.as_mut_ptr_unless_empty(),
-                timespec,
-                ptr::null(),
-            )
-        })?;
+        let sets = [
+            found.read.as_mut_ptr_unless_empty(),
+            found.write.as_mut_ptr_unless_empty(),
+            found.except.as_mut_ptr_unless_empty(),
+        ];
+        // SAFETY: each set is null, or a local with the layout of `fd_set` (see `FdSet`), and `n_fds` is
+        // at most FD_SETSIZE, since `check_range` let no larger number in.
+        let result = unsafe { os::select(self.n_fds as libc::c_int, sets, timeout) }?;
         Ok(result.map(|n_bits| (found, n_bits)))
     }
 

@@ -97,6 +97,16 @@ pub(super) fn to_timespec(timeout: Duration) -> libc::timespec {
     timespec
 }
 
+/// Converts to the `timeval` of select.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(super) fn to_timeval(timeout: Duration) -> libc::timeval {
+    const NS_PER_US: u128 = 1_000;
+    const US_PER_S: u128 = 1_000_000;
+    // At most 86,400,000,000 once clamped.
+    let us = timeout.min(LONGEST).as_nanos().div_ceil(NS_PER_US);
+    libc::timeval { tv_sec: (us / US_PER_S) as _, tv_usec: (us % US_PER_S) as _ }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,6 +146,23 @@ mod tests {
         for (timeout, seconds, nanoseconds) in table {
             let timespec = to_timespec(timeout);
             assert_eq!((timespec.tv_sec, timespec.tv_nsec), (seconds, nanoseconds), "{timeout:?}");
+        }
+    }
+
+    #[test]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn microseconds_are_rounded_up_and_clamped() {
+        let table = [
+            (Duration::ZERO, 0, 0),
+            (Duration::from_nanos(1), 0, 1),
+            (Duration::from_nanos(1_001), 0, 2),
+            (Duration::from_nanos(999_999_001), 1, 0),
+            (Duration::new(1, 999_999_999), 2, 0),
+            (Duration::MAX, 86_400, 0),
+        ];
+        for (timeout, seconds, microseconds) in table {
+            let timeval = to_timeval(timeout);
+            assert_eq!((timeval.tv_sec, timeval.tv_usec), (seconds, microseconds), "{timeout:?}");
         }
     }
 

@@ -8,6 +8,8 @@ pub(super) use libc::__error as errno_location;
 
 pub(super) use super::kq::{open_timer, set_timer};
 
+pub(super) use super::pselect::select;
+
 use super::cvt::{cvt, waited};
 use super::wait::to_ms;
 

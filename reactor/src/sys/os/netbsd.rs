@@ -8,6 +8,7 @@ pub(super) use libc::__errno as errno_location;
 pub(super) use super::kq::{open_timer, set_timer};
 pub(super) use super::pipe2::pipe;
 pub(super) use super::ppoll::poll;
+pub(super) use super::pselect::select;
 
 /// The type of a kevent's filter.
 pub(super) type Filter = u32;

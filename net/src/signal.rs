@@ -1,8 +1,9 @@
 //! Signals as futures.
 //!
 //! The handler does nothing but an async-signal-safe write that makes a descriptor readable; the
-//! loop does the rest. While somebody listens for a signal its default action does not happen;
-//! when the last listener is gone, the old disposition is back.
+//! loop does the rest. While somebody listens for a signal its default action does not happen. A handler
+//! that was installed before, by the program or by another copy of this library, is called as well; when
+//! the last listener is gone, the old disposition is back.
 //!
 //! Signals coalesce: a listener learns that the signal came at least once since it last looked,
 //! not how often.

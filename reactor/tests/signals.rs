@@ -197,3 +197,29 @@ fn a_read_is_resumed_after_a_signal() {
     });
     assert!(signal.take().unwrap());
 }
+
+#[test]
+fn listeners_that_come_and_go_while_signals_arrive_hear_and_leave_no_trace() {
+    let _turn = take_turn();
+    // One that does nothing without a listener.
+    let signum = SignalFd::CONTINUE;
+    let before = disposition(signum).unwrap();
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    raise(signum).unwrap();
+                }
+            });
+        }
+        for _ in 0..500 {
+            let signal = SignalFd::listen(signum).unwrap();
+            // The threads never stop raising it.
+            wait_for(&signal);
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    raise(signum).unwrap();
+    assert_eq!(disposition(signum).unwrap(), before);
+}

@@ -21,18 +21,6 @@ pub(crate) mod cvt;
 #[cfg(not(target_vendor = "apple"))]
 mod refusal;
 
-#[cfg_attr(
-    all(
-        not(test),
-        any(
-            target_os = "freebsd",
-            target_os = "dragonfly",
-            target_os = "netbsd",
-            target_os = "openbsd"
-        )
-    ),
-    expect(dead_code, reason = "only epoll and macOS wait in milliseconds")
-)]
 mod wait;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]

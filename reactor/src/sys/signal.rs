@@ -11,6 +11,9 @@
 //!   signum 0                 signum n                 signum 0, n_writing > 0             fd closed
 //! ```
 //!
+//! Another copy of this library may live in the process, in a plugin for example, and there may be
+//! handlers of others. So the handler also calls the one that was there before: see [`Link`].
+//!
 //! A handler that found the slot in `listening` counts itself in `n_writing` and looks again
 //! before it writes; a listener that leaves waits until that count is zero, so no handler ever
 //! writes to a number that has gone to another file.
@@ -21,7 +24,8 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr;
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering};
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use libc::c_int;
@@ -35,9 +39,13 @@ use super::wake::{self, WakeFd};
 ///
 /// Signals of one kind coalesce: that it came is known, how often is not. Any number of
 /// listeners hear the same signal, each by itself; the process can have as many as it can have
-/// descriptors, each takes one. While there is a listener, the signal's former
-/// disposition is suspended; it comes back when the last listener of that signal is dropped. A
+/// descriptors, each takes one. While there is a listener, the signal's default action does not
+/// happen. A handler that was installed before, by the program or by another copy of this library, is
+/// called as well. The former disposition comes back when the last listener of that signal is dropped. A
 /// signal that is still on its way then meets that disposition, which may be to end the process.
+///
+/// If another handler was installed later, it stays, and may go on calling this library's. The code of
+/// that is then kept in memory even if the library that it is part of is unloaded.
 ///
 /// # Examples
 /// ```
@@ -106,6 +114,7 @@ impl SignalFd {
             dispositions.free(signum, slot);
             return Err(error);
         }
+        drop(dispositions);
         Ok(SignalFd { signum, slot, wake, fork })
     }
 
@@ -141,8 +150,13 @@ impl Drop for SignalFd {
     fn drop(&mut self) {
         let mut dispositions = lock();
         self.slot.leave();
-        dispositions.release(self.signum);
+        let is_linked = dispositions.release(self.signum);
         dispositions.free(self.signum, self.slot);
+        // Loading takes a lock of its own.
+        drop(dispositions);
+        if is_linked {
+            stay_loaded();
+        }
     }
 }
 
@@ -217,10 +231,10 @@ impl Slot {
         }
     }
 
-    /// Writes, if the slot listens for `signum`. Async-signal-safe.
-    fn deliver(&self, signum: c_int) {
+    /// Writes, if the slot listens for `signum`, and reports whether it does. Async-signal-safe.
+    fn deliver(&self, signum: c_int) -> bool {
         if self.signum.load(Ordering::SeqCst) != signum {
-            return;
+            return false;
         }
         self.n_writing.fetch_add(1, Ordering::SeqCst);
         // Looked at again: only now is the listener kept from closing the descriptor.
@@ -232,19 +246,188 @@ impl Slot {
             let _ = wake::raise(self.fd.load(Ordering::Relaxed));
         }
         self.n_writing.fetch_sub(1, Ordering::SeqCst);
+        is_listening
     }
 }
 
-extern "C" fn handler(signum: c_int) {
+/// Where our handler is among the handlers of a signal, as the handler sees it.
+///
+/// Who installs a handler keeps the former one and calls it, and puts it back later. So the handlers
+/// form a list, in which each knows the next and not those before it: what was put in front of ours, by
+/// another copy of this library for example, cannot be asked whether it still calls ours, or told to
+/// stop. From that follow three things:
+/// - A handler that is no longer wanted and is not the first stays in the list, and passes signals on.
+/// - If it becomes the first, since the one before it was taken away, there is nobody left who
+///   listens: with the next signal it puts back what was there before it, and lets that have the signal.
+/// - If listeners come back meanwhile, it is installed once more, in front, since the one that is there
+///   may not call the next at all. If it does, the list has ours twice: `front` is what the first of
+///   the two calls, `back` what the second does.
+struct Link {
+    back: Former,
+    front: Former,
+}
+
+/// A disposition that ours has replaced.
+struct Former {
+    /// Set last, cleared first.
+    is_set: AtomicBool,
+    handler: AtomicUsize,
+    flags: AtomicI32,
+}
+
+static LINKS: [Link; N_SIGNALS] =
+    [const { Link { back: Former::new(), front: Former::new() } }; N_SIGNALS];
+
+/// The address of errno of each thread that runs our handler, plus the signal, so that a handler which is
+/// called again by one that it has called knows that. Where there is no room, none is called.
+static RUNNING: [AtomicUsize; 64] = [const { AtomicUsize::new(0) }; 64];
+
+impl Former {
+    const fn new() -> Former {
+        Former {
+            is_set: AtomicBool::new(false),
+            handler: AtomicUsize::new(libc::SIG_DFL),
+            flags: AtomicI32::new(0),
+        }
+    }
+
+    fn is_set(&self) -> bool {
+        self.is_set.load(Ordering::SeqCst)
+    }
+
+    fn set(&self, action: &libc::sigaction) {
+        self.handler.store(action.sa_sigaction, Ordering::SeqCst);
+        self.flags.store(action.sa_flags, Ordering::SeqCst);
+        self.is_set.store(true, Ordering::SeqCst);
+    }
+
+    /// Returns the disposition and forgets it. Its mask is not known: it is that of ours.
+    fn take(&self) -> Option<libc::sigaction> {
+        if !self.is_set.swap(false, Ordering::SeqCst) {
+            return None;
+        }
+        let mut action = ours();
+        action.sa_sigaction = self.handler.load(Ordering::SeqCst);
+        action.sa_flags = self.flags.load(Ordering::SeqCst);
+        Some(action)
+    }
+
+    /// Calls the handler, if it is a function.
+    fn call(&self, signum: c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+        let handler = self.handler.load(Ordering::SeqCst);
+        let is_function = ![libc::SIG_DFL, libc::SIG_IGN, libc::SIG_ERR].contains(&handler);
+        if !self.is_set() || !is_function {
+            return;
+        }
+        if self.flags.load(Ordering::SeqCst) & libc::SA_SIGINFO != 0 {
+            let handler = ptr::with_exposed_provenance::<()>(handler);
+            // SAFETY: the system had this address as that of a handler with three arguments.
+            let handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut libc::c_void) =
+                unsafe { std::mem::transmute(handler) };
+            handler(signum, info, context);
+        } else {
+            let handler = ptr::with_exposed_provenance::<()>(handler);
+            // SAFETY: the system had this address as that of a handler with one argument.
+            let handler: extern "C" fn(c_int) = unsafe { std::mem::transmute(handler) };
+            handler(signum);
+        }
+    }
+}
+
+extern "C" fn handler(signum: c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: the C library gives the address of this thread's errno, on any thread.
     let errno = unsafe { os::errno_location() };
     // SAFETY: the address is valid for reads, and nobody else writes to this thread's errno.
     let saved = unsafe { errno.read() };
-    for slot in slots(signum) {
-        slot.deliver(signum);
+    if let Some(link) = usize::try_from(signum).ok().and_then(|signum| LINKS.get(signum)) {
+        // Each thread has its own, and they are further apart than there are signals.
+        let key = errno.addr() + signum as usize;
+        let relaxed = Ordering::Relaxed;
+        if RUNNING.iter().any(|place| place.load(relaxed) == key) {
+            // The listeners have heard, unless a handler that was called has never returned.
+            deliver(signum);
+            if link.front.is_set() {
+                link.back.call(signum, info, context);
+            }
+        } else {
+            let claim =
+                |place: &&AtomicUsize| place.compare_exchange(0, key, relaxed, relaxed).is_ok();
+            let place = RUNNING.iter().find(claim);
+            handle(signum, link, |former| {
+                if place.is_some() {
+                    former.call(signum, info, context);
+                }
+            });
+            if let Some(place) = place {
+                place.store(0, relaxed);
+            }
+        }
     }
     // SAFETY: as above, for writes. What was interrupted finds its errno as it left it.
     unsafe { errno.write(saved) };
+}
+
+/// Tells the listeners, and then `call`s the handler that was there before.
+fn handle(signum: c_int, link: &Link, call: impl FnOnce(&Former)) {
+    if deliver(signum) || !is_first(signum) {
+        return call(if link.front.is_set() { &link.front } else { &link.back });
+    }
+    // Whoever was before this handler has put it back, or the last listener is just leaving.
+    let former = link.front.take().map(|former| (&link.front, former));
+    let former = former.or_else(|| Some((&link.back, link.back.take()?)));
+    let (place, former) = match former {
+        Some((place, former)) => (Some(place), former),
+        None => (None, default_action()),
+    };
+    if replace(signum, &former).is_ok() {
+        if deliver(signum) {
+            // A listener has come meanwhile, and found the handler in place.
+            if let Some(place) = place {
+                place.set(&former);
+            }
+            let _ = replace(signum, &ours());
+            return;
+        }
+        // It waits until this handler has returned.
+        // SAFETY: the call takes no pointers, and is async-signal-safe.
+        unsafe { libc::raise(signum) };
+    }
+}
+
+/// Writes to the listeners of a signal; false if there are none.
+fn deliver(signum: c_int) -> bool {
+    let mut is_heard = false;
+    for slot in slots(signum) {
+        is_heard |= slot.deliver(signum);
+    }
+    is_heard
+}
+
+/// Reports whether ours is the handler that the system calls.
+fn is_first(signum: c_int) -> bool {
+    current(signum).is_ok_and(|now| now.sa_sigaction == ours().sa_sigaction)
+}
+
+/// Keeps the library that this code is part of in memory.
+fn stay_loaded() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let address = ptr::with_exposed_provenance::<libc::c_void>(ours().sa_sigaction);
+        let mut found = MaybeUninit::<libc::Dl_info>::zeroed();
+        // SAFETY: the address is one of code, and `found` is valid for writes.
+        if unsafe { libc::dladdr(address, found.as_mut_ptr()) } == 0 {
+            return;
+        }
+        // SAFETY: it is plain pointers, for which zero is valid, and the call has filled it.
+        let found = unsafe { found.assume_init() };
+        if found.dli_fname.is_null() {
+            return;
+        }
+        // A second handle, which nobody closes. It is an error for the program itself, which cannot
+        // be unloaded.
+        // SAFETY: the name is a string that the loader owns, of what is loaded: nothing is run.
+        unsafe { libc::dlopen(found.dli_fname, libc::RTLD_NOW | libc::RTLD_NOLOAD) };
+    });
 }
 
 /// Keeps the former dispositions of the signals that are listened for.
@@ -259,7 +442,9 @@ struct Dispositions {
 struct Saved {
     signum: c_int,
     n_listeners: usize,
-    former: libc::sigaction,
+    /// What [`Link::back`] and [`Link::front`] stand for, in full.
+    back: Option<libc::sigaction>,
+    front: Option<libc::sigaction>,
 }
 
 static DISPOSITIONS: PerProcess<Mutex<Dispositions>> = PerProcess::new(Dispositions::inherit);
@@ -297,28 +482,62 @@ impl Dispositions {
 
     /// Installs the handler for the first listener of a signal.
     fn acquire(&mut self, signum: c_int) -> io::Result<()> {
-        if let Some(saved) = self.list.iter_mut().find(|saved| saved.signum == signum) {
-            saved.n_listeners += 1;
-            return Ok(());
+        let index = self.list.iter().position(|saved| saved.signum == signum);
+        let index = index.unwrap_or_else(|| {
+            self.list.push(Saved { signum, n_listeners: 0, back: None, front: None });
+            self.list.len() - 1
+        });
+        let saved = &mut self.list[index];
+        // Not out of bounds: the system knows the signal.
+        let link = &LINKS[signum as usize];
+        if saved.n_listeners == 0 && !is_first(signum) {
+            let place = if link.back.is_set() { &link.front } else { &link.back };
+            // With both in the list already it is left as it is.
+            if !place.is_set() {
+                // Before the handler is there, which calls it.
+                place.set(&current(signum)?);
+                let former = replace(signum, &ours()).inspect_err(|_| {
+                    place.take();
+                })?;
+                place.set(&former);
+                let is_front = ptr::eq(place, &link.front);
+                *(if is_front { &mut saved.front } else { &mut saved.back }) = Some(former);
+            }
         }
-        let former = replace(signum, &ours())?;
-        self.list.push(Saved { signum, n_listeners: 1, former });
+        saved.n_listeners += 1;
         Ok(())
     }
 
-    /// Puts the former disposition back when the last listener of a signal goes.
-    fn release(&mut self, signum: c_int) {
-        let Some(index) = self.list.iter().position(|saved| saved.signum == signum) else { return };
-        self.list[index].n_listeners -= 1;
-        if self.list[index].n_listeners > 0 {
-            return;
+    /// Puts the former disposition back when the last listener of a signal goes. True if the handler
+    /// may still be called, by one that was installed after it.
+    fn release(&mut self, signum: c_int) -> bool {
+        let Some(index) = self.list.iter().position(|saved| saved.signum == signum) else {
+            return false;
+        };
+        let saved = &mut self.list[index];
+        saved.n_listeners -= 1;
+        let link = &LINKS[signum as usize];
+        if saved.n_listeners > 0 {
+            return false;
         }
-        let saved = self.list.swap_remove(index);
         // Not if somebody has put another handler in place of ours since: it is theirs now.
-        // No error can come: the same signal was accepted before.
-        if current(signum).is_ok_and(|now| now.sa_sigaction == ours().sa_sigaction) {
-            let _ = replace(signum, &saved.former);
+        if is_first(signum) {
+            let (place, full) = match link.front.is_set() {
+                true => (&link.front, &mut saved.front),
+                false => (&link.back, &mut saved.back),
+            };
+            // The handler may have done it, for a signal that has come since the listener left.
+            if let Some(former) = place.take() {
+                let full = full.take().filter(|full| full.sa_sigaction == former.sa_sigaction);
+                // No error can come: the same signal was accepted before.
+                let _ = replace(signum, &full.unwrap_or(former));
+            }
         }
+        let is_linked = link.back.is_set();
+        if !is_linked {
+            self.list.swap_remove(index);
+        }
+        is_linked
     }
 }
 
@@ -327,10 +546,17 @@ impl Dispositions {
 fn ours() -> libc::sigaction {
     // SAFETY: a `sigaction` is plain integers and an optional function, for which zero is valid.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    action.sa_sigaction = handler as extern "C" fn(c_int) as libc::sighandler_t;
-    action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
+    let handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut libc::c_void) = handler;
+    action.sa_sigaction = handler as libc::sighandler_t;
+    action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK | libc::SA_SIGINFO;
     // SAFETY: the mask is valid for writes.
     unsafe { libc::sigfillset(&mut action.sa_mask) };
+    action
+}
+
+fn default_action() -> libc::sigaction {
+    let mut action = ours();
+    (action.sa_sigaction, action.sa_flags) = (libc::SIG_DFL, 0);
     action
 }
 

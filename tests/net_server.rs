@@ -13,7 +13,7 @@ use std::time::Duration;
 use polyloop::net::{
     Server, ServerReport, Stopper, TcpSocket, TcpStream, Trouble, UnixListener, UnixStream, copy,
 };
-use polyloop::{Backend, JoinHandle};
+use polyloop::{Backend, JoinHandle, Runtime};
 
 use common::{is_alone, process, role, run_on};
 
@@ -58,6 +58,11 @@ async fn talk(client: &TcpStream) {
     let mut buf = [0; 5];
     client.read_exact(&mut buf).await.unwrap();
     assert_eq!(&buf, b"hello");
+}
+
+/// Fails if one step of a test takes too long.
+async fn in_time<F: Future>(step: F) -> F::Output {
+    polyloop::timeout(common::PATIENCE, step).await.expect("the test makes no progress")
 }
 
 async fn connect(addr: SocketAddr) -> TcpStream {
@@ -433,30 +438,36 @@ fn ten_thousand_clients_that_leave_at_once_are_lived_through(backend: Backend) {
     if !is_alone(&format!("on_{backend}::{name}")) {
         return;
     }
-    run_on(backend, async {
+    // Each step has a limit of its own, since thousands may take long where much else is going on.
+    let runtime = Runtime::builder().backend(backend).build().unwrap();
+    let work = async {
         let (addr, stopper, serving) = start(server());
         let client = connect(addr).await;
-        talk(&client).await;
+        in_time(talk(&client)).await;
         let before = common::open_fds();
         for i in 0..10_000 {
-            let client = TcpStream::connect(addr).await.unwrap();
+            let client = in_time(TcpStream::connect(addr)).await.unwrap();
             // Some with a reset, some with an end and what it leaves behind.
             if i % 10 != 0 {
                 client.set_linger(Some(Duration::ZERO)).unwrap();
             }
         }
-        talk(&client).await;
-        while stopper.n_open() > 1 {
-            polyloop::yield_now().await;
-        }
+        in_time(talk(&client)).await;
+        let have_left = async {
+            while stopper.n_open() > 1 {
+                polyloop::yield_now().await;
+            }
+        };
+        in_time(have_left).await;
         assert!(common::open_fds() <= before, "{before:?} before, {:?} after", common::open_fds());
-        leave(client).await;
+        in_time(leave(client)).await;
         stopper.stop();
-        let report = serving.await.unwrap().unwrap();
+        let report = in_time(serving).await.unwrap().unwrap();
         // Those who were gone before their turn may not be among them.
         assert!(report.n_served >= 1 && report.n_cut_off == 0, "{report:?}");
         assert!(report.n_served + report.n_failed <= 10_001, "{report:?}");
-    });
+    };
+    runtime.block_on(work).unwrap();
 }
 
 fn a_crowd_that_says_nothing_keeps_nobody_from_being_served(backend: Backend) {

@@ -18,7 +18,7 @@ use polyloop_executor::{
 };
 use polyloop_reactor::conformance::in_forked_child;
 
-use util::with_watchdog;
+use util::with_fatal_watchdog;
 
 const N_FORKS: usize = 400;
 
@@ -83,7 +83,7 @@ fn a_child_forked_while_threads_wake_loops_makes_its_own_and_reaches_none_of_the
             let inherited = &tasks;
             let mut runtime = Some((number % 7 == 0).then(|| Runtime::new().unwrap()));
             let code = in_forked_child(|| {
-                with_watchdog(LIMIT, || {
+                with_fatal_watchdog(LIMIT, || {
                     // Whatever names the parent's loops reaches none here, and waits for nothing.
                     wakers.iter().for_each(Waker::wake_by_ref);
                     let stranger = handle.spawn(ready(7)).join(Duration::from_secs(30));

@@ -81,7 +81,7 @@ fn a_million_wakes_from_eight_threads_lose_none() {
 fn a_ping_pong_between_two_loops_never_stalls() {
     const N: u64 = 20_000;
     for backend in Backend::available() {
-        with_watchdog(LIMIT, || {
+        with_watchdog(LIMIT, move || {
             let signals = Arc::new([Signal::default(), Signal::default()]);
             let player = |own: usize| {
                 let signals = Arc::clone(&signals);

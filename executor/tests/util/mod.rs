@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::panic::resume_unwind;
 use std::process;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -104,8 +105,32 @@ pub fn block_on_elsewhere<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// Ends the process if `f` takes longer than `limit`: a lost wake-up shows as a hang.
-pub fn with_watchdog<R>(limit: Duration, f: impl FnOnce() -> R) -> R {
+/// Calls `f` on a thread of its own, and panics if it takes longer than `limit`: a lost wake-up shows as a
+/// hang. That thread is then left to itself, so that other tests of the process are not held up.
+#[track_caller]
+pub fn with_watchdog<R>(limit: Duration, f: impl FnOnce() -> R + Send + 'static) -> R
+where
+    R: Send + 'static,
+{
+    let (done, is_done) = mpsc::channel();
+    let name = thread::current().name().unwrap_or_default().to_owned();
+    let body = move || drop(done.send(f()));
+    let body = thread::Builder::new().name(name).spawn(body).unwrap();
+    match is_done.recv_timeout(limit) {
+        Ok(result) => {
+            body.join().unwrap();
+            result
+        }
+        Err(mpsc::RecvTimeoutError::Disconnected) => resume_unwind(body.join().unwrap_err()),
+        Err(mpsc::RecvTimeoutError::Timeout) => {
+            panic!("nothing has happened for {limit:?}: a wake-up was lost")
+        }
+    }
+}
+
+/// Calls `f` on this thread, and ends the process if it takes longer than `limit`: for forked children,
+/// in which no other test is.
+pub fn with_fatal_watchdog<R>(limit: Duration, f: impl FnOnce() -> R) -> R {
     let (done, is_done) = mpsc::channel::<()>();
     let dog = thread::spawn(move || {
         if is_done.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {

@@ -67,17 +67,21 @@ fn give_back() {
     }
 }
 
+/// Is given for arguments that an option of `prctl` does not have: the kernel's call takes five words, and
+/// what a caller leaves out is whatever lies in their place.
+const NONE: libc::c_ulong = 0;
+
 /// Returns the present slack of this thread.
 fn slack_ns() -> Option<libc::c_ulong> {
     // SAFETY: the option takes nothing and returns a number.
-    let slack_ns = unsafe { libc::prctl(libc::PR_GET_TIMERSLACK) };
+    let slack_ns = unsafe { libc::prctl(libc::PR_GET_TIMERSLACK, NONE, NONE, NONE, NONE) };
     libc::c_ulong::try_from(slack_ns).ok()
 }
 
 /// Reports whether the slack of this thread could be set.
 fn set_slack(slack_ns: libc::c_ulong) -> bool {
     // SAFETY: the option takes a number and no pointers, and concerns this thread only.
-    cvt(unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, slack_ns) }).is_ok()
+    cvt(unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, slack_ns, NONE, NONE, NONE) }).is_ok()
 }
 
 #[cfg(test)]

@@ -4,6 +4,9 @@
 //! while another sleeps for a millisecond again and again. Printed are the lateness of those sleeps and
 //! the longest single operations, which a busy machine lengthens: take the best of a few runs.
 
+#[macro_use]
+mod print;
+
 use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;

@@ -9,6 +9,10 @@
 //! `cargo bench --bench echo -- [--rounds N] [--seconds S] [--row WORDS]` changes how long it
 //! takes. Ten thousand connections need as many descriptors in both processes (`ulimit -n`).
 
+#[macro_use]
+#[path = "../print.rs"]
+mod print;
+
 mod answers;
 mod bare;
 mod load;

@@ -6,6 +6,10 @@
 //! `polyloop-compare -- waiters` draws the same curves for the peers. For another curve, add it to the
 //! list of its file; for another table of waiters, add a file.
 
+#[macro_use]
+#[path = "../print.rs"]
+mod print;
+
 mod curve;
 mod tasks;
 mod tokens;

@@ -10,22 +10,9 @@
 //! server is a process of its own (see `echo/mod.rs`). The table `waiters` is of curves, and takes the least
 //! of several measurements.
 
-/// Prints as the standard library's macros do, and ends the program if its output is not read: these would
-/// panic. In front of the modules, so that it is theirs as well.
-macro_rules! print {
-    ($($text:tt)*) => {
-        crate::write_out(format_args!($($text)*))
-    };
-}
-
-macro_rules! println {
-    () => {
-        print!("\n")
-    };
-    ($($text:tt)*) => {
-        print!("{}\n", format_args!($($text)*))
-    };
-}
+#[macro_use]
+#[path = "../../print.rs"]
+mod print;
 
 mod echo;
 mod machine;
@@ -123,12 +110,6 @@ fn end(result: std::io::Result<()>) -> ExitCode {
             eprintln!("echo: {error}");
             ExitCode::FAILURE
         }
-    }
-}
-
-fn write_out(text: std::fmt::Arguments<'_>) {
-    if std::io::Write::write_fmt(&mut std::io::stdout(), text).is_err() {
-        std::process::exit(1);
     }
 }
 

@@ -286,12 +286,10 @@ pub(super) fn a_kept_error_is_told_until_it_is_read(_: Open<'_>) {}
 /// Linux has descriptors that nothing can be done with but naming a file (`O_PATH`).
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) fn a_descriptor_that_only_names_a_file_is_refused_or_invalid(open: Open<'_>) {
-    use std::os::unix::fs::OpenOptionsExt;
-
     if is_emulated(open().unwrap().backend()) {
         return;
     }
-    let name = File::options().read(true).custom_flags(libc::O_PATH).open("/").unwrap();
+    let name = crate::sys::testing::name_of_root().unwrap();
     let mut scene = Scene::new(open);
     let (one, mut other) = pair();
     scene.register(&one, B, READ, Mode::Level);

@@ -26,6 +26,17 @@ pub(crate) fn duplicate_from(fd: BorrowedFd<'_>, least: RawFd) -> io::Result<Own
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Opens a descriptor that names the root directory and that nothing else can be done with.
+///
+/// The standard library's `custom_flags` loses `O_PATH` on musl, which counts it among the access modes.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn name_of_root() -> io::Result<OwnedFd> {
+    // SAFETY: the path ends with a zero and is not kept.
+    let fd = cvt(unsafe { libc::open(c"/".as_ptr(), libc::O_PATH | libc::O_CLOEXEC) })?;
+    // SAFETY: the call succeeded, so the number is an open descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Reports whether the number is open.
 pub(crate) fn is_open(fd: RawFd) -> bool {
     descriptor_flags(fd).is_ok()

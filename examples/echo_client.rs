@@ -29,6 +29,7 @@ use std::time::{Duration, Instant};
 use lexopt::prelude::*;
 use polyloop::net::TcpStream;
 use polyloop::{Backend, Either, Runtime};
+use sketches_ddsketch::{Config, DDSketch};
 
 /// The most that one system call reads or writes.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -39,6 +40,12 @@ const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// The period of the bytes that are sent, a prime: a message that is lost, doubled or moved
 /// shifts the sequence against itself at once, whatever the size of the messages.
 const PATTERN_PERIOD: usize = 65_537;
+
+/// How far a reported latency may be from the real one, as a share of it.
+const LATENCY_ERROR: f64 = 0.0005;
+
+/// Enough buckets of that width for a nanosecond to a year.
+const N_LATENCIES: u32 = 40_000;
 
 /// How long to wait for answers that are on their way when the time is up.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -222,7 +229,7 @@ struct Run {
     /// The bytes to send, twice, so that a chunk can begin anywhere in the period.
     pattern: Box<[u8]>,
     buffer: RefCell<Box<[u8]>>,
-    latencies_ns: RefCell<Histogram>,
+    latencies_ns: RefCell<DDSketch>,
     n_messages: Cell<u64>,
 }
 
@@ -238,7 +245,7 @@ impl Run {
             ends,
             pattern: pattern.into(),
             buffer: RefCell::new(vec![0; CHUNK_BYTES].into()),
-            latencies_ns: RefCell::default(),
+            latencies_ns: RefCell::new(DDSketch::new(Config::new(LATENCY_ERROR, N_LATENCIES, 1.0))),
             n_messages: Cell::default(),
         }
     }
@@ -249,11 +256,17 @@ impl Run {
         &self.pattern[start..][..n]
     }
 
+    /// Returns a quantile of the latencies; 0 if there are none.
+    fn latency_us(&self, quantile: f64) -> f64 {
+        let latencies = self.latencies_ns.borrow();
+        let ns = latencies.quantile(quantile).expect("a quantile is from 0 to 1");
+        // An estimate may be a little above the greatest value.
+        ns.unwrap_or(0.0).min(latencies.max().unwrap_or(0.0)) / 1e3
+    }
+
     fn report(&self, arguments: &Arguments, backend: Backend, took: Duration) -> io::Result<()> {
         let n_messages = self.n_messages.get();
         let n_bytes = n_messages * self.message_bytes;
-        let latencies = self.latencies_ns.borrow();
-        let us = |quantile: f64| latencies.quantile(quantile) as f64 / 1e3;
         let mut out = io::stdout();
         writeln!(
             out,
@@ -275,51 +288,12 @@ impl Run {
         writeln!(
             out,
             "latency p50 {:.1} µs, p99 {:.1} µs, p99.9 {:.1} µs, max {:.1} µs",
-            us(0.5),
-            us(0.99),
-            us(0.999),
-            latencies.max as f64 / 1e3,
+            self.latency_us(0.5),
+            self.latency_us(0.99),
+            self.latency_us(0.999),
+            self.latency_us(1.0),
         )?;
         out.flush()
-    }
-}
-
-/// Counts values in buckets that are no wider than a thousandth of what they hold.
-#[derive(Default)]
-struct Histogram {
-    counts: Vec<u64>,
-    n_values: u64,
-    max: u64,
-}
-
-impl Histogram {
-    /// Each power of two has this many buckets, as a power of two.
-    const BUCKET_BITS: u32 = 10;
-
-    fn record(&mut self, value: u64) {
-        let n_bits = u64::BITS - value.leading_zeros();
-        let shift = n_bits.saturating_sub(Histogram::BUCKET_BITS + 1);
-        let bucket = (value >> shift) as usize + ((shift as usize) << Histogram::BUCKET_BITS);
-        if bucket >= self.counts.len() {
-            self.counts.resize(bucket + 1, 0);
-        }
-        self.counts[bucket] += 1;
-        self.n_values += 1;
-        self.max = self.max.max(value);
-    }
-
-    /// Returns the value that a share of `quantile` of the values do not exceed; 0 if there are none.
-    fn quantile(&self, quantile: f64) -> u64 {
-        let rank = ((quantile * self.n_values as f64).ceil() as u64).max(1);
-        let mut n_below = 0;
-        let bucket = self.counts.iter().position(|count| {
-            n_below += count;
-            n_below >= rank
-        });
-        let Some(bucket) = bucket else { return self.max };
-        let shift = (bucket >> Histogram::BUCKET_BITS).saturating_sub(1);
-        let first = (bucket - (shift << Histogram::BUCKET_BITS)) as u64;
-        (((first + 1) << shift) - 1).min(self.max)
     }
 }
 
@@ -445,7 +419,7 @@ impl Client {
         let now = Instant::now();
         let mut latencies_ns = self.run.latencies_ns.borrow_mut();
         for begun in self.begun.drain(..n_complete as usize) {
-            latencies_ns.record((now - begun).as_nanos() as u64);
+            latencies_ns.add((now - begun).as_nanos() as f64);
         }
         Ok(true)
     }
@@ -463,7 +437,7 @@ async fn show_progress(run: Rc<Run>, started: Instant) {
     loop {
         ticks.tick().await;
         let n_messages = run.n_messages.get();
-        let p99_us = run.latencies_ns.borrow().quantile(0.99) as f64 / 1e3;
+        let p99_us = run.latency_us(0.99);
         // A terminal that has gone away ends the display, not the measurement.
         let shown = writeln!(
             io::stderr(),

@@ -26,7 +26,10 @@ static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
         fs::copy(&library, path).unwrap();
     }
     let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/host.c");
-    let built = Command::new("cc")
+    // `CFLAGS` says so where Rust compiles for another system than `cc` does.
+    let (compiler, flags) = (env::var("CC"), env::var("CFLAGS"));
+    let built = Command::new(compiler.as_deref().unwrap_or("cc"))
+        .args(flags.unwrap_or_default().split_whitespace())
         .args(["-std=gnu11", "-Wall", "-Wextra", "-Werror"])
         .arg(source)
         .arg("-o")

@@ -8,11 +8,16 @@
 #[cfg(loom)]
 use loom::sync::{Mutex, MutexGuard, atomic::AtomicU64};
 use std::sync::PoisonError;
+#[cfg(all(not(loom), target_has_atomic = "64"))]
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 #[cfg(not(loom))]
-use std::sync::{Mutex, MutexGuard, atomic::AtomicU64};
+use std::sync::{Mutex, MutexGuard};
 
 use polyloop_reactor::Token;
+
+#[cfg(all(not(loom), not(target_has_atomic = "64")))]
+use crate::wide_atomic::AtomicU64;
 
 /// The home of a descriptor that was never registered.
 pub(crate) const NOWHERE: Token = Token::from_raw(u64::MAX);

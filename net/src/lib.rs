@@ -12,6 +12,9 @@ mod async_fd;
 
 mod homes;
 
+#[cfg(any(test, not(target_has_atomic = "64")))]
+mod wide_atomic;
+
 mod byte_stream;
 
 mod split;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::Notifier;
 
 use super::cvt::{cvt_size, retry};
-use super::kind::stat_of;
+use super::kind::{Stat, stat_of};
 use super::lost::LostDescriptor;
 use super::os;
 
@@ -104,7 +104,7 @@ impl AsFd for WakeFd {
 pub(super) struct Alarm {
     wake: Arc<WakeFd>,
     /// What the number to watch stood for when it was made.
-    file: libc::stat,
+    file: Stat,
     pub(super) notifier: Notifier,
 }
 

@@ -1,0 +1,55 @@
+//! An `AtomicU64` for processors whose atomics have 32 bits: powerpc, mips, old ARM, riscv32.
+//!
+//! There a mutex stands in. Two halves would not do: a reader may see one half of each of two tokens,
+//! and that is a third one.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Has the methods of the standard library's `AtomicU64` that this crate needs.
+#[derive(Debug)]
+pub(crate) struct AtomicU64(Mutex<u64>);
+
+impl AtomicU64 {
+    pub(crate) const fn new(value: u64) -> AtomicU64 {
+        AtomicU64(Mutex::new(value))
+    }
+
+    pub(crate) fn load(&self, _: Ordering) -> u64 {
+        *self.lock()
+    }
+
+    pub(crate) fn swap(&self, value: u64, _: Ordering) -> u64 {
+        std::mem::replace(&mut *self.lock(), value)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, u64> {
+        // Nothing panics while the lock is held.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_reader_sees_halves_of_two_values() {
+        let value = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..1_000 {
+                        let old = value.swap(u64::MAX, Ordering::Relaxed);
+                        assert!(old == 0 || old == u64::MAX, "{old:x}");
+                        value.swap(0, Ordering::Relaxed);
+                    }
+                });
+            }
+            for _ in 0..1_000 {
+                let seen = value.load(Ordering::Relaxed);
+                assert!(seen == 0 || seen == u64::MAX, "{seen:x}");
+            }
+        });
+    }
+}

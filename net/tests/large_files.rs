@@ -1,0 +1,53 @@
+//! Aim: files beyond 2 GiB and beyond the year 2038 are files like any other, on 32 bits as well.
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read};
+use std::net;
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, SystemTime};
+
+use polyloop_net::{AsyncFd, TcpStream};
+
+const GIBIBYTE: u64 = 1 << 30;
+
+/// Returns an empty file without a name.
+fn temporary(name: &str) -> File {
+    let path = std::env::temp_dir().join(format!("polyloop-{name}-{}", std::process::id()));
+    let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path).unwrap();
+    std::fs::remove_file(path).unwrap();
+    file
+}
+
+#[test]
+fn a_large_or_late_file_is_refused_as_a_file() {
+    let large = temporary("large");
+    large.set_len(5 * GIBIBYTE).unwrap();
+    let late = temporary("late");
+    // Not every file system has dates like this.
+    let _ = late.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(3 << 30));
+    for file in [large, late] {
+        let error = AsyncFd::new(file).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    }
+}
+
+#[test]
+fn a_file_is_sent_from_beyond_the_reach_of_32_bits() {
+    let file = temporary("sent");
+    file.set_len(5 * GIBIBYTE).unwrap();
+    for offset in [GIBIBYTE, 2 * GIBIBYTE - 3, 2 * GIBIBYTE, 3 * GIBIBYTE, 4 * GIBIBYTE - 3] {
+        file.write_all_at(b"marked", offset).unwrap();
+        let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        let mut range = offset..offset + 6;
+        polyloop_executor::run(async {
+            let client = TcpStream::from_std(client).unwrap();
+            client.send_file(&file, &mut range).await.unwrap();
+        })
+        .unwrap();
+        let mut received = Vec::new();
+        server.read_to_end(&mut received).unwrap();
+        assert_eq!(received, b"marked", "from {offset} on");
+    }
+}

@@ -61,6 +61,7 @@ pub mod conformance;
 
 /// What sockets and pipes need of the system beyond the standard library.
 pub mod socket {
+    pub use crate::sys::find::{FIND_BYTE_IS_FAST, find_byte};
     pub use crate::sys::kind::{Kind, blocking_standard_streams, is_listener, kind_of};
     pub use crate::sys::net::*;
     pub use crate::sys::sigpipe::NoSignal;

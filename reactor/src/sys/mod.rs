@@ -50,6 +50,8 @@ pub(crate) mod sigpipe;
 
 pub(crate) mod net;
 
+pub(crate) mod find;
+
 #[cfg(feature = "conformance")]
 pub(crate) mod testing;
 

@@ -251,6 +251,20 @@ impl EventLoop {
         }
     }
 
+    /// Has `f` run, and announces what it has left to do even if it panics.
+    pub(crate) fn announcing<R>(&self, f: impl FnOnce() -> R) -> R {
+        struct Announce<'a>(&'a EventLoop);
+
+        impl Drop for Announce<'_> {
+            fn drop(&mut self) {
+                self.0.announce();
+            }
+        }
+
+        let _announce = Announce(self);
+        f()
+    }
+
     #[cold]
     fn announce_due(&self) {
         // Either fails only where the system has no memory for a few bytes; `next_turn` says it as well.

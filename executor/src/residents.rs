@@ -47,7 +47,5 @@ pub(crate) fn visit<R>(number: u16, f: impl FnOnce(&EventLoop) -> R) -> Option<R
         let (_, event_loop) = residents.iter().find(|(other, _)| *other == number)?;
         event_loop.upgrade()
     })?;
-    let result = within(&event_loop, || f(&event_loop));
-    event_loop.announce();
-    Some(result)
+    Some(event_loop.announcing(|| within(&event_loop, || f(&event_loop))))
 }

@@ -305,9 +305,7 @@ impl Runtime {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn enter<R>(&self, f: impl FnOnce() -> R) -> R {
-        let result = within(&self.event_loop, f);
-        self.event_loop.announce();
-        result
+        self.event_loop.announcing(|| within(&self.event_loop, f))
     }
 
     /// Returns when the next [`turn`](Runtime::turn) is due, as the last one did.

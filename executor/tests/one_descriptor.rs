@@ -7,6 +7,7 @@ use std::future::{pending, poll_fn};
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
@@ -289,6 +290,28 @@ fn a_timer_that_is_moved_or_cancelled_costs_a_turn_in_vain_and_no_more() {
             assert!(n_waits() - before <= 4, "{} waits", n_waits() - before);
         }
     });
+}
+
+#[test]
+fn what_a_host_spawned_is_announced_although_the_host_panicked() {
+    for runtime in watchable() {
+        let backend = runtime.backend();
+        let has_run = Rc::new(Cell::new(false));
+        let set = has_run.clone();
+        let fd = runtime.pollable_fd().unwrap();
+        let mut host = Host::watch(Backend::Poll, Mode::Level, fd.as_fd());
+        runtime.turn(LOOK, Duration::MAX).unwrap();
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            runtime.enter(|| {
+                spawn(async move { set.set(true) });
+                panic!("of the host")
+            })
+        }));
+        assert!(panicked.is_err());
+        assert!(host.wait(LIMIT), "{backend:?}");
+        runtime.turn(LOOK, Duration::MAX).unwrap();
+        assert!(has_run.get(), "{backend:?}");
+    }
 }
 
 #[test]

@@ -30,6 +30,11 @@ use crate::homes::{Homes, NOWHERE};
 /// destructor goes to the caller, as usual. Dropped on another thread, the `T` is dropped by its
 /// loop, in the next turn; a panic is then reported by the panic hook and ends nothing.
 ///
+/// `O_NONBLOCK` belongs to the open file and not to the descriptor: duplicates share it, in this process and
+/// in others. If another owner clears it, as a program may that inherits a socket as its standard input,
+/// an operation that is not ready blocks the loop and all of its tasks. Give such a program a descriptor of its
+/// own, or one end of a socket pair.
+///
 /// # Examples
 /// ```
 /// use std::io::{Read, Write};

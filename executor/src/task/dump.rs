@@ -5,6 +5,10 @@ use std::fmt;
 
 use super::{TaskId, TaskInfo};
 
+/// How far tasks are moved to the right. A chain of tasks, each of which spawned the next, would
+/// take space by the square of its length otherwise. What is deeper stands there and names its parent.
+const MAX_LEVELS: usize = 40;
+
 /// Holds what a loop's tasks were at one moment. Its `Display` draws a tree, each task below the
 /// one that spawned it.
 ///
@@ -46,17 +50,25 @@ impl fmt::Display for Dump {
             separator = "\n";
             // What is left to draw, with the lines to its left; an explicit stack, since a chain
             // of parents may be longer than a thread's.
-            let mut left = vec![(root.id, String::new(), 0)];
-            while let Some((parent, indent, n_drawn)) = left.pop() {
+            let mut left = vec![(root.id, String::new(), 0, 0)];
+            while let Some((parent, indent, level, n_drawn)) = left.pop() {
                 let siblings = children.get(&Some(parent)).map_or(&[][..], Vec::as_slice);
                 let Some(task) = siblings.get(n_drawn) else { continue };
                 let is_last = n_drawn + 1 == siblings.len();
                 let (branch, below) =
                     if is_last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
                 write!(f, "\n{indent}{branch}{task}")?;
-                let deeper = format!("{indent}{below}");
-                left.push((parent, indent, n_drawn + 1));
-                left.push((task.id, deeper, 0));
+                let deeper = if level < MAX_LEVELS {
+                    format!("{indent}{below}")
+                } else {
+                    // Never the main future: that is at the root.
+                    write!(f, ", spawned by task {parent}")?;
+                    indent.clone()
+                };
+                if !is_last {
+                    left.push((parent, indent, level, n_drawn + 1));
+                }
+                left.push((task.id, deeper, level.saturating_add(1).min(MAX_LEVELS), 0));
             }
         }
         Ok(())
@@ -122,5 +134,20 @@ mod tests {
     fn a_chain_of_a_thousand_parents_is_drawn() {
         let tasks = (0..1_000).map(|slot| task(slot, slot.checked_sub(1))).collect();
         assert_eq!(draw(tasks).lines().count(), 1_000);
+    }
+
+    #[test]
+    fn a_chain_of_parents_takes_space_by_its_length() {
+        let chain = |n: u32| {
+            let tasks = (0..n).map(|slot| task(slot, slot.checked_sub(1))).collect();
+            Dump::new(tasks).to_string()
+        };
+        let (short, long) = (chain(1_000), chain(100_000));
+        assert!(long.len() < 150 * short.len(), "{} and {} bytes", short.len(), long.len());
+        let last = long.lines().last().unwrap();
+        assert!(
+            last.contains("task 99999 at ") && last.ends_with(", spawned by task 99998"),
+            "{last}"
+        );
     }
 }

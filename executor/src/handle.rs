@@ -1,8 +1,9 @@
 //! A loop seen from other threads.
 
 use std::future::poll_fn;
+use std::mem::size_of;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use crate::lost_panic::given;
@@ -32,6 +33,9 @@ pub struct Handle {
     number: u16,
     incarnation: u32,
 }
+
+/// The size up to which the future of a task for another thread is moved, and not put into a box.
+const MOVED_BYTES: usize = 128;
 
 impl Handle {
     pub(crate) fn number(self) -> u16 {
@@ -91,25 +95,34 @@ impl Handle {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
+        let spawned_at = Location::caller();
+        // It is held twice on its way and twice by what polls it. What is small is cheaper to copy than to allocate
+        // on one thread and free on another.
+        if size_of::<F>() <= MOVED_BYTES {
+            self.send_off(future, spawned_at)
+        } else {
+            self.send_off(Box::pin(future), spawned_at)
+        }
+    }
+
+    fn send_off<F>(self, future: F, spawned_at: &'static Location<'static>) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
         let (packet, sender) = Packet::new();
         let started = Arc::clone(&packet);
-        let spawned_at = Location::caller();
-        // In a box, because it would be held twice on its way and twice by what polls it.
-        let mut future = Some(Box::pin(future));
         let start = move || {
             current(|event_loop| {
                 if !event_loop.has_room() {
                     quietly(|| drop(future));
                     return sender.send(Err(JoinError::refused()));
                 }
-                let mut sender = Some(sender);
-                let work = poll_fn(move |cx| {
-                    let outcome = ready!(catch_poll(Pin::new(&mut future), cx));
-                    if let Some(sender) = sender.take() {
-                        sender.send(outcome);
-                    }
-                    Poll::Ready(())
-                });
+                let work = async move {
+                    let mut future = pin!(Some(future));
+                    let outcome = poll_fn(|cx| catch_poll(future.as_mut(), cx)).await;
+                    sender.send(outcome);
+                };
                 let task = event_loop.spawn(work, spawned_at);
                 event_loop.detach(task);
                 started.is_done_by(task);

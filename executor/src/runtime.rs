@@ -195,26 +195,29 @@ impl Runtime {
         self.event_loop.fork.check()?;
         self.event_loop.announce_main(Location::caller());
         self.event_loop.resume();
-        within(&self.event_loop, || {
-            // Pinned in here, so that its destructors reach the loop as well.
-            let mut future = pin!(future);
-            let _end = EndMain(&self.event_loop);
-            let id = self.event_loop.begin_main()?;
-            if let Poll::Ready(output) =
-                self.event_loop.poll_main(id, |cx| future.as_mut().poll(cx))
-            {
-                return Ok(output);
-            }
-            self.event_loop.note_main(id);
-            let mut output = None;
-            self.event_loop.run_until(&mut |cx| match future.as_mut().poll(cx) {
-                Poll::Pending => false,
-                Poll::Ready(value) => {
-                    output = Some(value);
-                    true
+        // A host hears of what the destructors of the future leave to do, too.
+        self.event_loop.announcing(|| {
+            within(&self.event_loop, || {
+                // Pinned in here, so that its destructors reach the loop as well.
+                let mut future = pin!(future);
+                let _end = EndMain(&self.event_loop);
+                let id = self.event_loop.begin_main()?;
+                if let Poll::Ready(output) =
+                    self.event_loop.poll_main(id, |cx| future.as_mut().poll(cx))
+                {
+                    return Ok(output);
                 }
-            })?;
-            Ok(output.expect("the loop runs until the future is done"))
+                self.event_loop.note_main(id);
+                let mut output = None;
+                self.event_loop.run_until(&mut |cx| match future.as_mut().poll(cx) {
+                    Poll::Pending => false,
+                    Poll::Ready(value) => {
+                        output = Some(value);
+                        true
+                    }
+                })?;
+                Ok(output.expect("the loop runs until the future is done"))
+            })
         })
     }
 
@@ -259,7 +262,8 @@ impl Runtime {
     ///
     /// # Errors
     /// `ResourceBusy` if this loop is running already: within one of its own tasks. In a forked child of
-    /// the process that made the runtime. Any error of the selector.
+    /// the process that made the runtime. Any error of the selector. In debug mode, with `None`, `Deadlock` if
+    /// nothing can wake the tasks.
     ///
     /// # References
     /// GLib's `g_main_context_iteration`, libuv's `uv_run` with `UV_RUN_NOWAIT`.
@@ -284,7 +288,8 @@ impl Runtime {
         }
         self.event_loop.fork.check()?;
         let turned = within(&self.event_loop, || self.event_loop.turn(timeout, budget));
-        if current(|_| ()).is_none() {
+        // Within a task of another loop, that one restores it when it ends.
+        if !current(EventLoop::is_running).unwrap_or(false) {
             restore_timer_slack();
         }
         turned

@@ -10,6 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -311,6 +312,27 @@ fn what_a_host_spawned_is_announced_although_the_host_panicked() {
         assert!(host.wait(LIMIT), "{backend:?}");
         runtime.turn(LOOK, Duration::MAX).unwrap();
         assert!(has_run.get(), "{backend:?}");
+    }
+}
+
+#[test]
+fn what_the_destructors_of_a_main_future_wake_is_announced() {
+    for runtime in watchable() {
+        let backend = runtime.backend();
+        let (sender, mut receiver) = channel::local::unbounded::<()>();
+        let task = runtime.spawn(async move { receiver.recv().await });
+        let fd = runtime.pollable_fd().unwrap();
+        let mut host = Host::watch(Backend::Poll, Mode::Level, fd.as_fd());
+        runtime.turn(LOOK, Duration::MAX).unwrap();
+        // The sender is dropped when the future is, which is after it has ended.
+        let main = poll_fn(move |_| {
+            let _ = &sender;
+            Poll::Ready(())
+        });
+        runtime.block_on(main).unwrap();
+        assert!(host.wait(LIMIT), "{backend:?}");
+        runtime.turn(LOOK, Duration::MAX).unwrap();
+        assert!(task.is_finished(), "{backend:?}");
     }
 }
 

@@ -9,7 +9,7 @@ use crate::stage::quietly;
 
 /// How deep what is dropped may drop others in turn before those wait in a list.
 ///
-/// As for aborts: deep enough that whoever nests by hand never meets it, shallow enough for a stack of
+/// As for aborts: deeper than values are nested by hand, shallow enough for a stack of
 /// 64 KiB.
 const DEPTH_MAX: u8 = 16;
 

@@ -24,7 +24,7 @@ use crate::waker::{clone_of, drop_of, wake_of};
 /// ```
 pub(crate) struct Packet<T> {
     state: Mutex<State<T>>,
-    /// Drops an outcome that nobody has taken: [`drop_deep`], since that may own the handle of another.
+    /// Drops an outcome that was not taken: [`drop_deep`], since that may own the handle of another.
     ///
     /// A pointer, because the destructor does not know that `T` is `'static`.
     drop_outcome: fn(Result<T, JoinError>),

@@ -189,8 +189,8 @@ fn of_jobs_of_any_pool_and_of_its_map() {
     });
     assert_eq!(lost.len(), 2, "{lost:?}");
     assert!(lost[0].contains("named") && lost[1].contains("second"), "{lost:?}");
-    // Nobody's loop has asked for these.
-    drop(pool.spawn(|| fail("nobody's")));
+    // No loop has asked for these.
+    drop(pool.spawn(|| fail("no loop's")));
     pool.finish(Duration::from_secs(60)).unwrap();
 }
 

@@ -183,7 +183,7 @@ impl Reactor {
     }
 
     /// Makes the set report an event at `deadline`, if there is a timer in it. Such an event wakes
-    /// nobody; the turn that sees it takes it away.
+    /// no task; the turn that sees it takes it away.
     ///
     /// A timer that is set for an earlier time stays as it is, which spares a system call for each
     /// deadline that is moved back or cancelled and costs one turn in vain.
@@ -762,7 +762,7 @@ impl Collected {
         self.wakers.retain(|waker| mem::take(&mut is_first) || keep(waker));
     }
 
-    /// Reports whether there is nobody to wake and nothing to drop.
+    /// Reports whether there is no waker to wake and nothing to drop.
     pub fn is_empty(&self) -> bool {
         self.wakers.is_empty() && self.released.is_empty()
     }

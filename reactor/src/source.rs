@@ -37,7 +37,7 @@ impl Direction {
         }
     }
 
-    /// Returns what `readiness` reports to whoever waits for this direction, beside data and room.
+    /// Returns what `readiness` reports to the waiters of this direction, besides data and room.
     pub(crate) fn trouble(self, readiness: Readiness) -> Trouble {
         let (lasting, passing) = match self {
             Direction::Read => (Readiness::READ_CLOSED, Readiness::PRIORITY),

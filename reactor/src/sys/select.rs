@@ -135,12 +135,17 @@ impl SelectSelector {
         }
     }
 
-    /// Explains EBADF where no registered descriptor was closed.
+    /// Explains EBADF where no registered descriptor is closed: the selector's own is.
+    ///
+    /// # Errors
+    /// None if that is open as well: another thread has opened a file with the number that was closed.
     #[cold]
-    fn lost_or(&self, error: io::Error) -> io::Error {
+    fn check_alarm(&self, error: io::Error) -> io::Result<()> {
         match self.alarm.get() {
-            Some(alarm) => LostDescriptor::closed(alarm.fd(), error),
-            None => named("select")(error),
+            Some(alarm) if check_open(alarm.fd()).is_err() => {
+                Err(LostDescriptor::closed(alarm.fd(), error))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -234,7 +239,7 @@ impl Selector for SelectSelector {
                 }
                 Err(error) if error.raw_os_error() == Some(libc::EBADF) => {
                     if !self.find_closed() {
-                        return Err(self.lost_or(error));
+                        self.check_alarm(error)?;
                     }
                     continue;
                 }

@@ -301,22 +301,31 @@ impl Former {
         self.is_set.store(true, Ordering::SeqCst);
     }
 
-    /// Returns the disposition and forgets it. Its mask is not known: it is that of ours.
+    /// Returns the disposition, if there is one. Its mask is not known: it is that of ours.
+    fn get(&self) -> Option<libc::sigaction> {
+        self.is_set().then(|| self.action())
+    }
+
+    /// Returns the disposition and forgets it.
     fn take(&self) -> Option<libc::sigaction> {
-        if !self.is_set.swap(false, Ordering::SeqCst) {
-            return None;
-        }
+        self.is_set.swap(false, Ordering::SeqCst).then(|| self.action())
+    }
+
+    fn action(&self) -> libc::sigaction {
         let mut action = ours();
         action.sa_sigaction = self.handler.load(Ordering::SeqCst);
         action.sa_flags = self.flags.load(Ordering::SeqCst);
-        Some(action)
+        action
     }
 
     /// Calls the handler, if it is a function.
     fn call(&self, signum: c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+        // Before the handler is read, since it is what is written last.
+        if !self.is_set() {
+            return;
+        }
         let handler = self.handler.load(Ordering::SeqCst);
-        let is_function = ![libc::SIG_DFL, libc::SIG_IGN, libc::SIG_ERR].contains(&handler);
-        if !self.is_set() || !is_function {
+        if [libc::SIG_DFL, libc::SIG_IGN, libc::SIG_ERR].contains(&handler) {
             return;
         }
         if self.flags.load(Ordering::SeqCst) & libc::SA_SIGINFO != 0 {
@@ -343,18 +352,19 @@ extern "C" fn handler(signum: c_int, info: *mut libc::siginfo_t, context: *mut l
         // Each thread has its own, and they are further apart than there are signals.
         let key = errno.addr() + signum as usize;
         let relaxed = Ordering::Relaxed;
-        if RUNNING.iter().any(|place| place.load(relaxed) == key) {
+        let is_running = RUNNING.iter().any(|place| place.load(relaxed) == key);
+        if is_running && link.front.is_set() {
             // The listeners have heard, unless a handler that was called has never returned.
             deliver(signum);
-            if link.front.is_set() {
-                link.back.call(signum, info, context);
-            }
+            link.back.call(signum, info, context);
         } else {
             let claim =
                 |place: &&AtomicUsize| place.compare_exchange(0, key, relaxed, relaxed).is_ok();
-            let place = RUNNING.iter().find(claim);
+            // Called again although it is in the list once, this handler has called one that left by a
+            // jump: it never took its place back, and the next call may well be made.
+            let place = (!is_running).then(|| RUNNING.iter().find(claim)).flatten();
             handle(signum, link, |former| {
-                if place.is_some() {
+                if is_running || place.is_some() {
                     former.call(signum, info, context);
                 }
             });
@@ -377,6 +387,12 @@ fn handle(signum: c_int, link: &Link, call: impl FnOnce(&Former)) {
     let former = former.or_else(|| Some((&link.back, link.back.take()?)));
     let (place, former) = match former {
         Some((place, former)) => (Some(place), former),
+        // Another thread has put it back meanwhile, and this signal is for that.
+        None if !is_first(signum) => {
+            // SAFETY: the call takes no pointers, and is async-signal-safe.
+            unsafe { libc::raise(signum) };
+            return;
+        }
         None => (None, default_action()),
     };
     if replace(signum, &former).is_ok() {
@@ -526,11 +542,13 @@ impl Dispositions {
                 true => (&link.front, &mut saved.front),
                 false => (&link.back, &mut saved.back),
             };
-            // The handler may have done it, for a signal that has come since the listener left.
-            if let Some(former) = place.take() {
+            // The handler may have done it, for a signal that has come since the listener left. It finds the
+            // former disposition until that is in place: without one it would take the default.
+            if let Some(former) = place.get() {
                 let full = full.take().filter(|full| full.sa_sigaction == former.sa_sigaction);
                 // No error can come: the same signal was accepted before.
                 let _ = replace(signum, &full.unwrap_or(former));
+                place.take();
             }
         }
         let is_linked = link.back.is_set();

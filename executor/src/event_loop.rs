@@ -143,6 +143,16 @@ enum Patience {
 /// Polls the future of `block_on`; true when it is done.
 pub(crate) type PollMain<'a> = dyn FnMut(&mut Context<'_>) -> bool + 'a;
 
+/// Announces when it is dropped, so that a panic does not keep a host from hearing.
+pub(crate) struct Announce<'a>(pub(crate) &'a EventLoop);
+
+impl Drop for Announce<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.0.announce();
+    }
+}
+
 impl EventLoop {
     /// Makes a loop of its parts.
     pub(crate) fn new(parts: Parts) -> io::Result<EventLoop> {
@@ -253,14 +263,6 @@ impl EventLoop {
 
     /// Has `f` run, and announces what it has left to do even if it panics.
     pub(crate) fn announcing<R>(&self, f: impl FnOnce() -> R) -> R {
-        struct Announce<'a>(&'a EventLoop);
-
-        impl Drop for Announce<'_> {
-            fn drop(&mut self) {
-                self.0.announce();
-            }
-        }
-
         let _announce = Announce(self);
         f()
     }

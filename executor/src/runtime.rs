@@ -13,7 +13,7 @@ use std::time::Duration;
 use polyloop_reactor::{Backend, PollableFd, SignalFd, restore_timer_slack};
 
 use crate::dump_signal::dump_on;
-use crate::event_loop::{EventLoop, refuse};
+use crate::event_loop::{Announce, EventLoop, refuse};
 use crate::no_runtime::no_runtime;
 use crate::residents;
 use crate::task::Dump;
@@ -195,29 +195,28 @@ impl Runtime {
         self.event_loop.fork.check()?;
         self.event_loop.announce_main(Location::caller());
         self.event_loop.resume();
-        // A host hears of what the destructors of the future leave to do, too.
-        self.event_loop.announcing(|| {
-            within(&self.event_loop, || {
-                // Pinned in here, so that its destructors reach the loop as well.
-                let mut future = pin!(future);
-                let _end = EndMain(&self.event_loop);
-                let id = self.event_loop.begin_main()?;
-                if let Poll::Ready(output) =
-                    self.event_loop.poll_main(id, |cx| future.as_mut().poll(cx))
-                {
-                    return Ok(output);
+        within(&self.event_loop, || {
+            // First, so that a host hears of what the destructors of the future leave to do.
+            let _announce = Announce(&self.event_loop);
+            // Pinned in here, so that its destructors reach the loop as well.
+            let mut future = pin!(future);
+            let _end = EndMain(&self.event_loop);
+            let id = self.event_loop.begin_main()?;
+            if let Poll::Ready(output) =
+                self.event_loop.poll_main(id, |cx| future.as_mut().poll(cx))
+            {
+                return Ok(output);
+            }
+            self.event_loop.note_main(id);
+            let mut output = None;
+            self.event_loop.run_until(&mut |cx| match future.as_mut().poll(cx) {
+                Poll::Pending => false,
+                Poll::Ready(value) => {
+                    output = Some(value);
+                    true
                 }
-                self.event_loop.note_main(id);
-                let mut output = None;
-                self.event_loop.run_until(&mut |cx| match future.as_mut().poll(cx) {
-                    Poll::Pending => false,
-                    Poll::Ready(value) => {
-                        output = Some(value);
-                        true
-                    }
-                })?;
-                Ok(output.expect("the loop runs until the future is done"))
-            })
+            })?;
+            Ok(output.expect("the loop runs until the future is done"))
         })
     }
 

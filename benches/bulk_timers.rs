@@ -13,7 +13,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use polyloop::{Runtime, Sleep, now, sleep, spawn, yield_now};
+use polyloop::time::{Sleep, now};
+use polyloop::{Runtime, sleep, spawn, yield_now};
 
 const N_TIMERS: usize = 1_000_000;
 /// The operations in one poll. The loop looks at its timers after 128 polls, here every 150 µs.

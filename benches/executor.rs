@@ -4,7 +4,7 @@ use std::future::ready;
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use polyloop::executor::channel;
+use polyloop::channel;
 use polyloop::{Runtime, spawn, yield_now};
 
 fn tasks(c: &mut Criterion) {

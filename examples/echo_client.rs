@@ -27,8 +27,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use lexopt::prelude::*;
+use polyloop::future::Either;
 use polyloop::net::TcpStream;
-use polyloop::{Backend, Either, Runtime};
+use polyloop::{Backend, Runtime};
 use sketches_ddsketch::{Config, DDSketch};
 
 /// The most that one system call reads or writes.
@@ -345,7 +346,7 @@ impl Client {
                     Either::Left(ready) | Either::Right(ready) => ready,
                 }
             };
-            let waited = polyloop::timeout_at(deadline, ready).await;
+            let waited = polyloop::time::timeout_at(deadline, ready).await;
             waited.map_err(|_| io::Error::new(TimedOut, self.progress("no answer")))??;
         }
         // The server sends back everything that came before the end, and then an end of its own.
@@ -431,7 +432,7 @@ impl Client {
 
 /// Shows a line a second.
 async fn show_progress(run: Rc<Run>, started: Instant) {
-    let mut ticks = polyloop::interval(Duration::from_secs(1));
+    let mut ticks = polyloop::time::interval(Duration::from_secs(1));
     ticks.tick().await;
     let mut n_before = 0;
     loop {

@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 use lexopt::prelude::*;
 use polyloop::Backend;
 use polyloop::net::{AcceptFailure, accept_failure};
-use polyloop::reactor::{Interest, KeyedSelector, Mode, Token};
+use polyloop::selectors::{Interest, KeyedSelector, Mode, Token};
 
 /// How much is read at once, and kept at most for a connection whose client does not take it.
 const BUFFER_BYTES: usize = 16 * 1024;

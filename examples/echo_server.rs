@@ -28,9 +28,10 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use lexopt::prelude::*;
+use polyloop::future::Either;
 use polyloop::net::{AcceptFailure, TcpListener, TcpStream, accept_failure};
 use polyloop::signal::{ctrl_c, terminate};
-use polyloop::{Backend, Either, Runtime};
+use polyloop::{Backend, Runtime};
 
 /// How long open connections may go on after the signal to stop.
 const GRACE: Duration = Duration::from_secs(2);
@@ -279,7 +280,7 @@ impl Server {
             writeln!(out, "cut off {} connections after {GRACE:?}", self.n_open.get())?;
         }
         if stats {
-            let metrics = polyloop::metrics();
+            let metrics = polyloop::runtime::metrics();
             let n_calls = metrics.n_waits + metrics.n_control_calls + metrics.n_io_calls;
             writeln!(out, "connections               {n_connections:>12}")?;
             writeln!(out, "  reset or broken         {:>12}", self.n_broken.get())?;

@@ -53,9 +53,9 @@
 //! clients reset connections and when handlers panic.
 //!
 //! # Time and cancellation
-//! [`sleep`], [`timeout`] and [`interval`] wait for a time. Dropping a future cancels it; each async function says
+//! [`sleep`], [`timeout`] and [`time::interval`] wait for a time. Dropping a future cancels it; each async function says
 //! under *Cancel safety* what is lost then. [`JoinHandle::abort`] cancels a task, [`CancellationToken`] asks
-//! tasks to end, and [`scope`] starts tasks that end before the scope does.
+//! tasks to end, and a [`TaskGroup`] has tasks that end before its scope does.
 //!
 //! ```
 //! use std::time::Duration;
@@ -116,33 +116,119 @@
 //! [`Runtime::pollable_fd`] is a descriptor for the host to watch.
 //!
 //! # More
-//! - [`call_soon`], [`call_later`], [`call_at`]: plain functions for the loop to call.
-//! - [`wait`], [`as_completed`], [`FairRace`]: further ways to wait for several things.
-//! - [`timeout_with`], [`cancel_scope`], [`shielded`]: scopes that end at a deadline or on request.
-//! - [`signal`]: signals as futures. [`BlockingPool`]: a thread pool of your own.
-//! - [`reactor`]: the selectors, usable without async. [`executor`]: what authors of I/O types need.
+//! The names above are at the root of the crate. Everything else is in the module that it belongs to:
+//!
+//! - [`time`]: sleeps, intervals, deadlines and virtual time.
+//! - [`future`]: combinators. [`scope`]: structured concurrency and cancellation.
+//! - [`task`]: names, states and dumps of tasks. [`runtime`]: settings, metrics, turns for a host.
+//! - [`blocking`]: thread pools. [`callback`]: plain functions for the loop to call. [`channel`]: queues.
+//! - [`net`]: sockets and pipes. [`signal`]: signals as futures.
+//! - [`selectors`]: the selectors, usable without async. [`driver`]: extension points for authors of I/O types.
 #![forbid(unsafe_code)]
 
-/// What yields one value after another: [`net::Incoming`], [`net::Lines`], [`AsCompleted`] and the like
-/// implement it. Combinators for it are in the crate futures-util.
+/// Yields one value after another: [`net::Incoming`], [`net::Lines`], [`future::AsCompleted`] and others
+/// implement it. Combinators for streams are in the crate futures-util.
 pub use futures_core::Stream;
-pub use polyloop_executor as executor;
-pub use polyloop_net as net;
-pub use polyloop_reactor as reactor;
-
+pub use polyloop_executor::channel;
 pub use polyloop_executor::{
-    AbortOnDrop, AsCompleted, BlockingPool, BlockingPoolBuilder, Builder, CallHandle, CancelScope,
-    CancellationToken, Cancelled, Either, Elapsed, Failure, FairRace, FirstFailure, GroupError,
-    Handle, Interval, JoinError, JoinHandle, JoinSet, Metrics, MissedTicks, NextTurn, PoolMap,
-    PoolMapIter, Report, RunningJob, Runtime, Sleep, TaskGroup, TimeHold, UnfinishedJobs, Until,
-    Waited, YieldNow, as_completed, call_at, call_later, call_soon, cancel_scope,
-    current_effective_deadline, gather, hold_time, interval, interval_at, join, metrics, now, race,
-    run, scope, shield, shielded, sleep, sleep_until, spawn, spawn_blocking, time, timeout,
-    timeout_at, timeout_scope, timeout_with, try_gather, try_join, wait, wait_until, yield_now,
+    AbortOnDrop, Builder, CancellationToken, Elapsed, Handle, JoinError, JoinHandle, JoinSet,
+    Runtime, TaskGroup, gather, join, race, run, sleep, spawn, spawn_blocking, timeout, try_join,
+    yield_now,
 };
-pub use polyloop_executor::{channel, task};
 pub use polyloop_net::signal;
-pub use polyloop_reactor::{Backend, restore_timer_slack};
+pub use polyloop_reactor::Backend;
+
+/// Thread pools for work that blocks.
+pub mod blocking {
+    pub use polyloop_executor::{
+        BlockingPool, BlockingPoolBuilder, PoolMap, PoolMapIter, RunningJob, UnfinishedJobs,
+        spawn_blocking,
+    };
+}
+
+/// Plain functions for the loop to call, soon or at a given time, as with asyncio's `call_soon`.
+pub mod callback {
+    pub use polyloop_executor::{CallHandle, call_at, call_later, call_soon};
+}
+
+/// Combinators: waiting for several futures at once.
+pub mod future {
+    pub use polyloop_executor::{
+        AsCompleted, Either, FairRace, FirstFailure, Until, Waited, as_completed, gather, join,
+        race, try_gather, try_join, wait, wait_until,
+    };
+}
+
+/// Sockets and pipes that await.
+pub mod net {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub use polyloop_net::Splicer;
+    pub use polyloop_net::{
+        AcceptFailure, AsyncFd, AsyncRead, AsyncWrite, BufReader, Connection, Copier, Credentials,
+        Direction, FrameReader, FrameWriter, Framing, Incoming, Keepalive, Lines, Listener,
+        OwnedReadHalf, OwnedWriteHalf, PipeReader, PipeWriter, ReadHalf, Received, ReceivedFds,
+        ReuniteError, Server, ServerReport, Session, Split, Stopper, TcpListener, TcpSocket,
+        TcpStream, ToAddrs, TooLong, Trouble, UdpSocket, UnixDatagram, UnixListener, UnixStream,
+        WriteHalf, accept_failure, copy, copy_bidirectional, lookup_host, pipe,
+    };
+    #[cfg(not(target_vendor = "apple"))]
+    pub use polyloop_net::{UnixSeqpacket, UnixSeqpacketListener};
+}
+
+/// Event loops: building, running, embedding and observing them.
+pub mod runtime {
+    pub use polyloop_executor::{
+        Builder, Handle, Metrics, NextTurn, Report, Runtime, metrics, run,
+    };
+}
+
+/// Structured concurrency: groups of tasks that end before their scope does, and cancellation.
+pub mod scope {
+    pub use polyloop_executor::{
+        CancelScope, CancellationToken, Cancelled, Failure, GroupError, TaskGroup, cancel_scope,
+        current_effective_deadline, scope, shield, shielded, timeout_scope, timeout_with,
+    };
+}
+
+/// Readiness of file descriptors, without async: select, poll, epoll and kqueue behind one trait,
+/// modelled on Python's `selectors`.
+pub mod selectors {
+    pub use polyloop_reactor::{
+        Backend, Event, Events, Interest, Key, KeyedSelector, Keys, LostDescriptor, Mode, Notifier,
+        PollableFd, Readiness, Ready, Registration, Selector, SignalFd, SystemCalls, Token,
+        UnknownBackend, WaitEnd, default_selector,
+    };
+}
+
+/// Tasks: spawning, joining, and inspecting what each of them waits for.
+pub mod task {
+    pub use polyloop_executor::task::*;
+    pub use polyloop_executor::{
+        AbortOnDrop, JoinError, JoinHandle, JoinSet, YieldNow, spawn, yield_now,
+    };
+}
+
+/// Sleeps, timeouts and intervals.
+pub mod time {
+    pub use polyloop_executor::now;
+    pub use polyloop_executor::time::*;
+    pub use polyloop_reactor::restore_timer_slack;
+}
+
+/// Extension points for authors of I/O types and drivers.
+///
+/// Programs that only use polyloop do not need this module. Its items follow the runtime's internals: unlike
+/// the rest of this crate, they may change in a minor release, and the changelog says so.
+pub mod driver {
+    pub use polyloop_executor::{
+        Tried, current_loop, forget_waiter, note_io, poll_proceed, poll_source, release_source,
+        with_reactor,
+    };
+    pub use polyloop_reactor::{
+        Collected, Direction, ForkGuard, Outlook, PerProcess, Reactor, Released, WaiterKey, WakeFd,
+        Watched, connect_goes_on, monotonic_ns, os_error, socket,
+    };
+}
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

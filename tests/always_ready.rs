@@ -195,7 +195,7 @@ fn a_flood_in_one_direction_lets_the_other_end(backend: Backend) {
 
     impl AsyncRead for &Flood {
         async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-            std::future::poll_fn(polyloop::executor::poll_proceed).await;
+            std::future::poll_fn(polyloop::driver::poll_proceed).await;
             self.0.set(self.0.get() + 1);
             assert!(self.0.get() < 1_000_000, "the other direction was not polled");
             buf[0] = 0;
@@ -219,7 +219,7 @@ fn a_flood_in_one_direction_lets_the_other_end(backend: Backend) {
     impl AsyncRead for &Sink {
         async fn read(&mut self, _buf: &mut [u8]) -> io::Result<usize> {
             polyloop::sleep(Duration::from_millis(1)).await;
-            std::future::poll_fn(polyloop::executor::poll_proceed).await;
+            std::future::poll_fn(polyloop::driver::poll_proceed).await;
             Ok(1)
         }
     }

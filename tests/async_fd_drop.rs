@@ -68,7 +68,7 @@ fn dropped_at_home_the_panic_is_the_callers() {
     polyloop::run(async {
         let (fd, _other) = registered().await;
         assert!(spawn(async move { drop(fd) }).await.unwrap_err().is_panic());
-        assert_eq!(polyloop::metrics().n_sources, 0);
+        assert_eq!(polyloop::runtime::metrics().n_sources, 0);
     })
     .unwrap();
 }

@@ -7,7 +7,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
-use polyloop::{Runtime, call_at, call_later, call_soon, gather, now, sleep, spawn, yield_now};
+use polyloop::callback::{call_at, call_later, call_soon};
+use polyloop::time::now;
+use polyloop::{Runtime, gather, sleep, spawn, yield_now};
 
 /// What a program would print, with the second at which it does.
 #[derive(Clone)]

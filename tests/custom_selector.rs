@@ -5,11 +5,13 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
+use polyloop::Backend;
+use polyloop::Runtime;
 use polyloop::net::{TcpListener, TcpStream};
-use polyloop::reactor::{
-    Backend, Events, Interest, Mode, Notifier, Registration, Selector, SystemCalls, Token,
+use polyloop::runtime::metrics;
+use polyloop::selectors::{
+    Events, Interest, Mode, Notifier, Registration, Selector, SystemCalls, Token,
 };
-use polyloop::{Runtime, metrics};
 
 /// Passes everything on to epoll, under another name.
 #[derive(Debug)]

@@ -7,7 +7,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use polyloop::net::{TcpListener, TcpStream, UdpSocket};
-use polyloop::{Backend, Runtime, metrics, spawn, yield_now};
+use polyloop::runtime::metrics;
+use polyloop::{Backend, Runtime, spawn, yield_now};
 
 use common::{PATIENCE, run_on};
 
@@ -177,7 +178,7 @@ fn a_receiver_that_is_woken_and_dropped_passes_the_datagram_on(backend: Backend)
 #[cfg(any(target_os = "linux", target_os = "android"))]
 #[test]
 fn a_host_does_not_sleep_before_all_are_served() {
-    use polyloop::reactor::{Events, Interest, Mode, Token};
+    use polyloop::selectors::{Events, Interest, Mode, Token};
 
     let runtime = Runtime::builder().backend(Backend::Epoll).build().unwrap();
     let socket = Rc::new(UdpSocket::bind("127.0.0.1:0").unwrap());

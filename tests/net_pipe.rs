@@ -183,7 +183,7 @@ fn a_file_taken_without_asking_is_refused_when_it_is_waited_for(backend: Backend
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
             assert!(error.to_string().contains("spawn_blocking"), "{error}");
         }
-        assert_eq!(polyloop::metrics().n_sources, 0);
+        assert_eq!(polyloop::runtime::metrics().n_sources, 0);
         fs::remove_file(&path).unwrap();
     });
 }

@@ -361,9 +361,9 @@ fn running_out_of_descriptors_is_lived_through_without_spinning(backend: Backend
         while n_told.get() == 0 {
             polyloop::yield_now().await;
         }
-        let before = polyloop::metrics();
+        let before = polyloop::runtime::metrics();
         polyloop::sleep(Duration::from_millis(300)).await;
-        let after = polyloop::metrics();
+        let after = polyloop::runtime::metrics();
         assert!(after.n_polls - before.n_polls < 50, "{before:?}, {after:?}");
         assert!(after.n_waits - before.n_waits < 50, "{before:?}, {after:?}");
         // Whoever is served already does not notice.

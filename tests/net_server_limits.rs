@@ -8,8 +8,9 @@ use std::net;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use polyloop::future::Either;
 use polyloop::net::{Server, TcpStream, copy};
-use polyloop::{Backend, Either, race};
+use polyloop::{Backend, race};
 
 use common::{PATIENCE, process, role, run_on};
 
@@ -174,7 +175,7 @@ fn by_default_a_select_loop_accepts_no_more_than_it_can_watch() {
     if role().is_some() {
         return serve_by_default(Backend::Select);
     }
-    if polyloop::reactor::socket::max_descriptors().is_some_and(|limit| limit < N_WATCHABLE) {
+    if polyloop::driver::socket::max_descriptors().is_some_and(|limit| limit < N_WATCHABLE) {
         return println!("this process cannot have as many clients as it takes");
     }
     let test = "by_default_a_select_loop_accepts_no_more_than_it_can_watch";

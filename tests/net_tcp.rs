@@ -20,7 +20,7 @@ use polyloop::net::{
     AcceptFailure, Direction, Keepalive, TcpListener, TcpSocket, TcpStream, UnixStream,
     accept_failure, lookup_host, pipe,
 };
-use polyloop::reactor::SignalFd;
+use polyloop::selectors::SignalFd;
 use socket2::SockRef;
 
 use common::{is_alone, is_libkqueue, run_on};
@@ -418,13 +418,13 @@ fn a_black_hole_gives_way_to_the_next_after_a_head_start(backend: Backend) {
         let hole = BlackHole::new().await;
         let listener = TcpListener::bind(LOCAL).unwrap();
         let good = listener.local_addr().unwrap();
-        let before = polyloop::metrics().n_sources;
+        let before = polyloop::runtime::metrics().n_sources;
         let began = Instant::now();
         let client = TcpStream::connect([hole.addr, good]).await.unwrap();
         assert!(began.elapsed() >= Duration::from_millis(250), "{:?}", began.elapsed());
         assert_eq!(client.peer_addr().unwrap(), good);
         drop(client);
-        assert_eq!(polyloop::metrics().n_sources, before, "the attempt that lost is gone");
+        assert_eq!(polyloop::runtime::metrics().n_sources, before, "the attempt that lost is gone");
 
         // A hole between the refused ones costs one head start and no more.
         let began = Instant::now();
@@ -456,13 +456,13 @@ fn addresses_that_all_fail_are_all_named(backend: Backend) {
 fn a_dropped_race_leaves_nothing_behind(backend: Backend) {
     run_on(backend, async {
         let hole = BlackHole::new().await;
-        let before = polyloop::metrics().n_sources;
+        let before = polyloop::runtime::metrics().n_sources;
         let addrs = [hole.addr; 4];
         for limit_ms in [1, 300] {
             let limit = Duration::from_millis(limit_ms);
             let error = TcpStream::connect_timeout(addrs, limit).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::TimedOut);
-            assert_eq!(polyloop::metrics().n_sources, before);
+            assert_eq!(polyloop::runtime::metrics().n_sources, before);
         }
     });
 }

@@ -11,14 +11,19 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use polyloop::executor::channel;
-use polyloop::executor::{BlockingPool, FairRace, call_at, call_later, call_soon, with_reactor};
+use polyloop::Backend;
+use polyloop::blocking::BlockingPool;
+use polyloop::callback::{call_at, call_later, call_soon};
+use polyloop::channel;
+use polyloop::driver::with_reactor;
+use polyloop::driver::{Direction, Reactor};
+use polyloop::future::FairRace;
+use polyloop::future::as_completed;
 use polyloop::net::{BufReader, Framing};
-use polyloop::reactor::{Backend, Direction, Events, KeyedSelector, Reactor};
-use polyloop::{
-    JoinSet, Runtime, as_completed, gather, interval, interval_at, shield, sleep, spawn,
-    spawn_blocking,
-};
+use polyloop::scope::shield;
+use polyloop::selectors::{Events, KeyedSelector};
+use polyloop::time::{interval, interval_at};
+use polyloop::{JoinSet, Runtime, gather, sleep, spawn, spawn_blocking};
 
 /// Where the last panic was, and its message.
 type Seen = Arc<Mutex<Option<(String, u32, String)>>>;
@@ -106,7 +111,7 @@ fn wrong_arguments(seen: &Seen) {
     let selector = Backend::Poll.open().unwrap();
     check!(seen, "room for an event", KeyedSelector::<()>::with(selector, 0));
     let mut reactor = Reactor::new(Backend::Poll.open().unwrap(), 0, 0);
-    let token = polyloop::reactor::Token::new(0, 0, 0);
+    let token = polyloop::selectors::Token::new(0, 0, 0);
     check!(seen, "brings a waker", reactor.wait(token, Direction::Read, None, &mut None));
     let runtime = Runtime::builder().backend(Backend::Poll).build().unwrap();
     check!(seen, "descriptor to watch", runtime.as_fd());

@@ -341,15 +341,15 @@ fn steady_messages_cost_one_read_and_one_write(backend: Backend) {
             // Found to block before the client begins, or a quick client might put that off.
             assert!(polyloop::timeout(Duration::ZERO, stream.read(&mut buf)).await.is_err());
             stream.write_all(b"!").await.unwrap();
-            let mut before = polyloop::metrics();
+            let mut before = polyloop::runtime::metrics();
             for message in 0..N_MESSAGES + 10 {
                 if message == 10 {
-                    before = polyloop::metrics();
+                    before = polyloop::runtime::metrics();
                 }
                 let n = stream.read(&mut buf).await.unwrap();
                 stream.write_all(&buf[..n]).await.unwrap();
             }
-            let after = polyloop::metrics();
+            let after = polyloop::runtime::metrics();
             (
                 after.n_io_calls - before.n_io_calls,
                 after.n_control_calls - before.n_control_calls,
@@ -407,6 +407,6 @@ fn short_connections_leave_no_descriptor_behind(backend: Backend) {
             }
         }
         assert!(common::open_fds() <= before, "{before:?} before, {:?} after", common::open_fds());
-        assert!(polyloop::metrics().n_sources <= 2, "{:?}", polyloop::metrics());
+        assert!(polyloop::runtime::metrics().n_sources <= 2, "{:?}", polyloop::runtime::metrics());
     });
 }

@@ -176,11 +176,11 @@ fn a_stream_dropped_away_from_home_is_closed(backend: Backend) {
         let (client, server) = pair().await;
         // Found to block here, so it is registered here.
         assert!(polyloop::timeout(Duration::ZERO, server.read(&mut [0])).await.is_err());
-        let sources = polyloop::metrics().n_sources;
+        let sources = polyloop::runtime::metrics().n_sources;
         thread::spawn(move || drop(server)).join().unwrap();
         assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
         // The client itself may have been registered meanwhile.
-        assert!(polyloop::metrics().n_sources <= sources);
+        assert!(polyloop::runtime::metrics().n_sources <= sources);
     });
 }
 

@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use polyloop::reactor::{Events, Interest, Mode, Selector, Token, default_selector};
+use polyloop::selectors::{Events, Interest, Mode, Selector, Token, default_selector};
 
 /// What the clients do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

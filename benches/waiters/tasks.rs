@@ -3,8 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use polyloop::executor::{TaskGroup, Until, as_completed, gather, scope, try_gather, wait};
+use polyloop::future::{Until, as_completed, try_gather, wait};
+use polyloop::scope::scope;
 use polyloop::{JoinSet, Runtime, spawn};
+use polyloop::{TaskGroup, gather};
 
 use super::curve::Curve;
 

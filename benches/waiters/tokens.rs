@@ -5,7 +5,8 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use polyloop::executor::{CancellationToken, Either, race};
+use polyloop::future::Either;
+use polyloop::{CancellationToken, race};
 use polyloop::{Runtime, spawn, yield_now};
 
 use super::curve::Curve;

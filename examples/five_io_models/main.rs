@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 use lexopt::prelude::*;
 use nix::sys::signal::{SigSet, Signal};
 use polyloop::Backend;
-use polyloop::reactor::{Interest, KeyedSelector, Mode, SystemCalls};
+use polyloop::selectors::{Interest, KeyedSelector, Mode, SystemCalls};
 use polyloop_yardstick::{clock::thread_time, ring::Ring, sigio};
 
 const N_SOCKETS: usize = 4;

@@ -17,7 +17,8 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use polyloop::net::{Server, TcpStream, copy};
-use polyloop::{Backend, Runtime, interval};
+use polyloop::time::interval;
+use polyloop::{Backend, Runtime};
 
 /// How long polyloop's tasks may run before the host has its turn.
 const BUDGET: Duration = Duration::from_millis(2);

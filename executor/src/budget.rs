@@ -21,7 +21,7 @@ pub(crate) const OPERATIONS_PER_POLL: u32 = 128;
 /// use std::task::{Context, Poll, ready};
 ///
 /// fn poll_pop<T>(queue: &mut Vec<T>, cx: &mut Context<'_>) -> Poll<Option<T>> {
-///     ready!(polyloop::executor::poll_proceed(cx));
+///     ready!(polyloop::driver::poll_proceed(cx));
 ///     Poll::Ready(queue.pop())
 /// }
 /// # assert!(poll_pop(&mut vec![1], &mut Context::from_waker(std::task::Waker::noop())).is_ready());

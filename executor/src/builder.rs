@@ -239,7 +239,7 @@ impl Builder {
     /// # Examples
     /// ```
     /// use polyloop::Builder;
-    /// use polyloop::reactor::SignalFd;
+    /// use polyloop::selectors::SignalFd;
     ///
     /// let runtime = Builder::new().dump_on(SignalFd::QUIT).build()?;
     /// assert!(runtime.dump().to_string().contains("dump"));

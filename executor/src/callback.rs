@@ -22,7 +22,7 @@ use crate::{Handle, JoinHandle, sleep_until, spawn};
 /// # polyloop::run(async {
 /// let called = Rc::new(Cell::new(false));
 /// let seen = called.clone();
-/// polyloop::call_soon(move || seen.set(true));
+/// polyloop::callback::call_soon(move || seen.set(true));
 /// polyloop::yield_now().await;
 /// assert!(called.get());
 /// # }).unwrap();
@@ -45,7 +45,7 @@ pub fn call_soon(f: impl FnOnce() + 'static) -> CallHandle {
 /// use std::time::Duration;
 ///
 /// # polyloop::run(async {
-/// let call = polyloop::call_later(Duration::from_secs(3_600), || panic!("too late"));
+/// let call = polyloop::callback::call_later(Duration::from_secs(3_600), || panic!("too late"));
 /// call.cancel();
 /// assert!(call.is_cancelled());
 /// # }).unwrap();
@@ -74,7 +74,9 @@ pub fn call_later(delay: Duration, f: impl FnOnce() + 'static) -> CallHandle {
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use polyloop::{call_at, now, sleep};
+/// use polyloop::sleep;
+/// use polyloop::callback::call_at;
+/// use polyloop::time::now;
 ///
 /// # polyloop::run(async {
 /// let deadline = now() + Duration::from_millis(1);

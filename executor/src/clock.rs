@@ -180,7 +180,8 @@ impl Stopwatch {
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use polyloop::{Builder, now, sleep};
+/// use polyloop::{Builder, sleep};
+/// use polyloop::time::now;
 ///
 /// let runtime = Builder::new().virtual_time(true).build()?;
 /// runtime.block_on(async {

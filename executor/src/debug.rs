@@ -23,7 +23,8 @@ pub(crate) const DEFAULT_SLOW_POLL: Duration = Duration::from_millis(100);
 /// # Examples
 /// ```
 /// use std::{cell::RefCell, rc::Rc};
-/// use polyloop::{Builder, Report, spawn, yield_now};
+/// use polyloop::{Builder, spawn, yield_now};
+/// use polyloop::runtime::Report;
 ///
 /// let lost = Rc::new(RefCell::new(Vec::new()));
 /// let names = lost.clone();

@@ -7,9 +7,9 @@ use crate::waker::current;
 /// # Examples
 /// ```
 /// # polyloop::run(async {
-/// let before = polyloop::metrics().n_polls;
+/// let before = polyloop::runtime::metrics().n_polls;
 /// polyloop::yield_now().await;
-/// assert!(polyloop::metrics().n_polls > before);
+/// assert!(polyloop::runtime::metrics().n_polls > before);
 /// # }).unwrap();
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use polyloop::{NextTurn, Runtime, sleep};
+/// use polyloop::{Runtime, sleep};
+/// use polyloop::runtime::NextTurn;
 ///
 /// let runtime = Runtime::new()?;
 /// assert_eq!(runtime.next_turn(), NextTurn::OnEvent);

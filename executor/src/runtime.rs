@@ -319,7 +319,8 @@ impl Runtime {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// use polyloop::{NextTurn, Runtime, sleep};
+    /// use polyloop::{Runtime, sleep};
+    /// use polyloop::runtime::NextTurn;
     ///
     /// let runtime = Runtime::new()?;
     /// assert_eq!(runtime.next_turn(), NextTurn::OnEvent);
@@ -356,7 +357,8 @@ impl Runtime {
     /// ```
     /// use std::time::Duration;
     /// use polyloop::{Runtime, sleep};
-    /// use polyloop::reactor::{Backend, Events, Interest, Mode, Token};
+    /// use polyloop::Backend;
+    /// use polyloop::selectors::{Events, Interest, Mode, Token};
     ///
     /// let runtime = Runtime::new()?;
     /// let task = runtime.spawn(sleep(Duration::from_millis(1)));

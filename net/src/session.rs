@@ -16,7 +16,8 @@ use polyloop_executor::{CancellationToken, Sleep, now, sleep_until};
 /// # Examples
 /// A handler that says goodbye when the server is stopped:
 /// ```
-/// use polyloop::{Either, race};
+/// use polyloop::race;
+/// use polyloop::future::Either;
 /// use polyloop::net::{Server, TcpStream};
 ///
 /// # polyloop::run(async {

@@ -220,7 +220,7 @@ impl Events {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// use polyloop::reactor::{Events, WaitEnd, default_selector};
+    /// use polyloop::selectors::{Events, WaitEnd, default_selector};
     ///
     /// let mut selector = default_selector()?;
     /// let mut events = Events::with_capacity(8);

@@ -10,7 +10,7 @@ use std::ops::{BitOr, BitOrAssign};
 ///
 /// # Examples
 /// ```
-/// use polyloop::reactor::Interest;
+/// use polyloop::selectors::Interest;
 ///
 /// let both = Interest::READABLE | Interest::WRITABLE;
 /// assert!(both.contains(Interest::READABLE));

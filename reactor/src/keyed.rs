@@ -27,7 +27,7 @@ use crate::{
 /// ```
 /// use std::io::{self, Read, Write};
 /// use std::os::unix::net::UnixStream;
-/// use polyloop::reactor::{Interest, KeyedSelector, Mode};
+/// use polyloop::selectors::{Interest, KeyedSelector, Mode};
 ///
 /// type Callback = fn(&UnixStream) -> io::Result<String>;
 ///
@@ -56,7 +56,7 @@ use crate::{
 /// use std::io::{self, Read, Write};
 /// use std::net::{TcpListener, TcpStream};
 /// use std::rc::Rc;
-/// use polyloop::reactor::{Interest, KeyedSelector, Mode, Token};
+/// use polyloop::selectors::{Interest, KeyedSelector, Mode, Token};
 ///
 /// /// What is to be done when a descriptor is readable.
 /// #[derive(Clone)]
@@ -320,7 +320,7 @@ impl<D: AsFd> KeyedSelector<D> {
     /// # Examples
     /// ```
     /// use std::os::unix::net::UnixStream;
-    /// use polyloop::reactor::{Interest, KeyedSelector, Mode};
+    /// use polyloop::selectors::{Interest, KeyedSelector, Mode};
     ///
     /// let (one, other) = UnixStream::pair()?;
     /// let mut selector = KeyedSelector::new()?;

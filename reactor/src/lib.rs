@@ -16,7 +16,7 @@
 //! use std::io::Write;
 //! use std::os::fd::AsFd;
 //! use std::os::unix::net::UnixStream;
-//! use polyloop::reactor::{Events, Interest, Mode, Token, default_selector};
+//! use polyloop::selectors::{Events, Interest, Mode, Token, default_selector};
 //!
 //! let (reader, mut writer) = UnixStream::pair()?;
 //! let mut selector = default_selector()?;

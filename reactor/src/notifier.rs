@@ -14,7 +14,7 @@ use crate::sys::fork::ForkGuard;
 ///
 /// # Examples
 /// ```
-/// use polyloop::reactor::{Events, default_selector};
+/// use polyloop::selectors::{Events, default_selector};
 ///
 /// let mut selector = default_selector()?;
 /// let notifier = selector.notifier()?;

@@ -21,7 +21,7 @@ impl PollableFd {
     ///
     /// # Examples
     /// ```
-    /// use polyloop::reactor::{Interest, PollableFd};
+    /// use polyloop::selectors::{Interest, PollableFd};
     ///
     /// let reading = PollableFd { fd: 0, interest: Interest::READABLE };
     /// let both = PollableFd { fd: 0, interest: Interest::READABLE | Interest::WRITABLE };

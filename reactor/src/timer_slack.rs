@@ -21,7 +21,7 @@ use crate::sys::slack;
 /// ```
 /// use std::process::Command;
 ///
-/// polyloop::restore_timer_slack();
+/// polyloop::time::restore_timer_slack();
 /// let child = Command::new("true").spawn();
 /// # drop(child.map(|mut child| child.wait()));
 /// ```

@@ -19,7 +19,7 @@ use std::fmt;
 ///
 /// # Examples
 /// ```
-/// use polyloop::reactor::Token;
+/// use polyloop::selectors::Token;
 ///
 /// let token = Token::new(3, 70_000, 12);
 /// assert_eq!((token.owner(), token.generation(), token.slot()), (3, 70_000, 12));

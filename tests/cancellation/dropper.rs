@@ -15,8 +15,10 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use polyloop::executor::poll_proceed;
-use polyloop::{Backend, interval, metrics, sleep, yield_now};
+use polyloop::driver::poll_proceed;
+use polyloop::runtime::metrics;
+use polyloop::time::interval;
+use polyloop::{Backend, sleep, yield_now};
 
 use crate::common::run_on;
 

@@ -8,14 +8,16 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use futures_core::Stream;
+use polyloop::blocking::BlockingPool;
 use polyloop::channel::local;
-use polyloop::executor::{
-    BlockingPool, cancel_scope, shield, shielded, timeout_scope, timeout_with, wait_until,
-};
+use polyloop::future::wait_until;
+use polyloop::future::{AsCompleted, Either, FairRace, Until, as_completed, try_gather, wait};
+use polyloop::scope::scope;
+use polyloop::scope::{cancel_scope, shield, shielded, timeout_scope, timeout_with};
+use polyloop::time::{interval_at, sleep_until, timeout_at};
 use polyloop::{
-    AsCompleted, CancellationToken, Either, FairRace, Handle, JoinSet, TaskGroup, Until,
-    as_completed, gather, interval_at, race, scope, sleep, sleep_until, spawn, spawn_blocking,
-    timeout, timeout_at, try_gather, wait, yield_now,
+    CancellationToken, Handle, JoinSet, TaskGroup, gather, race, sleep, spawn, spawn_blocking,
+    timeout, yield_now,
 };
 
 use crate::dropper::{Dropper, cases};

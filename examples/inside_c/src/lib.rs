@@ -16,7 +16,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use polyloop::net::{copy, Server, TcpStream};
-use polyloop::{interval, Runtime};
+use polyloop::time::interval;
+use polyloop::Runtime;
 
 /// How long a turn may keep the host waiting.
 const BUDGET: Duration = Duration::from_millis(2);

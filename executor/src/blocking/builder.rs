@@ -14,7 +14,7 @@ const DEFAULT_KEEP_ALIVE: Duration = Duration::from_secs(10);
 ///
 /// # Examples
 /// ```
-/// use polyloop::BlockingPool;
+/// use polyloop::blocking::BlockingPool;
 ///
 /// let pool = BlockingPool::builder().name("disk").max_threads(4).build();
 /// let thread = pool.spawn(|| std::thread::current().name().map(String::from));

@@ -32,7 +32,7 @@ use crate::{JoinError, JoinHandle};
 ///
 /// # Examples
 /// ```
-/// use polyloop::BlockingPool;
+/// use polyloop::blocking::BlockingPool;
 ///
 /// # polyloop::run(async {
 /// let pool = BlockingPool::new(4);

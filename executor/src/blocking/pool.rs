@@ -43,7 +43,8 @@ use crate::sync::Arc;
 /// # Examples
 /// ```
 /// use std::sync::mpsc;
-/// use polyloop::{BlockingPool, Until, as_completed, wait};
+/// use polyloop::blocking::BlockingPool;
+/// use polyloop::future::{Until, as_completed, wait};
 ///
 /// # polyloop::run(async {
 /// let pool = BlockingPool::new(2);
@@ -100,7 +101,7 @@ impl BlockingPool {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// use polyloop::BlockingPool;
+    /// use polyloop::blocking::BlockingPool;
     ///
     /// let pool = BlockingPool::new(4);
     /// let text = pool.spawn(|| std::fs::read_to_string("Cargo.toml"));
@@ -132,7 +133,7 @@ impl BlockingPool {
     /// # Examples
     /// ```
     /// # polyloop::run(async {
-    /// let pool = polyloop::BlockingPool::new(1);
+    /// let pool = polyloop::blocking::BlockingPool::new(1);
     /// let backup = pool.spawn_named("backup", || "done");
     /// assert_eq!(backup.await.unwrap(), "done");
     /// # }).unwrap();
@@ -169,7 +170,7 @@ impl BlockingPool {
     ///
     /// # Examples
     /// ```
-    /// use polyloop::BlockingPool;
+    /// use polyloop::blocking::BlockingPool;
     ///
     /// let pool = BlockingPool::new(4);
     /// let squares: Result<Vec<u64>, _> = pool.map(1..4, |i| i * i).into_iter().collect();
@@ -192,7 +193,7 @@ impl BlockingPool {
     /// ```
     /// use std::sync::mpsc;
     ///
-    /// let pool = polyloop::BlockingPool::new(1);
+    /// let pool = polyloop::blocking::BlockingPool::new(1);
     /// let ((began, has_begun), (end, wait)) = (mpsc::channel(), mpsc::channel::<()>());
     /// let job = pool.spawn_named("wait", move || {
     ///     began.send(()).unwrap();
@@ -255,7 +256,7 @@ impl BlockingPool {
     /// use std::sync::mpsc;
     /// use std::time::Duration;
     ///
-    /// let pool = polyloop::BlockingPool::new(1);
+    /// let pool = polyloop::blocking::BlockingPool::new(1);
     /// let ((began, has_begun), (end, wait)) = (mpsc::channel(), mpsc::channel::<()>());
     /// let job = pool.spawn_named("endless", move || {
     ///     began.send(()).unwrap();
@@ -286,7 +287,7 @@ impl BlockingPool {
     /// ```
     /// use std::time::Duration;
     ///
-    /// let pool = polyloop::BlockingPool::new(1);
+    /// let pool = polyloop::blocking::BlockingPool::new(1);
     /// let jobs: Vec<_> = (0..10).map(|i| pool.spawn(move || i)).collect();
     /// pool.finish(Duration::from_secs(60))?;
     /// # polyloop::run(async {
@@ -294,7 +295,7 @@ impl BlockingPool {
     ///     assert_eq!(job.await.unwrap(), i);
     /// }
     /// # }).unwrap();
-    /// # Ok::<(), polyloop::UnfinishedJobs>(())
+    /// # Ok::<(), polyloop::blocking::UnfinishedJobs>(())
     /// ```
     pub fn finish(&self, limit: Duration) -> Result<(), UnfinishedJobs> {
         self.shut_down(limit, Queued::Run)

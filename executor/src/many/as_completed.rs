@@ -23,7 +23,7 @@ use crate::JoinError;
 ///
 /// # polyloop::run(async {
 /// let sleeps = [2, 1].map(|ms| polyloop::sleep(Duration::from_millis(ms)));
-/// let mut done = polyloop::as_completed(sleeps);
+/// let mut done = polyloop::future::as_completed(sleeps);
 /// assert_eq!(done.next().await.unwrap().0, 1);
 /// assert_eq!(done.next().await.unwrap().0, 0);
 /// assert!(done.next().await.is_none());
@@ -60,7 +60,7 @@ impl<T: 'static> AsCompleted<T> {
     /// # Examples
     /// ```
     /// use std::future::ready;
-    /// use polyloop::as_completed;
+    /// use polyloop::future::as_completed;
     ///
     /// # polyloop::run(async {
     /// let mut done = as_completed([ready(7)]);

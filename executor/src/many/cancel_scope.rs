@@ -36,7 +36,9 @@ use crate::time::{Sleep, sleep_until};
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use polyloop::{Cancelled, now, sleep, timeout_with};
+/// use polyloop::sleep;
+/// use polyloop::scope::{Cancelled, timeout_with};
+/// use polyloop::time::now;
 ///
 /// # polyloop::run(async {
 /// // Each step that succeeds earns another 20 ms.
@@ -74,7 +76,8 @@ pub fn timeout_with<T>(
 ///
 /// # Examples
 /// ```
-/// use polyloop::{Cancelled, cancel_scope, spawn};
+/// use polyloop::spawn;
+/// use polyloop::scope::{Cancelled, cancel_scope};
 ///
 /// # polyloop::run(async {
 /// let outcome = cancel_scope(async |scope| {
@@ -170,7 +173,8 @@ impl DeadlineTimer {
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use polyloop::{now, timeout_with};
+/// use polyloop::scope::timeout_with;
+/// use polyloop::time::now;
 ///
 /// # polyloop::run(async {
 /// timeout_with(Duration::from_secs(1), async |limit| {
@@ -210,7 +214,9 @@ impl CancelScope {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// use polyloop::{cancel_scope, now, sleep};
+    /// use polyloop::sleep;
+    /// use polyloop::scope::cancel_scope;
+    /// use polyloop::time::now;
     ///
     /// # polyloop::run(async {
     /// let outcome = cancel_scope(async |scope| {
@@ -234,7 +240,8 @@ impl CancelScope {
     ///
     /// # Examples
     /// ```
-    /// use polyloop::{cancel_scope, yield_now};
+    /// use polyloop::yield_now;
+    /// use polyloop::scope::cancel_scope;
     ///
     /// # polyloop::run(async {
     /// let outcome = cancel_scope(async |scope| {
@@ -283,7 +290,7 @@ impl fmt::Debug for CancelScope {
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use polyloop::{current_effective_deadline, timeout_with};
+/// use polyloop::scope::{current_effective_deadline, timeout_with};
 ///
 /// # polyloop::run(async {
 /// assert_eq!(current_effective_deadline(), None);
@@ -307,7 +314,7 @@ pub fn current_effective_deadline() -> Option<Instant> {
 /// # Examples
 /// ```
 /// use std::io;
-/// use polyloop::Cancelled;
+/// use polyloop::scope::Cancelled;
 /// assert_eq!(Cancelled::Deadline.to_string(), "deadline has elapsed");
 /// assert_eq!(io::Error::from(Cancelled::Deadline).kind(), io::ErrorKind::TimedOut);
 /// ```

@@ -73,7 +73,7 @@ const ALL_ENDED: &str = "every task of the set has ended";
 ///
 /// # Examples
 /// ```
-/// use polyloop::{FirstFailure, try_gather};
+/// use polyloop::future::{FirstFailure, try_gather};
 ///
 /// # polyloop::run(async {
 /// let numbers = try_gather(["1", "2", "x"].map(|text| async { text.parse::<i32>() })).await;
@@ -135,7 +135,7 @@ where
 ///
 /// # Examples
 /// ```
-/// use polyloop::{FirstFailure, try_gather};
+/// use polyloop::future::{FirstFailure, try_gather};
 ///
 /// # polyloop::run(async {
 /// let outcome = try_gather([async { Err::<(), _>("no") }]).await;

@@ -50,7 +50,8 @@ use crate::{JoinError, now};
 ///
 /// # Examples
 /// ```
-/// use polyloop::{TaskGroup, scope};
+/// use polyloop::TaskGroup;
+/// use polyloop::scope::scope;
 ///
 /// # polyloop::run(async {
 /// let sum = scope(async |group: &TaskGroup<std::num::ParseIntError>| {
@@ -94,7 +95,8 @@ pub async fn scope<T, E: 'static>(
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use polyloop::{TaskGroup, timeout_scope};
+/// use polyloop::TaskGroup;
+/// use polyloop::scope::timeout_scope;
 ///
 /// # polyloop::run(async {
 /// let outcome = timeout_scope(Duration::from_millis(1), async |group: &TaskGroup<()>| {
@@ -183,7 +185,8 @@ async fn run_group<T, E: 'static>(
 ///
 /// # Examples
 /// ```
-/// use polyloop::{TaskGroup, scope};
+/// use polyloop::TaskGroup;
+/// use polyloop::scope::scope;
 ///
 /// # polyloop::run(async {
 /// scope(async |group: &TaskGroup<()>| {
@@ -240,7 +243,8 @@ impl<E: 'static> TaskGroup<E> {
     /// # Examples
     /// ```
     /// use std::{cell::Cell, rc::Rc};
-    /// use polyloop::{TaskGroup, scope};
+    /// use polyloop::TaskGroup;
+    /// use polyloop::scope::scope;
     ///
     /// # polyloop::run(async {
     /// let answer = scope(async |group: &TaskGroup<()>| {
@@ -295,7 +299,8 @@ impl<E: 'static> TaskGroup<E> {
     ///
     /// # Examples
     /// ```
-    /// use polyloop::{TaskGroup, scope};
+    /// use polyloop::TaskGroup;
+    /// use polyloop::scope::scope;
     ///
     /// # polyloop::run(async {
     /// let outcome = scope(async |group: &TaskGroup<&str>| {
@@ -384,7 +389,8 @@ impl<E> Default for Failures<E> {
 ///
 /// # Examples
 /// ```
-/// use polyloop::{Failure, TaskGroup, scope};
+/// use polyloop::TaskGroup;
+/// use polyloop::scope::{Failure, scope};
 ///
 /// # polyloop::run(async {
 /// let outcome = scope(async |_: &TaskGroup<&str>| Err::<(), _>("no"));
@@ -416,7 +422,8 @@ impl<E: fmt::Display> fmt::Display for Failure<E> {
 ///
 /// # Examples
 /// ```
-/// use polyloop::{TaskGroup, scope};
+/// use polyloop::TaskGroup;
+/// use polyloop::scope::scope;
 ///
 /// # polyloop::run(async {
 /// let outcome = scope(async |group: &TaskGroup<&str>| {
@@ -448,7 +455,8 @@ impl<E> GroupError<E> {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// use polyloop::{TaskGroup, timeout_scope};
+    /// use polyloop::TaskGroup;
+    /// use polyloop::scope::timeout_scope;
     ///
     /// # polyloop::run(async {
     /// let late = timeout_scope(Duration::ZERO, async |_: &TaskGroup<()>| {

@@ -11,7 +11,7 @@ use crate::budget::take_one;
 ///
 /// # Examples
 /// ```
-/// use polyloop::Either;
+/// use polyloop::future::Either;
 /// let either: Either<i32, &str> = Either::Left(1);
 /// assert_eq!(either, Either::Left(1));
 /// ```
@@ -39,7 +39,8 @@ pub enum Either<L, R> {
 /// # Examples
 /// ```
 /// use std::future::{pending, ready};
-/// use polyloop::{Either, race};
+/// use polyloop::race;
+/// use polyloop::future::Either;
 ///
 /// # polyloop::run(async {
 /// assert_eq!(race(ready(1), ready(2)).await, Either::Left(1));
@@ -96,7 +97,7 @@ fn poll_in_turns<A: Future, B: Future>(
 /// # Examples
 /// ```
 /// use std::future::ready;
-/// use polyloop::{Either, FairRace};
+/// use polyloop::future::{Either, FairRace};
 ///
 /// # polyloop::run(async {
 /// let mut fair = FairRace::new();
@@ -114,7 +115,7 @@ impl FairRace {
     ///
     /// # Examples
     /// ```
-    /// let fair = polyloop::FairRace::new();
+    /// let fair = polyloop::future::FairRace::new();
     /// ```
     pub fn new() -> FairRace {
         FairRace::default()
@@ -128,7 +129,7 @@ impl FairRace {
     /// # Examples
     /// ```
     /// use std::future::{pending, ready};
-    /// use polyloop::{Either, FairRace};
+    /// use polyloop::future::{Either, FairRace};
     ///
     /// # polyloop::run(async {
     /// let mut fair = FairRace::new();
@@ -161,7 +162,7 @@ impl FairRace {
     /// ```
     /// use std::future::{pending, ready};
     /// use std::pin::pin;
-    /// use polyloop::FairRace;
+    /// use polyloop::future::FairRace;
     ///
     /// # polyloop::run(async {
     /// let mut fair = FairRace::new();

@@ -27,7 +27,8 @@ use crate::{JoinHandle, spawn};
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use polyloop::{shield, sleep, timeout};
+/// use polyloop::{sleep, timeout};
+/// use polyloop::scope::shield;
 ///
 /// # polyloop::run(async {
 /// let mut saving = shield(async {

@@ -34,7 +34,8 @@ use super::scope_node::{Hold, enter};
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use polyloop::{shielded, sleep, timeout_with};
+/// use polyloop::sleep;
+/// use polyloop::scope::{shielded, timeout_with};
 ///
 /// # polyloop::run(async {
 /// let commit = async {

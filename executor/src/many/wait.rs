@@ -28,7 +28,8 @@ use crate::{JoinError, JoinHandle, timeout};
 /// # Examples
 /// ```
 /// use std::future::pending;
-/// use polyloop::{Until, spawn, wait};
+/// use polyloop::spawn;
+/// use polyloop::future::{Until, wait};
 ///
 /// # polyloop::run(async {
 /// let tasks = vec![spawn(pending()), spawn(async { 7 })];
@@ -67,7 +68,8 @@ pub async fn wait<T: 'static>(
 ///
 /// # Examples
 /// ```
-/// use polyloop::{spawn, wait_until};
+/// use polyloop::spawn;
+/// use polyloop::future::wait_until;
 ///
 /// # polyloop::run(async {
 /// let tasks = ["1", "x", "2"].map(|text| spawn(async { text.parse::<i32>() }));
@@ -95,7 +97,8 @@ pub async fn wait_until<T: 'static>(
 ///
 /// # Examples
 /// ```
-/// use polyloop::{Until, spawn, wait};
+/// use polyloop::spawn;
+/// use polyloop::future::{Until, wait};
 ///
 /// # polyloop::run(async {
 /// let waited = wait([1, 2].map(|i| spawn(async move { i })), Until::All, None).await;
@@ -119,7 +122,8 @@ pub enum Until {
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use polyloop::{Until, sleep, spawn, wait};
+/// use polyloop::{sleep, spawn};
+/// use polyloop::future::{Until, wait};
 ///
 /// # polyloop::run(async {
 /// let tasks = [1, 60_000].map(|ms| spawn(sleep(Duration::from_millis(ms))));

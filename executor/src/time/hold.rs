@@ -20,7 +20,8 @@ use crate::waker::current;
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use polyloop::{Builder, channel, hold_time, timeout};
+/// use polyloop::{Builder, channel, timeout};
+/// use polyloop::time::hold_time;
 ///
 /// let runtime = Builder::new().virtual_time(true).build()?;
 /// runtime.block_on(async {

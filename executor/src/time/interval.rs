@@ -28,7 +28,7 @@ const OPERATION: Duration = Duration::from_micros(10);
 /// use std::time::Duration;
 ///
 /// # polyloop::run(async {
-/// let mut beat = polyloop::interval(Duration::from_millis(1));
+/// let mut beat = polyloop::time::interval(Duration::from_millis(1));
 /// let first = beat.tick().await;
 /// assert!(beat.tick().await - first >= Duration::from_millis(1));
 /// # }).unwrap();
@@ -46,7 +46,7 @@ pub fn interval(period: Duration) -> Interval {
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use polyloop::{interval_at, now};
+/// use polyloop::time::{interval_at, now};
 ///
 /// # polyloop::run(async {
 /// let start = now() + Duration::from_millis(1);
@@ -72,7 +72,7 @@ pub fn interval_at(start: Instant, period: Duration) -> Interval {
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use polyloop::{MissedTicks, interval};
+/// use polyloop::time::{MissedTicks, interval};
 ///
 /// # polyloop::run(async {
 /// let mut beat = interval(Duration::from_millis(1)).missed_ticks(MissedTicks::Skip);
@@ -101,7 +101,7 @@ pub enum MissedTicks {
 /// use std::time::Duration;
 ///
 /// # polyloop::run(async {
-/// let beat = polyloop::interval(Duration::from_secs(1));
+/// let beat = polyloop::time::interval(Duration::from_secs(1));
 /// assert_eq!(beat.period(), Duration::from_secs(1));
 /// # }).unwrap();
 /// ```
@@ -148,7 +148,7 @@ impl Interval {
     /// use std::time::Duration;
     ///
     /// # polyloop::run(async {
-    /// let mut beat = polyloop::interval(Duration::from_millis(1));
+    /// let mut beat = polyloop::time::interval(Duration::from_millis(1));
     /// let (first, second) = (beat.tick().await, beat.tick().await);
     /// assert_eq!(second - first, Duration::from_millis(1));
     /// # }).unwrap();

@@ -56,7 +56,7 @@ pub fn sleep(duration: Duration) -> Sleep {
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use polyloop::{now, sleep_until};
+/// use polyloop::time::{now, sleep_until};
 ///
 /// # polyloop::run(async {
 /// let deadline = now() + Duration::from_millis(1);
@@ -76,7 +76,8 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 /// ```
 /// use std::pin::pin;
 /// use std::time::Duration;
-/// use polyloop::{now, sleep};
+/// use polyloop::sleep;
+/// use polyloop::time::now;
 ///
 /// # polyloop::run(async {
 /// // It can be awaited again and again, and moved.
@@ -151,7 +152,8 @@ impl Sleep {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// use polyloop::{now, sleep};
+    /// use polyloop::sleep;
+    /// use polyloop::time::now;
     ///
     /// # polyloop::run(async {
     /// let mut nap = sleep(Duration::from_secs(60));

@@ -59,7 +59,8 @@ pub fn timeout<F: Future>(
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use polyloop::{now, sleep, timeout_at};
+/// use polyloop::sleep;
+/// use polyloop::time::{now, timeout_at};
 ///
 /// # polyloop::run(async {
 /// let deadline = now() + Duration::from_millis(1);

@@ -13,8 +13,8 @@ const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC;
 ///
 /// # Examples
 /// ```
-/// let before = polyloop::reactor::monotonic_ns();
-/// assert!(polyloop::reactor::monotonic_ns() >= before);
+/// let before = polyloop::driver::monotonic_ns();
+/// assert!(polyloop::driver::monotonic_ns() >= before);
 /// ```
 #[inline]
 pub fn monotonic_ns() -> u64 {

@@ -61,7 +61,9 @@ pub(super) fn named(call: &'static str) -> impl FnOnce(io::Error) -> io::Error {
 /// ```
 /// # #[cfg(target_os = "linux")] {
 /// use std::os::fd::AsFd;
-/// use polyloop::reactor::{Backend, Interest, Mode, Token, os_error};
+/// use polyloop::Backend;
+/// use polyloop::driver::os_error;
+/// use polyloop::selectors::{Interest, Mode, Token};
 ///
 /// let file = std::fs::File::open("/").unwrap();
 /// let mut epoll = Backend::Epoll.open().unwrap();

@@ -13,7 +13,7 @@ pub const FIND_BYTE_IS_FAST: bool = cfg!(any(target_env = "gnu", target_vendor =
 ///
 /// # Examples
 /// ```
-/// use polyloop::reactor::socket::find_byte;
+/// use polyloop::driver::socket::find_byte;
 ///
 /// assert_eq!(find_byte(b'\n', b"line\nnext\n"), Some(4));
 /// assert_eq!(find_byte(b'\n', b"line"), None);

@@ -39,7 +39,7 @@ unsafe extern "C" {
 ///
 /// # Examples
 /// ```
-/// let guard = polyloop::reactor::ForkGuard::new();
+/// let guard = polyloop::driver::ForkGuard::new();
 /// assert!(!guard.is_foreign());
 /// ```
 #[derive(Clone, Copy, Debug)]
@@ -93,7 +93,7 @@ impl ForkGuard {
 /// # Examples
 /// ```
 /// use std::sync::Mutex;
-/// use polyloop::reactor::PerProcess;
+/// use polyloop::driver::PerProcess;
 ///
 /// static NAMES: PerProcess<Mutex<Vec<String>>> = PerProcess::new(|_parents| Mutex::default());
 ///

@@ -16,7 +16,7 @@ use std::os::fd::RawFd;
 /// # Examples
 /// ```
 /// use std::io;
-/// use polyloop::reactor::LostDescriptor;
+/// use polyloop::selectors::LostDescriptor;
 ///
 /// fn is_lost(error: &io::Error) -> bool {
 ///     error.get_ref().is_some_and(|inner| inner.is::<LostDescriptor>())

@@ -50,7 +50,7 @@ use super::wake::{self, WakeFd};
 /// # Examples
 /// ```
 /// use std::os::fd::AsFd;
-/// use polyloop::reactor::{Events, Interest, Mode, SignalFd, Token, default_selector};
+/// use polyloop::selectors::{Events, Interest, Mode, SignalFd, Token, default_selector};
 ///
 /// let window = SignalFd::listen(SignalFd::WINDOW_CHANGE)?;
 /// let mut selector = default_selector()?;

@@ -21,7 +21,7 @@ use super::cvt::cvt;
 /// # Examples
 /// ```
 /// use std::io::{ErrorKind, Write, pipe};
-/// use polyloop::reactor::socket::NoSignal;
+/// use polyloop::driver::socket::NoSignal;
 ///
 /// let (reader, mut writer) = pipe()?;
 /// drop(reader);

@@ -19,7 +19,7 @@ use super::os;
 ///
 /// # Examples
 /// ```
-/// use polyloop::reactor::WakeFd;
+/// use polyloop::driver::WakeFd;
 ///
 /// let wake = WakeFd::new()?;
 /// wake.raise()?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use polyloop::executor::channel;
+use polyloop::channel;
 use polyloop::{Handle, Runtime};
 
 use crate::machine::spawn_elsewhere;

@@ -14,12 +14,13 @@ CORE = """
     reactor/src/reactor.rs reactor/src/selector.rs reactor/src/source.rs reactor/src/token.rs
     reactor/src/sys/cvt.rs reactor/src/sys/epoll.rs reactor/src/sys/fork.rs reactor/src/sys/mod.rs
     reactor/src/sys/table.rs reactor/src/sys/wait.rs reactor/src/sys/wake.rs
-    executor/src/budget.rs executor/src/clock.rs executor/src/event_loop.rs executor/src/handle.rs
-    executor/src/join.rs executor/src/join_error.rs executor/src/mailbox.rs executor/src/packet.rs
-    executor/src/runtime.rs executor/src/segments.rs executor/src/source.rs executor/src/stage.rs
-    executor/src/table.rs executor/src/tasks.rs executor/src/time/sleep.rs
-    executor/src/time/timeout.rs executor/src/timer_heap.rs executor/src/timer_slots.rs
-    executor/src/waker.rs net/src/async_fd.rs net/src/homes.rs
+    executor/src/driver.rs executor/src/event_loop/budget.rs executor/src/event_loop/mailbox.rs
+    executor/src/event_loop/mod.rs executor/src/join/join_error.rs executor/src/join/join_handle.rs
+    executor/src/join/packet.rs executor/src/raw/waker.rs executor/src/runtime/handle.rs
+    executor/src/runtime/mod.rs executor/src/tasks/mod.rs executor/src/tasks/stage.rs
+    executor/src/tasks/table.rs executor/src/time/clock.rs executor/src/time/segments.rs
+    executor/src/time/sleep.rs executor/src/time/timeout.rs executor/src/time/timer_heap.rs
+    executor/src/time/timer_slots.rs net/src/async_fd.rs net/src/homes.rs
 """.split()
 
 

@@ -18,122 +18,70 @@
 //! of their loop. Wakers are not allocated or counted, and handles are `Send`.
 #![deny(unsafe_code)]
 
-mod deep_drop;
-mod estate;
-mod event_loop;
-
 mod runtime;
 
-mod builder;
-
-mod table;
-pub mod task;
+mod event_loop;
 
 mod tasks;
 
-mod survey;
-
-mod notes;
-
-mod shuffle;
-
-mod stage;
-
 #[allow(unsafe_code)]
-mod waker;
+mod raw;
 
 mod join;
 
-mod join_error;
-
-mod abort_on_drop;
-
-mod timer_heap;
-
-mod timer_slots;
-
-mod segments;
-
-mod clock;
-
 pub mod time;
 
-mod no_runtime;
+mod combine;
 
-mod yield_now;
-
-mod many;
-
-mod callback;
-
-mod budget;
-
-mod debug;
-mod lost_panic;
-
-mod dump_signal;
-
-mod next_turn;
-
-#[cfg(all(test, not(loom)))]
-mod limit_tests;
-
-mod steps;
-
-mod spin;
-
-mod mailbox;
-
-mod trim;
-mod wake_list;
-
-mod residents;
-
-mod sync;
-
-mod handle;
-
-mod packet;
+mod scope;
 
 pub mod channel;
 
 mod blocking;
 
-mod source;
+pub mod task;
 
-mod metrics;
+mod inspect;
 
-pub use abort_on_drop::AbortOnDrop;
+mod driver;
+
+mod steps;
+
+mod sync;
+
 pub use blocking::{
     BlockingPool, BlockingPoolBuilder, PoolMap, PoolMapIter, RunningJob, UnfinishedJobs,
     spawn_blocking,
 };
-pub use budget::poll_proceed;
-pub use builder::Builder;
-pub use callback::{CallHandle, call_at, call_later, call_soon};
-pub use clock::now;
-pub use debug::Report;
-pub use handle::Handle;
-#[doc(hidden)]
-pub use handle::poll_caught;
-pub use join::JoinHandle;
-pub use join_error::JoinError;
-pub use many::{
-    AsCompleted, CancelScope, CancellationToken, Cancelled, Either, Failure, FairRace,
-    FirstFailure, GroupError, JoinSet, TaskGroup, Until, Waited, as_completed, cancel_scope,
-    current_effective_deadline, gather, race, scope, shield, shielded, timeout_scope, timeout_with,
-    try_gather, wait, wait_until,
+pub use combine::{
+    AsCompleted, Either, FairRace, FirstFailure, JoinSet, Until, Waited, as_completed, gather,
+    race, try_gather, wait, wait_until,
 };
 #[doc(hidden)]
-pub use many::{Branch, Turns};
-pub use metrics::{Metrics, metrics};
-pub use next_turn::NextTurn;
-pub use runtime::{Runtime, run, spawn};
-pub use source::{
+pub use combine::{Branch, Turns};
+pub use driver::{
     Tried, current_loop, forget_waiter, note_io, poll_source, release_source, with_reactor,
 };
+pub use event_loop::budget::poll_proceed;
+pub use inspect::debug::Report;
+pub use join::abort_on_drop::AbortOnDrop;
+pub use join::join_error::JoinError;
+pub use join::join_handle::JoinHandle;
+pub use runtime::builder::Builder;
+pub use runtime::callback::{CallHandle, call_at, call_later, call_soon};
+pub use runtime::handle::Handle;
+#[doc(hidden)]
+pub use runtime::handle::poll_caught;
+pub use runtime::metrics::{Metrics, metrics};
+pub use runtime::next_turn::NextTurn;
+pub use runtime::{Runtime, run, spawn};
+pub use scope::{
+    CancelScope, CancellationToken, Cancelled, Failure, GroupError, TaskGroup, cancel_scope,
+    current_effective_deadline, scope, shield, shielded, timeout_scope, timeout_with,
+};
+pub use task::yield_now::{YieldNow, yield_now};
+pub use time::clock::now;
 pub use time::{
     Elapsed, Interval, MissedTicks, Sleep, TimeHold, hold_time, interval, interval_at, sleep,
     sleep_until, timeout, timeout_at,
 };
-pub use yield_now::{YieldNow, yield_now};

@@ -7,8 +7,8 @@ use std::io::{self, Write};
 use std::panic::Location;
 use std::time::Duration;
 
-use crate::lost_panic::Origin;
-use crate::packet::Sender;
+use crate::inspect::lost_panic::Origin;
+use crate::join::packet::Sender;
 
 /// Work for a thread of a pool.
 pub(super) struct Job {

@@ -13,7 +13,7 @@ use futures_core::Stream;
 
 use super::BlockingPool;
 use super::pool::NO_THREAD;
-use crate::waker::current;
+use crate::raw::waker::current;
 use crate::{JoinError, JoinHandle};
 
 /// Yields the results of one function for many items, in the order of the items. Made by

@@ -18,8 +18,8 @@ use std::panic::Location;
 use std::time::Duration;
 
 use crate::JoinHandle;
-use crate::no_runtime::no_runtime;
-use crate::waker::current;
+use crate::raw::waker::current;
+use crate::runtime::no_runtime::no_runtime;
 
 pub use builder::BlockingPoolBuilder;
 pub use job::{RunningJob, UnfinishedJobs};

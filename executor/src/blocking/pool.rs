@@ -13,7 +13,7 @@ use super::job::{Job, Label};
 use super::threads::{Census, Queued, Threads};
 use super::{BlockingPoolBuilder, PoolMap, RunningJob, UnfinishedJobs};
 use crate::JoinHandle;
-use crate::packet::Packet;
+use crate::join::packet::Packet;
 use crate::sync::Arc;
 
 /// Runs jobs that block, on a bounded number of threads of its own.

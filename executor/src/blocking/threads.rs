@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use super::BlockingPoolBuilder;
 use super::job::{Job, Label, RunningJob, UnfinishedJobs};
-use crate::stage::quietly;
 use crate::sync::{
     Arc, Condvar, Mutex, MutexGuard, ThreadId, spawn_thread, this_thread, wait_at_most, wait_idle,
 };
+use crate::tasks::stage::quietly;
 
 /// The threads and their queue, which outlive the pool's handles if a job does.
 pub(super) struct Threads {
@@ -320,7 +320,7 @@ mod loom_tests {
     use super::*;
     use crate::JoinHandle;
     use crate::blocking::BlockingPool;
-    use crate::packet::Packet;
+    use crate::join::packet::Packet;
 
     /// One thread that ends as soon as it has nothing to do, and an end without a bound.
     fn pool() -> BlockingPoolBuilder {

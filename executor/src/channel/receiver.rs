@@ -10,9 +10,9 @@ use futures_core::Stream;
 
 use super::error::TryRecvError;
 use super::state::{Shared, Take, Threads, trim};
-use crate::budget::poll_proceed;
-use crate::notes::{Notes, note};
-use crate::waker::{clone_of, drop_of, wake_of};
+use crate::event_loop::budget::poll_proceed;
+use crate::inspect::notes::{Notes, note};
+use crate::raw::waker::{clone_of, drop_of, wake_of};
 
 /// Receives from a channel of either kind. Dropping it closes the channel, and drops the messages that
 /// are left.

@@ -25,12 +25,14 @@ mod id;
 
 mod info;
 
+pub(crate) mod yield_now;
+
 pub use dump::Dump;
 pub use id::TaskId;
 pub(crate) use info::Rounded;
 pub use info::{TaskInfo, TaskState, WaitReason};
 
-use crate::waker;
+use crate::raw::waker;
 
 /// Returns the number of the task that runs; none outside a loop, or when no task does.
 ///

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::mailbox::{self, Mail};
-use crate::waker::current;
+use crate::event_loop::mailbox::{self, Mail};
+use crate::raw::waker::current;
 
 /// Keeps the virtual time of the loop that runs on this thread from passing, until the hold is
 /// dropped.

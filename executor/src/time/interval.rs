@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use futures_core::Stream;
 
 use super::{Sleep, sleep_until};
-use crate::budget::poll_proceed;
-use crate::clock::{ClockId, current_clock, now};
 use crate::event_loop::EventLoop;
-use crate::waker::current;
+use crate::event_loop::budget::poll_proceed;
+use crate::raw::waker::current;
+use crate::time::clock::{ClockId, current_clock, now};
 
 /// How long an operation of the [budget](crate::poll_proceed) takes: 128 are about a millisecond.
 ///

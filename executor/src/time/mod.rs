@@ -1,4 +1,12 @@
-//! Futures over the timer heap.
+//! Deadlines, the clock that they are compared with, and the futures over both.
+
+pub(crate) mod clock;
+
+pub(crate) mod timer_heap;
+
+pub(crate) mod timer_slots;
+
+pub(crate) mod segments;
 
 mod sleep;
 

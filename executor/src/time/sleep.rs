@@ -4,14 +4,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
-use crate::budget::poll_proceed;
-use crate::clock::{self, ClockId, instant_of, later, ns_of};
 use crate::event_loop::EventLoop;
-use crate::mailbox::{self, Mail};
-use crate::no_runtime::no_runtime;
-use crate::timer_heap;
-use crate::timer_slots::TimerSlot;
-use crate::waker::{clone_of, current, drop_of};
+use crate::event_loop::budget::poll_proceed;
+use crate::event_loop::mailbox::{self, Mail};
+use crate::raw::waker::{clone_of, current, drop_of};
+use crate::runtime::no_runtime::no_runtime;
+use crate::time::clock::{self, ClockId, instant_of, later, ns_of};
+use crate::time::timer_heap;
+use crate::time::timer_slots::TimerSlot;
 
 /// Waits for `duration`, from now on.
 ///

@@ -1,0 +1,162 @@
+//! Waiting for all of many.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::panic::Location;
+
+use super::JoinSet;
+use crate::JoinError;
+use crate::inspect::lost_panic::given;
+use crate::raw::waker::current;
+use crate::runtime::no_runtime::no_runtime;
+use crate::scope::scope_node::{current_scope, enter};
+
+/// Runs all futures at the same time and returns their outputs in the order of the futures.
+///
+/// Each runs as a task. A panic of one does not disturb the others: its output is the error. A few
+/// futures that borrow, or have different types, are awaited by [`join!`](crate::join).
+///
+/// # Panics
+/// Outside a loop.
+///
+/// # Cancel safety
+/// The futures that are not done are dropped, and the outputs of the others with them.
+///
+/// # References
+/// Python's `asyncio.gather(return_exceptions=True)`.
+///
+/// # Examples
+/// ```
+/// # polyloop::run(async {
+/// let squares = polyloop::gather((1..4).map(|i| async move { i * i })).await;
+/// let squares: Vec<i32> = squares.into_iter().map(Result::unwrap).collect();
+/// assert_eq!(squares, [1, 4, 9]);
+/// # }).unwrap();
+/// ```
+#[track_caller]
+pub fn gather<F>(
+    futures: impl IntoIterator<Item = F>,
+) -> impl Future<Output = Vec<Result<F::Output, JoinError>>>
+where
+    F: Future + 'static,
+{
+    let called_at = Location::caller();
+    async move {
+        let mut set = spawn_all(futures, called_at);
+        let mut outputs: Vec<_> = (0..set.len()).map(|_| None).collect();
+        while let Some((number, output)) = poll_fn(|cx| set.poll_arrival(cx)).await {
+            outputs[number] = Some(output);
+        }
+        outputs.into_iter().map(|output| given(output.expect(ALL_ENDED))).collect()
+    }
+}
+
+/// Why there is an output for every number.
+const ALL_ENDED: &str = "every task of the set has ended";
+
+/// Runs all futures at the same time and returns their values in the order of the futures, or
+/// ends them all at the first failure.
+///
+/// # Errors
+/// The first failure that happens: a future's own error, or its panic. The futures that are left
+/// have been dropped when it is returned. Where all failures are to be kept there is
+/// [`scope`](crate::scope).
+///
+/// # Panics
+/// Outside a loop.
+///
+/// # Cancel safety
+/// The futures that are not done are dropped, and the values of the others with them.
+///
+/// # References
+/// Python's `asyncio.gather`, but for what it leaves running.
+///
+/// # Examples
+/// ```
+/// use polyloop::future::{FirstFailure, try_gather};
+///
+/// # polyloop::run(async {
+/// let numbers = try_gather(["1", "2", "x"].map(|text| async { text.parse::<i32>() })).await;
+/// assert!(matches!(numbers, Err(FirstFailure::Error(_))));
+/// # }).unwrap();
+/// ```
+#[track_caller]
+pub fn try_gather<F, T, E>(
+    futures: impl IntoIterator<Item = F>,
+) -> impl Future<Output = Result<Vec<T>, FirstFailure<E>>>
+where
+    F: Future<Output = Result<T, E>> + 'static,
+    T: 'static,
+    E: 'static,
+{
+    let called_at = Location::caller();
+    async move {
+        let mut set = spawn_all(futures, called_at);
+        let mut values: Vec<_> = (0..set.len()).map(|_| None).collect();
+        while let Some((number, output)) = set.join_next().await {
+            match output {
+                Ok(Ok(value)) => values[number] = Some(value),
+                // Dropping the set ends the others.
+                Ok(Err(error)) => return Err(FirstFailure::Error(error)),
+                Err(error) => return Err(FirstFailure::Panicked(error)),
+            }
+        }
+        Ok(values.into_iter().map(|value| value.expect(ALL_ENDED)).collect())
+    }
+}
+
+/// Starts a task for each future, in the scope in which the caller is: the tasks do not outlive it.
+fn spawn_all<F>(
+    futures: impl IntoIterator<Item = F>,
+    called_at: &'static Location<'static>,
+) -> JoinSet<F::Output>
+where
+    F: Future + 'static,
+{
+    if current(|_| ()).is_none() {
+        // Here the caller is whatever polls, so where the function was called is in the message.
+        no_runtime(&format!("what was gathered at {called_at} was polled"));
+    }
+    let mut set = JoinSet::new();
+    let scope = current_scope();
+    for future in futures {
+        if let Some(scope) = scope.clone() {
+            set.spawn_polled(called_at, future, move |future, cx| {
+                enter(Some(scope.clone()), || future.poll(cx))
+            });
+        } else {
+            set.spawn_polled(called_at, future, |future, cx| future.poll(cx));
+        }
+    }
+    set
+}
+
+/// Says which way one of many failed first.
+///
+/// # Examples
+/// ```
+/// use polyloop::future::{FirstFailure, try_gather};
+///
+/// # polyloop::run(async {
+/// let outcome = try_gather([async { Err::<(), _>("no") }]).await;
+/// assert_eq!(outcome.unwrap_err().to_string(), "no");
+/// # }).unwrap();
+/// ```
+#[derive(Debug)]
+pub enum FirstFailure<E> {
+    /// It returned an error.
+    Error(E),
+    /// It panicked.
+    Panicked(JoinError),
+}
+
+impl<E: fmt::Display> fmt::Display for FirstFailure<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FirstFailure::Error(error) => error.fmt(f),
+            FirstFailure::Panicked(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: std::error::Error> std::error::Error for FirstFailure<E> {}

@@ -1,0 +1,29 @@
+//! Waiting for many at once: sets of tasks, joins and races.
+
+pub(crate) mod join_set;
+
+mod numbered;
+
+pub(crate) mod slab;
+
+pub(crate) mod turns;
+
+mod gather;
+
+mod wait;
+
+mod as_completed;
+
+mod join;
+
+mod race;
+
+pub use as_completed::{AsCompleted, as_completed};
+pub use gather::{FirstFailure, gather, try_gather};
+#[doc(hidden)]
+pub use join::Branch;
+pub use join_set::JoinSet;
+pub use race::{Either, FairRace, race};
+#[doc(hidden)]
+pub use turns::Turns;
+pub use wait::{Until, Waited, wait, wait_until};

@@ -1,0 +1,476 @@
+//! How other threads reach a loop: a mailbox for each, found by the loop's number.
+//!
+//! Whether the loop has mail, or sleeps, is one word, changed only by read-modify-write:
+//!
+//! ```text
+//!              2 take                     3 park
+//!    ┌─────────────────────▶ [ IDLE ] ──────────────▶ [ PARKED ]
+//!    │                          │   ▲                     │ │
+//! [ MAIL ] ◀────────────────────┘   └─────────────────────┘ │
+//!    ▲        1 send                     4 unpark           │
+//!    └──────────────────────────────────────────────────────┘
+//!                 1 send, which also notifies
+//! ```
+//! 1. A sender puts the first letter into the empty box and sets MAIL; if the loop was parked, it
+//!    notifies the selector. Later letters find the box non-empty and need do neither.
+//! 2. The loop clears the word before it empties the box, so a letter that arrives in between is
+//!    announced again or taken along, never overlooked.
+//! 3. Parking fails while there is mail.
+//! 4. The wait is over, for whatever reason.
+//!
+//! Between two sleeps there is thus one notification at most, however many threads send.
+
+use std::mem;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{OnceLock, PoisonError};
+
+use polyloop_reactor::{Direction, Notifier, PerProcess, Token, WaiterKey};
+
+use crate::event_loop::wake_list::WakeList;
+use crate::sync::{AtomicU8, Mutex, MutexGuard};
+use crate::tasks::LAST_GENERATION;
+use crate::time::timer_slots::TimerSlot;
+
+/// A letter to a loop.
+pub(crate) enum Mail {
+    /// Drop a task's future.
+    Abort(Token),
+    /// Nobody will take a task's output.
+    Detach(Token),
+    /// Stop watching a source.
+    Release(Token),
+    /// Take back what one waits for on a source.
+    Forget(Token, Direction, WaiterKey),
+    /// Forget a timer, whose sleep is gone.
+    CancelTimer(TimerSlot),
+    /// Forget a timer whose sleep was reset on another thread, and wake the task that waits for it.
+    MoveTimer(TimerSlot),
+    /// Let virtual time pass again, if nothing else holds it.
+    ReleaseTime,
+    /// Do this.
+    Run(Box<dyn FnOnce() + Send>),
+}
+
+const IDLE: u8 = 0;
+const MAIL: u8 = 1;
+const PARKED: u8 = 2;
+
+/// Ends the sleep of a loop.
+pub(crate) trait Notify: Clone {
+    fn notify(&self);
+}
+
+impl Notify for Notifier {
+    fn notify(&self) {
+        // It fails in a forked child, whose letters must not wake the parent, and where the
+        // system has no memory for eight bytes: the loop then finds the letter in its next turn.
+        let _ = Notifier::notify(self);
+    }
+}
+
+/// The letters for the loop that has this number at present.
+pub(crate) struct Mailbox<N = Notifier> {
+    state: AtomicU8,
+    vacancy: Vacancy,
+    contents: Mutex<Contents<N>>,
+}
+
+/// What the next loop with this number is to know.
+///
+/// Changed under the lock only. Atomic for the sake of forked children, which cannot take the lock.
+struct Vacancy {
+    /// How many loops have had this number.
+    incarnation: AtomicU32,
+    /// The first generation for the next loop, so that tokens of the earlier ones stay strangers to
+    /// it; [`NO_VACANCY`] while a loop has the number, and if none may have it again.
+    generation: AtomicU32,
+}
+
+/// Is no generation: they have 30 bits.
+const NO_VACANCY: u32 = u32::MAX;
+
+struct Contents<N> {
+    /// None while no loop has this number.
+    notifier: Option<N>,
+    /// The first generation of the loop that has the number, or had it last.
+    first_generation: u32,
+    wakes: WakeList,
+    mail: Vec<Mail>,
+}
+
+/// What [`Mailbox::open`] tells a new loop.
+pub(crate) struct Tenancy {
+    pub(crate) number: u16,
+    pub(crate) incarnation: u32,
+    pub(crate) first_generation: u32,
+}
+
+impl<N: Notify> Mailbox<N> {
+    fn new() -> Mailbox<N> {
+        Mailbox::vacant(0, 0)
+    }
+
+    fn vacant(incarnation: u32, generation: u32) -> Mailbox<N> {
+        Mailbox {
+            state: AtomicU8::new(IDLE),
+            vacancy: Vacancy {
+                incarnation: AtomicU32::new(incarnation),
+                generation: AtomicU32::new(generation),
+            },
+            contents: Mutex::new(Contents {
+                notifier: None,
+                first_generation: 0,
+                wakes: WakeList::new(),
+                mail: Vec::new(),
+            }),
+        }
+    }
+
+    /// Makes the box that a forked child has in place of this one, whose lock may be held by a thread
+    /// that the child does not have.
+    ///
+    /// A number that was in use stays out of use: nothing is known of the tokens that name its loop,
+    /// and the child has copies of them.
+    fn inherited(&self) -> Mailbox<N> {
+        let generation = self.vacancy.generation.load(Ordering::Acquire);
+        Mailbox::vacant(self.vacancy.incarnation.load(Ordering::Relaxed), generation)
+    }
+
+    /// Opens the box for the next loop with this `number`, unless it is open.
+    fn open(&self, number: u16, notifier: &N) -> Option<Tenancy> {
+        let generation = || self.vacancy.generation.load(Ordering::Relaxed);
+        if generation() == NO_VACANCY {
+            return None;
+        }
+        let mut contents = self.lock();
+        // Looked at again: another thread may have been faster.
+        let first_generation = Some(generation()).filter(|first| *first != NO_VACANCY)?;
+        self.vacancy.generation.store(NO_VACANCY, Ordering::Release);
+        contents.notifier = Some(notifier.clone());
+        contents.first_generation = first_generation;
+        Some(Tenancy { number, incarnation: self.incarnation(), first_generation })
+    }
+
+    fn incarnation(&self) -> u32 {
+        self.vacancy.incarnation.load(Ordering::Relaxed)
+    }
+
+    /// Closes the box, and returns the letters that were not read.
+    fn close(&self, next_generation: u32) -> Vec<Mail> {
+        let mut contents = self.lock();
+        let incarnation = self.incarnation().wrapping_add(1);
+        self.vacancy.incarnation.store(incarnation, Ordering::Relaxed);
+        // A number whose generations are used up, or whose incarnations are, names no other loop.
+        let is_spent = next_generation >= LAST_GENERATION || incarnation == u32::MAX;
+        let generation = if is_spent { NO_VACANCY } else { next_generation };
+        self.vacancy.generation.store(generation, Ordering::Release);
+        contents.notifier = None;
+        contents.wakes = WakeList::new();
+        self.state.swap(IDLE, Ordering::AcqRel);
+        mem::take(&mut contents.mail)
+    }
+
+    /// Puts the wake of a task into the box.
+    fn put_wake(&self, id: Token) {
+        self.put(|contents| {
+            contents.wakes.put(id);
+            true
+        });
+    }
+
+    /// Puts a letter into the box, for whatever loop or only for one `incarnation`. False, and
+    /// the letter is dropped, if no such loop is there.
+    fn put_mail(&self, incarnation: Option<u32>, mail: Mail) -> bool {
+        let mut mail = Some(mail);
+        self.put(|contents| {
+            let accepted = incarnation.is_none_or(|wanted| wanted == self.incarnation());
+            if accepted {
+                contents.mail.extend(mail.take());
+            }
+            accepted
+        })
+        // A letter that was not accepted is dropped here, outside the lock.
+    }
+
+    /// Reports whether [`take`](Mailbox::take) would find something. One relaxed load.
+    #[inline]
+    pub(crate) fn has_mail(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == MAIL
+    }
+
+    /// Reports whether there is mail, that of senders included which are known to be gone.
+    pub(crate) fn has_mail_at_last(&self) -> bool {
+        self.state.load(Ordering::Acquire) == MAIL
+    }
+
+    /// Moves all letters to the given lists, which must be empty, and keeps their allocations.
+    pub(crate) fn take(&self, wakes: &mut Vec<Token>, mail: &mut Vec<Mail>) {
+        self.state.swap(IDLE, Ordering::AcqRel);
+        let mut contents = self.lock();
+        contents.wakes.take(wakes);
+        mem::swap(&mut contents.mail, mail);
+    }
+
+    /// Announces that the loop is about to sleep. False if there is mail: then it must not.
+    pub(crate) fn park(&self) -> bool {
+        self.state.compare_exchange(IDLE, PARKED, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// Says that the loop is awake again.
+    pub(crate) fn unpark(&self) {
+        // Fails, rightly, if mail has come.
+        let _ = self.state.compare_exchange(PARKED, IDLE, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    /// Puts something into the box, unless no loop is there to read it.
+    fn put(&self, put: impl FnOnce(&mut Contents<N>) -> bool) -> bool {
+        let mut contents = self.lock();
+        if contents.notifier.is_none() {
+            return false;
+        }
+        let was_empty = contents.wakes.is_empty() && contents.mail.is_empty();
+        let accepted = put(&mut contents);
+        let mut sleeper = None;
+        if accepted && was_empty && self.state.swap(MAIL, Ordering::AcqRel) == PARKED {
+            sleeper.clone_from(&contents.notifier);
+        }
+        drop(contents);
+        if let Some(notifier) = sleeper {
+            notifier.notify();
+        }
+        accepted
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Contents<N>> {
+        // Nothing panics while the lock is held.
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The mailboxes of all loops, by number. A box is made once and serves every loop that has its
+/// number, so a sender needs neither a lock nor a count to find it.
+struct Mailboxes([OnceLock<Box<Mailbox>>; Token::MAX_OWNER as usize + 1]);
+
+static MAILBOXES: PerProcess<Mailboxes> = PerProcess::new(Mailboxes::new);
+
+impl Mailboxes {
+    fn new(inherited: Option<&Mailboxes>) -> Mailboxes {
+        let mailboxes = Mailboxes([const { OnceLock::new() }; Token::MAX_OWNER as usize + 1]);
+        for (slot, old) in mailboxes.0.iter().zip(inherited.into_iter().flat_map(|old| &old.0)) {
+            if let Some(old) = old.get() {
+                slot.get_or_init(|| Box::new(old.inherited()));
+            }
+        }
+        mailboxes
+    }
+}
+
+/// Finds a free number for a loop and opens its mailbox.
+///
+/// `notifier` ends the loop's sleep. None if all numbers are taken or used up. It looks at one box
+/// after another, so it takes a load, and mostly a cache miss, for each loop that is alive.
+pub(crate) fn open(notifier: &Notifier) -> Option<(&'static Mailbox, Tenancy)> {
+    MAILBOXES.get().0.iter().enumerate().find_map(|(number, slot)| {
+        let mailbox = &**slot.get_or_init(|| Box::new(Mailbox::new()));
+        Some((mailbox, mailbox.open(number as u16, notifier)?))
+    })
+}
+
+/// Closes a loop's mailbox and gives its number back.
+///
+/// Returns the letters that were not read, to be dropped or heeded outside the lock.
+pub(crate) fn close(number: u16, next_generation: u32) -> Vec<Mail> {
+    find(number).map_or_else(Vec::new, |mailbox| mailbox.close(next_generation))
+}
+
+/// Wakes a task of the loop that `id` names, from a thread where that loop does not run.
+pub(crate) fn wake(id: Token) {
+    if let Some(mailbox) = find(id.owner()) {
+        mailbox.put_wake(id);
+    }
+}
+
+/// Sends a letter to whatever loop has this number; its numbers tell whether it is meant.
+///
+/// Dropped if there is none: then the task, source or timer is gone as well.
+pub(crate) fn send(number: u16, mail: Mail) {
+    if let Some(mailbox) = find(number) {
+        mailbox.put_mail(None, mail);
+    }
+}
+
+/// Sends a letter to one certain loop. False if that loop has ended; the letter is then dropped.
+pub(crate) fn send_to(number: u16, incarnation: u32, mail: Mail) -> bool {
+    find(number).is_some_and(|mailbox| mailbox.put_mail(Some(incarnation), mail))
+}
+
+/// Reports whether the loop is alive whose task or source `id` names.
+pub(crate) fn is_open_to(id: Token) -> bool {
+    find(id.owner()).is_some_and(|mailbox| {
+        let contents = mailbox.lock();
+        contents.notifier.is_some() && id.generation() >= contents.first_generation
+    })
+}
+
+fn find(number: u16) -> Option<&'static Mailbox> {
+    MAILBOXES.peek()?.0[usize::from(number)].get().map(|mailbox| &**mailbox)
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use loom::sync::atomic::AtomicUsize;
+    use loom::sync::{Arc, Condvar, Mutex};
+    use loom::thread;
+
+    use super::*;
+
+    /// Ends a sleep as an eventfd does: at once, or the next one if none is under way.
+    #[derive(Clone)]
+    struct Bell(Arc<(Mutex<bool>, Condvar, AtomicUsize)>);
+
+    impl Bell {
+        fn new() -> Bell {
+            Bell(Arc::new((Mutex::new(false), Condvar::new(), AtomicUsize::new(0))))
+        }
+
+        fn wait(&self) {
+            let mut rung = self.0.0.lock().unwrap();
+            while !*rung {
+                rung = self.0.1.wait(rung).unwrap();
+            }
+            *rung = false;
+        }
+
+        fn n_rings(&self) -> usize {
+            self.0.2.load(Ordering::SeqCst)
+        }
+    }
+
+    impl Notify for Bell {
+        fn notify(&self) {
+            self.0.2.fetch_add(1, Ordering::SeqCst);
+            *self.0.0.lock().unwrap() = true;
+            self.0.1.notify_one();
+        }
+    }
+
+    fn open() -> (Arc<Mailbox<Bell>>, Bell) {
+        let (mailbox, bell) = (Arc::new(Mailbox::new()), Bell::new());
+        mailbox.open(0, &bell).unwrap();
+        (mailbox, bell)
+    }
+
+    fn token(slot: u32) -> Token {
+        Token::new(0, 0, slot)
+    }
+
+    /// Is the loop: reads letters and sleeps until `n` wakes have come. Returns its sleeps.
+    fn receive(mailbox: &Mailbox<Bell>, bell: &Bell, n: usize) -> usize {
+        let (mut wakes, mut mail) = (Vec::new(), Vec::new());
+        let (mut n_received, mut n_sleeps) = (0, 0);
+        loop {
+            if mailbox.has_mail() {
+                mailbox.take(&mut wakes, &mut mail);
+                n_received += wakes.drain(..).count() + mail.drain(..).count();
+            }
+            if n_received == n {
+                return n_sleeps;
+            }
+            if mailbox.park() {
+                n_sleeps += 1;
+                bell.wait();
+                mailbox.unpark();
+            }
+        }
+    }
+
+    #[test]
+    fn loom_a_wake_against_a_park_is_not_lost() {
+        loom::model(|| {
+            let (mailbox, bell) = open();
+            let theirs = Arc::clone(&mailbox);
+            let sender = thread::spawn(move || theirs.put_wake(token(1)));
+            let n_sleeps = receive(&mailbox, &bell, 1);
+            sender.join().unwrap();
+            assert!(bell.n_rings() <= n_sleeps.max(1));
+        });
+    }
+
+    #[test]
+    fn loom_two_senders_against_a_loop_that_sleeps_lose_nothing() {
+        loom::model(|| {
+            let (mailbox, bell) = open();
+            let senders = [1, 2].map(|slot| {
+                let theirs = Arc::clone(&mailbox);
+                thread::spawn(move || theirs.put_wake(token(slot)))
+            });
+            receive(&mailbox, &bell, 2);
+            senders.into_iter().for_each(|sender| sender.join().unwrap());
+        });
+    }
+
+    #[test]
+    fn loom_two_wakes_of_one_sender_arrive_across_two_sleeps() {
+        loom::model(|| {
+            let (mailbox, bell) = open();
+            let theirs = Arc::clone(&mailbox);
+            let sender = thread::spawn(move || {
+                theirs.put_wake(token(1));
+                theirs.put_wake(token(2));
+            });
+            let n_sleeps = receive(&mailbox, &bell, 2);
+            sender.join().unwrap();
+            assert!(bell.n_rings() <= n_sleeps + 1, "a sleep needs one notification at most");
+        });
+    }
+
+    #[test]
+    fn loom_a_wait_that_ends_by_itself_does_not_lose_a_wake() {
+        loom::model(|| {
+            let (mailbox, bell) = open();
+            let theirs = Arc::clone(&mailbox);
+            let sender = thread::spawn(move || theirs.put_wake(token(1)));
+            // A descriptor or a timer ended this sleep, and not the bell.
+            if mailbox.park() {
+                mailbox.unpark();
+            }
+            receive(&mailbox, &bell, 1);
+            sender.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn loom_a_letter_against_the_end_of_the_loop_is_returned_or_refused() {
+        loom::model(|| {
+            let (mailbox, bell) = open();
+            let theirs = Arc::clone(&mailbox);
+            let sender = thread::spawn(move || theirs.put_mail(Some(0), Mail::Detach(token(1))));
+            let unread = mailbox.close(1);
+            let tenancy = mailbox.open(0, &bell).unwrap();
+            assert_eq!((tenancy.incarnation, tenancy.first_generation), (1, 1));
+            let accepted = sender.join().unwrap();
+            assert_eq!(unread.len(), usize::from(accepted));
+            // The next loop with the number sees nothing of it.
+            let (mut wakes, mut mail) = (Vec::new(), Vec::new());
+            mailbox.take(&mut wakes, &mut mail);
+            assert!(wakes.is_empty() && mail.is_empty());
+        });
+    }
+
+    #[test]
+    fn loom_what_was_written_before_a_wake_is_seen_after_it() {
+        loom::model(|| {
+            let (mailbox, bell) = open();
+            let theirs = Arc::clone(&mailbox);
+            let written = Arc::new(AtomicUsize::new(0));
+            let write = Arc::clone(&written);
+            let sender = thread::spawn(move || {
+                write.store(7, Ordering::Relaxed);
+                theirs.put_wake(token(1));
+            });
+            receive(&mailbox, &bell, 1);
+            assert_eq!(written.load(Ordering::Relaxed), 7);
+            sender.join().unwrap();
+        });
+    }
+}

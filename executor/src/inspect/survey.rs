@@ -1,0 +1,180 @@
+//! Putting together what the tasks of a loop wait for, when somebody asks.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::task::Waker;
+use std::time::Duration;
+
+use polyloop_reactor::{Direction, Token};
+
+use crate::event_loop::EventLoop;
+use crate::inspect::notes::Notes;
+use crate::raw::waker::id_of;
+use crate::task::{Dump, TaskId, TaskInfo, TaskState, WaitReason};
+
+impl EventLoop {
+    /// Describes all tasks: the future of `block_on` first, if there is one.
+    pub(crate) fn survey(&self) -> Vec<TaskInfo> {
+        let mut reasons = self.reasons();
+        let tasks = self.tasks.borrow();
+        let mut infos = Vec::new();
+        for (mut info, notes) in tasks.survey(self.main_at()) {
+            if info.state == TaskState::Waiting && Some(info.id) == self.current_task() {
+                // The main future, which is never taken out of its slot.
+                info.state = TaskState::Running;
+            }
+            if info.state == TaskState::Waiting {
+                info.waits_for = reasons.remove(&info.id.token()).unwrap_or_default();
+                add_noted(&mut info.waits_for, notes);
+                if info.waits_for.is_empty() {
+                    info.waits_for.push(WaitReason::Nothing);
+                }
+            }
+            infos.push(info);
+        }
+        infos
+    }
+
+    /// Looks up whom the tables of the loop would wake, and why.
+    fn reasons(&self) -> HashMap<Token, Vec<WaitReason>> {
+        let mut reasons: HashMap<Token, Vec<WaitReason>> = HashMap::new();
+        let mut add = |waker: &Waker, reason| {
+            if let Some(id) = id_of(waker) {
+                reasons.entry(id).or_default().push(reason);
+            }
+        };
+        for (fd, direction, waker) in self.reactor.borrow().waiters() {
+            let fd = fd.as_raw_fd();
+            add(
+                waker,
+                match direction {
+                    Direction::Read => WaitReason::Readable(fd),
+                    Direction::Write => WaitReason::Writable(fd),
+                },
+            );
+        }
+        let now_ns = self.clock.now_ns();
+        for (deadline_ns, waker) in self.timers.borrow().armed() {
+            let left = Duration::from_nanos(deadline_ns.saturating_sub(now_ns));
+            add(waker, WaitReason::Timer { left });
+        }
+        for (task, joiner) in self.tasks.borrow().joiners() {
+            add(joiner, WaitReason::Join(TaskId::new(task)));
+        }
+        reasons
+    }
+
+    /// Says so if nothing can ever wake one of the tasks. Called when nothing is ready and no timer
+    /// is armed.
+    #[cold]
+    pub(crate) fn check_stuck(&self) -> io::Result<()> {
+        if self.can_be_woken() {
+            return Ok(());
+        }
+        self.pause();
+        let dump = Dump::new(self.survey());
+        Err(io::Error::new(io::ErrorKind::Deadlock, Stuck { dump }))
+    }
+
+    /// Reports whether the system, or another thread, might wake a task.
+    fn can_be_woken(&self) -> bool {
+        self.has_wakers() || self.mailbox.has_mail_at_last()
+    }
+
+    /// Reports whether something is there that may yet wake a task.
+    ///
+    /// What is found gone may have woken one with its last act. So the mailbox is looked into after this.
+    fn has_wakers(&self) -> bool {
+        let tasks = self.tasks.borrow();
+        let is_aside = |waker: &Waker| id_of(waker).is_some_and(|id| tasks.is_aside(id));
+        let reactor = self.reactor.borrow();
+        if reactor.waiters().any(|(_, _, waker)| !is_aside(waker)) || self.pool.is_busy() {
+            return true;
+        }
+        // From here on only a thread that is not ours could do it.
+        let is_open = self.has_handles()
+            || tasks.notes(self.main_at().is_some()).any(Notes::is_open)
+            || tasks.joiners().any(|(_, joiner)| id_of(joiner).is_none());
+        is_open && self.has_other_threads()
+    }
+
+    /// Reports whether there are threads besides this one and those of the pool, where the system tells.
+    fn has_other_threads(&self) -> bool {
+        let before = self.pool.census();
+        let Some(n_threads) = n_threads() else { return true };
+        let after = self.pool.census();
+        // Threads of the pool may have ended meanwhile, and count less at the end. If some have been
+        // started, another thread has given them work.
+        before.n_started != after.n_started || n_threads > 1 + after.n_threads
+    }
+}
+
+/// Translates the notes that leaf futures left.
+fn add_noted(reasons: &mut Vec<WaitReason>, notes: Notes) {
+    let noted = [
+        (Notes::LOCAL_MESSAGE, WaitReason::Message),
+        (Notes::MESSAGE, WaitReason::Message),
+        (Notes::LOCAL_ROOM, WaitReason::Room),
+        (Notes::ROOM, WaitReason::Room),
+        (Notes::ELSEWHERE, WaitReason::Elsewhere),
+        (Notes::CHILDREN, WaitReason::Tasks),
+        (Notes::TOKEN, WaitReason::Cancellation),
+        (Notes::FOREIGN, WaitReason::Foreign),
+    ];
+    for (note, reason) in noted {
+        if notes.has(note) && !reasons.contains(&reason) {
+            reasons.push(reason);
+        }
+    }
+}
+
+/// Counts the threads of the process, where the system tells.
+fn n_threads() -> Option<usize> {
+    // Not by the directory `task`: its listing can miss a thread while others come and go.
+    parse_n_threads(&fs::read_to_string("/proc/self/stat").ok()?)
+}
+
+/// Finds the number of threads in what Linux says of a process.
+fn parse_n_threads(stat: &str) -> Option<usize> {
+    // The second field is the program's name, in parentheses, and may contain anything.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let n_threads = fields.split_ascii_whitespace().nth(17)?.parse().ok()?;
+    // Systems that imitate the file without counting write zero.
+    Some(n_threads).filter(|n_threads| *n_threads > 0)
+}
+
+/// Is the error of a loop that would wait for ever.
+#[derive(Debug)]
+struct Stuck {
+    dump: Dump,
+}
+
+impl fmt::Display for Stuck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the loop would wait for ever: nothing can wake its tasks\n{}", self.dump)
+    }
+}
+
+impl Error for Stuck {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_threads_is_found_whatever_the_program_is_called() {
+        let stat = |name: &str, n_threads: &str| {
+            format!("7 ({name}) S 1 7 7 0 -1 4194560 9 0 0 0 1 2 0 0 20 0 {n_threads} 0 84 5 6\n")
+        };
+        for name in ["polyloop", "a b", "1) S 2 (3", ""] {
+            assert_eq!(parse_n_threads(&stat(name, "12")), Some(12), "{name:?}");
+        }
+        for nonsense in [&stat("a", "0"), &stat("a", "x"), "7 (a) S 1", "7", ""] {
+            assert_eq!(parse_n_threads(nonsense), None, "{nonsense:?}");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The error that stands in for a task's output.
+
+use std::any::Any;
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::sync::{Mutex, PoisonError};
+
+use crate::event_loop::NO_ROOM;
+use crate::inspect::lost_panic::{LostPanic, Origin};
+
+/// Says why a task has no output: it was cancelled, or it panicked.
+///
+/// # Examples
+/// ```
+/// # polyloop::run(async {
+/// let task = polyloop::spawn(async { panic!("boom") });
+/// let error = task.await.map(|()| ()).unwrap_err();
+/// assert!(error.is_panic());
+/// assert_eq!(error.to_string(), "task panicked: boom");
+/// # }).unwrap();
+/// ```
+pub struct JoinError {
+    /// None if cancelled. In a box, so that a `Result<(), JoinError>` is one word.
+    cause: Option<Box<Cause>>,
+}
+
+/// What else than a cancellation has kept a task from having an output.
+enum Cause {
+    Panic(Panic),
+    /// There was no room for it on the loop that was asked to run it.
+    Refused,
+}
+
+struct Panic {
+    /// In a mutex for the sake of `Sync`.
+    payload: Mutex<Payload>,
+    /// In debug mode, until the error is given to someone.
+    lost: Option<LostPanic>,
+}
+
+type Payload = Box<dyn Any + Send + 'static>;
+
+impl JoinError {
+    pub(crate) fn cancelled() -> JoinError {
+        JoinError { cause: None }
+    }
+
+    /// Makes the error of the running task, which has panicked.
+    ///
+    /// It is to go through [`given`](crate::inspect::lost_panic::given) when it is given to a caller.
+    pub(crate) fn panicked(payload: Payload) -> JoinError {
+        JoinError::panicked_in(payload, Origin::of_task())
+    }
+
+    /// Makes the error of what `origin` describes.
+    #[cold]
+    pub(crate) fn panicked_in(payload: Payload, origin: Option<Origin>) -> JoinError {
+        let panic = Panic { payload: Mutex::new(payload), lost: None };
+        let mut error = JoinError { cause: Some(Box::new(Cause::Panic(panic))) };
+        let lost = origin.map(|origin| LostPanic::new(origin, error.to_string()));
+        if let Some(Cause::Panic(panic)) = error.cause.as_deref_mut() {
+            panic.lost = lost;
+        }
+        error
+    }
+
+    /// Takes out the report that is made if the error is dropped before it is given to someone.
+    fn take_lost(&mut self) -> Option<LostPanic> {
+        match self.cause.as_deref_mut() {
+            Some(Cause::Panic(panic)) => panic.lost.take(),
+            Some(Cause::Refused) | None => None,
+        }
+    }
+
+    /// Notes that the error is given to a caller.
+    #[inline]
+    pub(crate) fn note_given(&mut self) {
+        if self.cause.is_some()
+            && let Some(lost) = self.take_lost()
+        {
+            lost.dismiss();
+        }
+    }
+
+    /// Reports the panic as lost, although somebody may ask for it yet.
+    pub(crate) fn report_now(&mut self) {
+        drop(self.take_lost());
+    }
+
+    pub(crate) fn refused() -> JoinError {
+        JoinError { cause: Some(Box::new(Cause::Refused)) }
+    }
+
+    /// Reports whether the task was dropped before it was done: it was aborted, its loop ended
+    /// first, or the loop had no room for it, which the error's text tells apart.
+    pub fn is_cancelled(&self) -> bool {
+        !self.is_panic()
+    }
+
+    /// Reports whether the task panicked.
+    pub fn is_panic(&self) -> bool {
+        matches!(self.cause.as_deref(), Some(Cause::Panic(_)))
+    }
+
+    /// Returns what the task panicked with, for
+    /// [`resume_unwind`](std::panic::resume_unwind), or the error itself if it was cancelled.
+    ///
+    /// # Errors
+    /// The error itself, if the task was cancelled.
+    pub fn try_into_panic(self) -> Result<Box<dyn Any + Send + 'static>, JoinError> {
+        match self.cause.map(|cause| *cause) {
+            Some(Cause::Panic(panic)) => {
+                Ok(panic.payload.into_inner().unwrap_or_else(PoisonError::into_inner))
+            }
+            cause => Err(JoinError { cause: cause.map(Box::new) }),
+        }
+    }
+
+    /// Calls `f` with the panic's message, where it has one.
+    fn with_message<R>(&self, f: impl FnOnce(Option<&str>) -> R) -> Option<R> {
+        let Some(Cause::Panic(panic)) = self.cause.as_deref() else { return None };
+        let payload = panic.payload.lock().unwrap_or_else(PoisonError::into_inner);
+        let message = payload.downcast_ref::<&'static str>().copied();
+        Some(f(message.or_else(|| payload.downcast_ref::<String>().map(String::as_str))))
+    }
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let panic = self.with_message(|message| match message {
+            Some(message) => write!(f, "task panicked: {message}"),
+            None => f.write_str("task panicked"),
+        });
+        panic.unwrap_or_else(|| match self.cause {
+            Some(_) => write!(f, "task was not started: {NO_ROOM}"),
+            None => f.write_str("task was cancelled"),
+        })
+    }
+}
+
+impl fmt::Debug for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let panic = self.with_message(|message| match message {
+            Some(message) => write!(f, "JoinError::Panicked({message:?})"),
+            None => f.write_str("JoinError::Panicked(..)"),
+        });
+        panic.unwrap_or_else(|| match self.cause {
+            Some(_) => f.write_str("JoinError::Refused"),
+            None => f.write_str("JoinError::Cancelled"),
+        })
+    }
+}
+
+impl Error for JoinError {}
+
+impl From<JoinError> for io::Error {
+    fn from(error: JoinError) -> io::Error {
+        io::Error::other(error)
+    }
+}

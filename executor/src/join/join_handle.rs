@@ -1,0 +1,472 @@
+//! The handle by which a task's output is awaited.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, Wake, Waker, ready};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use polyloop_reactor::Token;
+
+use crate::JoinError;
+use crate::event_loop::EventLoop;
+use crate::event_loop::budget::poll_proceed;
+use crate::event_loop::mailbox::{self, Mail};
+use crate::inspect::lost_panic::given;
+use crate::join::abort_on_drop::AbortOnDrop;
+use crate::join::packet::Packet;
+use crate::raw::waker::{
+    at_home, at_home_alone, clone_if_own, clone_of, current, drop_of, forward, inherit, renounce,
+};
+use crate::runtime::no_runtime::no_runtime;
+use crate::sync::Arc;
+use crate::task::TaskId;
+use crate::tasks::{Callback, Join};
+use crate::time::Elapsed;
+use crate::time::clock::now;
+
+/// Awaits the output of a task.
+///
+/// Dropping it detaches the task, which goes on. [`abort`](JoinHandle::abort) ends it.
+///
+/// It can be awaited anywhere, on another loop and under another executor too, if the output is
+/// `Send`: then the handle is. A plain thread waits for the output with
+/// [`join`](JoinHandle::join).
+///
+/// # Errors
+/// The output is a [`JoinError`] if the task panicked or was aborted, or its loop ended before the
+/// task did. The output of a task that has finished stays until the handle takes it, also when the
+/// loop has ended since.
+///
+/// # Panics
+/// If it is polled again after it was ready.
+///
+/// # Cancel safety
+/// The output stays with the task until the handle returns it: awaiting `&mut handle` and
+/// dropping that future loses nothing.
+///
+/// # Examples
+/// ```
+/// # polyloop::run(async {
+/// let task = polyloop::spawn(async { 6 * 7 });
+/// assert_eq!(task.await.unwrap(), 42);
+/// # }).unwrap();
+/// ```
+///
+/// A handle whose output must stay on its thread stays there too:
+/// ```compile_fail
+/// use std::rc::Rc;
+///
+/// # polyloop::run(async {
+/// let task = polyloop::spawn(async { Rc::new(7) });
+/// std::thread::spawn(move || drop(task));
+/// # }).unwrap();
+/// ```
+pub struct JoinHandle<T> {
+    repr: Repr<T>,
+}
+
+enum Repr<T> {
+    /// The output is in the task's slot, on the loop that the number names.
+    Task(Token),
+    /// The output crosses threads.
+    Packet(Arc<Packet<T>>),
+    /// The output was returned.
+    Taken,
+}
+
+impl<T> JoinHandle<T> {
+    pub(crate) fn of_task(id: Token) -> JoinHandle<T> {
+        JoinHandle { repr: Repr::Task(id) }
+    }
+
+    pub(crate) fn of_packet(packet: Arc<Packet<T>>) -> JoinHandle<T> {
+        JoinHandle { repr: Repr::Packet(packet) }
+    }
+
+    /// Ends the task: its future is dropped, at once if it is not being polled.
+    ///
+    /// The output is then a [`JoinError`] that [is cancelled](JoinError::is_cancelled). A task
+    /// that is over keeps its output. Blocking work that has begun cannot be ended. Work that has
+    /// not begun is cancelled, but its closure, with everything that it captures, is dropped only
+    /// when a thread of the pool takes it.
+    /// From another thread the loop does it in its next turn.
+    ///
+    /// A future that is dropped may abort other tasks in turn, as one that owns an
+    /// [`AbortOnDrop`] does, to any depth. Up to 16 such aborts are nested, each future being
+    /// dropped at once. One that is requested deeper inside is carried out as soon as the
+    /// sixteenth has dropped its future, before that abort returns; several of them in the order
+    /// in which they were requested.
+    ///
+    /// # Examples
+    /// ```
+    /// # polyloop::run(async {
+    /// let task = polyloop::spawn(std::future::pending::<()>());
+    /// task.abort();
+    /// assert!(task.await.unwrap_err().is_cancelled());
+    /// # }).unwrap();
+    /// ```
+    pub fn abort(&self) {
+        match &self.repr {
+            Repr::Task(id) => abort(*id),
+            Repr::Packet(packet) => packet.abort(),
+            Repr::Taken => {}
+        }
+    }
+
+    /// Turns the handle into one whose drop aborts the task.
+    ///
+    /// # Examples
+    /// ```
+    /// # polyloop::run(async {
+    /// let witness = std::rc::Rc::new(());
+    /// let held = witness.clone();
+    /// let task = polyloop::spawn(async move {
+    ///     let _held = held;
+    ///     std::future::pending::<()>().await
+    /// });
+    /// drop(task.abort_on_drop());
+    /// assert_eq!(std::rc::Rc::strong_count(&witness), 1);
+    /// # }).unwrap();
+    /// ```
+    pub fn abort_on_drop(self) -> AbortOnDrop<T> {
+        AbortOnDrop::new(self)
+    }
+
+    /// Returns the number of the task. None for blocking work, for a task that another thread has
+    /// asked for and that has not begun, and once the output was returned.
+    ///
+    /// # Examples
+    /// ```
+    /// # polyloop::run(async {
+    /// let task = polyloop::spawn(async { polyloop::task::current() });
+    /// let id = task.id();
+    /// assert_eq!(task.await.unwrap(), id);
+    /// # }).unwrap();
+    /// ```
+    pub fn id(&self) -> Option<TaskId> {
+        let token = match &self.repr {
+            Repr::Task(id) => Some(*id),
+            Repr::Packet(packet) => packet.task(),
+            Repr::Taken => None,
+        };
+        token.map(TaskId::new)
+    }
+
+    /// Reports whether the task is over, so that awaiting the handle would not wait.
+    ///
+    /// A handle from [`spawn`](crate::spawn) knows it on the task's own thread, whether the loop runs
+    /// or not. Elsewhere it says false until it has been polled there or the loop has ended, and the
+    /// truth from then on.
+    ///
+    /// # References
+    /// Python's `Task.done`.
+    ///
+    /// # Examples
+    /// ```
+    /// # polyloop::run(async {
+    /// let task = polyloop::spawn(async {});
+    /// assert!(!task.is_finished());
+    /// polyloop::yield_now().await;
+    /// assert!(task.is_finished());
+    /// # }).unwrap();
+    /// ```
+    pub fn is_finished(&self) -> bool {
+        match &self.repr {
+            Repr::Task(id) => {
+                at_home(id.owner(), |event_loop| event_loop.tasks.borrow().look_up(*id))
+                    .map_or_else(|| !mailbox::is_open_to(*id), |join| join != Join::Running)
+            }
+            Repr::Packet(packet) => packet.is_done(),
+            Repr::Taken => true,
+        }
+    }
+
+    /// Names the task, for [`task::all`](crate::task::all), dumps and reports, and returns the
+    /// handle.
+    ///
+    /// Blocking work is named by [`BlockingPool::spawn_named`](crate::BlockingPool::spawn_named).
+    ///
+    /// # References
+    /// The argument `name` of Python's `asyncio.create_task`.
+    ///
+    /// # Examples
+    /// ```
+    /// use polyloop::{spawn, task};
+    ///
+    /// # polyloop::run(async {
+    /// let clock = spawn(std::future::pending::<()>()).named("clock");
+    /// assert_eq!(clock.name().as_deref(), Some("clock"));
+    /// assert!(task::dump().to_string().contains("clock"));
+    /// # }).unwrap();
+    /// ```
+    pub fn named(self, name: impl Into<String>) -> JoinHandle<T> {
+        match &self.repr {
+            Repr::Task(id) => set_name(*id, name.into()),
+            Repr::Packet(packet) => packet.set_name(name.into()),
+            Repr::Taken => {}
+        }
+        self
+    }
+
+    /// Returns the task's name, if it has one. Known on the task's own thread.
+    pub fn name(&self) -> Option<String> {
+        let id = self.id()?.token();
+        at_home(id.owner(), |event_loop| event_loop.tasks.borrow().name(id)).flatten()
+    }
+
+    /// Waits for the output on a plain thread, for `timeout` at most.
+    ///
+    /// It blocks. Inside a loop the handle is awaited instead. On the thread of a runtime that
+    /// is not running it waits in vain: nobody runs the task.
+    ///
+    /// # Errors
+    /// [`Elapsed`] if the time is over first. The handle is as good as before.
+    ///
+    /// # Panics
+    /// Inside a loop, which it would keep from running. If the output was returned before.
+    ///
+    /// # References
+    /// Python's `concurrent.futures.Future.result`.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # polyloop::run(async {
+    /// let handle = polyloop::Handle::current().unwrap();
+    /// let thread = std::thread::spawn(move || {
+    ///     let mut task = handle.spawn(async { 6 * 7 });
+    ///     task.join(Duration::from_secs(60)).unwrap().unwrap()
+    /// });
+    /// let joined = polyloop::spawn_blocking(|| thread.join().unwrap()).await;
+    /// assert_eq!(joined.unwrap(), 42);
+    /// # }).unwrap();
+    /// ```
+    #[track_caller]
+    pub fn join(&mut self, timeout: Duration) -> Result<Result<T, JoinError>, Elapsed>
+    where
+        T: 'static,
+    {
+        assert!(
+            current(|_| ()).is_none(),
+            "`JoinHandle::join` was called inside a loop, which it would block: await the handle"
+        );
+        park_until_ready(self, timeout)
+    }
+
+    /// Calls `f` with the output when that is there, before whoever awaits the handle sees it; at
+    /// once, if it is there already.
+    ///
+    /// A callback that is called at once may call `on_done` for other tasks, whose callbacks may do so in
+    /// turn. Up to 16 such calls are nested; those that are requested deeper inside follow as soon as the
+    /// sixteenth callback has returned, before that call of `on_done` returns.
+    ///
+    /// Callbacks are called in the order in which they were added, also if the handle is dropped.
+    /// A panic in one is told of by the panic hook and ends nothing.
+    ///
+    /// # Panics
+    /// For a task of a loop on another thread, and for blocking work: what `f` holds could not get
+    /// there.
+    /// A task that awaits the handle serves instead.
+    ///
+    /// # References
+    /// Python's `Task.add_done_callback`.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::{cell::Cell, rc::Rc};
+    ///
+    /// # polyloop::run(async {
+    /// let sum = Rc::new(Cell::new(0));
+    /// let seen = sum.clone();
+    /// let task = polyloop::spawn(async { 6 * 7 });
+    /// task.on_done(move |output| seen.set(*output.as_ref().unwrap()));
+    /// assert_eq!(task.await.unwrap(), sum.get());
+    /// # }).unwrap();
+    /// ```
+    #[track_caller]
+    pub fn on_done(&self, f: impl FnOnce(&Result<T, JoinError>) + 'static)
+    where
+        T: 'static,
+    {
+        let Repr::Task(id) = self.repr else {
+            panic!("`on_done` needs the handle of a task of the running loop")
+        };
+        let callback: Callback = Box::new(move |output| {
+            f(output.downcast_ref().expect("a join handle has the type of its task"));
+        });
+        if at_home(id.owner(), |event_loop| event_loop.watch(id, callback)).is_none() {
+            match current(|_| ()) {
+                None => no_runtime("`on_done` was called"),
+                Some(()) => panic!("`on_done` needs a task of a loop on this thread"),
+            }
+        }
+    }
+}
+
+/// Names a task, on whatever thread it lives.
+pub(crate) fn set_name(id: Token, name: String) {
+    let mut name = Some(name);
+    at_home(id.owner(), |event_loop| {
+        if let Some(name) = name.take() {
+            event_loop.set_name(id, name);
+        }
+    });
+    if let Some(name) = name {
+        let letter = move || {
+            current(|event_loop| event_loop.set_name(id, name));
+        };
+        mailbox::send(id.owner(), Mail::Run(Box::new(letter)));
+    }
+}
+
+/// Polls a handle on a plain thread until it is ready or the time is over.
+#[track_caller]
+fn park_until_ready<T: 'static>(
+    handle: &mut JoinHandle<T>,
+    timeout: Duration,
+) -> Result<Result<T, JoinError>, Elapsed> {
+    struct Unpark(Thread);
+
+    impl Wake for Unpark {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+
+    let deadline = now().checked_add(timeout);
+    let waker = Waker::from(std::sync::Arc::new(Unpark(thread::current())));
+    loop {
+        if let Poll::Ready(output) = Pin::new(&mut *handle).poll(&mut Context::from_waker(&waker)) {
+            return Ok(output);
+        }
+        match deadline {
+            None => thread::park(),
+            Some(deadline) => {
+                let left = deadline.saturating_duration_since(now());
+                if left.is_zero() {
+                    return Err(Elapsed::new());
+                }
+                thread::park_timeout(left);
+            }
+        }
+    }
+}
+
+/// Aborts the task that `id` names, on whatever thread it lives.
+pub(crate) fn abort(id: Token) {
+    if at_home(id.owner(), |event_loop| event_loop.abort(id)).is_none() {
+        mailbox::send(id.owner(), Mail::Abort(id));
+    }
+}
+
+impl<T: 'static> Future for JoinHandle<T> {
+    type Output = Result<T, JoinError>;
+
+    #[inline]
+    #[track_caller]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.poll_outcome(cx).map(given)
+    }
+}
+
+impl<T: 'static> JoinHandle<T> {
+    /// Polls for an outcome that is yet to be given to someone.
+    #[inline]
+    #[track_caller]
+    pub(crate) fn poll_outcome(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, JoinError>> {
+        if let Repr::Task(id) = self.repr {
+            if let Some(polled) = poll_at_home(id, self, cx) {
+                let output = ready!(polled);
+                self.repr = Repr::Taken;
+                return Poll::Ready(output);
+            }
+            if let Some(output) = inherit(id, self) {
+                self.repr = Repr::Taken;
+                return Poll::Ready(output);
+            }
+            let packet = forward(id, self);
+            self.repr = Repr::Packet(packet);
+        }
+        let Repr::Packet(packet) = &self.repr else {
+            panic!("a join handle was polled after it was ready")
+        };
+        ready!(poll_proceed(cx));
+        let output = ready!(packet.poll_take(cx));
+        self.repr = Repr::Taken;
+        Poll::Ready(output)
+    }
+}
+
+/// Takes the output on the loop that `id` names; none where that does not run.
+#[inline]
+fn poll_at_home<T: 'static>(
+    id: Token,
+    handle: &JoinHandle<T>,
+    cx: &Context<'_>,
+) -> Option<Poll<Result<T, JoinError>>> {
+    let mut output: Option<Result<T, JoinError>> = None;
+    let polled = at_home_alone(id.owner(), |event_loop| {
+        let polled = event_loop.poll_join(id, cx);
+        if polled == Poll::Ready(Join::Finished) {
+            event_loop.tasks.borrow_mut().take_output(id, &mut output);
+        }
+        polled
+    });
+    let Poll::Ready(join) = polled? else { return Some(Poll::Pending) };
+    if join == Join::Gone {
+        // It may have been a task of an earlier loop with this number.
+        output = inherit(id, handle);
+    }
+    Some(Poll::Ready(output.unwrap_or_else(|| Err(JoinError::cancelled()))))
+}
+
+impl EventLoop {
+    /// Waits until the task is not running any more.
+    #[inline]
+    fn poll_join(&self, id: Token, cx: &Context<'_>) -> Poll<Join> {
+        if !self.proceed() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        // Cloning one of ours runs nothing foreign, so that one borrow is enough.
+        let mut waker = clone_if_own(cx.waker());
+        if waker.is_none() {
+            let join = self.tasks.borrow().look_up(id);
+            if join != Join::Running {
+                return Poll::Ready(join);
+            }
+            // Cloned before the borrow, and what is left of it dropped after: a foreign waker may do
+            // anything, even end the task.
+            waker = Some(clone_of(cx.waker()));
+        }
+        let join = self.tasks.borrow_mut().join(id, &mut waker);
+        drop_of(waker);
+        if join == Join::Running { Poll::Pending } else { Poll::Ready(join) }
+    }
+}
+
+impl<T> Drop for JoinHandle<T> {
+    fn drop(&mut self) {
+        let Repr::Task(id) = self.repr else { return };
+        match at_home(id.owner(), |event_loop| event_loop.detach(id)) {
+            Some(true) => return,
+            Some(false) => {}
+            None => mailbox::send(id.owner(), Mail::Detach(id)),
+        }
+        // After the letter, which a loop that has ended since does not read.
+        renounce(id, self);
+    }
+}
+
+impl<T> fmt::Debug for JoinHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state: &dyn fmt::Debug = match &self.repr {
+            Repr::Task(id) => id,
+            Repr::Packet(_) => &"across threads",
+            Repr::Taken => &"taken",
+        };
+        f.debug_tuple("JoinHandle").field(state).finish()
+    }
+}

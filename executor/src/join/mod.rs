@@ -1,0 +1,13 @@
+//! How the output of a task gets to whoever awaits it.
+
+pub(crate) mod join_handle;
+
+pub(crate) mod join_error;
+
+pub(crate) mod packet;
+
+pub(crate) mod abort_on_drop;
+
+pub(crate) mod estate;
+
+pub(crate) mod deep_drop;

@@ -1,0 +1,320 @@
+//! One result on its way from one thread to another.
+
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::PoisonError;
+use std::task::{Context, Poll, Waker};
+
+use polyloop_reactor::Token;
+
+use crate::JoinError;
+use crate::inspect::lost_panic::Origin;
+use crate::inspect::notes::{Notes, note};
+use crate::join::deep_drop::drop_deep;
+use crate::join::join_handle;
+use crate::raw::waker::{clone_of, drop_of, wake_of};
+use crate::sync::{Arc, Mutex, MutexGuard};
+use crate::tasks::stage::quietly;
+use crate::time::{TimeHold, hold_time};
+
+/// Carries the outcome of work that is done elsewhere: on a blocking thread, on another loop.
+///
+/// ```text
+///  [ Waiting ] ── set ──▶ [ Done ] ── poll_take ──▶ [ Taken ]
+/// ```
+pub(crate) struct Packet<T> {
+    state: Mutex<State<T>>,
+    /// Drops an outcome that was not taken: [`drop_deep`], since that may own the handle of another.
+    ///
+    /// A pointer, because the destructor does not know that `T` is `'static`.
+    drop_outcome: fn(Result<T, JoinError>),
+}
+
+struct State<T> {
+    outcome: Outcome<T>,
+    waker: Option<Waker>,
+    /// The task that does the work, once there is one.
+    task: Option<Token>,
+    /// What that task is to be called.
+    name: Option<String>,
+    aborted: bool,
+    /// The work is a job in a queue, which nobody has begun.
+    queued: bool,
+}
+
+enum Outcome<T> {
+    Waiting,
+    Done(Result<T, JoinError>),
+    Taken,
+}
+
+impl<T: 'static> Packet<T> {
+    /// Makes a packet and the one side that may fill it.
+    pub(crate) fn new() -> (Arc<Packet<T>>, Sender<T>) {
+        Packet::make(false, TimeHold::NONE)
+    }
+
+    /// Makes the packet of a job that is to be queued: an abort settles it at once, however long
+    /// the queue is, until the job [begins](Sender::begin).
+    pub(crate) fn of_job() -> (Arc<Packet<T>>, Sender<T>) {
+        // A job's time is the program's own.
+        Packet::make(true, hold_time())
+    }
+
+    fn make(queued: bool, hold: TimeHold) -> (Arc<Packet<T>>, Sender<T>) {
+        let state = State {
+            outcome: Outcome::Waiting,
+            waker: None,
+            task: None,
+            name: None,
+            aborted: false,
+            queued,
+        };
+        let packet = Arc::new(Packet { state: Mutex::new(state), drop_outcome: drop_deep });
+        (Arc::clone(&packet), Sender { packet: Some(packet), _hold: hold })
+    }
+}
+
+impl<T> Packet<T> {
+    /// Takes the outcome, or leaves the waker to be woken by it.
+    #[track_caller]
+    pub(crate) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Result<T, JoinError>> {
+        // Foreign wakers are cloned before the lock is taken and dropped after it is released.
+        let waker = clone_of(cx.waker());
+        let mut state = self.lock();
+        match mem::replace(&mut state.outcome, Outcome::Taken) {
+            Outcome::Done(outcome) => Poll::Ready(outcome),
+            Outcome::Waiting => {
+                state.outcome = Outcome::Waiting;
+                let replaced = state.waker.replace(waker);
+                drop(state);
+                drop_of(replaced);
+                note(Notes::ELSEWHERE);
+                Poll::Pending
+            }
+            Outcome::Taken => panic!("a join handle was polled after it was ready"),
+        }
+    }
+
+    /// Asks for the work to be dropped: before it begins, or between two polls.
+    pub(crate) fn abort(&self) {
+        let mut state = self.lock();
+        state.aborted = true;
+        let (task, queued) = (state.task, state.queued);
+        drop(state);
+        if let Some(task) = task {
+            join_handle::abort(task);
+        }
+        if queued {
+            self.set(Err(JoinError::cancelled()));
+        }
+    }
+
+    /// Notes which task does the work, so that an abort finds it, and passes on one that has
+    /// come already.
+    pub(crate) fn is_done_by(&self, task: Token) {
+        let mut state = self.lock();
+        state.task = Some(task);
+        let (aborted, name) = (state.aborted, state.name.take());
+        drop(state);
+        if let Some(name) = name {
+            join_handle::set_name(task, name);
+        }
+        if aborted {
+            join_handle::abort(task);
+        }
+    }
+
+    /// Names the task that does the work, now or when there is one.
+    pub(crate) fn set_name(&self, name: String) {
+        let mut state = self.lock();
+        match state.task {
+            Some(task) => {
+                drop(state);
+                join_handle::set_name(task, name);
+            }
+            None => state.name = Some(name),
+        }
+    }
+
+    /// Returns the task that does the work, if there is one already.
+    pub(crate) fn task(&self) -> Option<Token> {
+        self.lock().task
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        !matches!(self.lock().outcome, Outcome::Waiting)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        // Nothing panics while the lock is held.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets the outcome; the first counts.
+    fn set(&self, outcome: Result<T, JoinError>) {
+        let mut state = self.lock();
+        if !matches!(state.outcome, Outcome::Waiting) {
+            drop(state);
+            quietly(|| drop(outcome));
+            return;
+        }
+        state.outcome = Outcome::Done(outcome);
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            wake_of(waker);
+        }
+    }
+}
+
+impl<T> Drop for Packet<T> {
+    fn drop(&mut self) {
+        // By an outcome that is never taken, on whichever side lets go of the packet last: a destructor that
+        // panics ends nothing there.
+        let mut state = self.lock();
+        let outcome = mem::replace(&mut state.outcome, Outcome::Taken);
+        let waker = state.waker.take();
+        drop(state);
+        if let Outcome::Done(outcome) = outcome {
+            (self.drop_outcome)(outcome);
+        }
+        drop_of(waker);
+    }
+}
+
+/// Fills a packet, once. Dropped without having done so, it says that the work was cancelled.
+pub(crate) struct Sender<T> {
+    packet: Option<Arc<Packet<T>>>,
+    /// Dropped last, so that time passes only after the outcome has been announced.
+    _hold: TimeHold,
+}
+
+impl<T> Sender<T> {
+    /// Notes that the job begins, from where on an abort comes too late. False if one has come.
+    pub(crate) fn begin(&self) -> bool {
+        let Some(packet) = &self.packet else { return false };
+        let mut state = packet.lock();
+        state.queued = false;
+        !state.aborted
+    }
+
+    /// Does the work and fills the packet with its result or its panic, which came from `origin`.
+    pub(crate) fn run(self, origin: Option<Box<Origin>>, work: impl FnOnce() -> T) {
+        let outcome = catch_unwind(AssertUnwindSafe(work));
+        let origin = origin.map(|origin| *origin);
+        self.send(outcome.map_err(|payload| JoinError::panicked_in(payload, origin)));
+    }
+
+    pub(crate) fn send(mut self, outcome: Result<T, JoinError>) {
+        if let Some(packet) = self.packet.take() {
+            packet.set(outcome);
+        }
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        if let Some(packet) = self.packet.take() {
+            packet.set(Err(JoinError::cancelled()));
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn take<T>(packet: &Packet<T>) -> Poll<Result<T, JoinError>> {
+        packet.poll_take(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn a_dropped_sender_means_cancelled() {
+        let (packet, sender) = Packet::<()>::new();
+        assert!(take(&packet).is_pending());
+        drop(sender);
+        let Poll::Ready(Err(error)) = take(&packet) else { panic!("still pending") };
+        assert!(error.is_cancelled());
+    }
+
+    #[test]
+    fn a_panic_crosses_over() {
+        let (packet, sender) = Packet::<()>::new();
+        sender.run(None, || panic!("far away"));
+        let Poll::Ready(Err(error)) = take(&packet) else { panic!("still pending") };
+        assert_eq!(error.to_string(), "task panicked: far away");
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use std::sync::Arc as StdArc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use loom::future::block_on;
+    use loom::thread;
+
+    use super::*;
+
+    async fn take<T>(packet: Arc<Packet<T>>) -> Result<T, JoinError> {
+        std::future::poll_fn(|cx| packet.poll_take(cx)).await
+    }
+
+    #[test]
+    fn loom_an_outcome_against_a_poll_is_not_lost() {
+        loom::model(|| {
+            let (packet, sender) = Packet::new();
+            let thread = thread::spawn(move || sender.send(Ok(7)));
+            assert_eq!(block_on(take(packet)).unwrap(), 7);
+            thread.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn loom_a_sender_that_goes_against_a_poll_says_cancelled() {
+        loom::model(|| {
+            let (packet, sender) = Packet::<()>::new();
+            let thread = thread::spawn(move || drop(sender));
+            assert!(block_on(take(packet)).unwrap_err().is_cancelled());
+            thread.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn loom_an_outcome_against_a_handle_that_goes_is_dropped_once() {
+        struct Count(StdArc<AtomicUsize>);
+        impl Drop for Count {
+            fn drop(&mut self) {
+                self.0.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        loom::model(|| {
+            let n_drops = StdArc::new(AtomicUsize::new(0));
+            let (packet, sender) = Packet::new();
+            let output = Count(StdArc::clone(&n_drops));
+            let thread = thread::spawn(move || sender.send(Ok(output)));
+            drop(packet);
+            thread.join().unwrap();
+            assert_eq!(n_drops.load(Ordering::SeqCst), 1);
+        });
+    }
+
+    #[test]
+    fn loom_an_abort_against_the_start_of_the_work_is_heeded_or_too_late() {
+        loom::model(|| {
+            let (packet, sender) = Packet::of_job();
+            let thread = thread::spawn(move || {
+                if sender.begin() {
+                    sender.run(None, || 7);
+                }
+            });
+            packet.abort();
+            match block_on(take(packet)) {
+                Ok(output) => assert_eq!(output, 7),
+                Err(error) => assert!(error.is_cancelled()),
+            }
+            thread.join().unwrap();
+        });
+    }
+}

@@ -1,0 +1,3 @@
+//! The unsafe code of the crate, all of it.
+
+pub(crate) mod waker;

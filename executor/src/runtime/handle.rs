@@ -1,0 +1,169 @@
+//! A loop seen from other threads.
+
+use std::future::poll_fn;
+use std::mem::size_of;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+
+use crate::event_loop::mailbox::{self, Mail};
+use crate::inspect::lost_panic::given;
+use crate::join::packet::Packet;
+use crate::raw::waker::current;
+use crate::sync::Arc;
+use crate::tasks::stage::quietly;
+use crate::{JoinError, JoinHandle};
+
+/// Reaches a loop from any thread: two numbers, free to copy and to keep.
+///
+/// It does not keep the loop alive. Waking a task from another thread needs no handle: every
+/// [`Waker`](std::task::Waker) does that.
+///
+/// # Examples
+/// ```
+/// # polyloop::run(async {
+/// let handle = polyloop::Handle::current().unwrap();
+/// let thread = std::thread::spawn(move || handle.spawn(async { 6 * 7 }));
+/// let task = polyloop::spawn_blocking(|| thread.join().unwrap()).await.unwrap();
+/// assert_eq!(task.await.unwrap(), 42);
+/// # }).unwrap();
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Handle {
+    number: u16,
+    incarnation: u32,
+}
+
+/// The size up to which the future of a task for another thread is moved, and not put into a box.
+const MOVED_BYTES: usize = 128;
+
+impl Handle {
+    pub(crate) fn number(self) -> u16 {
+        self.number
+    }
+
+    pub(crate) fn incarnation(self) -> u32 {
+        self.incarnation
+    }
+
+    pub(crate) fn new(number: u16, incarnation: u32) -> Handle {
+        Handle { number, incarnation }
+    }
+
+    /// Returns the handle of the loop that runs on this thread, if one does.
+    ///
+    /// # Examples
+    /// ```
+    /// use polyloop::Handle;
+    ///
+    /// assert!(Handle::current().is_none());
+    /// # polyloop::run(async {
+    /// assert!(Handle::current().is_some());
+    /// # }).unwrap();
+    /// ```
+    pub fn current() -> Option<Handle> {
+        current(|event_loop| event_loop.handle())
+    }
+
+    /// Starts a task on the loop, from whatever thread.
+    ///
+    /// The returned handle can be awaited anywhere. If the loop has ended, or ends before the
+    /// task does, its output is a [`JoinError`] that says cancelled; likewise, with another text, if
+    /// 16,777,215 tasks are alive when the loop is to start it.
+    ///
+    /// # References
+    /// Python's `asyncio.run_coroutine_threadsafe`.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use polyloop::{Runtime, spawn_blocking};
+    ///
+    /// let runtime = Runtime::new()?;
+    /// let handle = runtime.handle();
+    /// // A plain thread asks the loop for something and waits for the answer.
+    /// let thread = std::thread::spawn(move || {
+    ///     handle.spawn(async { 6 * 7 }).join(Duration::from_secs(60)).unwrap().unwrap()
+    /// });
+    /// let answer = runtime.block_on(async { spawn_blocking(|| thread.join().unwrap()).await })?;
+    /// assert_eq!(answer.unwrap(), 42);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let spawned_at = Location::caller();
+        // It is held twice on its way and twice by what polls it. What is small is cheaper to copy than to allocate
+        // on one thread and free on another.
+        if size_of::<F>() <= MOVED_BYTES {
+            self.send_off(future, spawned_at)
+        } else {
+            self.send_off(Box::pin(future), spawned_at)
+        }
+    }
+
+    fn send_off<F>(self, future: F, spawned_at: &'static Location<'static>) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let (packet, sender) = Packet::new();
+        let started = Arc::clone(&packet);
+        let start = move || {
+            current(|event_loop| {
+                if !event_loop.has_room() {
+                    quietly(|| drop(future));
+                    return sender.send(Err(JoinError::refused()));
+                }
+                let work = async move {
+                    let mut future = pin!(Some(future));
+                    let outcome = poll_fn(|cx| catch_poll(future.as_mut(), cx)).await;
+                    sender.send(outcome);
+                };
+                let task = event_loop.spawn(work, spawned_at);
+                event_loop.detach(task);
+                started.is_done_by(task);
+            });
+        };
+        // If the loop is gone the letter is dropped, and the sender in it says cancelled.
+        mailbox::send_to(self.number, self.incarnation, Mail::Run(Box::new(start)));
+        JoinHandle::of_packet(packet)
+    }
+}
+
+/// Polls `future`, turns its panic into an error, and drops it when it has ended.
+///
+/// For a caller that makes the future where it polls it: one that is handed to an `async fn` is held
+/// twice, as what was handed over and as what is polled.
+///
+/// # Panics
+/// If the future has ended.
+pub fn poll_caught<F: Future>(
+    future: Pin<&mut Option<F>>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<F::Output, JoinError>> {
+    catch_poll(future, cx).map(given)
+}
+
+/// Does what [`poll_caught`] does, for an outcome that is yet to be given to someone.
+fn catch_poll<F: Future>(
+    mut future: Pin<&mut Option<F>>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<F::Output, JoinError>> {
+    let polled = catch_unwind(AssertUnwindSafe(|| {
+        let unfinished = future.as_mut().as_pin_mut().expect("it is not polled again");
+        let output = ready!(unfinished.poll(cx));
+        future.set(None);
+        Poll::Ready(output)
+    }));
+    match polled {
+        Ok(polled) => polled.map(Ok),
+        Err(payload) => {
+            quietly(|| future.set(None));
+            Poll::Ready(Err(JoinError::panicked(payload)))
+        }
+    }
+}

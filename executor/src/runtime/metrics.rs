@@ -1,0 +1,37 @@
+//! What a loop has counted.
+
+use crate::raw::waker::current;
+
+/// Counts what a loop holds and what it has done since it was made.
+///
+/// # Examples
+/// ```
+/// # polyloop::run(async {
+/// let before = polyloop::runtime::metrics().n_polls;
+/// polyloop::yield_now().await;
+/// assert!(polyloop::runtime::metrics().n_polls > before);
+/// # }).unwrap();
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Metrics {
+    /// Tasks that have not ended, or whose output nobody has taken yet.
+    pub n_tasks: usize,
+    /// Timers that are armed.
+    pub n_timers: usize,
+    /// Descriptors that are registered.
+    pub n_sources: usize,
+    /// Polls of tasks and of the main future.
+    pub n_polls: u64,
+    /// System calls that waited or looked for events.
+    pub n_waits: u64,
+    /// System calls that changed what the selector watches.
+    pub n_control_calls: u64,
+    /// Reads, writes, accepts and the like, whether or not they had to be repeated.
+    pub n_io_calls: u64,
+}
+
+/// Returns the counts of the running loop; all zero outside a loop.
+pub fn metrics() -> Metrics {
+    current(|event_loop| event_loop.metrics()).unwrap_or_default()
+}

@@ -1,4 +1,4 @@
-//! Finds libkqueue with pkg-config, if the feature asks for it on Linux. Nothing to do otherwise.
+//! Finds libkqueue with pkg-config if the feature `libkqueue` is enabled on Linux.
 
 use std::env;
 use std::process::Command;
@@ -6,9 +6,9 @@ use std::process::Command;
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=PKG_CONFIG_PATH");
-    let is_asked = env::var_os("CARGO_FEATURE_LIBKQUEUE").is_some();
+    let is_enabled = env::var_os("CARGO_FEATURE_LIBKQUEUE").is_some();
     let is_linux = env::var("CARGO_CFG_TARGET_OS").is_ok_and(|system| system == "linux");
-    if is_asked && is_linux {
+    if is_enabled && is_linux {
         find_libkqueue();
     }
 }
@@ -22,7 +22,7 @@ fn find_libkqueue() {
                 println!("cargo::rustc-link-search=native={folder}");
             }
         }
-        // Not an error: what is only checked, not linked, does without the library.
+        // Not an error: `cargo check` does not link.
         _ => println!(
             "cargo::warning=feature libkqueue: pkg-config finds no libkqueue; linking will fail \
              unless the linker finds it by itself"

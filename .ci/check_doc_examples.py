@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Checks that the examples in the documentation name no crate but polyloop and the standard library.
+"""Checks that the documentation's examples use no crate but polyloop and the standard library.
 
-They are compiled and run by `cargo test`, each room's with that room's dependencies. With this check
-they are also what somebody can copy who depends on polyloop alone.
+`cargo test` compiles and runs each example with the dependencies of its crate. This check makes sure that it
+also compiles where a user copies it, in a package that depends on polyloop alone.
 """
 
 import pathlib
@@ -13,7 +13,7 @@ CRATES = {"std", "core", "alloc", "polyloop", "crate", "self", "super"}
 
 
 def examples(path):
-    """Yields the number and the text of each line of code in the documentation of a file."""
+    """Yields the number and the text of each line of example code in a file."""
     inside = code = False
     for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
         found = re.match(r"\s*//[/!] ?(.*)", line)
@@ -29,8 +29,8 @@ def examples(path):
 def main():
     wrong = []
     count = 0
-    for room in ("reactor", "executor", "net", "src"):
-        folder = pathlib.Path(room if room == "src" else room + "/src")
+    for crate in ("reactor", "executor", "net", "src"):
+        folder = pathlib.Path(crate if crate == "src" else crate + "/src")
         for path in sorted(folder.rglob("*.rs")):
             for number, text in examples(path):
                 count += 1
@@ -40,7 +40,7 @@ def main():
                 if (named and "selector_conformance!" not in text) or foreign:
                     wrong.append(f"{path}:{number}: {text}")
     print(f"{count} lines of examples")
-    sys.exit("\n".join(["these name a crate that a user does not have:", *wrong]) if wrong else None)
+    sys.exit("\n".join(["these lines name a crate that a user does not depend on:", *wrong]) if wrong else None)
 
 
 main()

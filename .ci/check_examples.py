@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Starts the examples and uses them as people and their clients would.
+"""Runs the examples, and uses them as people and clients would.
 
-usage: check_examples.py DIRECTORY    (the one that holds the compiled examples)
+usage: check_examples.py DIRECTORY    (of the compiled examples)
 
-Ends with a line `N passed, N failed`, and with status 1 if something failed.
+The last line is `N passed, N failed`; the exit status is 1 if a check failed.
 """
 
 import contextlib
@@ -24,21 +24,21 @@ import traceback
 
 FOLDER = sys.argv[1]
 SERVER = os.path.join(FOLDER, "echo_server")
-# The same over a bare selector. It knows nothing of signals.
+# The same over a bare selector, without signal handling.
 RAW = os.path.join(FOLDER, "echo_raw")
 CLIENT = os.path.join(FOLDER, "echo_client")
-# Debian has two; the other one has no -N.
+# Debian has two versions of nc; only this one has -N.
 NC = shutil.which("nc.openbsd") or shutil.which("nc")
 BACKENDS = ["select", "poll", "epoll" if sys.platform == "linux" else "kqueue"]
 HAS_PROC = os.path.isdir("/proc/self/fd")
 MIB = 1024 * 1024
 
-# Everything here happens on one machine: what takes longer than this hangs.
-PATIENCE = 20
+# Everything runs on one machine, so an operation that takes longer is stuck.
+TIMEOUT_SECONDS = 20
 
 
 class Failure(Exception):
-    """Says what did not hold."""
+    """A check that does not hold."""
 
 
 def check(condition, message):
@@ -51,7 +51,7 @@ class Server:
 
     def __init__(self, *arguments, program=SERVER, environment=None, max_fds=None):
         def prepare():
-            # What was started in the background inherits that it ignores Ctrl-C.
+            # A process in the background inherits an ignored SIGINT.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             if max_fds:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (max_fds, max_fds))
@@ -65,8 +65,8 @@ class Server:
             env={**os.environ, **(environment or {})},
             preexec_fn=prepare,
         )
-        ready, _, _ = select.select([self.process.stdout], [], [], PATIENCE)
-        check(ready, "the server says nothing")
+        ready, _, _ = select.select([self.process.stdout], [], [], TIMEOUT_SECONDS)
+        check(ready, "the server prints nothing")
         line = self.process.stdout.readline()
         match = re.fullmatch(r"listening on (127\.0\.0\.1):(\d+) \((\w+)\)\n", line)
         check(match, f"unexpected first line: {line!r}; {self.process.poll()=}")
@@ -82,18 +82,18 @@ class Server:
         self.process.communicate()
 
     def connect(self):
-        stream = socket.create_connection(self.addr, timeout=PATIENCE)
+        stream = socket.create_connection(self.addr, timeout=TIMEOUT_SECONDS)
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return stream
 
     def stop(self, signum=signal.SIGTERM):
-        """Sends a signal and returns stdout, stderr and how long the end took."""
+        """Sends a signal; returns stdout, stderr and how long the server took to end."""
         started = time.monotonic()
         self.process.send_signal(signum)
-        out, err = self.process.communicate(timeout=PATIENCE)
+        out, err = self.process.communicate(timeout=TIMEOUT_SECONDS)
         took = time.monotonic() - started
         if self.process.args[0] == RAW:
-            check(self.process.returncode == -signum, f"it ended by itself: {err}")
+            check(self.process.returncode == -signum, f"the signal did not end it: {err}")
             return out, err, took
         check(self.process.returncode == 0, f"exit status {self.process.returncode}: {err}")
         check(re.search(r"^served \d+ connections, \d+ messages, \d+ bytes$", out, re.M), out)
@@ -119,7 +119,7 @@ def run(*command, environment=None, data=None):
         input=data if data is not None else "",
         capture_output=True,
         text=True,
-        timeout=3 * PATIENCE,
+        timeout=3 * TIMEOUT_SECONDS,
         env={**os.environ, **(environment or {})},
     )
 
@@ -152,7 +152,7 @@ def round_trip(stream, message):
 
 
 def exchange(stream, data):
-    """Sends all of `data`, half-closes, and returns all that comes back."""
+    """Sends all of `data`, half-closes, and returns everything that comes back."""
 
     def send():
         stream.sendall(data)
@@ -161,12 +161,12 @@ def exchange(stream, data):
     sender = threading.Thread(target=send, daemon=True)
     sender.start()
     received = receive_to_end(stream)
-    sender.join(PATIENCE)
+    sender.join(TIMEOUT_SECONDS)
     return received
 
 
 def fill(stream, data):
-    """Sends from `data` without reading until nothing has moved for a while."""
+    """Sends from `data` without reading until the server takes no more."""
     stream.setblocking(False)
     n_sent = 0
     while n_sent < len(data):
@@ -174,11 +174,11 @@ def fill(stream, data):
             break
         with contextlib.suppress(BlockingIOError):
             n_sent += stream.send(data[n_sent : n_sent + 65536])
-    stream.settimeout(PATIENCE)
+    stream.settimeout(TIMEOUT_SECONDS)
     return n_sent
 
 
-# Each of these runs once for every backend.
+# Each of these runs once per backend.
 
 
 def serves_nc_a_script_and_the_load_generator_at_once(backend, program=SERVER):
@@ -197,8 +197,8 @@ def serves_nc_a_script_and_the_load_generator_at_once(backend, program=SERVER):
         check(nc.stdout == text, "nc did not get its lines back")
         data = random.randbytes(MIB)
         with server.connect() as stream:
-            check(exchange(stream, data) == data, "1 MiB did not come back as it was")
-        out, _ = load.communicate(timeout=PATIENCE)
+            check(exchange(stream, data) == data, "1 MiB came back changed")
+        out, _ = load.communicate(timeout=TIMEOUT_SECONDS)
         check(load.returncode == 0, out)
         check("every byte verified" in out and "p99.9" in out, out)
         server.stop(signal.SIGINT)
@@ -207,7 +207,7 @@ def serves_nc_a_script_and_the_load_generator_at_once(backend, program=SERVER):
 def sends_back_what_came_before_a_half_close(backend, program=SERVER):
     data = random.randbytes(8 * MIB)
     with Server("--backend", backend, program=program) as server, server.connect() as stream:
-        check(exchange(stream, data) == data, "8 MiB did not come back as they were")
+        check(exchange(stream, data) == data, "8 MiB came back changed")
         server.stop()
 
 
@@ -223,12 +223,12 @@ def survives_resets(backend):
         with server.connect() as stream:
             round_trip(stream, b"still there?")
         out, _, took = server.stop()
-        check(took < 1, f"a reset connection was waited for: {took} s")
+        check(took < 1, f"the server waited for a reset connection: {took} s")
         check(re.search(r"^connections +101$", out, re.M), out)
 
 
 def waits_for_slow_readers_in_bounded_memory(backend, program=SERVER):
-    # More than the buffers of all sockets on the way may grow to.
+    # More than the buffers of all sockets involved can hold.
     data = random.randbytes(128 * MIB)
     with Server("--backend", backend, program=program) as server, contextlib.ExitStack() as streams:
         slow = [streams.enter_context(server.connect()) for _ in range(10)]
@@ -245,14 +245,14 @@ def waits_for_slow_readers_in_bounded_memory(backend, program=SERVER):
             cpu = server.cpu_seconds() - cpu
             check(cpu < 0.1, f"{cpu} s of CPU time in a second of waiting")
         with server.connect() as stream:
-            round_trip(stream, b"somebody else")
+            round_trip(stream, b"another client")
         slow[0].shutdown(socket.SHUT_WR)
-        check(receive_to_end(slow[0]) == data[: n_sent[0]], "some of what was sent is missing")
+        check(receive_to_end(slow[0]) == data[: n_sent[0]], "some bytes are missing")
         streams.close()
         server.stop()
 
 
-def outlives_a_full_table_of_descriptors(backend):
+def survives_running_out_of_descriptors(backend):
     with Server("--backend", backend, max_fds=40) as server, contextlib.ExitStack() as streams:
         clients = [streams.enter_context(server.connect()) for _ in range(80)]
         for number, client in enumerate(clients):
@@ -265,7 +265,7 @@ def outlives_a_full_table_of_descriptors(backend):
             time.sleep(2)
             cpu = server.cpu_seconds() - cpu
             check(cpu < 0.1, f"{cpu} s of CPU time in two seconds without descriptors")
-        # In the order in which they came: those who are served make room for the others.
+        # In the order of arrival: each client that leaves frees a descriptor for the next.
         for number, client in enumerate(clients):
             check(receive_exactly(client, 10) == b"client %03d" % number, f"client {number}")
             client.close()
@@ -301,7 +301,7 @@ def holds_an_idle_connection_in_less_than_a_kilobyte(backend):
         for _ in range(10):
             connect()
         before = server.resident_bytes() if HAS_PROC else 0
-        # Within select's limit.
+        # Below select's limit.
         n = 900
         for _ in range(n):
             connect()
@@ -327,10 +327,10 @@ def lets_open_connections_finish(backend):
             pass
         stream.close()
         started = time.monotonic()
-        out, err = server.process.communicate(timeout=PATIENCE)
+        out, err = server.process.communicate(timeout=TIMEOUT_SECONDS)
         took = time.monotonic() - started
         check(server.process.returncode == 0, err)
-        check(took < 1, f"it went on for {took} s after the last connection")
+        check(took < 1, f"it ran for another {took} s after the last connection")
         check("served 1 connections, 2 messages, 22 bytes" in out, out)
 
 
@@ -342,16 +342,16 @@ def cuts_off_idle_connections_after_two_seconds(backend):
         check("cut off 1 connections" in out, out)
 
 
-def a_second_interrupt_ends_it_at_once(backend):
+def a_second_interrupt_ends_the_server_at_once(backend):
     with Server("--backend", backend) as server, server.connect() as stream:
         round_trip(stream, b"hello")
         server.process.send_signal(signal.SIGINT)
         time.sleep(0.3)
         server.process.send_signal(signal.SIGINT)
         started = time.monotonic()
-        server.process.communicate(timeout=PATIENCE)
+        server.process.communicate(timeout=TIMEOUT_SECONDS)
         took = time.monotonic() - started
-        check(took < 1, f"it went on for {took} s")
+        check(took < 1, f"it ran for another {took} s")
         check(server.process.returncode == -signal.SIGINT, f"{server.process.returncode}")
 
 
@@ -363,7 +363,7 @@ def needs_three_system_calls_for_a_message(backend):
         out, _, _ = server.stop()
         calls = float(re.search(r"^system calls per message +([\d.]+)$", out, re.M)[1])
         control = int(re.search(r"^control calls +(\d+)$", out, re.M)[1])
-        # A wait, a read and a write; with one client at a time no wait is shared.
+        # A wait, a read and a write: with one client, no wait is shared.
         check(2.9 < calls < 3.1, out)
         check(control < 20, out)
         for line in ["connections", "messages", "bytes", "selector waits"]:
@@ -383,7 +383,7 @@ def is_loaded_by_a_client_on_the_same_backend(backend):
             check(f"({backend}), every byte verified" in client.stdout, client.stdout)
             rate = re.search(r"^(\d+) messages/s", client.stdout, re.M)
             check(rate and int(rate[1]) > 0, client.stdout)
-            check(client.stderr == "", f"chatter without a terminal: {client.stderr}")
+            check(client.stderr == "", f"progress without a terminal: {client.stderr}")
         _, _, took = server.stop()
         check(took < 1, f"the clients left connections open: {took} s")
 
@@ -391,10 +391,10 @@ def is_loaded_by_a_client_on_the_same_backend(backend):
 # These run once.
 
 
-def mistakes_in_the_command_are_answered_with_the_usage():
-    foreign = "kqueue" if sys.platform == "linux" else "epoll"
+def an_invalid_command_prints_the_usage():
+    missing = "kqueue" if sys.platform == "linux" else "epoll"
     for program in [SERVER, CLIENT]:
-        for mistake in [["--no-such-flag"], ["--backend", "pole"], ["--backend", foreign]]:
+        for mistake in [["--no-such-flag"], ["--backend", "pole"], ["--backend", missing]]:
             ended = run(program, *mistake)
             check(ended.returncode == 2, f"{mistake}: exit status {ended.returncode}")
             usage = f"Usage: {os.path.basename(program)} [OPTIONS]"
@@ -409,7 +409,7 @@ def the_environment_chooses_a_backend():
             check(server.backend == backend, f"{backend}: runs on {server.backend}")
             server.stop()
     with Server("--backend", "poll", environment={"POLYLOOP_BACKEND": "select"}) as server:
-        check(server.backend == "poll", "the flag does not win")
+        check(server.backend == "poll", "the flag does not take precedence")
         server.stop()
     with Server(environment={"POLYLOOP_BACKEND": ""}) as server:
         check(server.backend == BACKENDS[-1], f"the default is {server.backend}")
@@ -444,11 +444,11 @@ def the_port_of_a_stopped_server_is_free_at_once():
     ended = subprocess.Popen([SERVER, "--addr", "%s:%d" % addr], stdout=subprocess.PIPE, text=True)
     check("listening on" in ended.stdout.readline(), "the port is not free")
     ended.send_signal(signal.SIGTERM)
-    ended.communicate(timeout=PATIENCE)
+    ended.communicate(timeout=TIMEOUT_SECONDS)
     stream.close()
 
 
-def a_client_says_who_refused():
+def a_refused_client_names_the_address():
     with socket.create_server(("127.0.0.1", 0)) as unused:
         addr = "%s:%d" % unused.getsockname()
     ended = run(CLIENT, "--addr", addr)
@@ -457,7 +457,7 @@ def a_client_says_who_refused():
     check(addr in ended.stderr and "refused" in ended.stderr, ended.stderr)
 
 
-def with_false_server(answer, *arguments):
+def with_broken_server(answer, *arguments):
     """Runs the client against a server that handles its one connection with `answer`."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -471,7 +471,7 @@ def with_false_server(answer, *arguments):
         return run(CLIENT, "--addr", addr, "--connections", "1", "--seconds", "1", *arguments)
 
 
-def a_client_notices_a_wrong_byte():
+def a_client_detects_a_wrong_byte():
     def flip_one(stream):
         n_seen = 0
         while chunk := bytearray(stream.recv(65536)):
@@ -480,27 +480,27 @@ def a_client_notices_a_wrong_byte():
             n_seen += len(chunk)
             stream.sendall(chunk)
 
-    ended = with_false_server(flip_one)
+    ended = with_broken_server(flip_one)
     check(ended.returncode == 1, f"exit status {ended.returncode}: {ended.stdout}")
     check("connection 1: byte 10000 came back as" in ended.stderr, ended.stderr)
 
 
-def a_client_notices_bytes_that_are_missing_or_too_many():
+def a_client_detects_missing_and_extra_bytes():
     def swallow(stream):
         stream.sendall(stream.recv(64)[:10])
 
-    ended = with_false_server(swallow)
+    ended = with_broken_server(swallow)
     check(ended.returncode == 1 and "closed by the server after 10 of 64" in ended.stderr, ended)
 
     def invent(stream):
         stream.sendall(stream.recv(64) + b"!")
         stream.recv(64)
 
-    ended = with_false_server(invent)
+    ended = with_broken_server(invent)
     check(ended.returncode == 1 and "came back" in ended.stderr, ended)
 
 
-def all_other_examples_run_to_their_end():
+def all_other_examples_run_to_completion():
     for name in ["five_io_models", "inside_poll"]:
         ended = run(os.path.join(FOLDER, name))
         check(ended.returncode == 0, f"{name}: exit status {ended.returncode}: {ended.stderr}")
@@ -518,14 +518,14 @@ def an_example_whose_output_is_not_read_does_not_panic():
                     stdout=writer,
                     stderr=subprocess.PIPE,
                     text=True,
-                    timeout=PATIENCE,
+                    timeout=TIMEOUT_SECONDS,
                 )
             finally:
                 os.close(writer)
             check(ended.returncode == 0 and ended.stderr == "", f"{name} {arguments}: {ended}")
 
 
-def options_without_a_sense_are_refused():
+def invalid_options_are_refused():
     mistakes = {
         "echo_client": ["--seconds 0", "--seconds nan", "--seconds 1e15", "--connections 0", "--size 0"],
         "five_io_models": ["--requests 0", "--requests -1", "--pause-us x"],
@@ -560,12 +560,12 @@ def main():
             sends_back_what_came_before_a_half_close,
             survives_resets,
             waits_for_slow_readers_in_bounded_memory,
-            outlives_a_full_table_of_descriptors,
+            survives_running_out_of_descriptors,
             leaks_no_descriptor,
             holds_an_idle_connection_in_less_than_a_kilobyte,
             lets_open_connections_finish,
             cuts_off_idle_connections_after_two_seconds,
-            a_second_interrupt_ends_it_at_once,
+            a_second_interrupt_ends_the_server_at_once,
             needs_three_system_calls_for_a_message,
             is_loaded_by_a_client_on_the_same_backend,
         ]
@@ -583,17 +583,17 @@ def main():
     results += [
         every(test)
         for test in [
-            mistakes_in_the_command_are_answered_with_the_usage,
+            an_invalid_command_prints_the_usage,
             the_environment_chooses_a_backend,
             an_unknown_backend_in_the_environment_is_an_error,
             an_address_in_use_is_named,
             the_port_of_a_stopped_server_is_free_at_once,
-            a_client_says_who_refused,
-            a_client_notices_a_wrong_byte,
-            a_client_notices_bytes_that_are_missing_or_too_many,
-            all_other_examples_run_to_their_end,
+            a_refused_client_names_the_address,
+            a_client_detects_a_wrong_byte,
+            a_client_detects_missing_and_extra_bytes,
+            all_other_examples_run_to_completion,
             an_example_whose_output_is_not_read_does_not_panic,
-            options_without_a_sense_are_refused,
+            invalid_options_are_refused,
         ]
     ]
     n_failed = results.count(False)

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Runs the hosts of docs/embedding.md that are not written in Rust.
+"""Runs the example hosts of docs/embedding.md that are not written in Rust.
 
-usage: check_hosts.py DIRECTORY    (the one that holds libpolyloop_inside_c)
+usage: check_hosts.py DIRECTORY    (of libpolyloop_inside_c)
 
-Ends with a line `N passed, N failed`, and with status 1 if something failed.
+The last line is `N passed, N failed`; the exit status is 1 if a check failed.
 """
 
 import os
@@ -18,8 +18,8 @@ FOLDER = os.path.abspath(sys.argv[1])
 EXAMPLE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "examples", "inside_c")
 LIBRARY = "libpolyloop_inside_c." + ("dylib" if sys.platform == "darwin" else "so")
 
-# What takes longer than this hangs.
-PATIENCE = 60
+# A host that takes longer is stuck.
+TIMEOUT_SECONDS = 60
 
 
 def check(condition, message):
@@ -28,17 +28,17 @@ def check(condition, message):
 
 
 def run(*command):
-    ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=PATIENCE)
+    ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=TIMEOUT_SECONDS)
     check(ended.returncode == 0, f"{command[0]} ended with {ended.returncode}: {ended.stdout}")
     return ended.stdout
 
 
 def check_counts(output):
-    """The clock ticks every 10 ms for 190 ms or more, and takes a turn for each."""
+    """The clock ticks every 10 ms for at least 190 ms, with about one turn per tick."""
     found = re.search(r"^ticks: (\d+) turns: (\d+)$", output, re.MULTILINE)
     check(found, output)
     ticks, turns = map(int, found.groups())
-    check(ticks >= 15, f"the clock has ticked {ticks} times only")
+    check(ticks >= 15, f"the clock ticked only {ticks} times")
     check(turns <= ticks * 3 + 50, f"{turns} turns for {ticks} ticks: the host does not sleep")
 
 
@@ -59,7 +59,7 @@ def polyloop_runs_inside_glib():
         output = run(program)
     found = re.search(r"^echoes: 3 beats: (\d+)$", output, re.MULTILINE)
     check(found, output)
-    check(int(found[1]) >= 10, "the host's own timer has starved")
+    check(int(found[1]) >= 10, "the host's timer starved")
     check_counts(output)
 
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Checks licences and sources of all that the library and its tests are built with, as deny.toml has them.
+"""Checks that the licences and sources of all dependencies, tests included, are those that deny.toml allows.
 
 usage: check_licences.py < METADATA    (what `cargo metadata` prints)
 
-`cargo deny check` looks at more; it has to be installed, and this has not.
+`cargo deny check` checks more, but has to be installed.
 """
 
 import json
@@ -11,14 +11,14 @@ import re
 import sys
 import tomllib
 
-# Nothing that is published is built with what these bring: peers to be measured against, and a fuzzer.
+# No published package depends on these: the comparison with peers, and the fuzz targets.
 NOT_PART = {"polyloop-compare", "polyloop-fuzz"}
 
 
 def allows(expression, allowed):
-    """Says whether a licence expression can be met with the licences that are allowed."""
+    """Reports whether the allowed licences satisfy a licence expression."""
     expression = expression.replace("/", " OR ")
-    # "MIT OR Apache-2.0" is met by one of both, "MIT AND Unicode-3.0" by both.
+    # "MIT OR Apache-2.0" needs one of the two, "MIT AND Unicode-3.0" both.
     python = re.sub(r"[\w.+-]+(?: WITH [\w.-]+)?", lambda found: {
         "OR": "or", "AND": "and"}.get(found[0], str(found[0] in allowed)), expression)
     return eval(python, {"__builtins__": {}})
@@ -43,10 +43,10 @@ def main():
         waiting.extend(dependency["pkg"] for dependency in nodes[package["id"]]["deps"])
         name = f"{package['name']} {package['version']}"
         if not package["license"] or not allows(package["license"], allowed):
-            wrong.append(f"{name}: the licence {package['license']} is not in deny.toml")
+            wrong.append(f"{name}: the licence {package['license']} is not allowed by deny.toml")
         if package["source"] and not package["source"].startswith("registry+"):
             wrong.append(f"{name}: comes from {package['source']}")
-    print(f"{len(seen)} packages, {len(wrong)} of them not as deny.toml has it")
+    print(f"{len(seen)} packages, {len(wrong)} not allowed by deny.toml")
     sys.exit("\n".join(wrong) or None)
 
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Starts the examples over a bare selector and uses them as their clients would.
+"""Runs the examples over a bare selector, and uses them as clients would.
 
-usage: check_raw_examples.py DIRECTORY    (the one that holds echo_raw and five_io_models)
+usage: check_raw_examples.py DIRECTORY    (of echo_raw and five_io_models)
 
-Ends with a line `N passed, N failed`, and with status 1 if something failed.
+The last line is `N passed, N failed`; the exit status is 1 if a check failed.
 """
 
 import contextlib
@@ -22,11 +22,11 @@ import traceback
 FOLDER = sys.argv[1]
 BACKENDS = ["select", "poll", "epoll" if sys.platform == "linux" else "kqueue"]
 HAS_PROC = os.path.isdir("/proc/self/fd")
-# More than the system holds between two ends that do not read.
+# More than the kernel buffers between two sockets that do not read.
 DATA = random.randbytes(32 * 1024 * 1024)
 
-# Everything here happens on one machine: what takes longer than this hangs.
-PATIENCE = 20
+# Everything runs on one machine, so an operation that takes longer is stuck.
+TIMEOUT_SECONDS = 20
 
 
 def check(condition, message):
@@ -59,10 +59,10 @@ class Server:
 
     def __exit__(self, *_):
         self.process.kill()
-        self.err = self.process.communicate(timeout=PATIENCE)[1]
+        self.err = self.process.communicate(timeout=TIMEOUT_SECONDS)[1]
 
     def connect(self):
-        return socket.create_connection(self.addr, timeout=PATIENCE)
+        return socket.create_connection(self.addr, timeout=TIMEOUT_SECONDS)
 
     def proc(self, name):
         with open(f"/proc/{self.process.pid}/{name}", encoding="ascii") as file:
@@ -97,7 +97,7 @@ def receive_to_end(stream):
 
 def round_trip(stream, message):
     stream.sendall(message)
-    check(receive_exactly(stream, len(message)) == message, "something else came back")
+    check(receive_exactly(stream, len(message)) == message, "other bytes came back")
 
 
 def sends_back_every_byte_and_what_came_before_a_half_close(backend):
@@ -109,7 +109,7 @@ def sends_back_every_byte_and_what_came_before_a_half_close(backend):
 
         sender = threading.Thread(target=send)
         sender.start()
-        check(receive_to_end(stream) == DATA, "something else came back")
+        check(receive_to_end(stream) == DATA, "other bytes came back")
         sender.join()
 
 
@@ -148,8 +148,8 @@ def waits_for_slow_readers_in_bounded_memory(backend):
                 except BlockingIOError:
                     quiet += 1
                     time.sleep(0.002)
-            check(n_sent[index] < len(DATA), "it read on from a client that does not")
-            stream.settimeout(PATIENCE)
+            check(n_sent[index] < len(DATA), "the server keeps reading from a client that does not read")
+            stream.settimeout(TIMEOUT_SECONDS)
         if HAS_PROC:
             grown = server.resident_kib() - before
             check(grown < 2048, f"{grown} KiB for ten clients that do not read")
@@ -158,12 +158,12 @@ def waits_for_slow_readers_in_bounded_memory(backend):
             cpu = server.cpu_seconds() - cpu
             check(cpu < 0.1, f"{cpu} s of CPU time in a second of waiting")
         with server.connect() as stream:
-            round_trip(stream, b"somebody else")
+            round_trip(stream, b"another client")
         slow[0].shutdown(socket.SHUT_WR)
-        check(receive_to_end(slow[0]) == DATA[: n_sent[0]], "some of what was sent is missing")
+        check(receive_to_end(slow[0]) == DATA[: n_sent[0]], "some bytes are missing")
 
 
-def outlives_a_full_table_of_descriptors(backend):
+def survives_running_out_of_descriptors(backend):
     with Server(backend, max_fds=30) as server, contextlib.ExitStack() as streams:
         clients = [streams.enter_context(server.connect()) for _ in range(60)]
         for number, client in enumerate(clients):
@@ -174,7 +174,7 @@ def outlives_a_full_table_of_descriptors(backend):
             time.sleep(1)
             cpu = server.cpu_seconds() - cpu
             check(cpu < 0.1, f"{cpu} s of CPU time in a second without descriptors")
-        # In the order in which they came: those who are served make room for the others.
+        # In the order of arrival: each client that leaves frees a descriptor for the next.
         for number, client in enumerate(clients):
             check(receive_exactly(client, 10) == b"client %03d" % number, f"client {number}")
             client.close()
@@ -182,7 +182,7 @@ def outlives_a_full_table_of_descriptors(backend):
     check(1 <= n_complaints <= 10, f"stderr: {server.err}")
 
 
-# These run once.
+# This runs once.
 
 
 def five_models_serve_the_same_task():
@@ -191,11 +191,11 @@ def five_models_serve_the_same_task():
         [program, "--requests", "200", "--pause-us", "100"],
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT_SECONDS,
         check=True,
     )
     row = r"^{} .*?(\d+) +([\d.]+) +[\d.]+ ms +[\d.]+ µs +[\d.]+ µs$"
-    # Two calls for a request where the thread itself waits, a third one for waiting.
+    # Two calls per request if the read itself blocks, three with a separate wait.
     bounds = {
         "blocking": (2, 2.1),
         "non-blocking": (2, 100_000),
@@ -232,7 +232,7 @@ def main():
             sends_back_every_byte_and_what_came_before_a_half_close,
             survives_resets_and_leaks_no_descriptor,
             waits_for_slow_readers_in_bounded_memory,
-            outlives_a_full_table_of_descriptors,
+            survives_running_out_of_descriptors,
         ]
     ]
     results.append(every(five_models_serve_the_same_task))

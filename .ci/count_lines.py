@@ -1,9 +1,8 @@
 #!/usr/bin/env python3
-"""Counts the lines of code on the core path, and checks what README.md says of them.
+"""Counts the lines of code of the core path, and compares the sum with README.md.
 
-The core path is what runs between a descriptor that becomes ready and the task that awaits it: the
-reactor on epoll, the loop with its tasks and timers, and `AsyncFd`. Comments, blank lines and tests
-are not counted.
+The core path runs from a descriptor that becomes ready to the poll of the task that awaits it: the reactor on
+epoll, the event loop with its tasks and timers, and `AsyncFd`. Comments, blank lines and tests are not counted.
 """
 
 import re
@@ -25,9 +24,9 @@ CORE = """
 
 
 def lines_of_code(path):
-    """Counts the lines of `path` that are neither comments nor blank nor for tests alone."""
+    """Counts the lines of `path` except comments, blank lines and items under `cfg(test)`."""
     count = 0
-    # The indentation of an item that only tests have, while it is being skipped.
+    # The indentation of the test-only item that is being skipped.
     skipping = None
     for line in open(path, encoding="utf-8"):
         text = line.strip()
@@ -53,10 +52,10 @@ def main():
     print(f"{total:6} in all")
     said = re.search(r"core path is ([\d,]+) lines", open("README.md", encoding="utf-8").read())
     if not said:
-        sys.exit("README.md does not say how long the core path is")
+        sys.exit("README.md lacks the sentence `the core path is N lines`")
     said = int(said[1].replace(",", ""))
     if abs(said - total) > total // 20:
-        sys.exit(f"README.md says {said} lines, these are {total}")
+        sys.exit(f"README.md says {said} lines; the count is {total}")
 
 
 main()

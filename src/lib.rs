@@ -122,11 +122,11 @@
 //! - [`future`]: combinators. [`scope`]: structured concurrency and cancellation.
 //! - [`task`]: names, states and dumps of tasks. [`runtime`]: settings, metrics, turns for a host.
 //! - [`blocking`]: thread pools. [`callback`]: plain functions for the loop to call. [`channel`]: queues.
-//! - [`net`]: sockets and pipes. [`signal`]: signals as futures.
+//! - [`net`]: sockets and pipes. [`io`]: lines, frames and copies. [`signal`]: signals as futures.
 //! - [`selectors`]: the selectors, usable without async. [`driver`]: extension points for authors of I/O types.
 #![forbid(unsafe_code)]
 
-/// Yields one value after another: [`net::Incoming`], [`net::Lines`], [`future::AsCompleted`] and others
+/// Yields one value after another: [`net::Incoming`], [`io::Lines`], [`future::AsCompleted`] and others
 /// implement it. Combinators for streams are in the crate futures-util.
 pub use futures_core::Stream;
 pub use polyloop_executor::channel;
@@ -135,7 +135,7 @@ pub use polyloop_executor::{
     Runtime, TaskGroup, gather, join, race, run, sleep, spawn, spawn_blocking, timeout, try_join,
     yield_now,
 };
-pub use polyloop_net::signal;
+pub use polyloop_net::{io, signal};
 pub use polyloop_reactor::Backend;
 
 /// Thread pools for work that blocks.
@@ -161,15 +161,12 @@ pub mod future {
 
 /// Sockets and pipes that await.
 pub mod net {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    pub use polyloop_net::Splicer;
     pub use polyloop_net::{
-        AcceptFailure, AsyncFd, AsyncRead, AsyncWrite, BufReader, Connection, Copier, Credentials,
-        Direction, FrameReader, FrameWriter, Framing, Incoming, Keepalive, Lines, Listener,
+        AcceptFailure, AsyncFd, Connection, Credentials, Direction, Incoming, Keepalive, Listener,
         OwnedReadHalf, OwnedWriteHalf, PipeReader, PipeWriter, ReadHalf, Received, ReceivedFds,
-        ReuniteError, Server, ServerReport, Session, Split, Stopper, TcpListener, TcpSocket,
-        TcpStream, ToAddrs, TooLong, Trouble, UdpSocket, UnixDatagram, UnixListener, UnixStream,
-        WriteHalf, accept_failure, copy, copy_bidirectional, lookup_host, pipe,
+        ReuniteError, Server, ServerReport, Session, Stopper, TcpListener, TcpSocket, TcpStream,
+        ToAddrs, Trouble, UdpSocket, UnixDatagram, UnixListener, UnixStream, WriteHalf,
+        accept_failure, lookup_host, pipe,
     };
     #[cfg(not(target_vendor = "apple"))]
     pub use polyloop_net::{UnixSeqpacket, UnixSeqpacketListener};

@@ -11,10 +11,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_core::Stream;
-use polyloop::net::{
-    AsyncRead, AsyncWrite, BufReader, FrameReader, FrameWriter, Framing, TcpListener, TcpStream,
-    UdpSocket, UnixStream, copy, copy_bidirectional, lookup_host, pipe,
+use polyloop::io::{
+    BufReader, FrameReader, FrameWriter, Framing, Read, Write, copy, copy_bidirectional,
 };
+use polyloop::net::{TcpListener, TcpStream, UdpSocket, UnixStream, lookup_host, pipe};
 use polyloop::{Backend, timeout};
 
 use common::run_on;
@@ -86,7 +86,7 @@ fn what_never_waits_yields(backend: Backend) {
             stream.write_all(&[]).await.unwrap();
             stream.write_all_vectored(&mut [IoSlice::new(&[])]).await.unwrap();
             stream.writable().await.unwrap();
-            AsyncWrite::finish(&mut stream).await.unwrap();
+            Write::finish(&mut stream).await.unwrap();
         })
         .await;
         let (accepted, _) = listener.accept().await.unwrap();
@@ -122,7 +122,7 @@ fn what_is_in_memory_already_yields(backend: Backend) {
     /// Reads zeros, each of which is a part or an empty frame, and does not take from the budget.
     struct Zeros;
 
-    impl AsyncRead for Zeros {
+    impl Read for Zeros {
         async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
             buf.fill(0);
             Ok(buf.len())
@@ -166,7 +166,7 @@ fn what_is_too_long_yields(backend: Backend) {
     /// Reads a byte again and again, without an end, and does not take from the budget.
     struct Endless(u8);
 
-    impl AsyncRead for Endless {
+    impl Read for Endless {
         async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
             buf.fill(self.0);
             Ok(buf.len())
@@ -193,7 +193,7 @@ fn a_flood_in_one_direction_lets_the_other_end(backend: Backend) {
     /// Reads a byte that is always there, and writes nowhere.
     struct Flood(Rc<Cell<u32>>);
 
-    impl AsyncRead for &Flood {
+    impl Read for &Flood {
         async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
             std::future::poll_fn(polyloop::driver::poll_proceed).await;
             self.0.set(self.0.get() + 1);
@@ -203,7 +203,7 @@ fn a_flood_in_one_direction_lets_the_other_end(backend: Backend) {
         }
     }
 
-    impl AsyncWrite for &Flood {
+    impl Write for &Flood {
         async fn write(&mut self, _buf: &[u8]) -> io::Result<usize> {
             Err(io::Error::other("enough"))
         }
@@ -216,7 +216,7 @@ fn a_flood_in_one_direction_lets_the_other_end(backend: Backend) {
     /// Writes without end, and reads after a while.
     struct Sink;
 
-    impl AsyncRead for &Sink {
+    impl Read for &Sink {
         async fn read(&mut self, _buf: &mut [u8]) -> io::Result<usize> {
             polyloop::sleep(Duration::from_millis(1)).await;
             std::future::poll_fn(polyloop::driver::poll_proceed).await;
@@ -224,7 +224,7 @@ fn a_flood_in_one_direction_lets_the_other_end(backend: Backend) {
         }
     }
 
-    impl AsyncWrite for &Sink {
+    impl Write for &Sink {
         async fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
             Ok(buf.len())
         }

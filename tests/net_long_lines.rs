@@ -9,7 +9,8 @@ use std::task::{Context, Poll, Waker};
 
 use futures_core::Stream;
 use polyloop::Backend;
-use polyloop::net::{AsyncRead, BufReader, FrameReader, Framing, TooLong, UnixStream};
+use polyloop::io::{BufReader, FrameReader, Framing, Read, TooLong};
+use polyloop::net::UnixStream;
 
 use common::run_on;
 
@@ -101,7 +102,7 @@ impl Pieces {
     }
 }
 
-impl AsyncRead for Pieces {
+impl Read for Pieces {
     async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         poll_fn(|_| {
             self.is_ready = !self.is_ready;

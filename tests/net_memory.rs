@@ -9,7 +9,8 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use polyloop::net::{AsyncWrite, BufReader, Copier, FrameReader, FrameWriter, Framing, UnixStream};
+use polyloop::io::{BufReader, Copier, FrameReader, FrameWriter, Framing, Write};
+use polyloop::net::UnixStream;
 use polyloop::{sleep, spawn, timeout};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
@@ -188,7 +189,7 @@ async fn a_writer_holds_what_is_queued_and_not_what_it_ever_sent() {
         is_open: bool,
     }
 
-    impl AsyncWrite for Trickle {
+    impl Write for Trickle {
         async fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
             self.is_open = !self.is_open;
             if !self.is_open {

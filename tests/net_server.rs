@@ -10,8 +10,9 @@ use std::process::Command;
 use std::rc::Rc;
 use std::time::Duration;
 
+use polyloop::io::copy;
 use polyloop::net::{
-    Server, ServerReport, Stopper, TcpSocket, TcpStream, Trouble, UnixListener, UnixStream, copy,
+    Server, ServerReport, Stopper, TcpSocket, TcpStream, Trouble, UnixListener, UnixStream,
 };
 use polyloop::{Backend, JoinHandle, Runtime};
 
@@ -479,7 +480,7 @@ fn a_crowd_that_says_nothing_keeps_nobody_from_being_served(backend: Backend) {
         let server = server();
         let (addr, stopper) = (server.local_addrs()[0], server.stopper());
         let serving = polyloop::spawn(server.serve(async |stream: TcpStream, _| {
-            let mut reader = polyloop::net::BufReader::with_limit(&stream, 1_000);
+            let mut reader = polyloop::io::BufReader::with_limit(&stream, 1_000);
             loop {
                 let line = polyloop::timeout(Duration::from_millis(500), reader.next_line());
                 let Some(line) = line.await?? else { return Ok(()) };
@@ -494,7 +495,7 @@ fn a_crowd_that_says_nothing_keeps_nobody_from_being_served(backend: Backend) {
             crowd.push(client);
         }
         let client = connect(addr).await;
-        let mut lines = polyloop::net::BufReader::new(&client);
+        let mut lines = polyloop::io::BufReader::new(&client);
         for _ in 0..10 {
             client.write_all(b"hello\n").await.unwrap();
             assert_eq!(lines.next_line().await.unwrap(), Some("hello!"));

@@ -9,7 +9,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use polyloop::future::Either;
-use polyloop::net::{Server, TcpStream, copy};
+use polyloop::io::copy;
+use polyloop::net::{Server, TcpStream};
 use polyloop::{Backend, race};
 
 use common::{PATIENCE, process, role, run_on};

@@ -6,7 +6,8 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::task::{Context, Poll, Waker};
 
 use polyloop::Backend;
-use polyloop::net::{AsyncRead, BufReader, TcpListener, TcpStream, UnixStream, pipe};
+use polyloop::io::{BufReader, Read};
+use polyloop::net::{TcpListener, TcpStream, UnixStream, pipe};
 
 use common::run_on;
 

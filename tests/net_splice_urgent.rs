@@ -9,7 +9,8 @@ use std::os::unix::net as unix;
 use std::time::Duration;
 
 use polyloop::Backend;
-use polyloop::net::{Connection, Splicer, TcpStream, UnixStream};
+use polyloop::io::Splicer;
+use polyloop::net::{Connection, TcpStream, UnixStream};
 use socket2::SockRef;
 
 use common::run_on;
@@ -114,7 +115,7 @@ fn several_urgent_bytes_lose_no_other_byte(backend: Backend) {
             }
         });
         let mut received = Vec::new();
-        polyloop::net::copy(&server, &mut received).await.unwrap();
+        polyloop::io::copy(&server, &mut received).await.unwrap();
         writing.join().unwrap();
         let n_moved = moving.await.unwrap().unwrap();
         assert_eq!(n_moved, received.len() as u64);

@@ -13,10 +13,10 @@ use std::task::{Context, Poll, Waker};
 
 use futures_core::Stream;
 use polyloop::Backend;
-use polyloop::net::{
-    AsyncRead, AsyncWrite, BufReader, Copier, FrameReader, FrameWriter, Framing, TcpListener,
-    TcpStream, UnixStream, copy, copy_bidirectional, pipe,
+use polyloop::io::{
+    BufReader, Copier, FrameReader, FrameWriter, Framing, Read, Write, copy, copy_bidirectional,
 };
+use polyloop::net::{TcpListener, TcpStream, UnixStream, pipe};
 
 use common::run_on;
 
@@ -73,7 +73,7 @@ impl Pieces {
     }
 }
 
-impl AsyncRead for Pieces {
+impl Read for Pieces {
     async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         Pieces::take_turn(&mut self.is_ready).await;
         let Some(piece) = self.pieces.front_mut() else { return Ok(0) };
@@ -110,7 +110,7 @@ impl Gulps {
     }
 }
 
-impl AsyncWrite for Gulps {
+impl Write for Gulps {
     async fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         Pieces::take_turn(&mut self.is_ready).await;
         let n = buf.len().min(self.sizes[self.n_writes % self.sizes.len()]);
@@ -574,7 +574,7 @@ fn splicing_moves_a_mebibyte(backend: Backend) {
         let (back, server) = pair().await;
         send(client, sent.clone());
         let splicing = polyloop::spawn(async move {
-            polyloop::net::Splicer::new(&front, &back).unwrap().run().await.unwrap()
+            polyloop::io::Splicer::new(&front, &back).unwrap().run().await.unwrap()
         });
         let mut received = Vec::new();
         copy(&server, &mut received).await.unwrap();
@@ -591,7 +591,7 @@ fn a_splice_that_is_dropped_at_every_poll_loses_nothing(backend: Backend) {
         let (back, server) = UnixStream::pair().unwrap();
         send(client, sent.clone());
         let splicing = polyloop::spawn(async move {
-            let mut splicer = polyloop::net::Splicer::new(&front, &back).unwrap();
+            let mut splicer = polyloop::io::Splicer::new(&front, &back).unwrap();
             loop {
                 if let Some(spliced) = poll_once(splicer.run()).await {
                     break assert_eq!(spliced.unwrap(), 1 << 20);

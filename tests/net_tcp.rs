@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use polyloop::Backend;
 #[cfg(any(target_os = "linux", target_os = "android"))]
-use polyloop::net::Splicer;
+use polyloop::io::Splicer;
 use polyloop::net::{
     AcceptFailure, Direction, Keepalive, TcpListener, TcpSocket, TcpStream, UnixStream,
     accept_failure, lookup_host, pipe,

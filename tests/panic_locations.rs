@@ -19,7 +19,7 @@ use polyloop::driver::with_reactor;
 use polyloop::driver::{Direction, Reactor};
 use polyloop::future::FairRace;
 use polyloop::future::as_completed;
-use polyloop::net::{BufReader, Framing};
+use polyloop::io::{BufReader, Framing};
 use polyloop::scope::shield;
 use polyloop::selectors::{Events, KeyedSelector};
 use polyloop::time::{interval, interval_at};

@@ -16,7 +16,8 @@ use std::thread;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use polyloop::net::{Server, TcpStream, copy};
+use polyloop::io::copy;
+use polyloop::net::{Server, TcpStream};
 use polyloop::time::interval;
 use polyloop::{Backend, Runtime};
 

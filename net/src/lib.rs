@@ -35,23 +35,17 @@ mod unix;
 
 mod pipe;
 
-mod bytes;
-
 mod server;
 
 mod session;
+
+pub mod io;
 
 pub mod signal;
 
 pub use accept::{Incoming, Listener};
 pub use addr::ToAddrs;
 pub use async_fd::AsyncFd;
-#[cfg(any(target_os = "linux", target_os = "android"))]
-pub use bytes::Splicer;
-pub use bytes::{
-    AsyncRead, AsyncWrite, BufReader, Copier, FrameReader, FrameWriter, Framing, Lines, Split,
-    TooLong, copy, copy_bidirectional,
-};
 pub use lookup::lookup_host;
 pub use pipe::{PipeReader, PipeWriter, pipe};
 pub use polyloop_reactor::Direction;

@@ -10,7 +10,7 @@ use polyloop_reactor::socket::{NoSignal, OPEN_NONBLOCK};
 
 use crate::AsyncFd;
 use crate::async_fd::into_std;
-use crate::byte_stream::{Transmit, reading, writing};
+use crate::byte_stream::{TryWrite, reading, writing};
 
 /// Makes a pipe: what is written to the second end is read from the first.
 ///
@@ -73,12 +73,12 @@ impl AsFd for Quiet {
     }
 }
 
-impl Transmit for Quiet {
-    fn transmit(&self, buf: &[u8]) -> io::Result<usize> {
+impl TryWrite for Quiet {
+    fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
         self.no_signal.call(|| (&self.pipe).write(buf))
     }
 
-    fn transmit_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         self.no_signal.call(|| (&self.pipe).write_vectored(bufs))
     }
 }

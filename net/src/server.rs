@@ -71,7 +71,8 @@ const DEFAULT_PATIENCE: Duration = Duration::from_secs(2);
 /// # Examples
 /// An echo server:
 /// ```
-/// use polyloop::net::{Server, TcpStream, copy};
+/// use polyloop::io::copy;
+/// use polyloop::net::{Server, TcpStream};
 ///
 /// # polyloop::run(async {
 /// let server = Server::bind("127.0.0.1:0")?;
@@ -96,7 +97,8 @@ const DEFAULT_PATIENCE: Duration = Duration::from_secs(2);
 ///
 /// Over a Unix socket, with [`Server::on`]:
 /// ```
-/// use polyloop::net::{Server, UnixListener, UnixStream, copy};
+/// use polyloop::io::copy;
+/// use polyloop::net::{Server, UnixListener, UnixStream};
 ///
 /// # polyloop::run(async {
 /// # let path = std::env::temp_dir().join(format!("polyloop-serve-{}", std::process::id()));

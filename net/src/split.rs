@@ -22,12 +22,12 @@ pub(crate) mod sealed {
     use std::net::Shutdown;
 
     use crate::AsyncFd;
-    use crate::byte_stream::{Receive, Transmit};
+    use crate::byte_stream::{TryRead, TryWrite};
 
     /// What is behind a connection.
     pub trait Connection {
         /// The socket.
-        type Io: Receive + Transmit;
+        type Io: TryRead + TryWrite;
 
         /// Lends the socket.
         fn fd(&self) -> &AsyncFd<Self::Io>;

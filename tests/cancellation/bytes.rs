@@ -2,16 +2,16 @@
 
 use std::fs::File;
 use std::future::poll_fn;
-use std::io::Write;
+use std::io::Write as _;
 use std::net::Shutdown;
 use std::os::unix::net as unix;
 use std::pin::pin;
 
 use futures_core::Stream;
-use polyloop::net::{
-    AsyncRead, AsyncWrite, BufReader, Copier, FrameReader, FrameWriter, Framing, UnixStream, copy,
-    copy_bidirectional,
+use polyloop::io::{
+    BufReader, Copier, FrameReader, FrameWriter, Framing, Read, Write, copy, copy_bidirectional,
 };
+use polyloop::net::UnixStream;
 
 use crate::dropper::{Dropper, cases};
 use crate::streams::{Sink, feed, pipe_to_read, small_tcp, unix};
@@ -24,8 +24,8 @@ cases! {
     a_dropped_flush_goes_on_in_the_middle_of_a_frame: "FrameWriter::flush", "FrameWriter::finish";
     a_dropped_copy_of_a_copier_goes_on: "Copier::run";
     a_dropped_copy_has_written_what_it_read_but_for_one_piece: "copy", "copy_bidirectional";
-    dropped_operations_of_the_traits_have_not_happened: "AsyncRead::read", "AsyncRead::readable",
-        "AsyncWrite::write", "AsyncWrite::finish";
+    dropped_operations_of_the_traits_have_not_happened: "Read::read", "Read::readable",
+        "Write::write", "Write::finish";
 }
 
 const TEXT: &[u8] = b"one\ntwo\r\n\nfour;five\nsix";
@@ -163,7 +163,7 @@ impl Drop for HalfClose {
     }
 }
 
-impl Write for HalfClose {
+impl std::io::Write for HalfClose {
     fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
         self.0.write(buf)
     }
@@ -188,9 +188,9 @@ async fn dropped_operations_of_the_traits_have_not_happened(dropper: &Dropper) {
     let mut received = Vec::new();
     loop {
         let mut buf = [0; 2];
-        let readable = async || AsyncRead::readable(&mut reader).await;
+        let readable = async || Read::readable(&mut reader).await;
         dropper.again(readable, &mut world).await.unwrap();
-        let read = async || AsyncRead::read(&mut reader, &mut buf).await;
+        let read = async || Read::read(&mut reader, &mut buf).await;
         match dropper.again(read, &mut world).await.unwrap() {
             0 => break,
             n_bytes => received.extend_from_slice(&buf[..n_bytes]),
@@ -200,16 +200,16 @@ async fn dropped_operations_of_the_traits_have_not_happened(dropper: &Dropper) {
     let mut n_written = 0;
     while n_written < 20_000 {
         let rest = vec![7; 20_000 - n_written];
-        let write = async || AsyncWrite::write(&mut writer, &rest).await;
+        let write = async || Write::write(&mut writer, &rest).await;
         n_written += dropper.again(write, || sink.step()).await.unwrap();
     }
-    dropper.again(async || AsyncWrite::finish(&mut writer).await, || {}).await.unwrap();
+    dropper.again(async || Write::finish(&mut writer).await, || {}).await.unwrap();
     assert_eq!(sink.finish(), vec![7; 20_000]);
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) mod linux {
-    use polyloop::net::Splicer;
+    use polyloop::io::Splicer;
 
     use super::*;
 

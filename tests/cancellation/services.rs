@@ -7,7 +7,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, raise};
-use polyloop::net::{Server, Session, TcpStream, copy, lookup_host};
+use polyloop::io::copy;
+use polyloop::net::{Server, Session, TcpStream, lookup_host};
 use polyloop::signal::{ctrl_c, terminate};
 use polyloop::{Backend, yield_now};
 

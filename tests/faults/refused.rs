@@ -6,7 +6,8 @@ use std::net;
 use std::thread;
 
 use libc::{ENOSYS, EPERM};
-use polyloop::net::{Splicer, TcpStream, UdpSocket, UnixStream, copy};
+use polyloop::io::{Splicer, copy};
+use polyloop::net::{TcpStream, UdpSocket, UnixStream};
 
 use crate::programs::{UNDER, run_test};
 

@@ -15,7 +15,8 @@ use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use polyloop::net::{copy, Server, TcpStream};
+use polyloop::io::copy;
+use polyloop::net::{Server, TcpStream};
 use polyloop::time::interval;
 use polyloop::Runtime;
 

@@ -14,7 +14,7 @@ use polyloop_reactor::Direction;
 use polyloop_reactor::socket::NoSignal;
 
 use super::TcpStream;
-use crate::byte_stream::Transmit;
+use crate::byte_stream::TryWrite;
 
 /// The most of a file that is sent at once, so that others have their turn in between.
 const SEND_FILE_BYTES: usize = 1 << 20;
@@ -86,5 +86,5 @@ fn part(stream: &net::TcpStream, file: &File, offset: u64, wanted: usize) -> io:
 fn copied(stream: &net::TcpStream, file: &File, offset: u64, wanted: usize) -> io::Result<usize> {
     let mut bytes = vec![0; wanted.min(PLAIN_BYTES)];
     let n_read = file.read_at(&mut bytes, offset)?;
-    if n_read == 0 { Ok(0) } else { stream.transmit(&bytes[..n_read]) }
+    if n_read == 0 { Ok(0) } else { stream.try_write(&bytes[..n_read]) }
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use polyloop::net::AsyncRead;
+use polyloop::io::Read;
 
 /// Splits the fuzzer's bytes: two that choose, and the rest.
 pub(crate) fn split(data: &[u8]) -> Option<(u8, u8, &[u8])> {
@@ -24,7 +24,7 @@ impl<'a> Pieces<'a> {
     }
 }
 
-impl AsyncRead for Pieces<'_> {
+impl Read for Pieces<'_> {
     async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.state = self.state.wrapping_mul(5).wrapping_add(self.step);
         if self.state.is_multiple_of(4) {

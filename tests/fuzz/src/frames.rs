@@ -1,6 +1,6 @@
 use std::io::ErrorKind;
 
-use polyloop::net::{FrameReader, FrameWriter, Framing};
+use polyloop::io::{FrameReader, FrameWriter, Framing};
 
 use crate::bytes::{Pieces, split};
 

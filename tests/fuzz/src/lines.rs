@@ -1,6 +1,6 @@
 use std::io::ErrorKind;
 
-use polyloop::net::{BufReader, TooLong};
+use polyloop::io::{BufReader, TooLong};
 
 use crate::bytes::{Pieces, split};
 

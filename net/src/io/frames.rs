@@ -7,7 +7,7 @@ use std::io;
 use polyloop_executor::poll_proceed;
 
 use super::buffer::Buffer;
-use super::{AsyncRead, AsyncWrite, BufReader, TooLong};
+use super::{BufReader, Read, TooLong, Write};
 
 /// The longest frame, unless one's own limit is set: what a peer sends must not fill the memory.
 const DEFAULT_LIMIT: usize = 1 << 20;
@@ -16,7 +16,7 @@ const DEFAULT_LIMIT: usize = 1 << 20;
 ///
 /// # Examples
 /// ```
-/// use polyloop::net::Framing;
+/// use polyloop::io::Framing;
 ///
 /// let framing = Framing::big_endian(2).limit(1_000);
 /// ```
@@ -97,7 +97,8 @@ impl Default for Framing {
 ///
 /// # Examples
 /// ```
-/// use polyloop::net::{FrameReader, FrameWriter, Framing, pipe};
+/// use polyloop::io::{FrameReader, FrameWriter, Framing};
+/// use polyloop::net::pipe;
 ///
 /// # polyloop::run(async {
 /// let (reader, writer) = pipe()?;
@@ -121,7 +122,7 @@ pub struct FrameReader<R> {
     has_ended: bool,
 }
 
-impl<R: AsyncRead> FrameReader<R> {
+impl<R: Read> FrameReader<R> {
     /// Wraps `reader`.
     pub fn new(reader: R, framing: Framing) -> FrameReader<R> {
         let limit = framing.limit.saturating_add(framing.n_length_bytes);
@@ -202,7 +203,7 @@ pub struct FrameWriter<W> {
     out: Buffer,
 }
 
-impl<W: AsyncWrite> FrameWriter<W> {
+impl<W: Write> FrameWriter<W> {
     /// Wraps `writer`.
     pub fn new(writer: W, framing: Framing) -> FrameWriter<W> {
         FrameWriter { writer, framing, out: Buffer::default() }

@@ -6,7 +6,7 @@ use std::io;
 use polyloop_executor::try_join;
 
 use super::buffer::Buffer;
-use super::{AsyncRead, AsyncWrite};
+use super::{Read, Write};
 
 /// How much is copied at once: large enough that a system call moves much, small enough that
 /// thousands of copies at the same time are no burden.
@@ -14,7 +14,7 @@ const BUFFER_BYTES: usize = 32 * 1_024;
 
 /// Copies everything from `reader` to `writer`, to the end. Returns the number of bytes.
 ///
-/// `writer` is not [finished](AsyncWrite::finish).
+/// `writer` is not [finished](Write::finish).
 ///
 /// # Errors
 /// What either stream says.
@@ -25,7 +25,8 @@ const BUFFER_BYTES: usize = 32 * 1_024;
 /// # Examples
 /// An echo:
 /// ```
-/// use polyloop::net::{UnixStream, copy};
+/// use polyloop::io::copy;
+/// use polyloop::net::UnixStream;
 /// use std::net::Shutdown;
 ///
 /// # polyloop::run(async {
@@ -40,14 +41,14 @@ const BUFFER_BYTES: usize = 32 * 1_024;
 /// # Ok::<(), std::io::Error>(())
 /// # }).unwrap().unwrap();
 /// ```
-pub async fn copy(reader: impl AsyncRead, writer: impl AsyncWrite) -> io::Result<u64> {
+pub async fn copy(reader: impl Read, writer: impl Write) -> io::Result<u64> {
     Copier::new(reader, writer).run().await
 }
 
 /// Copies in both directions, until both have ended. Returns the numbers of bytes, from `a` to
 /// `b` and from `b` to `a`.
 ///
-/// When one direction ends, its writer is [finished](AsyncWrite::finish), and the other goes on.
+/// When one direction ends, its writer is [finished](Write::finish), and the other goes on.
 /// The first error ends both.
 ///
 /// # Errors
@@ -60,7 +61,8 @@ pub async fn copy(reader: impl AsyncRead, writer: impl AsyncWrite) -> io::Result
 /// # Examples
 /// A proxy for one connection:
 /// ```no_run
-/// use polyloop::net::{TcpListener, TcpStream, copy_bidirectional};
+/// use polyloop::io::copy_bidirectional;
+/// use polyloop::net::{TcpListener, TcpStream};
 ///
 /// # polyloop::run(async {
 /// let listener = TcpListener::bind("127.0.0.1:8000")?;
@@ -72,13 +74,13 @@ pub async fn copy(reader: impl AsyncRead, writer: impl AsyncWrite) -> io::Result
 /// ```
 pub async fn copy_bidirectional<'a, A, B>(a: &'a A, b: &'a B) -> io::Result<(u64, u64)>
 where
-    &'a A: AsyncRead + AsyncWrite,
-    &'a B: AsyncRead + AsyncWrite,
+    &'a A: Read + Write,
+    &'a B: Read + Write,
 {
     try_join!(copy_and_finish(a, b), copy_and_finish(b, a))
 }
 
-async fn copy_and_finish(reader: impl AsyncRead, mut writer: impl AsyncWrite) -> io::Result<u64> {
+async fn copy_and_finish(reader: impl Read, mut writer: impl Write) -> io::Result<u64> {
     let n_bytes = copy(reader, &mut writer).await?;
     writer.finish().await?;
     Ok(n_bytes)
@@ -91,7 +93,8 @@ async fn copy_and_finish(reader: impl AsyncRead, mut writer: impl AsyncWrite) ->
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use polyloop::net::{Copier, pipe};
+/// use polyloop::io::Copier;
+/// use polyloop::net::pipe;
 ///
 /// # polyloop::run(async {
 /// let (from, to_from) = pipe()?;
@@ -120,7 +123,7 @@ pub struct Copier<R, W> {
     has_ended: bool,
 }
 
-impl<R: AsyncRead, W: AsyncWrite> Copier<R, W> {
+impl<R: Read, W: Write> Copier<R, W> {
     /// Prepares to copy; nothing is read yet.
     pub fn new(reader: R, writer: W) -> Copier<R, W> {
         Copier { reader, writer, buffer: Buffer::default(), n_bytes: 0, has_ended: false }

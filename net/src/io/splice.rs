@@ -9,7 +9,7 @@ use polyloop_reactor::socket::{NoSignal, set_pipe_size, splice};
 use socket2::SockRef;
 
 use crate::Connection;
-use crate::byte_stream::{self, Receive};
+use crate::byte_stream::{self, TryRead};
 
 /// What the pipe should hold, and so the most that is moved at once.
 ///
@@ -29,7 +29,7 @@ const PLAIN_BYTES: usize = 16 * 1_024;
 /// Copies from one connection to another inside the kernel, through a pipe.
 ///
 /// It saves the two copies between kernel and program, and costs a second system call for each
-/// move, and two descriptors for the pipe. For messages a [`Copier`](crate::Copier) is better; for
+/// move, and two descriptors for the pipe. For messages a [`Copier`](super::Copier) is better; for
 /// bulk this takes about half of the processor. Like a `Copier` it can be stopped and gone on
 /// with.
 ///
@@ -45,7 +45,8 @@ const PLAIN_BYTES: usize = 16 * 1_024;
 /// # Examples
 /// ```
 /// use std::net::Shutdown;
-/// use polyloop::net::{Splicer, UnixStream};
+/// use polyloop::io::Splicer;
+/// use polyloop::net::UnixStream;
 ///
 /// # polyloop::run(async {
 /// let (client, front) = UnixStream::pair()?;
@@ -174,9 +175,9 @@ impl<'a, A: Connection, B: Connection> Splicer<'a, A, B> {
 }
 
 /// Reads into `bytes`, which is empty, up to `size`.
-fn receive_into(bytes: &mut Vec<u8>, from: &impl Receive, size: usize) -> io::Result<usize> {
+fn receive_into(bytes: &mut Vec<u8>, from: &impl TryRead, size: usize) -> io::Result<usize> {
     bytes.resize(size, 0);
-    let received = from.receive(bytes);
+    let received = from.try_read(bytes);
     bytes.truncate(*received.as_ref().unwrap_or(&0));
     received
 }

@@ -11,7 +11,7 @@ use std::io;
 ///
 /// # Examples
 /// ```
-/// use polyloop::net::{BufReader, TooLong};
+/// use polyloop::io::{BufReader, TooLong};
 ///
 /// # polyloop::run(async {
 /// let mut reader = BufReader::with_limit(&b"a line that is too long\nfine\n"[..], 10);

@@ -6,7 +6,7 @@ use std::mem;
 use std::pin::pin;
 use std::task::Poll;
 
-use super::AsyncRead;
+use super::Read;
 use super::spare::{self, USUAL_BYTES};
 
 /// Holds what was read and not yet handed on.
@@ -48,7 +48,7 @@ impl Buffer {
     /// No byte is lost.
     pub(super) async fn read_from(
         &mut self,
-        reader: &mut impl AsyncRead,
+        reader: &mut impl Read,
         n_bytes: usize,
         limit: usize,
     ) -> io::Result<usize> {

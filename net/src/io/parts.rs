@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 use polyloop_executor::poll_proceed;
 
-use super::{AsyncRead, BufReader};
+use super::{BufReader, Read};
 
 /// Hands out lines, one after another, without their ends (`\n` or `\r\n`). Made by
 /// [`BufReader::lines`].
@@ -56,7 +56,7 @@ pub(super) fn split<R>(reader: &mut BufReader<R>, delimiter: u8) -> Split<'_, R>
     Split { search: Search { delimiter, reader: Some(reader), reading: None } }
 }
 
-impl<R: AsyncRead> Search<'_, R> {
+impl<R: Read> Search<'_, R> {
     /// Polls for the next part, with its delimiter.
     fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Vec<u8>>>> {
         let delimiter = self.delimiter;
@@ -84,7 +84,7 @@ impl<R: AsyncRead> Search<'_, R> {
     }
 }
 
-impl<R: AsyncRead> Stream for Lines<'_, R> {
+impl<R: Read> Stream for Lines<'_, R> {
     type Item = io::Result<String>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -99,7 +99,7 @@ impl<R: AsyncRead> Stream for Lines<'_, R> {
     }
 }
 
-impl<R: AsyncRead> Stream for Split<'_, R> {
+impl<R: Read> Stream for Split<'_, R> {
     type Item = io::Result<Vec<u8>>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {

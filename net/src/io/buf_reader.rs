@@ -10,7 +10,7 @@ use polyloop_executor::poll_proceed;
 use super::buffer::Buffer;
 use super::find::find;
 use super::spare::USUAL_BYTES;
-use super::{AsyncRead, Lines, Split, TooLong, parts};
+use super::{Lines, Read, Split, TooLong, parts};
 
 /// The longest line, unless one's own limit is set: what a peer sends must not fill the memory.
 const DEFAULT_LIMIT: usize = 1 << 20;
@@ -26,7 +26,8 @@ const DEFAULT_LIMIT: usize = 1 << 20;
 ///
 /// # Examples
 /// ```
-/// use polyloop::net::{BufReader, pipe};
+/// use polyloop::io::BufReader;
+/// use polyloop::net::pipe;
 ///
 /// # polyloop::run(async {
 /// let (reader, writer) = pipe()?;
@@ -63,7 +64,7 @@ struct Overlong {
     next: Option<u8>,
 }
 
-impl<R: AsyncRead> BufReader<R> {
+impl<R: Read> BufReader<R> {
     /// Wraps `reader`; lines may have up to a mebibyte.
     pub fn new(reader: R) -> BufReader<R> {
         BufReader::with_limit(reader, DEFAULT_LIMIT)
@@ -206,7 +207,7 @@ impl<R: AsyncRead> BufReader<R> {
     /// use std::future::poll_fn;
     /// use std::pin::pin;
     /// use polyloop::Stream;
-    /// use polyloop::net::BufReader;
+    /// use polyloop::io::BufReader;
     ///
     /// # polyloop::run(async {
     /// let mut reader = BufReader::new(&b"first\r\nsecond\n"[..]);
@@ -318,7 +319,7 @@ impl<R: AsyncRead> BufReader<R> {
     }
 }
 
-impl<R: AsyncRead> AsyncRead for BufReader<R> {
+impl<R: Read> Read for BufReader<R> {
     async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if buf.is_empty() {
             poll_fn(poll_proceed).await;

@@ -1,18 +1,18 @@
-//! Loads an echo server, verifies every byte that comes back, and tells how long it took.
+//! A load generator for an echo server: verifies every byte and measures the latency.
 //!
 //! ```text
 //! cargo run --release --example echo_client -- [--addr HOST:PORT] [--connections N] [--size BYTES]
 //!     [--in-flight N] [--seconds S] [--backend NAME] [--congestion NAME]
 //! ```
 //!
-//! Each connection keeps `--in-flight` messages on their way: it sends one more for each that has
-//! come back. The latency of a message is from the write that took its first byte to the read that
-//! brought its last one. A server that stalls also stalls the sending (a *closed* loop), so the
-//! latencies say what these clients saw, not what clients that arrive by themselves would see.
+//! Each connection keeps `--in-flight` messages in flight: it sends one more for each that has come
+//! back. The latency of a message is the time from the write of its first byte to the read of its
+//! last one. A server that stalls also stalls the sending (a *closed* loop), so the latencies are
+//! those of these clients, not of clients that arrive independently.
 //!
-//! Some machines use the congestion control bbr, which paces even the loopback and makes the figures
-//! its own. `--congestion reno` changes that for what the client sends; what the server sends goes by
-//! the system's setting (`sysctl net.ipv4.tcp_congestion_control`, also in a network namespace).
+//! Some machines use the congestion control bbr, whose pacing dominates the figures even on the
+//! loopback. `--congestion reno` replaces it for what the client sends. For the server's side, set
+//! `sysctl net.ipv4.tcp_congestion_control`, for example in a network namespace.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -32,27 +32,27 @@ use polyloop::net::TcpStream;
 use polyloop::{Backend, Runtime};
 use sketches_ddsketch::{Config, DDSketch};
 
-/// The most that one system call reads or writes.
+/// The maximum size of one read or write.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// The longest time to send.
+/// The maximum of `--seconds`.
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// The period of the bytes that are sent, a prime: a message that is lost, doubled or moved
-/// shifts the sequence against itself at once, whatever the size of the messages.
+/// The period of the bytes that are sent. It is prime, so that a lost, repeated or reordered message
+/// of any size shifts the sequence.
 const PATTERN_PERIOD: usize = 65_537;
 
-/// How far a reported latency may be from the real one, as a share of it.
+/// The relative error of a reported latency.
 const LATENCY_ERROR: f64 = 0.0005;
 
-/// Enough buckets of that width for a nanosecond to a year.
+/// Enough buckets of that width for latencies from a nanosecond to a year.
 const N_LATENCIES: u32 = 40_000;
 
-/// How long to wait for answers that are on their way when the time is up.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait for the answers that are in flight when the time is up.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 const HELP: &str = "\
-Loads an echo server and verifies every byte that comes back
+A load generator for an echo server that verifies every byte
 
 Usage: echo_client [OPTIONS]
 
@@ -60,7 +60,7 @@ Options:
       --addr <HOST:PORT>   Where the server listens [default: 127.0.0.1:7000]
       --connections <N>    How many connections to keep open [default: 50]
       --size <BYTES>       The size of a message [default: 64]
-      --in-flight <N>      How many messages each connection has on their way [default: 1]
+      --in-flight <N>      How many messages each connection keeps in flight [default: 1]
       --seconds <SECONDS>  How long to send [default: 5]
       --backend <NAME>     select, poll, epoll or kqueue; the default is $POLYLOOP_BACKEND, or else
                            the best backend that works
@@ -121,7 +121,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     match Duration::try_from_secs_f64(seconds) {
         Ok(duration) if duration.is_zero() => Err("must be more than 0".to_owned()),
-        // An instant that lies further ahead may not exist.
+        // `Instant` may not represent a later time.
         Ok(duration) if duration > YEAR => Err("must be less than a year".to_owned()),
         Ok(duration) => Ok(duration),
         Err(error) => Err(error.to_string()),
@@ -151,15 +151,15 @@ fn run(arguments: &Arguments) -> io::Result<()> {
     runtime.block_on(load(arguments, runtime.backend()))?
 }
 
-/// Reports whether an error is a mistake in the command: a backend that is unknown, or not of this
-/// system, named by an option or the environment. An error of a system call has a cause or a number.
+/// Reports whether an error is a mistake in the command: an option or the environment names a backend
+/// that is unknown or that this system lacks. An error of a system call has a source or an errno.
 fn is_mistake(error: &io::Error) -> bool {
     matches!(error.kind(), InvalidInput | Unsupported)
         && error.get_ref().is_some_and(|reason| reason.source().is_none())
 }
 
 fn print_help() -> ! {
-    // A reader of stdout that has gone away needs no help.
+    // A closed stdout is no error here.
     io::stdout().write_all(HELP.as_bytes()).ok();
     process::exit(0)
 }
@@ -171,14 +171,14 @@ fn exit_with_usage(error: impl Display) -> ! {
     process::exit(2)
 }
 
-/// Writes a line to stderr. Unlike `eprintln!` it does not panic if that fails.
+/// Writes a line to stderr. Unlike `eprintln!`, it does not panic if that fails.
 fn complain(what: impl Display) {
     writeln!(io::stderr(), "echo_client: {what}").ok();
 }
 
-/// Connects, sends for as long as was asked, and reports.
+/// Connects, sends for the given time, and reports.
 async fn load(arguments: &Arguments, backend: Backend) -> io::Result<()> {
-    // All connections first, so that making them is no part of what is measured.
+    // All connections first, so that connecting is not measured.
     let mut streams = Vec::new();
     for _ in 0..arguments.connections {
         let connected = TcpStream::connect(&*arguments.addr).await;
@@ -222,12 +222,12 @@ fn set_congestion(_stream: &TcpStream, _name: &str) -> io::Result<()> {
     Err(io::Error::new(Unsupported, "this system has no choice of congestion controls"))
 }
 
-/// What all connections share.
+/// State that all connections share.
 struct Run {
     message_bytes: u64,
     window_bytes: u64,
     ends: Instant,
-    /// The bytes to send, twice, so that a chunk can begin anywhere in the period.
+    /// Two periods of the bytes to send, so that a chunk can start anywhere in the period.
     pattern: Box<[u8]>,
     buffer: RefCell<Box<[u8]>>,
     latencies_ns: RefCell<DDSketch>,
@@ -251,17 +251,17 @@ impl Run {
         }
     }
 
-    /// Returns `n` bytes of the endless sequence that is sent, from `position` on.
+    /// Returns `n` bytes of the infinite sequence, from `position` on.
     fn sequence(&self, position: u64, n: usize) -> &[u8] {
         let start = (position % PATTERN_PERIOD as u64) as usize;
         &self.pattern[start..][..n]
     }
 
-    /// Returns a quantile of the latencies; 0 if there are none.
+    /// Returns a quantile of the latencies, or 0 if there are none.
     fn latency_us(&self, quantile: f64) -> f64 {
         let latencies = self.latencies_ns.borrow();
         let ns = latencies.quantile(quantile).expect("a quantile is from 0 to 1");
-        // An estimate may be a little above the greatest value.
+        // An estimate may exceed the maximum.
         ns.unwrap_or(0.0).min(latencies.max().unwrap_or(0.0)) / 1e3
     }
 
@@ -302,12 +302,12 @@ impl Run {
 struct Client {
     run: Rc<Run>,
     stream: TcpStream,
-    /// Where in the endless sequence it begins: bytes of another connection would be noticed.
+    /// The start in the infinite sequence; it differs, so that bytes of another connection are detected.
     origin: u64,
     n_sent: u64,
     n_received: u64,
-    /// When each message that is on its way was begun.
-    begun: VecDeque<Instant>,
+    /// The start time of each message in flight.
+    started: VecDeque<Instant>,
     is_over: bool,
 }
 
@@ -319,12 +319,12 @@ impl Client {
             origin: number,
             n_sent: 0,
             n_received: 0,
-            begun: VecDeque::new(),
+            started: VecDeque::new(),
             is_over: false,
         }
     }
 
-    /// Keeps the window full until the time is up, then waits for what is on its way.
+    /// Keeps the window full until the time is up, then waits for the messages in flight.
     async fn talk(mut self) -> io::Result<()> {
         loop {
             self.send()?;
@@ -334,10 +334,10 @@ impl Client {
             if self.is_over && self.n_received == self.n_sent {
                 break;
             }
-            // A server that stops reading because its own answers are not read must not meet a
-            // client that does the same.
+            // Wait for both directions: a server may stop reading until its answers are read, which would
+            // deadlock with a client that only writes.
             let wants_to_send = self.n_sent < self.may_send_up_to();
-            let deadline = self.run.ends + PATIENCE;
+            let deadline = self.run.ends + ANSWER_TIMEOUT;
             let ready = async {
                 if !wants_to_send {
                     return self.stream.readable().await;
@@ -349,10 +349,10 @@ impl Client {
             let waited = polyloop::time::timeout_at(deadline, ready).await;
             waited.map_err(|_| io::Error::new(TimedOut, self.progress("no answer")))??;
         }
-        // The server sends back everything that came before the end, and then an end of its own.
+        // The server sends back everything, then closes its side.
         self.stream.shutdown(Shutdown::Write)?;
         let mut byte = [0];
-        let ended = polyloop::timeout(PATIENCE, self.stream.read(&mut byte));
+        let ended = polyloop::timeout(ANSWER_TIMEOUT, self.stream.read(&mut byte));
         match ended.await.map_err(|_| io::Error::new(TimedOut, self.progress("not closed")))?? {
             0 => Ok(()),
             _ => Err(io::Error::new(InvalidData, self.progress("more came back than was sent"))),
@@ -363,13 +363,13 @@ impl Client {
     fn may_send_up_to(&self) -> u64 {
         let size = self.run.message_bytes;
         if self.is_over {
-            // The message that was begun is completed.
+            // A message that has been started is completed.
             return self.n_sent.next_multiple_of(size);
         }
         self.n_received / size * size + self.run.window_bytes
     }
 
-    /// Sends what the window allows and the socket takes.
+    /// Sends as much as the window and the socket allow.
     fn send(&mut self) -> io::Result<()> {
         while self.n_sent < self.may_send_up_to() {
             let now = Instant::now();
@@ -383,14 +383,14 @@ impl Client {
                 n => n?,
             };
             let size = self.run.message_bytes;
-            let n_begun = (self.n_sent + n as u64).div_ceil(size) - self.n_sent.div_ceil(size);
-            self.begun.extend((0..n_begun).map(|_| now));
+            let n_started = (self.n_sent + n as u64).div_ceil(size) - self.n_sent.div_ceil(size);
+            self.started.extend((0..n_started).map(|_| now));
             self.n_sent += n as u64;
         }
         Ok(())
     }
 
-    /// Receives once and verifies what came. False if nothing was there.
+    /// Reads once and verifies the bytes. Returns `false` if the read would block.
     fn receive(&mut self) -> io::Result<bool> {
         let mut buffer = self.run.buffer.borrow_mut();
         let received = match self.stream.try_read(&mut buffer) {
@@ -419,8 +419,8 @@ impl Client {
         self.run.n_messages.set(self.run.n_messages.get() + n_complete);
         let now = Instant::now();
         let mut latencies_ns = self.run.latencies_ns.borrow_mut();
-        for begun in self.begun.drain(..n_complete as usize) {
-            latencies_ns.add((now - begun).as_nanos() as f64);
+        for started in self.started.drain(..n_complete as usize) {
+            latencies_ns.add((now - started).as_nanos() as f64);
         }
         Ok(true)
     }
@@ -430,7 +430,7 @@ impl Client {
     }
 }
 
-/// Shows a line a second.
+/// Prints a line per second.
 async fn show_progress(run: Rc<Run>, started: Instant) {
     let mut ticks = polyloop::time::interval(Duration::from_secs(1));
     ticks.tick().await;
@@ -439,7 +439,7 @@ async fn show_progress(run: Rc<Run>, started: Instant) {
         ticks.tick().await;
         let n_messages = run.n_messages.get();
         let p99_us = run.latency_us(0.99);
-        // A terminal that has gone away ends the display, not the measurement.
+        // If the terminal is closed, only the display ends.
         let shown = writeln!(
             io::stderr(),
             "{:3.0} s  {:>9} messages/s  p99 so far {p99_us:.1} µs",
@@ -453,7 +453,7 @@ async fn show_progress(run: Rc<Run>, started: Instant) {
     }
 }
 
-/// Says what an error belongs to.
+/// Adds context to an error.
 fn named(error: io::Error, what: String) -> io::Error {
     io::Error::new(error.kind(), format!("{what}: {error}"))
 }

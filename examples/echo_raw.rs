@@ -1,22 +1,22 @@
-//! Sends back whatever it receives, with a selector and nothing else: no tasks, no futures.
+//! An echo server on a bare selector, without tasks or futures.
 //!
 //! ```text
 //! cargo run --release --example echo_raw -- [--addr HOST:PORT] [--backend NAME]
 //! ```
 //!
-//! The first line on stdout says where it listens and on what: `listening on 127.0.0.1:7000
-//! (epoll)`. It runs until it is killed.
+//! The first line on stdout has the address and the backend: `listening on 127.0.0.1:7000 (epoll)`.
+//! It runs until it is killed.
 //!
-//! How it is made, after the example in the documentation of Python's `selectors`:
-//! - Each registered descriptor carries its own state and the callback that goes on from there:
-//!   the listener's accepts, a connection's echoes. The loop knows no more than how to call it.
-//! - A connection waits to read or to write, never both. What the client does not take is kept,
-//!   one buffer at most, and until it is gone nothing more is read: a client that does not listen
-//!   cannot make the server grow, its own sending comes to a halt.
-//! - A hang-up or a reset is no event of its own: whoever is reported tries again, and the next
-//!   read or write says what happened.
-//! - What one callback does may end what a later event of the same batch is about. So a batch is
-//!   a list of tokens, and a token never means a later connection.
+//! Design, after the example in the documentation of Python's `selectors`:
+//! - Each registered descriptor has its state and a callback as data: the listener's callback accepts,
+//!   a connection's callback echoes. The loop only calls them.
+//! - A connection waits to read or to write, never both. Bytes that the client does not take are kept,
+//!   at most one buffer, and nothing more is read until they are sent. So a client that does not read
+//!   cannot make the server's memory grow: its writes block.
+//! - Hang-ups and resets need no special case: the callback runs, and its read or write returns the
+//!   error.
+//! - A callback may close a connection that a later event of the same batch refers to. So a batch is a
+//!   list of tokens, and tokens are not reused for later connections.
 
 use std::fmt::Display;
 use std::io::ErrorKind::{
@@ -33,24 +33,24 @@ use polyloop::Backend;
 use polyloop::net::{AcceptFailure, accept_failure};
 use polyloop::selectors::{Interest, KeyedSelector, Mode, Token};
 
-/// How much is read at once, and kept at most for a connection whose client does not take it.
+/// The size of one read, and the maximum that is kept for a client that does not read.
 const BUFFER_BYTES: usize = 16 * 1024;
 
-/// How many connections are accepted before the others have their turn.
+/// How many connections one callback accepts before other events are handled.
 const ACCEPTS_AT_ONCE: usize = 32;
 
-/// How many full buffers are read from a connection before the others have their turn.
+/// How many full buffers one callback reads before other events are handled.
 const READS_AT_ONCE: usize = 16;
 
-/// How long to rest when a connection cannot be accepted, mostly for lack of descriptors. There
-/// is no event for a descriptor that becomes free, and the one that waits is reported at once.
-const ACCEPT_REST: Duration = Duration::from_millis(50);
+/// How long to back off when `accept` fails, mostly for lack of descriptors. No event reports a
+/// descriptor that becomes free, and the waiting connection would be reported again at once.
+const ACCEPT_BACK_OFF: Duration = Duration::from_millis(50);
 
-/// After so many failures of single connections in a row it is not the connections.
+/// After this many failed connections in a row, the server backs off as well.
 const FAILURES_IN_A_ROW: u32 = 128;
 
 const HELP: &str = "\
-Sends back whatever it receives, with a selector and nothing else
+An echo server on a bare selector
 
 Usage: echo_raw [OPTIONS]
 
@@ -93,15 +93,15 @@ fn main() -> ExitCode {
     }
 }
 
-/// Reports whether an error is a mistake in the command: a backend that is unknown, or not of this
-/// system, named by an option or the environment. An error of a system call has a cause or a number.
+/// Reports whether an error is a mistake in the command: an option or the environment names a backend
+/// that is unknown or that this system lacks. An error of a system call has a source or an errno.
 fn is_mistake(error: &io::Error) -> bool {
     matches!(error.kind(), InvalidInput | Unsupported)
         && error.get_ref().is_some_and(|reason| reason.source().is_none())
 }
 
 fn print_help() -> ! {
-    // A reader of stdout that has gone away needs no help.
+    // A closed stdout is no error here.
     io::stdout().write_all(HELP.as_bytes()).ok();
     process::exit(0)
 }
@@ -111,13 +111,13 @@ fn exit_with_usage(error: impl Display) -> ! {
     process::exit(2)
 }
 
-/// Writes a line to stderr. Unlike `eprintln!` it does not panic if that fails, as it does once the
-/// reader of a pipe has gone away: a server does not end for that.
+/// Writes a line to stderr. Unlike `eprintln!`, it does not panic if that fails, as it does after the
+/// reader of a pipe has closed it.
 fn complain(what: impl Display) {
     writeln!(io::stderr(), "echo_raw: {what}").ok();
 }
 
-/// What is registered: a socket with its state, and the callback for when it is ready.
+/// The data of a registration: a socket with its state, and the callback to call when it is ready.
 struct Registered {
     io: Io,
     on_ready: fn(&mut Server, Token) -> io::Result<()>,
@@ -140,13 +140,13 @@ impl AsFd for Registered {
 /// The loop's state.
 struct Server {
     selector: KeyedSelector<Registered>,
-    /// The listener while accepting rests, when it is not watched, and until when.
-    resting: Option<(TcpListener, Instant)>,
-    /// How often accepting has failed in a row.
+    /// The listener while it is not registered because `accept` failed, and the time to retry.
+    paused: Option<(TcpListener, Instant)>,
+    /// How many times in a row `accept` has failed.
     n_failures: u32,
 }
 
-/// Serves for ever.
+/// Serves indefinitely.
 fn serve(arguments: &Arguments) -> io::Result<()> {
     let opened = match arguments.backend {
         Some(backend) => KeyedSelector::open(backend),
@@ -164,36 +164,36 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
     writeln!(stdout, "listening on {} ({})", listener.local_addr()?, selector.backend())?;
     stdout.flush()?;
 
-    let mut server = Server { selector, resting: None, n_failures: 0 };
+    let mut server = Server { selector, paused: None, n_failures: 0 };
     server.listen(listener)?;
     let mut batch = Vec::new();
     loop {
-        let rest = server.resting.as_ref();
-        let timeout = rest.map(|(_, until)| until.saturating_duration_since(Instant::now()));
+        let paused = server.paused.as_ref();
+        let timeout = paused.map(|(_, until)| until.saturating_duration_since(Instant::now()));
         batch.clear();
         batch.extend(server.selector.select(timeout)?.map(|(key, _)| key.token()));
         for &token in &batch {
-            // Gone, if an earlier event of this batch led to that.
+            // It may have been unregistered by an earlier event of this batch.
             if let Some(key) = server.selector.key(token) {
                 (key.data().on_ready)(&mut server, token)?;
             }
         }
         let is_over = |(_, until): &mut (_, Instant)| *until <= Instant::now();
-        if let Some((listener, _)) = server.resting.take_if(is_over) {
+        if let Some((listener, _)) = server.paused.take_if(is_over) {
             server.listen(listener)?;
         }
     }
 }
 
 impl Server {
-    /// Watches the listener.
+    /// Registers the listener.
     fn listen(&mut self, listener: TcpListener) -> io::Result<()> {
         let data = Registered { io: Io::Listener(listener), on_ready: Server::accept };
         self.selector.register_owned(data, Interest::READABLE, Mode::Level)?;
         Ok(())
     }
 
-    /// The listener's callback: takes those who wait.
+    /// The listener's callback: accepts waiting connections.
     fn accept(&mut self, token: Token) -> io::Result<()> {
         for _ in 0..ACCEPTS_AT_ONCE {
             let Some(key) = self.selector.key(token) else { return Ok(()) };
@@ -214,12 +214,12 @@ impl Server {
                     self.n_failures += 1;
                     let is_exhausted = accept_failure(&error) == AcceptFailure::Exhausted;
                     if !is_exhausted && self.n_failures <= FAILURES_IN_A_ROW {
-                        // Only this connection has failed, before it was its turn.
+                        // Only this connection failed, before it was accepted.
                         continue;
                     }
                     let data = self.selector.unregister_owned(token)?;
                     let Io::Listener(listener) = data.io else { return Ok(()) };
-                    self.resting = Some((listener, Instant::now() + ACCEPT_REST));
+                    self.paused = Some((listener, Instant::now() + ACCEPT_BACK_OFF));
                     return Ok(());
                 }
             }
@@ -227,10 +227,10 @@ impl Server {
         Ok(())
     }
 
-    /// Watches a new connection. If that fails, only this one is lost.
+    /// Registers a new connection. If that fails, only this connection is dropped.
     fn connect(&mut self, stream: TcpStream) {
         let prepared = stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true));
-        let connection = Connection { stream, rest: Vec::new() };
+        let connection = Connection { stream, unsent: Vec::new() };
         let data = Registered { io: Io::Connection(connection), on_ready: Server::echo };
         let registered = prepared
             .and_then(|()| self.selector.register_owned(data, Interest::READABLE, Mode::Level));
@@ -239,17 +239,17 @@ impl Server {
         }
     }
 
-    /// A connection's callback: goes on with whatever it was waiting for.
+    /// A connection's callback: continues to read or write.
     fn echo(&mut self, token: Token) -> io::Result<()> {
         let Some(key) = self.selector.key_mut(token) else { return Ok(()) };
         let watched = key.interest();
         let Io::Connection(connection) = &mut key.data_mut().io else { return Ok(()) };
-        match connection.go_on() {
+        match connection.advance() {
             Ok(Some(interest)) if interest == watched => Ok(()),
             Ok(Some(interest)) => self.selector.modify_owned(token, interest, Mode::Level),
             Ok(None) => self.selector.unregister_owned(token).map(drop),
             Err(error) => {
-                // To reset a connection is the client's right.
+                // Clients may reset connections.
                 if !matches!(error.kind(), ConnectionReset | BrokenPipe | TimedOut) {
                     complain(format_args!("a connection was dropped: {error}"));
                 }
@@ -262,24 +262,24 @@ impl Server {
 /// One client.
 struct Connection {
     stream: TcpStream,
-    /// What the client has not taken yet: mostly nothing, which needs no memory.
-    rest: Vec<u8>,
+    /// Bytes that the client has not taken yet; mostly empty, which does not allocate.
+    unsent: Vec<u8>,
 }
 
 impl Connection {
-    /// Sends and receives as much as there is, within bounds; returns what to wait for, `None` at
-    /// the end.
-    fn go_on(&mut self) -> io::Result<Option<Interest>> {
-        let n_sent = send(&self.stream, &self.rest)?;
-        self.rest.drain(..n_sent);
-        if !self.rest.is_empty() {
+    /// Sends and receives as much as possible, within limits. Returns the interest to wait for, or
+    /// `None` after the end of the stream.
+    fn advance(&mut self) -> io::Result<Option<Interest>> {
+        let n_sent = send(&self.stream, &self.unsent)?;
+        self.unsent.drain(..n_sent);
+        if !self.unsent.is_empty() {
             return Ok(Some(Interest::WRITABLE));
         }
-        self.rest = Vec::new();
+        self.unsent = Vec::new();
         let mut buffer = [0; BUFFER_BYTES];
         for _ in 0..READS_AT_ONCE {
             let received = match self.stream.read(&mut buffer) {
-                // All of what came before has been sent back.
+                // Everything received before has been sent back.
                 Ok(0) => return Ok(None),
                 Ok(n_bytes) => &buffer[..n_bytes],
                 Err(error) if error.kind() == WouldBlock => break,
@@ -288,11 +288,11 @@ impl Connection {
             };
             let n_sent = send(&self.stream, received)?;
             if n_sent < received.len() {
-                self.rest = received[n_sent..].to_vec();
+                self.unsent = received[n_sent..].to_vec();
                 return Ok(Some(Interest::WRITABLE));
             }
             if received.len() < BUFFER_BYTES {
-                // That was all. If not, or if it is the end, the next wait says so.
+                // The socket is probably empty. If not, the next wait reports it again.
                 break;
             }
         }
@@ -300,7 +300,7 @@ impl Connection {
     }
 }
 
-/// Sends until the system takes no more, and returns how much it took.
+/// Sends until the socket's buffer is full, and returns the number of bytes sent.
 fn send(mut stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     let mut n_sent = 0;
     while n_sent < bytes.len() {

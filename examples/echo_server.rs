@@ -1,19 +1,19 @@
-//! Sends back whatever it receives, over any backend.
+//! An echo server on any backend.
 //!
 //! ```text
 //! cargo run --release --example echo_server -- [--addr HOST:PORT] [--backend NAME] [--stats]
 //! ```
 //!
-//! The first line on stdout says where it listens and on what: `listening on 127.0.0.1:7000
-//! (epoll)`. Ctrl-C or SIGTERM stops it: no more connections, two seconds for those that are
-//! open, a line that says what was served.
+//! The first line on stdout has the address and the backend: `listening on 127.0.0.1:7000 (epoll)`.
+//! Ctrl-C or SIGTERM stops it: it accepts no more connections, gives open ones two seconds to end,
+//! and prints what it served.
 //!
-//! How it is made:
-//! - One task accepts, and each connection has a task of its own. They share an `Rc<Server>`: all
-//!   of them run on one thread, so nothing is locked, and a counter is a `Cell`.
-//! - All connections read into one buffer. It is only borrowed between two awaits, so an idle
-//!   connection owns no memory; what a slow reader leaves behind is copied, and nothing more is
-//!   read from it before that is gone.
+//! Design:
+//! - One task accepts, and each connection has its task. They share an `Rc<Server>`: all of them run
+//!   on one thread, so there are no locks, and counters are `Cell`s.
+//! - All connections read into one buffer. It is borrowed only between two awaits, so an idle
+//!   connection holds no buffer. Bytes that a slow reader does not take are copied, and nothing more
+//!   is read from that client until they are sent.
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Display;
@@ -33,23 +33,22 @@ use polyloop::net::{AcceptFailure, TcpListener, TcpStream, accept_failure};
 use polyloop::signal::{ctrl_c, terminate};
 use polyloop::{Backend, Runtime};
 
-/// How long open connections may go on after the signal to stop.
+/// How long open connections may continue after the signal.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// How long to rest when a connection cannot be accepted, mostly for lack of descriptors. There
-/// is no event for a descriptor that another task gives back, so it is tried again from time to
-/// time.
-const ACCEPT_REST: Duration = Duration::from_millis(50);
+/// How long to back off when `accept` fails, mostly for lack of descriptors. No event reports a
+/// descriptor that becomes free, so the server polls for one.
+const ACCEPT_BACK_OFF: Duration = Duration::from_millis(50);
 
-/// After so many failures of single connections in a row it is not the connections.
+/// After this many failed connections in a row, the server backs off as well.
 const FAILURES_IN_A_ROW: u32 = 128;
 
-/// How much is read at once: large enough that a system call moves much, small enough that what
-/// a slow reader leaves behind is little.
+/// The size of one read: large, so that a system call moves much; not too large, because a slow
+/// reader may leave all of it unsent.
 const BUFFER_BYTES: usize = 64 * 1024;
 
 const HELP: &str = "\
-Sends back whatever it receives
+An echo server
 
 Usage: echo_server [OPTIONS]
 
@@ -57,7 +56,7 @@ Options:
       --addr <HOST:PORT>  Where to listen; port 0 takes a free one [default: 127.0.0.1:7000]
       --backend <NAME>    select, poll, epoll or kqueue; the default is $POLYLOOP_BACKEND, or else
                           the best backend that works
-      --stats             At the end, print what it took to serve
+      --stats             At the end, print counters such as system calls per message
   -h, --help              Print help
 ";
 
@@ -108,15 +107,15 @@ fn run(arguments: &Arguments) -> io::Result<()> {
     runtime.block_on(serve(arguments, runtime.backend()))?
 }
 
-/// Reports whether an error is a mistake in the command: a backend that is unknown, or not of this
-/// system, named by an option or the environment. An error of a system call has a cause or a number.
+/// Reports whether an error is a mistake in the command: an option or the environment names a backend
+/// that is unknown or that this system lacks. An error of a system call has a source or an errno.
 fn is_mistake(error: &io::Error) -> bool {
     matches!(error.kind(), InvalidInput | Unsupported)
         && error.get_ref().is_some_and(|reason| reason.source().is_none())
 }
 
 fn print_help() -> ! {
-    // A reader of stdout that has gone away needs no help.
+    // A closed stdout is no error here.
     io::stdout().write_all(HELP.as_bytes()).ok();
     process::exit(0)
 }
@@ -128,15 +127,15 @@ fn exit_with_usage(error: impl Display) -> ! {
     process::exit(2)
 }
 
-/// Writes a line to stderr. Unlike `eprintln!` it does not panic if that fails, as it does once the
-/// reader of a pipe has gone away: a server does not end for that.
+/// Writes a line to stderr. Unlike `eprintln!`, it does not panic if that fails, as it does after the
+/// reader of a pipe has closed it.
 fn complain(what: impl Display) {
     writeln!(io::stderr(), "echo_server: {what}").ok();
 }
 
-/// Serves until a signal comes.
+/// Serves until a signal arrives.
 async fn serve(arguments: &Arguments, backend: Backend) -> io::Result<()> {
-    // First the signals: one that comes while the socket is made is not missed.
+    // Before `bind`, so that no signal is missed in between.
     let (ctrl_c, terminate) = (ctrl_c(), terminate());
     let listener = TcpListener::bind(&*arguments.addr).map_err(|error| {
         io::Error::new(error.kind(), format!("cannot listen on {}: {error}", arguments.addr))
@@ -151,10 +150,10 @@ async fn serve(arguments: &Arguments, backend: Backend) -> io::Result<()> {
         Either::Left(Either::Left(signal) | Either::Right(signal)) => signal?,
         Either::Right(broken) => return Err(broken?),
     }
-    // Nobody listens for signals any more, so a second Ctrl-C ends the program at once.
-    // The listener goes with the task that owns it.
+    // The signal futures are dropped, so a second Ctrl-C ends the program at once.
+    // Aborting the task drops the listener that it owns.
     accepting.abort();
-    // If the time is up, those who are left are cut off by the end of the loop.
+    // Connections that are still open then end with the loop.
     let in_time = polyloop::timeout(GRACE, server.idle()).await.is_ok();
     server.report(&mut stdout, in_time, arguments.stats)
 }
@@ -173,39 +172,39 @@ async fn accept(listener: TcpListener, server: Rc<Server>) -> io::Error {
                 if failure == AcceptFailure::Listener {
                     return error;
                 }
-                // Once for each series, or a full table of descriptors would fill the log too.
+                // Once per series of failures, or lack of descriptors would fill the log.
                 if n_failures == 0 {
                     complain(format_args!("cannot accept for now: {error}"));
                 }
                 n_failures += 1;
-                // Where only one connection has failed, the next one is tried at once.
+                // If only this connection failed, the next one is accepted at once.
                 if failure == AcceptFailure::Exhausted || n_failures > FAILURES_IN_A_ROW {
-                    polyloop::sleep(ACCEPT_REST).await;
+                    polyloop::sleep(ACCEPT_BACK_OFF).await;
                 }
             }
         }
     }
 }
 
-/// Serves one connection to its end.
+/// Serves one connection until it closes.
 async fn attend(stream: TcpStream, server: Rc<Server>) {
     let _open = Open::new(&server);
     if let Err(error) = echo(&stream, &server).await {
         server.n_broken.set(server.n_broken.get() + 1);
-        // To reset a connection is the client's right. Anything else is worth a line, such as a
-        // descriptor that select cannot watch.
+        // Clients may reset connections. Other errors are printed, such as a descriptor that select
+        // cannot watch.
         if !matches!(error.kind(), ConnectionReset | BrokenPipe | TimedOut) {
             complain(format_args!("a connection was dropped: {error}"));
         }
     }
 }
 
-/// Sends back what the client sends, until it sends no more.
+/// Sends back what the client sends, until it closes its side.
 async fn echo(stream: &TcpStream, server: &Server) -> io::Result<()> {
     stream.set_nodelay(true)?;
     loop {
         stream.readable().await?;
-        let rest = {
+        let unsent = {
             let mut buffer = server.buffer.borrow_mut();
             let received = match stream.try_read(&mut buffer) {
                 Ok(0) => return Ok(()),
@@ -219,24 +218,24 @@ async fn echo(stream: &TcpStream, server: &Server) -> io::Result<()> {
                 Err(error) if error.kind() == WouldBlock => 0,
                 sent => sent?,
             };
-            // Mostly nothing, which allocates nothing.
+            // Mostly empty, which does not allocate.
             received[n_sent..].to_vec()
         };
-        if !rest.is_empty() {
-            stream.write_all(&rest).await?;
+        if !unsent.is_empty() {
+            stream.write_all(&unsent).await?;
         }
     }
 }
 
-/// What all tasks share.
+/// State that all tasks share.
 struct Server {
     buffer: RefCell<Box<[u8]>>,
     n_open: Cell<u64>,
-    /// Whoever waits for the last connection to end.
+    /// The task that waits for the last connection to close.
     waker: Cell<Option<Waker>>,
     n_connections: Cell<u64>,
     n_broken: Cell<u64>,
-    /// Reads that brought something: a stream does not say where a message ends.
+    /// Reads that returned data: a stream has no message boundaries.
     n_messages: Cell<u64>,
     n_bytes: Cell<u64>,
 }
@@ -268,7 +267,7 @@ impl Server {
         .await;
     }
 
-    /// Says what was served, and with `stats` what that took.
+    /// Prints what was served, and with `stats` the counters.
     fn report(&self, out: &mut impl Write, in_time: bool, stats: bool) -> io::Result<()> {
         let (n_connections, n_messages) = (self.n_connections.get(), self.n_messages.get());
         let n_bytes = self.n_bytes.get();
@@ -296,7 +295,7 @@ impl Server {
     }
 }
 
-/// Counts a connection for as long as it lives, whichever way it ends.
+/// Counts a connection as open until it is dropped.
 struct Open<'a>(&'a Server);
 
 impl Open<'_> {

@@ -1,23 +1,22 @@
-//! One small task under the five models of input and output, in one table.
+//! One small server under the five I/O models, compared in a table.
 //!
 //! ```text
 //! cargo run --release --example five_io_models -- [--backend NAME] [--requests N] [--pause-us N]
 //! ```
 //!
-//! The task: a server has four datagram sockets and sends back whatever comes. A client asks one
-//! of them after another, one request at a time, with a pause in between, as most servers mostly
-//! wait. The client is the same each time; how the server waits for four sockets at once is what
-//! the models differ in:
+//! The server has four datagram sockets and echoes each datagram. The client sends one request at a
+//! time, to one socket after another, with a pause in between, because most servers mostly wait. The
+//! client is the same for all models; they differ in how the server waits for four sockets at once:
 //!
-//! 1. *Blocking*: a thread for each socket, which sleeps in its own call.
-//! 2. *Non-blocking*: one thread asks all sockets in turn, again and again.
-//! 3. *Multiplexing*: one thread waits for all of them with a selector, then reads who is ready.
-//! 4. *Signal-driven*: the kernel sends SIGIO when something comes; one thread waits for that.
-//! 5. *Asynchronous*: one thread asks for datagrams beforehand and is told when they are in its
-//!    buffers, and each answer asks for the next one (io_uring).
+//! 1. *Blocking*: one thread per socket, each blocked in a receive call.
+//! 2. *Non-blocking*: one thread tries all sockets in turn, in a busy loop.
+//! 3. *Multiplexing*: one thread waits for all sockets with a selector, then reads the ready ones.
+//! 4. *Signal-driven*: the kernel sends SIGIO when a datagram arrives; one thread waits for the signal.
+//! 5. *Asynchronous*: one thread submits receives in advance, and the kernel reports each one that is
+//!    complete; the call that sends an answer also submits the next receive (io_uring).
 //!
-//! System calls are those that the server's own code makes to wait, receive and send. The time is
-//! processor time of the server's threads, the latency is what the client sees.
+//! The table counts the server's system calls to wait, receive and send. CPU time is that of the
+//! server's threads; latency is measured by the client.
 
 use std::fmt::Display;
 use std::io::ErrorKind::{BrokenPipe, WouldBlock};
@@ -38,11 +37,11 @@ use polyloop_yardstick::{clock::thread_time, ring::Ring, sigio};
 const N_SOCKETS: usize = 4;
 const MESSAGE_BYTES: usize = 64;
 
-/// How long the client waits for an answer. Nothing is lost on the loopback, so it is a fault.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the client waits for an answer. The loopback loses nothing, so a timeout is an error.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 const HELP: &str = "\
-Compares the five models of input and output
+Compares the five I/O models
 
 Usage: five_io_models [OPTIONS]
 
@@ -50,7 +49,7 @@ Options:
       --backend <NAME>  For multiplexing: select, poll, epoll or kqueue; the default is
                         $POLYLOOP_BACKEND, or else the best backend that works
       --requests <N>    How many requests each model serves [default: 2000]
-      --pause-us <N>    How long the client rests between two requests, in microseconds [default: 200]
+      --pause-us <N>    How long the client pauses between two requests, in microseconds [default: 200]
   -h, --help            Print help
 ";
 
@@ -70,7 +69,7 @@ impl Arguments {
                 Long("backend") => parsed.backend = Some(options.value()?.parse()?),
                 Long("requests") => parsed.requests = options.value()?.parse_with(positive)?,
                 Long("pause-us") => {
-                    // 32 bits hold more than an hour.
+                    // 32 bits are enough for an hour.
                     let micros: u32 = options.value()?.parse()?;
                     parsed.pause = Duration::from_micros(micros.into());
                 }
@@ -94,7 +93,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse().unwrap_or_else(|error| exit_with_usage(error));
     match compare(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
-        // The reader of the table has seen enough, as `head` has after ten lines.
+        // The reader has closed the pipe, as `head` does after ten lines.
         Err(error) if error.kind() == BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             complain(error);
@@ -104,7 +103,7 @@ fn main() -> ExitCode {
 }
 
 fn print_help() -> ! {
-    // A reader of stdout that has gone away needs no help.
+    // A closed stdout is no error here.
     io::stdout().write_all(HELP.as_bytes()).ok();
     process::exit(0)
 }
@@ -116,13 +115,13 @@ fn exit_with_usage(error: impl Display) -> ! {
     process::exit(2)
 }
 
-/// Writes a line to stderr. Unlike `eprintln!` it does not panic if that fails.
+/// Writes a line to stderr. Unlike `eprintln!`, it does not panic if that fails.
 fn complain(what: impl Display) {
     writeln!(io::stderr(), "five_io_models: {what}").ok();
 }
 
 fn compare(arguments: &Arguments) -> io::Result<()> {
-    // Threads inherit what is blocked, and SIGIO must find no thread that it could end.
+    // Threads inherit the signal mask. SIGIO would end the process if a thread did not block it.
     sigio_alone().thread_block()?;
     let backend = arguments.backend;
     let Arguments { requests, pause, .. } = arguments;
@@ -140,7 +139,7 @@ fn compare(arguments: &Arguments) -> io::Result<()> {
     type Serve = Box<dyn FnOnce(Vec<UdpSocket>) -> io::Result<Served> + Send>;
     let models: [(&str, Serve); 5] = [
         ("blocking", Box::new(block)),
-        ("non-blocking", Box::new(ask_all)),
+        ("non-blocking", Box::new(try_all)),
         ("multiplexing", Box::new(move |sockets| multiplex(sockets, backend))),
         ("signal-driven", Box::new(wait_for_signals)),
         ("asynchronous", Box::new(complete)),
@@ -167,22 +166,22 @@ fn compare(arguments: &Arguments) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns the latency that `percent` of all requests did not exceed.
+/// Returns the given percentile of the latencies.
 fn at_percent(sorted: &[Duration], percent: usize) -> Duration {
     sorted[(sorted.len() * percent).div_ceil(100) - 1]
 }
 
-/// What a server says of itself when it is done.
+/// A server's report.
 struct Served {
-    /// What it waited with.
+    /// The mechanism that it waited with.
     by: String,
     n_calls: u64,
     cpu: Duration,
 }
 
-/// Runs a server in a thread of its own and a client in this one.
+/// Runs a server in a new thread and the client in this one.
 ///
-/// The outer error is the client's, the inner one says that the server's model does not exist.
+/// The outer error is the client's; the inner one means that the system lacks the server's model.
 fn run(
     arguments: &Arguments,
     serve: impl FnOnce(Vec<UdpSocket>) -> io::Result<Served> + Send,
@@ -190,38 +189,38 @@ fn run(
     let (mut clients, mut servers) = (Vec::new(), Vec::new());
     for _ in 0..N_SOCKETS {
         let (client, server) = connected_pair()?;
-        client.set_read_timeout(Some(PATIENCE))?;
+        client.set_read_timeout(Some(ANSWER_TIMEOUT))?;
         clients.push(client);
         servers.push(server);
     }
     let (done, is_done) = mpsc::channel();
     thread::scope(|scope| {
         scope.spawn(move || done.send(serve(servers)).expect("the client waits for it"));
-        let asked = ask(&clients, arguments);
+        let latencies = send_requests(&clients, arguments);
         for client in &clients {
-            // A server that has ended does not care.
+            // This fails if the server has already ended.
             client.send(&[]).ok();
         }
         let served = is_done.recv().expect("the server sends before it ends");
-        // Without a server the client has failed too, but it is not to blame.
-        if served.is_ok() { Ok((served, asked?)) } else { Ok((served, Vec::new())) }
+        // If the server failed, the client's error is only a consequence.
+        if served.is_ok() { Ok((served, latencies?)) } else { Ok((served, Vec::new())) }
     })
 }
 
-/// Asks one server after another. Returns how long each answer took, the shortest first.
-fn ask(clients: &[UdpSocket], arguments: &Arguments) -> io::Result<Vec<Duration>> {
+/// Sends requests to one socket after another. Returns the latencies in ascending order.
+fn send_requests(clients: &[UdpSocket], arguments: &Arguments) -> io::Result<Vec<Duration>> {
     let mut latencies = Vec::new();
     for number in 0..arguments.requests {
         let client = &clients[number as usize % clients.len()];
         let mut request = [0; MESSAGE_BYTES];
         request[..4].copy_from_slice(&number.to_be_bytes());
         let mut answer = [0; MESSAGE_BYTES];
-        let began = Instant::now();
+        let start = Instant::now();
         client.send(&request)?;
         let n_bytes = client.recv(&mut answer)?;
-        latencies.push(began.elapsed());
+        latencies.push(start.elapsed());
         if answer[..n_bytes] != request {
-            return Err(io::Error::other(format!("request {number} was answered wrongly")));
+            return Err(io::Error::other(format!("wrong answer to request {number}")));
         }
         thread::sleep(arguments.pause);
     }
@@ -236,7 +235,7 @@ fn connected_pair() -> io::Result<(UdpSocket, UdpSocket)> {
     Ok((one, other))
 }
 
-/// Model 1: a thread for each socket. Two calls for a request, and as many threads as sockets.
+/// Model 1: one thread per socket. Two calls per request.
 fn block(sockets: Vec<UdpSocket>) -> io::Result<Served> {
     let by = format!("{} threads", sockets.len());
     let threads = sockets.into_iter().map(|socket| {
@@ -259,8 +258,8 @@ fn block(sockets: Vec<UdpSocket>) -> io::Result<Served> {
     Ok(served)
 }
 
-/// Model 2: one thread that never sleeps: the shortest way, at the price of a whole processor.
-fn ask_all(sockets: Vec<UdpSocket>) -> io::Result<Served> {
+/// Model 2: one thread that never sleeps. The lowest latency, for a whole processor.
+fn try_all(sockets: Vec<UdpSocket>) -> io::Result<Served> {
     let mut servers = non_blocking(sockets)?;
     while servers.iter().any(|server| !server.has_ended) {
         for server in servers.iter_mut().filter(|server| !server.has_ended) {
@@ -270,7 +269,7 @@ fn ask_all(sockets: Vec<UdpSocket>) -> io::Result<Served> {
     Ok(Served::by("a busy loop", total_calls(&servers)))
 }
 
-/// Model 3: one thread and a selector. Three calls for a request, or fewer if several come at once.
+/// Model 3: one thread and a selector. Three calls per request, or fewer if several arrive at once.
 fn multiplex(sockets: Vec<UdpSocket>, backend: Option<Backend>) -> io::Result<Served> {
     let mut selector = match backend {
         Some(backend) => KeyedSelector::open(backend)?,
@@ -294,8 +293,8 @@ fn multiplex(sockets: Vec<UdpSocket>, backend: Option<Backend>) -> io::Result<Se
     Ok(Served::by(&by, total_calls(&servers) + waits + controls))
 }
 
-/// Model 4: one thread that waits for a signal, which does not say whose it is, nor how many came: all
-/// sockets are asked until they have nothing more.
+/// Model 4: one thread that waits for a signal. The signal does not name the socket or the number of
+/// datagrams, so the server reads all sockets until they are empty.
 fn wait_for_signals(sockets: Vec<UdpSocket>) -> io::Result<Served> {
     let mut servers = non_blocking(sockets)?;
     for server in &servers {
@@ -303,7 +302,7 @@ fn wait_for_signals(sockets: Vec<UdpSocket>) -> io::Result<Served> {
     }
     let signals = sigio_alone();
     let mut n_waits = 0;
-    // What came before the signals were asked for is found by the first pass.
+    // The first pass receives datagrams that arrived before signals were enabled.
     loop {
         for server in &mut servers {
             while !server.has_ended && server.answer_one()? {}
@@ -316,8 +315,8 @@ fn wait_for_signals(sockets: Vec<UdpSocket>) -> io::Result<Served> {
     }
 }
 
-/// Model 5: one thread and a completion ring: entering the kernel once sends the answer, asks for the
-/// next datagram and waits.
+/// Model 5: one thread and a completion ring. One system call sends the answer, submits the next
+/// receive and waits.
 fn complete(sockets: Vec<UdpSocket>) -> io::Result<Served> {
     let mut ring = Ring::new(sockets.len())?;
     let mut n_open = sockets.len();
@@ -339,13 +338,13 @@ fn complete(sockets: Vec<UdpSocket>) -> io::Result<Served> {
 }
 
 impl Served {
-    /// Reports on a server that is this thread alone.
+    /// Makes the report of a server that runs in the current thread only.
     fn by(by: &str, n_calls: u64) -> Served {
         Served { by: by.to_owned(), n_calls, cpu: thread_time() }
     }
 }
 
-/// One socket of the server, and what was asked of the system for it.
+/// One socket of the server, and its number of system calls.
 struct Echo {
     socket: UdpSocket,
     n_calls: u64,
@@ -358,7 +357,7 @@ impl Echo {
         Echo { socket, n_calls: 0, has_ended: false }
     }
 
-    /// Receives a datagram and sends it back; `false` if there is none.
+    /// Receives a datagram and sends it back. Returns `false` if the receive would block.
     fn answer_one(&mut self) -> io::Result<bool> {
         let mut buffer = [0; 2_048];
         self.n_calls += 1;

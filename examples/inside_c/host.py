@@ -3,8 +3,8 @@
 
 usage: host.py LIBRARY    (cargo build --release -p polyloop-inside-c)
 
-asyncio watches polyloop's descriptor, and the loop is turned when that is readable. An echo server on
-polyloop then talks to a client on asyncio, and a clock of each ticks beside it.
+asyncio watches polyloop's descriptor, and calls `plugin_turn` when it is readable. A client on asyncio uses an
+echo server on polyloop, while a clock on polyloop ticks.
 """
 
 import asyncio
@@ -20,9 +20,9 @@ async def main(path):
         nonlocal n_turns
         n_turns += 1
         if plugin.plugin_turn() != 0:
-            raise RuntimeError("the plugin has failed")
+            raise RuntimeError("the plugin failed")
 
-    # All that it takes.
+    # This is all the integration there is.
     fd = plugin.plugin_start()
     asyncio.get_running_loop().add_reader(fd, turn)
 

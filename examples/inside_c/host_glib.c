@@ -1,9 +1,9 @@
-/* polyloop inside a GLib program, as all of GTK and GNOME are.
+/* polyloop inside a GLib program, such as any GTK application.
  *
  * cc host_glib.c -o host_glib $(pkg-config --cflags --libs glib-2.0) -L target/release -lpolyloop_inside_c
  *
- * GLib watches polyloop's descriptor, and the loop is turned when that is readable. A thread talks to
- * the echo server on polyloop, and a clock of each ticks beside it.
+ * GLib watches polyloop's descriptor, and calls plugin_turn when it is readable. A thread uses the echo
+ * server on polyloop, while a clock on each loop ticks.
  */
 
 #include <arpa/inet.h>
@@ -25,7 +25,7 @@ static int n_turns;
 static int n_beats;
 static int n_echoes;
 
-/* All that it takes, beside one call of g_unix_fd_add. */
+/* This is all the integration there is, beside the call of g_unix_fd_add. */
 static gboolean turn(gint fd, GIOCondition condition, gpointer data) {
     (void)fd, (void)condition, (void)data;
     n_turns++;

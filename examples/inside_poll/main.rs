@@ -1,12 +1,12 @@
-//! polyloop inside a program that has a poll(2) loop of its own.
+//! polyloop inside a program with a poll(2) loop.
 //!
 //! ```text
 //! cargo run --example inside_poll
 //! ```
-//! The host here is what a GUI toolkit, a game or an old daemon is: it owns the thread, waits in
-//! poll(2) for descriptors that it cares for (a pipe, on which a thread writes lines), and has no
-//! idea of futures. One more descriptor in its list, and one call when that is readable, and an echo
-//! server and a clock run beside it, asleep when there is nothing to do.
+//! The host is like a GUI toolkit, a game or a daemon: it owns the thread, waits in poll(2) for its
+//! descriptors (a pipe to which a thread writes lines), and does not use futures. With one more
+//! descriptor in its list, and one call when that is readable, an echo server and a clock run on the
+//! same thread.
 
 use std::fmt::Display;
 use std::io::{self, BufRead, BufReader, ErrorKind::BrokenPipe, Read, Write};
@@ -21,19 +21,19 @@ use polyloop::net::{Server, TcpStream};
 use polyloop::time::interval;
 use polyloop::{Backend, Runtime};
 
-/// How long polyloop's tasks may run before the host has its turn.
+/// How long a turn may run polyloop's tasks before it returns to the host.
 const BUDGET: Duration = Duration::from_millis(2);
 
 fn main() -> io::Result<()> {
     match run() {
-        // The reader of stdout has seen enough, as `head` has after ten lines.
+        // The reader has closed the pipe, as `head` does after ten lines.
         Err(error) if error.kind() == BrokenPipe => Ok(()),
         ended => ended,
     }
 }
 
 fn run() -> io::Result<()> {
-    // select and poll have no descriptor that a host could watch.
+    // select and poll have no single descriptor to watch.
     let available = Backend::available().iter().copied();
     let mut usable = available.filter(|b| !matches!(b, Backend::Select | Backend::Poll));
     let Some(backend) = usable.next() else {
@@ -46,12 +46,12 @@ fn run() -> io::Result<()> {
     print(format_args!("host: done after {n_turns} turns"))
 }
 
-/// Prints a line. Unlike `println!`, this is an error rather than a panic if stdout is closed.
+/// Prints a line. If stdout is closed, this returns an error, where `println!` panics.
 fn print(line: impl Display) -> io::Result<()> {
     writeln!(io::stdout(), "{line}")
 }
 
-/// Starts what runs beside the host: an echo server and a clock.
+/// Starts the echo server and the clock.
 fn start_services() -> io::Result<net::SocketAddr> {
     let server = Server::bind("127.0.0.1:0")?;
     let address = server.local_addrs()[0];
@@ -63,7 +63,7 @@ fn start_services() -> io::Result<net::SocketAddr> {
         let mut beat = interval(Duration::from_millis(20));
         for number in 0.. {
             beat.tick().await;
-            // The host meets the same error, and ends the program.
+            // The host gets the same error and ends the program.
             if print(format_args!("polyloop: tick {number}")).is_err() {
                 return;
             }
@@ -72,7 +72,7 @@ fn start_services() -> io::Result<net::SocketAddr> {
     Ok(address)
 }
 
-/// Is the host's loop: waits for its own descriptor and for polyloop's. Returns how often it woke.
+/// The host's loop: waits for its pipe and for polyloop's descriptor. Returns the number of turns.
 fn host(runtime: &Runtime, lines: io::PipeReader) -> io::Result<usize> {
     let mut lines = BufReader::new(lines);
     let mut n_turns = 0;
@@ -82,11 +82,11 @@ fn host(runtime: &Runtime, lines: io::PipeReader) -> io::Result<usize> {
             PollFd::new(runtime.pollable_fd()?, PollFlags::POLLIN),
         ];
         poll(&mut fds, PollTimeout::NONE)?;
-        let own = fds[0].any().unwrap_or(false);
+        let has_line = fds[0].any().unwrap_or(false);
         n_turns += 1;
-        // A turn that finds nothing costs one system call, so it need not be spared.
+        // A turn without events costs one system call, so it runs unconditionally.
         runtime.turn(Some(Duration::ZERO), BUDGET)?;
-        if own {
+        if has_line {
             let mut line = String::new();
             if lines.read_line(&mut line)? == 0 {
                 return Ok(n_turns);
@@ -96,7 +96,7 @@ fn host(runtime: &Runtime, lines: io::PipeReader) -> io::Result<usize> {
     }
 }
 
-/// Starts a thread that talks to the echo server and tells the host, over a pipe, what came back.
+/// Starts a thread that uses the echo server, and writes the answers to a pipe for the host.
 fn start_client(address: net::SocketAddr) -> io::Result<io::PipeReader> {
     let (reader, mut writer) = io::pipe()?;
     thread::spawn(move || -> io::Result<()> {

@@ -1,12 +1,12 @@
-//! A library with polyloop in it, for a host that is written in something else.
+//! A C library that runs polyloop inside a host written in another language.
 //!
 //! ```text
 //! cargo build --release -p polyloop-inside-c
 //! python3 examples/inside_c/host.py target/release/libpolyloop_inside_c.so
 //! ```
-//! The host knows of five functions. It watches the descriptor that `plugin_start` returns in its own
-//! loop, and calls `plugin_turn` when that is readable: `host.py` does it from asyncio, `host_glib.c`
-//! from GLib's main loop. All calls have to come from one thread.
+//! The host calls five functions. Its event loop watches the descriptor that `plugin_start` returns, and
+//! calls `plugin_turn` when that is readable: `host.py` does so in asyncio, `host_glib.c` in GLib's main
+//! loop. All calls must be made on one thread.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::c_int;
@@ -20,14 +20,14 @@ use polyloop::net::{Server, TcpStream};
 use polyloop::time::interval;
 use polyloop::Runtime;
 
-/// How long a turn may keep the host waiting.
+/// How long a turn may run before it returns to the host.
 const BUDGET: Duration = Duration::from_millis(2);
 
 thread_local! {
     static PLUGIN: RefCell<Option<Plugin>> = const { RefCell::new(None) };
 }
 
-/// What runs beside the host: an echo server and a clock.
+/// An echo server and a clock.
 struct Plugin {
     runtime: Runtime,
     port: u16,
@@ -59,7 +59,7 @@ impl Plugin {
     }
 }
 
-/// Calls `f` with the plugin; -1 if it fails, or if the plugin has not been started on this thread.
+/// Calls `f` with the plugin. Returns -1 if `f` fails or the plugin has not been started on this thread.
 fn with_plugin(f: impl FnOnce(&Plugin) -> io::Result<c_int>) -> c_int {
     PLUGIN.with_borrow(|plugin| match plugin {
         Some(plugin) => f(plugin).unwrap_or_else(|error| {
@@ -70,7 +70,7 @@ fn with_plugin(f: impl FnOnce(&Plugin) -> io::Result<c_int>) -> c_int {
     })
 }
 
-/// Starts the plugin, and returns the descriptor to watch for reading, or -1.
+/// Starts the plugin. Returns the descriptor to watch for reading, or -1 on failure.
 #[no_mangle]
 pub extern "C" fn plugin_start() -> c_int {
     match Plugin::start() {
@@ -80,7 +80,7 @@ pub extern "C" fn plugin_start() -> c_int {
     with_plugin(|plugin| Ok(plugin.runtime.pollable_fd()?.as_raw_fd()))
 }
 
-/// Runs what is due. To be called when the descriptor is readable. Returns 0, or -1.
+/// Runs one turn; the host calls it when the descriptor is readable. Returns 0, or -1 on failure.
 #[no_mangle]
 pub extern "C" fn plugin_turn() -> c_int {
     with_plugin(|plugin| plugin.runtime.turn(Some(Duration::ZERO), BUDGET).map(|_| 0))
@@ -92,13 +92,13 @@ pub extern "C" fn plugin_port() -> c_int {
     with_plugin(|plugin| Ok(plugin.port.into()))
 }
 
-/// Returns how often the clock has ticked, which it does every 10 ms.
+/// Returns how many times the clock has ticked; it ticks every 10 ms.
 #[no_mangle]
 pub extern "C" fn plugin_ticks() -> c_int {
     with_plugin(|plugin| Ok(plugin.n_ticks.get()))
 }
 
-/// Ends what runs. The host stops watching the descriptor before it calls this.
+/// Stops the plugin. The host must stop watching the descriptor first.
 #[no_mangle]
 pub extern "C" fn plugin_stop() {
     drop(PLUGIN.take());

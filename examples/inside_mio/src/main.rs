@@ -1,11 +1,11 @@
-//! polyloop inside a program that has a mio loop.
+//! polyloop inside a program with a mio loop.
 //!
 //! ```text
 //! cargo run -p polyloop-inside-mio
 //! ```
-//! mio waits, for a listener of the host's and for polyloop's descriptor, and the loop is turned when
-//! that is readable. A task of polyloop then talks to the host as any client would. mio reports edges:
-//! a turn that leaves something to do makes the descriptor readable anew.
+//! mio waits for the host's listener and for polyloop's descriptor, and the host calls `turn` when the
+//! latter is readable. A polyloop task connects to the host as a client. mio is edge-triggered: a turn that
+//! leaves work to do makes the descriptor readable again.
 
 use std::io::{self, ErrorKind, Write};
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ use mio::{Events, Interest, Poll, Token};
 use polyloop::Runtime;
 use polyloop::net::TcpStream;
 
-/// How long polyloop's tasks may run before the host has its turn.
+/// How long a turn may run polyloop's tasks before it returns to the host.
 const BUDGET: Duration = Duration::from_millis(2);
 
 const LISTENER: Token = Token(0);
@@ -51,11 +51,11 @@ fn main() -> io::Result<()> {
         }
     }
     let greetings = runtime.block_on(client)?.map_err(io::Error::other)??;
-    // Unlike `println!`, this is an error rather than a panic if stdout is closed.
+    // If stdout is closed, this returns an error, where `println!` panics.
     writeln!(io::stdout(), "polyloop heard {greetings:?} in {n_turns} turns")
 }
 
-/// Greets those who have connected to the host.
+/// Accepts the waiting connections and sends each a greeting.
 fn greet(listener: &TcpListener) -> io::Result<()> {
     loop {
         match listener.accept() {
@@ -66,7 +66,7 @@ fn greet(listener: &TcpListener) -> io::Result<()> {
     }
 }
 
-/// Connects three times, with pauses, and returns what the host said.
+/// Connects three times, with pauses, and returns the greetings.
 async fn visit(address: SocketAddr) -> io::Result<Vec<String>> {
     let mut greetings = Vec::new();
     for _ in 0..3 {

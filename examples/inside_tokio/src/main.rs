@@ -1,10 +1,10 @@
-//! polyloop inside a tokio program: one thread, two runtimes, neither blocks the other.
+//! polyloop inside a tokio program: two runtimes on one thread.
 //!
 //! ```text
 //! cargo run -p polyloop-inside-tokio
 //! ```
-//! tokio drives. It watches polyloop's descriptor as it would a socket, and turns the loop when
-//! that is readable. A server on polyloop then talks to a client on tokio.
+//! A tokio task watches polyloop's descriptor as it would a socket, and calls `turn` when the descriptor
+//! is readable. A client on tokio uses a server on polyloop.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 
-/// How long polyloop's tasks may run before those of tokio have their turn.
+/// How long a turn may run polyloop's tasks before tokio's tasks run again.
 const BUDGET: Duration = Duration::from_millis(2);
 
 fn main() -> io::Result<()> {
@@ -34,20 +34,20 @@ fn main() -> io::Result<()> {
             Ok::<_, io::Error>(answer)
         });
         let n_turns = drive(&polyloop, &server).await?;
-        // Unlike `println!`, this is an error rather than a panic if stdout is closed.
+        // If stdout is closed, this returns an error, where `println!` panics.
         writeln!(io::stdout(), "polyloop answered {:?} in {n_turns} turns", client.await??)
     })
 }
 
-/// Runs polyloop from a task of tokio until `task` is over. Returns the number of turns.
+/// Runs polyloop from a tokio task until `task` has finished. Returns the number of turns.
 async fn drive<T>(runtime: &Runtime, task: &JoinHandle<T>) -> io::Result<usize> {
-    // What replaces this asks the caller to swear that the descriptor stays the same and open,
-    // which a borrow of the runtime does by itself.
-    #[allow(deprecated, reason = "its replacement has the caller swear what a borrow guarantees")]
+    // The replacement is unsafe: the caller promises that the descriptor stays open, which the borrow of
+    // the runtime guarantees here.
+    #[allow(deprecated, reason = "the borrow guarantees what the replacement has callers promise")]
     let fd = AsyncFd::with_interest(runtime.pollable_fd()?, Interest::READABLE)?;
     let mut n_turns = 0;
     while !task.is_finished() {
-        // First, so that what happens during the turn is heard of.
+        // Before the turn, so that events during the turn are not lost.
         fd.readable().await?.clear_ready();
         runtime.turn(Some(Duration::ZERO), BUDGET)?;
         n_turns += 1;
@@ -55,7 +55,7 @@ async fn drive<T>(runtime: &Runtime, task: &JoinHandle<T>) -> io::Result<usize> 
     Ok(n_turns)
 }
 
-/// Echoes one connection, a little later.
+/// Echoes one connection, with a delay.
 async fn serve_one(listener: polyloop::net::TcpListener) -> io::Result<()> {
     let (stream, _) = listener.accept().await?;
     let mut buffer = [0; 1024];

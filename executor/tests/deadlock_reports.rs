@@ -8,14 +8,15 @@ use std::io;
 use std::net::UdpSocket;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Waker};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use polyloop_executor::{
-    Builder, Runtime, Tried, channel, forget_waiter, note_io, poll_source, spawn_blocking, timeout,
-    with_reactor,
+    Builder, Runtime, Tried, channel, forget_waiter, note_io, poll_source, sleep, spawn_blocking,
+    timeout, with_reactor,
 };
 use polyloop_reactor::conformance::in_forked_child;
 use polyloop_reactor::{Backend, Direction, Token, Watched};
@@ -74,6 +75,26 @@ fn wait_for_a_thread_that_sends_and_ends(runtime: &Runtime) -> io::Result<()> {
     received.map(|message| assert_eq!(message, Some(())))
 }
 
+/// Waits for a sleep that has no deadline until another thread gives it one.
+fn wait_for_a_thread_that_resets_a_sleep(runtime: &Runtime) -> io::Result<()> {
+    let nap = Arc::new(Mutex::new(sleep(Duration::MAX)));
+    let (polled, is_polled) = mpsc::channel();
+    let shared = nap.clone();
+    let thread = thread::spawn(move || {
+        is_polled.recv().unwrap();
+        shared.lock().unwrap().reset(Instant::now());
+    });
+    let outcome = runtime.block_on(poll_fn(|cx| {
+        let poll = Pin::new(&mut *nap.lock().unwrap()).poll(cx);
+        // The thread has ended if this is the last poll.
+        let _ = polled.send(());
+        poll
+    }));
+    drop(polled);
+    thread.join().unwrap();
+    outcome
+}
+
 /// Counts the waits that end with an error.
 fn count_errors(runtime: &Runtime, wait: fn(&Runtime) -> io::Result<()>) -> usize {
     (0..N_WAITS).filter(|_| wait(runtime).is_err()).count()
@@ -96,11 +117,17 @@ fn a_loop_is_called_stuck_if_nothing_can_wake_it_and_never_otherwise() {
             // What nothing can end is found, even if another thread could, for there is none yet.
             let (sender, mut receiver) = channel::unbounded::<()>();
             let is_found = is_stuck(runtime.block_on(pending::<()>()))
-                && (!threads_are_counted() || is_stuck(runtime.block_on(receiver.recv())));
+                && (!threads_are_counted()
+                    || is_stuck(runtime.block_on(receiver.recv()))
+                        && is_stuck(runtime.block_on(sleep(Duration::MAX))));
             drop(sender);
             let n_wrong = || {
-                [wait_for_blocking_work, wait_for_a_thread_that_sends_and_ends]
-                    .map(|wait| count_errors(&runtime, wait))
+                [
+                    wait_for_blocking_work,
+                    wait_for_a_thread_that_sends_and_ends,
+                    wait_for_a_thread_that_resets_a_sleep,
+                ]
+                .map(|wait| count_errors(&runtime, wait))
             };
             let without = n_wrong();
             // They make a loop's look at itself long.
@@ -110,12 +137,12 @@ fn a_loop_is_called_stuck_if_nothing_can_wake_it_and_never_otherwise() {
             // Not while somebody waits for one of them.
             let brief = timeout(Duration::from_millis(50), readable(sockets[0]));
             let is_late = matches!(runtime.block_on(brief), Ok(Err(_)));
-            if (without, with) != ([0; 2], [0; 2]) {
+            if (without, with) != ([0; 3], [0; 3]) {
                 eprintln!(
                     "{backend}: {without:?} and {with:?} of {N_WAITS} waits were called stuck"
                 );
             }
-            is_found && is_late && (without, with) == ([0; 2], [0; 2])
+            is_found && is_late && (without, with) == ([0; 3], [0; 3])
         });
         assert_eq!(code.unwrap(), 0, "{backend}");
     }

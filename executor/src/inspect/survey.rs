@@ -97,6 +97,8 @@ impl EventLoop {
         }
         // From here on only a thread that is not ours could do it.
         let is_open = self.has_handles()
+            // It may hold a sleep without end, and give it one.
+            || self.timers.borrow().endless().any(|waker| !is_aside(waker))
             || tasks.notes(self.main_at().is_some()).any(Notes::is_open)
             || tasks.joiners().any(|(_, joiner)| id_of(joiner).is_none());
         is_open && self.has_other_threads()

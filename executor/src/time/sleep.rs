@@ -232,14 +232,16 @@ impl Sleep {
                 timer_heap::Polled::Armed(old) => Polled::Waiting(old),
             };
         }
-        if let State::New { clock, made_ns } = self.state
-            && clock != event_loop.clock.id()
-        {
-            self.deadline_ns = event_loop.clock.shift(self.deadline_ns, made_ns);
-        }
+        let deadline_ns = match self.state {
+            State::New { clock, made_ns } if clock != event_loop.clock.id() => {
+                event_loop.clock.shift(self.deadline_ns, made_ns)
+            }
+            _ => self.deadline_ns,
+        };
         // One that never ends may be reset while it is awaited, so it has a timer as well.
-        match timers.arm(self.deadline_ns, waker) {
+        match timers.arm(deadline_ns, waker) {
             Ok(slot) => {
+                self.deadline_ns = deadline_ns;
                 let (number, incarnation) = (event_loop.number(), event_loop.incarnation());
                 Polled::Armed(Timer { slot, number, incarnation })
             }
@@ -298,9 +300,10 @@ impl Drop for Sleep {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use std::future::poll_fn;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
 
     use super::*;
-    use crate::{run, spawn};
+    use crate::{Builder, now, run, spawn};
 
     async fn poll_once(nap: &mut Sleep) {
         poll_fn(|cx| {
@@ -326,6 +329,33 @@ mod tests {
             sleep(Duration::from_millis(1)).await;
         })
         .unwrap();
+    }
+
+    #[test]
+    fn a_sleep_that_has_found_no_free_timer_keeps_its_duration() {
+        const DURATION: Duration = Duration::from_secs(60);
+        // By the clock of this thread.
+        let mut nap = sleep(DURATION);
+        let runtime = Builder::new().virtual_time(true).build().unwrap();
+        let waited = runtime.block_on(async {
+            sleep(Duration::from_secs(86_400)).await;
+            current(|event_loop| event_loop.timers.borrow_mut().set_max_chunks(1));
+            let mut others: Vec<_> =
+                (0..4_096).map(|_| sleep(Duration::from_secs(3_600))).collect();
+            for other in &mut others {
+                poll_once(other).await;
+            }
+            poll_fn(|cx| {
+                let poll = AssertUnwindSafe(|| Pin::new(&mut nap).poll(cx));
+                Poll::Ready(catch_unwind(poll).unwrap_err())
+            })
+            .await;
+            drop(others);
+            let start = now();
+            nap.await;
+            now() - start
+        });
+        assert_eq!(waited.unwrap(), DURATION);
     }
 
     #[test]

@@ -195,6 +195,11 @@ impl TimerHeap {
             .filter_map(|entry| Some((entry.deadline_ns, self.slots.waker(entry.slot())?)))
     }
 
+    /// Lists the wakers of the timers that only a reset can make due. O(n).
+    pub(crate) fn endless(&self) -> impl Iterator<Item = &Waker> {
+        self.slots.wakers_at(UNBOUND)
+    }
+
     /// Looks whether a timer has fired; if not, replaces its waker.
     #[inline]
     pub(crate) fn poll(&mut self, slot: TimerSlot, waker: Waker) -> Polled {

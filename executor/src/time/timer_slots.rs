@@ -223,6 +223,12 @@ impl TimerSlots {
         self.chunks[slot.chunk()].positions[slot.index()] = position;
     }
 
+    /// Lists the wakers of the timers at `position`. O(n).
+    pub(crate) fn wakers_at(&self, position: u32) -> impl Iterator<Item = &Waker> {
+        let slots = self.chunks.iter().flat_map(|chunk| chunk.positions.iter().zip(&chunk.wakers));
+        slots.filter(move |(at, _)| **at == position).filter_map(|(_, waker)| waker.as_ref())
+    }
+
     pub(crate) fn waker(&self, slot: TimerSlot) -> Option<&Waker> {
         self.chunks[slot.chunk()].wakers[slot.index()].as_ref()
     }

@@ -86,7 +86,7 @@ fn what_never_waits_yields(backend: Backend) {
             stream.write_all(&[]).await.unwrap();
             stream.write_all_vectored(&mut [IoSlice::new(&[])]).await.unwrap();
             stream.writable().await.unwrap();
-            Write::finish(&mut stream).await.unwrap();
+            Write::shutdown(&mut stream).await.unwrap();
         })
         .await;
         let (accepted, _) = listener.accept().await.unwrap();
@@ -208,7 +208,7 @@ fn a_flood_in_one_direction_lets_the_other_end(backend: Backend) {
             Err(io::Error::other("enough"))
         }
 
-        async fn finish(&mut self) -> io::Result<()> {
+        async fn shutdown(&mut self) -> io::Result<()> {
             Ok(())
         }
     }
@@ -229,7 +229,7 @@ fn a_flood_in_one_direction_lets_the_other_end(backend: Backend) {
             Ok(buf.len())
         }
 
-        async fn finish(&mut self) -> io::Result<()> {
+        async fn shutdown(&mut self) -> io::Result<()> {
             Ok(())
         }
     }

@@ -198,7 +198,7 @@ async fn a_writer_holds_what_is_queued_and_not_what_it_ever_sent() {
             Ok(buf.len().min(4_101))
         }
 
-        async fn finish(&mut self) -> io::Result<()> {
+        async fn shutdown(&mut self) -> io::Result<()> {
             Ok(())
         }
     }

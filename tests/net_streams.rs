@@ -119,7 +119,7 @@ impl Write for Gulps {
         Ok(n)
     }
 
-    async fn finish(&mut self) -> io::Result<()> {
+    async fn shutdown(&mut self) -> io::Result<()> {
         self.has_ended = true;
         Ok(())
     }
@@ -261,7 +261,7 @@ fn queued_frames_survive_every_short_write_and_every_drop() {
                 // Begun, and given up.
                 let _ = poll_times(writer.flush(), n_polls);
             }
-            while poll_times(writer.finish(), n_polls).is_none() {}
+            while poll_times(writer.shutdown(), n_polls).is_none() {}
             assert_eq!(writer.n_queued(), 0);
             let (gulps, _) = writer.into_parts();
             assert_eq!(gulps.received, b"\x03abc\0\x05defgh");
@@ -467,7 +467,7 @@ fn frames_cross_a_connection(backend: Backend) {
                     writer.flush().await.unwrap();
                 }
             }
-            writer.finish().await.unwrap();
+            writer.shutdown().await.unwrap();
             writer
         });
         let mut reader = FrameReader::new(server, Framing::default());

@@ -307,6 +307,8 @@ fn halves_come_together_again_and_strangers_do_not(backend: Backend) {
         let (one, other) = pair().await;
         let (one_reader, one_writer) = one.into_split();
         let (other_reader, other_writer) = other.into_split();
+        assert_eq!(one_reader.local_addr().unwrap(), other_writer.peer_addr().unwrap());
+        assert_eq!(one_writer.as_ref().peer_addr().unwrap(), other_reader.local_addr().unwrap());
         let strangers = one_reader.reunite(other_writer).unwrap_err();
         let (one_reader, other_writer) = (strangers.0, strangers.1);
         let one = one_reader.reunite(one_writer).unwrap();

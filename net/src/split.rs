@@ -1,4 +1,4 @@
-//! The two directions of a connection, apart.
+//! Splitting a connection into a half for reading and a half for writing.
 
 use std::error::Error;
 use std::fmt;
@@ -9,10 +9,9 @@ use std::sync::Arc;
 use crate::byte_stream::{peeking, reading, writing};
 use crate::{AsyncFd, TcpStream};
 
-/// A connection of bytes both ways, which can be split: [`TcpStream`] or
-/// [`UnixStream`](crate::UnixStream).
+/// A byte stream with two directions: [`TcpStream`] or [`UnixStream`](crate::UnixStream).
 ///
-/// Sealed: it is implemented for these and for no others.
+/// This trait is sealed.
 pub trait Connection: sealed::Connection {}
 
 impl<T: sealed::Connection> Connection for T {}
@@ -24,47 +23,49 @@ pub(crate) mod sealed {
     use crate::AsyncFd;
     use crate::byte_stream::{TryRead, TryWrite};
 
-    /// What is behind a connection.
+    /// Gives access to the socket of a connection.
     pub trait Connection {
         /// The socket.
         type Io: TryRead + TryWrite;
 
-        /// Lends the socket.
+        /// Returns the socket.
         fn fd(&self) -> &AsyncFd<Self::Io>;
 
-        /// Closes one direction or both.
+        /// Shuts down one direction or both.
         fn shutdown(&self, how: Shutdown) -> io::Result<()>;
     }
 }
 
-/// Reads from a borrowed connection. Made by `split`, as in [`TcpStream::split`].
+/// Reads from a borrowed connection. Created by [`TcpStream::split`] and
+/// [`UnixStream::split`](crate::UnixStream::split).
 #[derive(Debug)]
 pub struct ReadHalf<'a, S = TcpStream> {
     stream: &'a S,
 }
 
-/// Writes to a borrowed connection. Made by `split`, as in [`TcpStream::split`].
+/// Writes to a borrowed connection. Created by [`TcpStream::split`] and
+/// [`UnixStream::split`](crate::UnixStream::split).
 #[derive(Debug)]
 pub struct WriteHalf<'a, S = TcpStream> {
     stream: &'a S,
 }
 
-/// Reads from a connection that it owns together with its other half. Made by `into_split`, as in
-/// [`TcpStream::into_split`].
+/// Reads from a connection that it shares with an [`OwnedWriteHalf`]. Created by
+/// [`TcpStream::into_split`] and [`UnixStream::into_split`](crate::UnixStream::into_split).
 #[derive(Debug)]
 pub struct OwnedReadHalf<S = TcpStream> {
     stream: Arc<S>,
 }
 
-/// Writes to a connection that it owns together with its other half. Made by `into_split`, as in
-/// [`TcpStream::into_split`].
+/// Writes to a connection that it shares with an [`OwnedReadHalf`]. Created by
+/// [`TcpStream::into_split`] and [`UnixStream::into_split`](crate::UnixStream::into_split).
 ///
-/// Dropping it closes the connection for writing, so that the peer learns that no more comes;
-/// [`forget`](OwnedWriteHalf::forget) does not.
+/// Dropping it shuts down the write direction, so that the peer reads the end of the stream. To drop it
+/// without that, use [`forget`](OwnedWriteHalf::forget).
 #[derive(Debug)]
 pub struct OwnedWriteHalf<S: Connection = TcpStream> {
     stream: Arc<S>,
-    close_on_drop: bool,
+    shutdown_on_drop: bool,
 }
 
 pub(crate) fn split<S>(stream: &S) -> (ReadHalf<'_, S>, WriteHalf<'_, S>) {
@@ -73,10 +74,13 @@ pub(crate) fn split<S>(stream: &S) -> (ReadHalf<'_, S>, WriteHalf<'_, S>) {
 
 pub(crate) fn into_split<S: Connection>(stream: S) -> (OwnedReadHalf<S>, OwnedWriteHalf<S>) {
     let stream = Arc::new(stream);
-    (OwnedReadHalf { stream: Arc::clone(&stream) }, OwnedWriteHalf { stream, close_on_drop: true })
+    (
+        OwnedReadHalf { stream: Arc::clone(&stream) },
+        OwnedWriteHalf { stream, shutdown_on_drop: true },
+    )
 }
 
-// By hand: a derived one would ask the connection to be `Clone`.
+// Implemented by hand: the derived ones would require `S: Clone`.
 impl<S> Clone for ReadHalf<'_, S> {
     fn clone(&self) -> Self {
         *self
@@ -104,11 +108,6 @@ impl<S: Connection> ReadHalf<'_, S> {
     pub(crate) fn fd(&self) -> &AsyncFd<S::Io> {
         self.stream.fd()
     }
-
-    /// Lends the whole connection.
-    pub fn stream(&self) -> &S {
-        self.stream
-    }
 }
 
 impl<S: Connection> WriteHalf<'_, S> {
@@ -116,15 +115,8 @@ impl<S: Connection> WriteHalf<'_, S> {
         self.stream.fd()
     }
 
-    /// Lends the whole connection.
-    pub fn stream(&self) -> &S {
-        self.stream
-    }
-
-    /// Closes the connection for writing.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// Shuts down the write direction: the peer reads the end of the stream once it has read what was
+    /// written before.
     pub fn shutdown(&self) -> io::Result<()> {
         sealed::Connection::shutdown(self.stream, Shutdown::Write)
     }
@@ -135,21 +127,16 @@ impl<S: Connection> OwnedReadHalf<S> {
         self.stream.fd()
     }
 
-    /// Lends the whole connection.
-    pub fn stream(&self) -> &S {
-        &self.stream
-    }
-
-    /// Puts the two halves of one connection together again.
+    /// Reunites the two halves of a connection.
     ///
     /// # Errors
-    /// Both halves, if they are not of one connection.
+    /// [`ReuniteError`], with both halves, if they belong to different connections.
     pub fn reunite(self, writer: OwnedWriteHalf<S>) -> Result<S, ReuniteError<S>> {
         if !Arc::ptr_eq(&self.stream, &writer.stream) {
             return Err(ReuniteError(self, writer));
         }
         writer.forget();
-        Ok(Arc::into_inner(self.stream).expect("a connection has two halves, and both were here"))
+        Ok(Arc::into_inner(self.stream).expect("both owners of the connection are here"))
     }
 }
 
@@ -158,42 +145,46 @@ impl<S: Connection> OwnedWriteHalf<S> {
         self.stream.fd()
     }
 
-    /// Lends the whole connection.
-    pub fn stream(&self) -> &S {
-        &self.stream
-    }
-
-    /// Closes the connection for writing.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// Shuts down the write direction: the peer reads the end of the stream once it has read what was
+    /// written before.
     pub fn shutdown(&self) -> io::Result<()> {
         sealed::Connection::shutdown(&*self.stream, Shutdown::Write)
     }
 
-    /// Drops the half without closing the connection for writing.
+    /// Drops this half without shutting down the write direction.
     pub fn forget(mut self) {
-        self.close_on_drop = false;
+        self.shutdown_on_drop = false;
     }
 }
 
 impl<S: Connection> Drop for OwnedWriteHalf<S> {
     fn drop(&mut self) {
-        if self.close_on_drop {
-            // It fails only if the connection is broken, which the reading half will hear of.
+        if self.shutdown_on_drop {
+            // Fails only if the connection is broken, which reads from the other half report.
             let _ = self.shutdown();
         }
     }
 }
 
-/// Gives the halves of a TCP connection its addresses.
-macro_rules! peer {
-    ($half:ty) => {
-        impl $half {
-            /// Returns the other side's address.
+/// Gives a half of a connection access to the whole, as tokio's halves do.
+macro_rules! whole {
+    ($half:ident $(<$lifetime:lifetime>)?) => {
+        impl<S: Connection> AsRef<S> for $half<$($lifetime,)? S> {
+            fn as_ref(&self) -> &S {
+                &self.stream
+            }
+        }
+
+        impl $half$(<$lifetime>)? {
+            /// Returns the address of this end of the connection.
+            pub fn local_addr(&self) -> io::Result<SocketAddr> {
+                self.stream.local_addr()
+            }
+
+            /// Returns the address of the peer.
             ///
             /// # Errors
-            /// What the system says.
+            /// [`NotConnected`](io::ErrorKind::NotConnected) once the peer has reset the connection.
             pub fn peer_addr(&self) -> io::Result<SocketAddr> {
                 self.stream.peer_addr()
             }
@@ -201,12 +192,12 @@ macro_rules! peer {
     };
 }
 
-peer!(ReadHalf<'_>);
-peer!(WriteHalf<'_>);
-peer!(OwnedReadHalf);
-peer!(OwnedWriteHalf);
+whole!(ReadHalf<'_>);
+whole!(WriteHalf<'_>);
+whole!(OwnedReadHalf);
+whole!(OwnedWriteHalf);
 
-/// Says that two halves are not of one connection, and gives them back.
+/// Error of [`OwnedReadHalf::reunite`] for halves of different connections. Contains both halves.
 pub struct ReuniteError<S: Connection = TcpStream>(pub OwnedReadHalf<S>, pub OwnedWriteHalf<S>);
 
 impl<S: Connection> fmt::Debug for ReuniteError<S> {
@@ -217,7 +208,7 @@ impl<S: Connection> fmt::Debug for ReuniteError<S> {
 
 impl<S: Connection> fmt::Display for ReuniteError<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the two halves are not of one connection")
+        f.write_str("the halves belong to different connections")
     }
 }
 

@@ -21,11 +21,11 @@ cases! {
         "BufReader::fill", "BufReader::fill_to";
     a_dropped_wait_for_a_line_of_the_stream_loses_none: "Lines as Stream", "Split as Stream";
     a_dropped_wait_for_a_frame_loses_none: "FrameReader::next";
-    a_dropped_flush_goes_on_in_the_middle_of_a_frame: "FrameWriter::flush", "FrameWriter::finish";
+    a_dropped_flush_goes_on_in_the_middle_of_a_frame: "FrameWriter::flush", "FrameWriter::shutdown";
     a_dropped_copy_of_a_copier_goes_on: "Copier::run";
     a_dropped_copy_has_written_what_it_read_but_for_one_piece: "copy", "copy_bidirectional";
     dropped_operations_of_the_traits_have_not_happened: "Read::read", "Read::readable",
-        "Write::write", "Write::finish";
+        "Write::write", "Write::shutdown";
 }
 
 const TEXT: &[u8] = b"one\ntwo\r\n\nfour;five\nsix";
@@ -110,7 +110,7 @@ async fn a_dropped_flush_goes_on_in_the_middle_of_a_frame(dropper: &Dropper) {
     dropper.again(async || writer.flush().await, || sink.step()).await.unwrap();
     writer.queue(b"last").unwrap();
     expected.extend(b"\0\x04last");
-    dropper.again(async || writer.finish().await, || sink.step()).await.unwrap();
+    dropper.again(async || writer.shutdown().await, || sink.step()).await.unwrap();
     assert!(sink.finish() == expected);
 }
 
@@ -203,7 +203,7 @@ async fn dropped_operations_of_the_traits_have_not_happened(dropper: &Dropper) {
         let write = async || Write::write(&mut writer, &rest).await;
         n_written += dropper.again(write, || sink.step()).await.unwrap();
     }
-    dropper.again(async || Write::finish(&mut writer).await, || {}).await.unwrap();
+    dropper.again(async || Write::shutdown(&mut writer).await, || {}).await.unwrap();
     assert_eq!(sink.finish(), vec![7; 20_000]);
 }
 

@@ -14,7 +14,7 @@ const BUFFER_BYTES: usize = 32 * 1_024;
 
 /// Copies everything from `reader` to `writer`, to the end. Returns the number of bytes.
 ///
-/// `writer` is not [finished](Write::finish).
+/// `writer` is not [shut down](Write::shutdown).
 ///
 /// # Errors
 /// What either stream says.
@@ -48,7 +48,7 @@ pub async fn copy(reader: impl Read, writer: impl Write) -> io::Result<u64> {
 /// Copies in both directions, until both have ended. Returns the numbers of bytes, from `a` to
 /// `b` and from `b` to `a`.
 ///
-/// When one direction ends, its writer is [finished](Write::finish), and the other goes on.
+/// When one direction ends, its writer is [shut down](Write::shutdown), and the other goes on.
 /// The first error ends both.
 ///
 /// # Errors
@@ -77,12 +77,12 @@ where
     &'a A: Read + Write,
     &'a B: Read + Write,
 {
-    try_join!(copy_and_finish(a, b), copy_and_finish(b, a))
+    try_join!(copy_and_shut_down(a, b), copy_and_shut_down(b, a))
 }
 
-async fn copy_and_finish(reader: impl Read, mut writer: impl Write) -> io::Result<u64> {
+async fn copy_and_shut_down(reader: impl Read, mut writer: impl Write) -> io::Result<u64> {
     let n_bytes = copy(reader, &mut writer).await?;
-    writer.finish().await?;
+    writer.shutdown().await?;
     Ok(n_bytes)
 }
 

@@ -250,9 +250,9 @@ impl<W: Write> FrameWriter<W> {
     ///
     /// # Cancel safety
     /// As for [`flush`](FrameWriter::flush); it may be called again.
-    pub async fn finish(&mut self) -> io::Result<()> {
+    pub async fn shutdown(&mut self) -> io::Result<()> {
         self.flush().await?;
-        self.writer.finish().await
+        self.writer.shutdown().await
     }
 
     /// Gives the stream back, and what was not yet written to it.

@@ -41,7 +41,7 @@ macro_rules! impl_write {
                 byte_stream::write(self.fd(), buf).await
             }
 
-            async fn finish(&mut self) -> io::Result<()> {
+            async fn shutdown(&mut self) -> io::Result<()> {
                 poll_fn(poll_proceed).await;
                 $shutdown(self)
             }
@@ -79,8 +79,8 @@ impl<W: Write + ?Sized> Write for &mut W {
         (**self).write(buf)
     }
 
-    fn finish(&mut self) -> impl Future<Output = io::Result<()>> {
-        (**self).finish()
+    fn shutdown(&mut self) -> impl Future<Output = io::Result<()>> {
+        (**self).shutdown()
     }
 }
 
@@ -98,7 +98,7 @@ impl Write for Vec<u8> {
         Ok(buf.len())
     }
 
-    async fn finish(&mut self) -> io::Result<()> {
+    async fn shutdown(&mut self) -> io::Result<()> {
         poll_fn(poll_proceed).await;
         Ok(())
     }

@@ -88,5 +88,5 @@ pub trait Write {
     ///
     /// # Cancel safety
     /// It may be called again.
-    fn finish(&mut self) -> impl Future<Output = io::Result<()>>;
+    fn shutdown(&mut self) -> impl Future<Output = io::Result<()>>;
 }

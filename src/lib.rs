@@ -164,9 +164,9 @@ pub mod net {
     pub use polyloop_net::{
         AcceptFailure, AsyncFd, Connection, Credentials, Direction, Incoming, Keepalive, Listener,
         OwnedReadHalf, OwnedWriteHalf, PipeReader, PipeWriter, ReadHalf, Received, ReceivedFds,
-        ReuniteError, Server, ServerReport, Session, Stopper, TcpListener, TcpSocket, TcpStream,
-        ToAddrs, Trouble, UdpSocket, UnixDatagram, UnixListener, UnixStream, WriteHalf,
-        accept_failure, lookup_host, pipe,
+        ReuniteError, Server, ServerEvent, ServerReport, Session, ShutdownHandle, TcpListener,
+        TcpSocket, TcpStream, ToAddrs, UdpSocket, UnixDatagram, UnixListener, UnixStream,
+        WriteHalf, accept_failure, lookup_host, pipe,
     };
     #[cfg(not(target_vendor = "apple"))]
     pub use polyloop_net::{UnixSeqpacket, UnixSeqpacketListener};

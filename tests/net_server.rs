@@ -1,4 +1,4 @@
-//! `Server`: what it lives through, on every backend.
+//! Aim: `Server` survives what listeners meet in production, on every backend.
 
 mod common;
 
@@ -12,41 +12,42 @@ use std::time::Duration;
 
 use polyloop::io::copy;
 use polyloop::net::{
-    Server, ServerReport, Stopper, TcpSocket, TcpStream, Trouble, UnixListener, UnixStream,
+    Server, ServerEvent, ServerReport, ShutdownHandle, TcpSocket, TcpStream, UnixListener,
+    UnixStream,
 };
 use polyloop::{Backend, JoinHandle, Runtime};
 
 use common::{is_alone, process, role, run_on};
 
 backends!(
-    everybody_is_served_and_counted,
-    above_the_limit_clients_wait_for_their_turn,
-    errors_and_panics_of_handlers_are_told_and_hurt_nobody_else,
-    stopping_lets_open_connections_end,
-    connections_that_do_not_end_are_cut_off,
-    dropping_the_server_cuts_everybody_off,
+    every_client_is_served_and_counted,
+    clients_above_the_limit_wait_in_the_queue,
+    errors_and_panics_of_handlers_are_reported_and_affect_no_other,
+    a_shutdown_lets_open_connections_finish,
+    connections_that_exceed_the_shutdown_timeout_are_aborted,
+    dropping_the_server_aborts_all_connections,
     several_listeners_take_turns,
     two_servers_share_one_port,
-    unix_sockets_are_served_as_well,
-    running_out_of_descriptors_is_lived_through_without_spinning,
-    those_who_waited_too_long_for_a_descriptor_are_refused,
+    unix_sockets_are_served,
+    exhausted_descriptors_do_not_make_the_server_spin,
+    clients_are_refused_after_the_exhaustion_timeout,
     a_connection_that_ends_makes_room_for_the_next,
-    ten_thousand_clients_that_leave_at_once_are_lived_through,
-    a_crowd_that_says_nothing_keeps_nobody_from_being_served,
+    the_server_survives_ten_thousand_clients_that_leave_at_once,
+    silent_clients_do_not_keep_others_from_being_served,
     resets_in_every_place_end_one_connection_each,
-    a_burst_of_clients_does_not_keep_timers_waiting,
+    a_burst_of_clients_does_not_delay_timers,
 );
 
 type Serving = JoinHandle<io::Result<ServerReport>>;
 
 /// Starts a server that echoes.
-fn start(server: Server) -> (SocketAddr, Stopper, Serving) {
-    let (addr, stopper) = (server.local_addrs()[0], server.stopper());
+fn start(server: Server) -> (SocketAddr, ShutdownHandle, Serving) {
+    let (addr, handle) = (server.local_addrs()[0], server.shutdown_handle());
     let serving = polyloop::spawn(server.serve(async |stream: TcpStream, _| {
         copy(&stream, &stream).await?;
         Ok(())
     }));
-    (addr, stopper, serving)
+    (addr, handle, serving)
 }
 
 fn server() -> Server {
@@ -73,77 +74,79 @@ async fn connect(addr: SocketAddr) -> TcpStream {
     client
 }
 
-/// Ends the connection in the orderly way, and waits for the server to have noticed.
+/// Closes the connection gracefully, and waits until the server has noticed.
 async fn leave(client: TcpStream) {
     client.shutdown(std::net::Shutdown::Write).unwrap();
     assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
 }
 
-fn everybody_is_served_and_counted(backend: Backend) {
+fn every_client_is_served_and_counted(backend: Backend) {
     run_on(backend, async {
-        let (addr, stopper, serving) = start(server());
+        let (addr, handle, serving) = start(server());
         for _ in 0..50 {
             let client = connect(addr).await;
             talk(&client).await;
             leave(client).await;
         }
-        stopper.stop();
+        handle.shutdown();
         let report = serving.await.unwrap().unwrap();
-        assert_eq!((report.n_served, report.n_failed, report.n_cut_off), (50, 0, 0));
+        assert_eq!((report.served, report.failed, report.aborted), (50, 0, 0));
     });
 }
 
-fn above_the_limit_clients_wait_for_their_turn(backend: Backend) {
+fn clients_above_the_limit_wait_in_the_queue(backend: Backend) {
     run_on(backend, async {
-        let (addr, stopper, serving) = start(server().max_connections(2));
+        let (addr, handle, serving) = start(server().max_connections(2));
         let (one, two) = (connect(addr).await, connect(addr).await);
         talk(&one).await;
         talk(&two).await;
-        // They are connected, as far as the system goes, and nobody talks to them.
+        // It is connected, but the server does not accept it.
         let third = connect(addr).await;
         third.write_all(b"hello").await.unwrap();
         let mut buf = [0; 5];
         let early = polyloop::timeout(Duration::from_millis(50), third.read(&mut buf)).await;
         assert!(early.is_err());
-        assert_eq!(stopper.n_open(), 2);
+        assert_eq!(handle.open_connections(), 2);
         leave(one).await;
         third.read_exact(&mut buf).await.unwrap();
-        assert_eq!(stopper.n_open(), 2);
+        assert_eq!(handle.open_connections(), 2);
 
-        let crowd: Vec<_> = (0..20)
+        let others: Vec<_> = (0..20)
             .map(|_| {
-                let stopper = stopper.clone();
+                let handle = handle.clone();
                 polyloop::spawn(async move {
                     let client = connect(addr).await;
                     talk(&client).await;
-                    assert!(stopper.n_open() <= 2);
+                    assert!(handle.open_connections() <= 2);
                     leave(client).await;
                 })
             })
             .collect();
         leave(two).await;
         leave(third).await;
-        for client in crowd {
+        for client in others {
             client.await.unwrap();
         }
-        stopper.stop();
-        assert_eq!(serving.await.unwrap().unwrap().n_served, 23);
+        handle.shutdown();
+        assert_eq!(serving.await.unwrap().unwrap().served, 23);
     });
 }
 
-fn errors_and_panics_of_handlers_are_told_and_hurt_nobody_else(backend: Backend) {
+fn errors_and_panics_of_handlers_are_reported_and_affect_no_other(backend: Backend) {
     run_on(backend, async {
-        let troubles = Rc::new(RefCell::new(Vec::new()));
-        let heard = Rc::clone(&troubles);
-        let server = server().on_trouble(move |trouble| {
-            match trouble {
-                Trouble::Handler(_, error) => heard.borrow_mut().push(error.to_string()),
-                Trouble::Panic(peer) => heard.borrow_mut().push(format!("panic {}", peer.port())),
-                // With faults injected into accepting, that is told as well.
+        let events = Rc::new(RefCell::new(Vec::new()));
+        let seen = Rc::clone(&events);
+        let server = server().on_event(move |event| {
+            match event {
+                ServerEvent::HandlerFailed(_, error) => seen.borrow_mut().push(error.to_string()),
+                ServerEvent::HandlerPanicked(peer) => {
+                    seen.borrow_mut().push(format!("panic {}", peer.port()))
+                }
+                // With faults injected into `accept`, these are reported as well.
                 _ => {}
             }
         });
-        let (addr, stopper) = (server.local_addrs()[0], server.stopper());
+        let (addr, handle) = (server.local_addrs()[0], server.shutdown_handle());
         let serving = polyloop::spawn(server.serve(async |stream: TcpStream, _| {
             let mut command = [0];
             stream.read_exact(&mut command).await?;
@@ -166,75 +169,75 @@ fn errors_and_panics_of_handlers_are_told_and_hurt_nobody_else(backend: Backend)
         }
         bystander.write_all(b"x").await.unwrap();
         bystander.read_exact(&mut [0]).await.unwrap();
-        stopper.stop();
+        handle.shutdown();
         let report = serving.await.unwrap().unwrap();
-        assert_eq!((report.n_served, report.n_failed), (1, 3));
-        assert_eq!(*troubles.borrow(), expected);
+        assert_eq!((report.served, report.failed), (1, 3));
+        assert_eq!(*events.borrow(), expected);
     });
 }
 
-fn stopping_lets_open_connections_end(backend: Backend) {
+fn a_shutdown_lets_open_connections_finish(backend: Backend) {
     run_on(backend, async {
-        let (addr, stopper, serving) = start(server());
+        let (addr, handle, serving) = start(server());
         let client = connect(addr).await;
         talk(&client).await;
-        stopper.stop();
-        // Until the server has heard of it; its port may be taken by now.
+        handle.shutdown();
+        // Until the server has closed its listener; its port may have been taken by now.
         let listen = || TcpSocket::v4()?.reuse_address(true)?.bind(addr)?.listen(1);
         while listen().is_err() {
             polyloop::yield_now().await;
         }
-        // Nobody new, but this one goes on.
+        // No new client is accepted, but this one is still served.
         talk(&client).await;
-        assert_eq!(stopper.n_open(), 1);
+        assert_eq!(handle.open_connections(), 1);
         leave(client).await;
         let report = serving.await.unwrap().unwrap();
-        assert_eq!(report.n_cut_off, 0);
+        assert_eq!(report.aborted, 0);
     });
 }
 
-fn connections_that_do_not_end_are_cut_off(backend: Backend) {
+fn connections_that_exceed_the_shutdown_timeout_are_aborted(backend: Backend) {
     run_on(backend, async {
-        let (addr, stopper, serving) = start(server().grace(Duration::from_millis(20)));
+        let (addr, handle, serving) = start(server().shutdown_timeout(Duration::from_millis(20)));
         let clients = [connect(addr).await, connect(addr).await];
         for client in &clients {
             talk(client).await;
         }
-        stopper.stop();
+        handle.shutdown();
         let report = serving.await.unwrap().unwrap();
-        assert_eq!((report.n_served, report.n_cut_off), (0, 2));
+        assert_eq!((report.served, report.aborted), (0, 2));
         for client in &clients {
             assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
         }
-        assert_eq!(stopper.n_open(), 0);
+        assert_eq!(handle.open_connections(), 0);
     });
 }
 
-fn dropping_the_server_cuts_everybody_off(backend: Backend) {
+fn dropping_the_server_aborts_all_connections(backend: Backend) {
     run_on(backend, async {
-        let (addr, stopper, serving) = start(server());
+        let (addr, handle, serving) = start(server());
         let client = connect(addr).await;
         talk(&client).await;
         serving.abort();
         assert!(serving.await.unwrap_err().is_cancelled());
         assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
-        assert_eq!(stopper.n_open(), 0);
+        assert_eq!(handle.open_connections(), 0);
     });
 }
 
 fn several_listeners_take_turns(backend: Backend) {
     run_on(backend, async {
         let other = polyloop::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let server = server().and_on(other);
+        let server = server().listener(other);
         let addrs = server.local_addrs();
-        let (_, stopper, serving) = start(server);
+        let (_, handle, serving) = start(server);
         for i in 0..10 {
             let client = connect(addrs[i % 2]).await;
             talk(&client).await;
             leave(client).await;
         }
-        stopper.stop();
-        assert_eq!(serving.await.unwrap().unwrap().n_served, 10);
+        handle.shutdown();
+        assert_eq!(serving.await.unwrap().unwrap().served, 10);
     });
 }
 
@@ -244,20 +247,20 @@ fn two_servers_share_one_port(backend: Backend) {
             |addr: SocketAddr| TcpSocket::for_addr(addr)?.reuse_port(true)?.bind(addr)?.listen(128);
         let first = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let second = listen(first.local_addr().unwrap()).unwrap();
-        // Whoever did not ask for it does not get it.
+        // Without `SO_REUSEPORT` the address is in use.
         let third = Server::bind(first.local_addr().unwrap());
         assert_eq!(third.unwrap_err().kind(), ErrorKind::AddrInUse);
-        let (addr, stop_first, serving_first) = start(Server::on(first));
-        let (_, stop_second, serving_second) = start(Server::on(second));
+        let (addr, stop_first, serving_first) = start(Server::from_listener(first));
+        let (_, stop_second, serving_second) = start(Server::from_listener(second));
         for _ in 0..40 {
             let client = connect(addr).await;
             talk(&client).await;
             leave(client).await;
         }
-        stop_first.stop();
-        stop_second.stop();
-        let first = serving_first.await.unwrap().unwrap().n_served;
-        let second = serving_second.await.unwrap().unwrap().n_served;
+        stop_first.shutdown();
+        stop_second.shutdown();
+        let first = serving_first.await.unwrap().unwrap().served;
+        let second = serving_second.await.unwrap().unwrap().served;
         assert_eq!(first + second, 40);
         if cfg!(target_os = "linux") {
             assert!(first > 0 && second > 0, "{first} and {second}");
@@ -265,19 +268,19 @@ fn two_servers_share_one_port(backend: Backend) {
     });
 }
 
-fn unix_sockets_are_served_as_well(backend: Backend) {
+fn unix_sockets_are_served(backend: Backend) {
     run_on(backend, async {
         let name =
             |i| std::env::temp_dir().join(format!("polyloop-{}-{backend}-{i}", std::process::id()));
         let paths = [name(1), name(2)];
         let listeners = paths.each_ref().map(|path| UnixListener::bind(path).unwrap());
-        let n_troubles = Rc::new(Cell::new(0));
-        let count = Rc::clone(&n_troubles);
+        let n_events = Rc::new(Cell::new(0));
+        let count = Rc::clone(&n_events);
         let [one, two] = listeners;
-        let server = Server::on(one).and_on(two).on_trouble(move |trouble| {
+        let server = Server::from_listener(one).listener(two).on_event(move |event| {
             assert!(
-                matches!(&trouble, Trouble::Handler(peer, _) if peer.is_unnamed()),
-                "{trouble}"
+                matches!(&event, ServerEvent::HandlerFailed(peer, _) if peer.is_unnamed()),
+                "{event}"
             );
             count.set(count.get() + 1);
         });
@@ -286,10 +289,10 @@ fn unix_sockets_are_served_as_well(backend: Backend) {
             addrs.iter().map(|addr| addr.as_pathname()).collect::<Vec<_>>(),
             [Some(&*paths[0]), Some(&*paths[1])]
         );
-        let stopper = server.stopper();
+        let handle = server.shutdown_handle();
         let serving = polyloop::spawn(server.serve(async |stream: UnixStream, _| {
             match copy(&stream, &stream).await? {
-                0 => Err(io::Error::other("nothing was said")),
+                0 => Err(io::Error::other("the client sent nothing")),
                 _ => Ok(()),
             }
         }));
@@ -302,17 +305,20 @@ fn unix_sockets_are_served_as_well(backend: Backend) {
             copy(&client, &mut answer).await.unwrap();
             assert_eq!(answer, b"hello");
         }
-        while stopper.n_open() > 0 {
+        while handle.open_connections() > 0 {
             polyloop::yield_now().await;
         }
-        stopper.stop();
+        handle.shutdown();
         let report = serving.await.unwrap().unwrap();
-        assert_eq!((report.n_served, report.n_failed, n_troubles.get()), (2, 2, 2));
-        assert!(paths.iter().all(|path| !path.exists()), "the files go with their listeners");
+        assert_eq!((report.served, report.failed, n_events.get()), (2, 2, 2));
+        assert!(
+            paths.iter().all(|path| !path.exists()),
+            "the files are removed with their listeners"
+        );
     });
 }
 
-/// Runs a test in a process of its own that may have few descriptors. False in the runner's.
+/// Runs a test in a separate process with a low limit on descriptors. Returns false in the runner's process.
 fn has_few_descriptors(test: &str) -> bool {
     if role().is_some() {
         return true;
@@ -326,7 +332,7 @@ fn has_few_descriptors(test: &str) -> bool {
     let printed = String::from_utf8_lossy(&output.stdout);
     assert!(
         output.status.success() && printed.contains("1 passed"),
-        "in its own process: {printed}\n{}",
+        "in a separate process: {printed}\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
     false
@@ -342,24 +348,24 @@ fn fill_table(n_left: usize) -> Vec<File> {
     files
 }
 
-fn running_out_of_descriptors_is_lived_through_without_spinning(backend: Backend) {
-    let name = "running_out_of_descriptors_is_lived_through_without_spinning";
+fn exhausted_descriptors_do_not_make_the_server_spin(backend: Backend) {
+    let name = "exhausted_descriptors_do_not_make_the_server_spin";
     if !has_few_descriptors(&format!("on_{backend}::{name}")) {
         return;
     }
     run_on(backend, async {
-        let n_told = Rc::new(Cell::new(0));
-        let count = Rc::clone(&n_told);
-        let server = server().on_trouble(move |trouble| {
-            assert!(matches!(trouble, Trouble::Exhausted(_)), "{trouble}");
+        let n_reports = Rc::new(Cell::new(0));
+        let count = Rc::clone(&n_reports);
+        let server = server().on_event(move |event| {
+            assert!(matches!(event, ServerEvent::Exhausted(_)), "{event}");
             count.set(count.get() + 1);
         });
-        let (addr, stopper, serving) = start(server.patience(Duration::MAX));
+        let (addr, handle, serving) = start(server.exhaustion_timeout(Duration::MAX));
         let bystander = connect(addr).await;
         talk(&bystander).await;
         let files = fill_table(3);
         let clients = [connect(addr).await, connect(addr).await, connect(addr).await];
-        while n_told.get() == 0 {
+        while n_reports.get() == 0 {
             polyloop::yield_now().await;
         }
         let before = polyloop::runtime::metrics();
@@ -367,49 +373,49 @@ fn running_out_of_descriptors_is_lived_through_without_spinning(backend: Backend
         let after = polyloop::runtime::metrics();
         assert!(after.n_polls - before.n_polls < 50, "{before:?}, {after:?}");
         assert!(after.n_waits - before.n_waits < 50, "{before:?}, {after:?}");
-        // Whoever is served already does not notice.
+        // An open connection is not affected.
         talk(&bystander).await;
 
         drop(files);
         for client in &clients {
             talk(client).await;
         }
-        assert_eq!(n_told.get(), 1, "told once for the whole series");
+        assert_eq!(n_reports.get(), 1, "reported once for the whole series");
         for client in clients.into_iter().chain([bystander]) {
             leave(client).await;
         }
-        stopper.stop();
+        handle.shutdown();
         let report = serving.await.unwrap().unwrap();
-        assert_eq!((report.n_served, report.n_refused), (4, 0));
+        assert_eq!((report.served, report.refused), (4, 0));
     });
 }
 
-fn those_who_waited_too_long_for_a_descriptor_are_refused(backend: Backend) {
-    let name = "those_who_waited_too_long_for_a_descriptor_are_refused";
+fn clients_are_refused_after_the_exhaustion_timeout(backend: Backend) {
+    let name = "clients_are_refused_after_the_exhaustion_timeout";
     if !has_few_descriptors(&format!("on_{backend}::{name}")) {
         return;
     }
     run_on(backend, async {
-        let (addr, stopper, serving) = start(server().patience(Duration::ZERO));
+        let (addr, handle, serving) = start(server().exhaustion_timeout(Duration::ZERO));
         let bystander = connect(addr).await;
         talk(&bystander).await;
         let files = fill_table(3);
-        // All of them wait before the server looks.
+        // All of them wait before the server is polled.
         let connect_now = |_| std::net::TcpStream::connect(addr).unwrap();
-        let crowd = [(); 3].map(connect_now).map(|client| TcpStream::from_std(client).unwrap());
-        for client in &crowd {
+        let waiting = [(); 3].map(connect_now).map(|client| TcpStream::from_std(client).unwrap());
+        for client in &waiting {
             let end = client.read(&mut [0]).await;
             assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
         }
-        drop(crowd);
+        drop(waiting);
         drop(files);
         let client = connect(addr).await;
         talk(&client).await;
         leave(client).await;
         leave(bystander).await;
-        stopper.stop();
+        handle.shutdown();
         let report = serving.await.unwrap().unwrap();
-        assert_eq!((report.n_served, report.n_refused), (2, 3));
+        assert_eq!((report.served, report.refused), (2, 3));
     });
 }
 
@@ -419,7 +425,7 @@ fn a_connection_that_ends_makes_room_for_the_next(backend: Backend) {
         return;
     }
     run_on(backend, async {
-        let (addr, _stopper, _serving) = start(server().patience(Duration::MAX));
+        let (addr, _handle, _serving) = start(server().exhaustion_timeout(Duration::MAX));
         let one = connect(addr).await;
         talk(&one).await;
         let _files = fill_table(1);
@@ -428,57 +434,57 @@ fn a_connection_that_ends_makes_room_for_the_next(backend: Backend) {
         let mut buf = [0; 5];
         let early = polyloop::timeout(Duration::from_millis(100), two.read(&mut buf)).await;
         assert!(early.is_err());
-        // Its descriptor on the server's side is the one.
+        // Its descriptor on the server's side is the one that becomes available.
         leave(one).await;
         two.read_exact(&mut buf).await.unwrap();
     });
 }
 
-fn ten_thousand_clients_that_leave_at_once_are_lived_through(backend: Backend) {
-    let name = "ten_thousand_clients_that_leave_at_once_are_lived_through";
+fn the_server_survives_ten_thousand_clients_that_leave_at_once(backend: Backend) {
+    let name = "the_server_survives_ten_thousand_clients_that_leave_at_once";
     if !is_alone(&format!("on_{backend}::{name}")) {
         return;
     }
-    // Each step has a limit of its own, since thousands may take long where much else is going on.
+    // Each step has its own time limit: on a busy machine all of them may take long.
     let runtime = Runtime::builder().backend(backend).build().unwrap();
     let work = async {
-        let (addr, stopper, serving) = start(server());
+        let (addr, handle, serving) = start(server());
         let client = connect(addr).await;
         in_time(talk(&client)).await;
         let before = common::open_fds();
         for i in 0..10_000 {
             let client = in_time(TcpStream::connect(addr)).await.unwrap();
-            // Some with a reset, some with an end and what it leaves behind.
+            // Most with a reset, some with a FIN and a socket in TIME_WAIT.
             if i % 10 != 0 {
                 client.set_linger(Some(Duration::ZERO)).unwrap();
             }
         }
         in_time(talk(&client)).await;
         let have_left = async {
-            while stopper.n_open() > 1 {
+            while handle.open_connections() > 1 {
                 polyloop::yield_now().await;
             }
         };
         in_time(have_left).await;
         assert!(common::open_fds() <= before, "{before:?} before, {:?} after", common::open_fds());
         in_time(leave(client)).await;
-        stopper.stop();
+        handle.shutdown();
         let report = in_time(serving).await.unwrap().unwrap();
-        // Those who were gone before their turn may not be among them.
-        assert!(report.n_served >= 1 && report.n_cut_off == 0, "{report:?}");
-        assert!(report.n_served + report.n_failed <= 10_001, "{report:?}");
+        // Clients that left before they were accepted may not be counted.
+        assert!(report.served >= 1 && report.aborted == 0, "{report:?}");
+        assert!(report.served + report.failed <= 10_001, "{report:?}");
     };
     runtime.block_on(work).unwrap();
 }
 
-fn a_crowd_that_says_nothing_keeps_nobody_from_being_served(backend: Backend) {
-    let name = "a_crowd_that_says_nothing_keeps_nobody_from_being_served";
+fn silent_clients_do_not_keep_others_from_being_served(backend: Backend) {
+    let name = "silent_clients_do_not_keep_others_from_being_served";
     if !is_alone(&format!("on_{backend}::{name}")) {
         return;
     }
     run_on(backend, async {
         let server = server();
-        let (addr, stopper) = (server.local_addrs()[0], server.stopper());
+        let (addr, handle) = (server.local_addrs()[0], server.shutdown_handle());
         let serving = polyloop::spawn(server.serve(async |stream: TcpStream, _| {
             let mut reader = polyloop::io::BufReader::with_limit(&stream, 1_000);
             loop {
@@ -488,11 +494,11 @@ fn a_crowd_that_says_nothing_keeps_nobody_from_being_served(backend: Backend) {
                 stream.write_all(answer.as_bytes()).await?;
             }
         }));
-        let mut crowd = Vec::new();
+        let mut silent = Vec::new();
         for _ in 0..200 {
             let client = connect(addr).await;
             client.write_all(b"G").await.unwrap();
-            crowd.push(client);
+            silent.push(client);
         }
         let client = connect(addr).await;
         let mut lines = polyloop::io::BufReader::new(&client);
@@ -500,56 +506,56 @@ fn a_crowd_that_says_nothing_keeps_nobody_from_being_served(backend: Backend) {
             client.write_all(b"hello\n").await.unwrap();
             assert_eq!(lines.next_line().await.unwrap(), Some("hello!"));
         }
-        // And those who say nothing are shown out, while the last byte of each still waits.
-        for loris in &crowd {
-            assert_eq!(loris.read(&mut [0]).await.unwrap(), 0);
+        // The silent clients are disconnected, although an incomplete line of each is buffered.
+        for client in &silent {
+            assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
         }
-        stopper.stop();
-        drop(crowd);
+        handle.shutdown();
+        drop(silent);
         let report = serving.await.unwrap().unwrap();
-        assert!(report.n_failed >= 200, "{report:?}");
+        assert!(report.failed >= 200, "{report:?}");
     });
 }
 
 fn resets_in_every_place_end_one_connection_each(backend: Backend) {
     run_on(backend, async {
-        let (addr, stopper, serving) = start(server());
+        let (addr, handle, serving) = start(server());
         let bystander = connect(addr).await;
         for n_bytes in [0, 1, 5, 1_000, 1 << 20] {
             let rude = connect(addr).await;
             let bytes = vec![7; n_bytes];
-            // It does not read what comes back, and goes in the middle.
+            // It does not read the echo, and leaves in the middle.
             let sending = polyloop::timeout(Duration::from_millis(20), rude.write_all(&bytes));
             let _ = sending.await;
             drop(rude);
             talk(&bystander).await;
         }
-        while stopper.n_open() > 1 {
+        while handle.open_connections() > 1 {
             polyloop::yield_now().await;
         }
         leave(bystander).await;
-        stopper.stop();
+        handle.shutdown();
         let report = serving.await.unwrap().unwrap();
-        assert_eq!(report.n_served + report.n_failed, 6, "{report:?}");
+        assert_eq!(report.served + report.failed, 6, "{report:?}");
     });
 }
 
-fn a_burst_of_clients_does_not_keep_timers_waiting(backend: Backend) {
+fn a_burst_of_clients_does_not_delay_timers(backend: Backend) {
     run_on(backend, async {
-        let (addr, stopper, serving) = start(server());
-        // All of them are in the queue before the server looks.
+        let (addr, handle, serving) = start(server());
+        // All of them are in the queue before the server is polled.
         let clients: Vec<_> =
             (0..60).map(|_| std::net::TcpStream::connect(addr).unwrap()).collect();
         let mut most_at_once = 0;
-        let mut n_open = stopper.n_open();
+        let mut n_open = handle.open_connections();
         while n_open < 60 {
             polyloop::yield_now().await;
-            most_at_once = most_at_once.max(stopper.n_open() - n_open);
-            n_open = stopper.n_open();
+            most_at_once = most_at_once.max(handle.open_connections() - n_open);
+            n_open = handle.open_connections();
         }
-        assert!(most_at_once <= 32, "{most_at_once} were accepted in one go");
+        assert!(most_at_once <= 32, "{most_at_once} were accepted in one poll");
         drop(clients);
-        stopper.stop();
-        assert_eq!(serving.await.unwrap().unwrap().n_cut_off, 0);
+        handle.shutdown();
+        assert_eq!(serving.await.unwrap().unwrap().aborted, 0);
     });
 }

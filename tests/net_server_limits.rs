@@ -1,5 +1,5 @@
-//! Aim: a server tells its handlers when it is stopped, ends connections that are idle, and has no more
-//! connections than descriptors to serve them with.
+//! Aim: a server notifies its handlers of a shutdown, closes idle connections, and by default leaves descriptors
+//! for its handlers.
 
 mod common;
 
@@ -16,14 +16,14 @@ use polyloop::{Backend, race};
 use common::{PATIENCE, process, role, run_on};
 
 backends!(
-    handlers_hear_that_the_server_is_stopped,
-    a_session_knows_its_peer_and_whether_the_server_is_stopped,
-    a_silent_client_is_ended_and_a_busy_one_is_not,
-    a_client_that_does_not_read_is_ended,
-    without_a_limit_a_silent_client_may_stay,
+    handlers_are_notified_of_a_shutdown,
+    a_session_knows_its_peer_and_whether_a_shutdown_is_requested,
+    a_silent_client_is_closed_and_a_busy_one_is_not,
+    a_client_that_does_not_read_is_closed,
+    without_an_idle_timeout_a_silent_client_may_stay,
 );
 
-/// The time after which a client counts as idle here: long enough for a busy machine, and short to wait for.
+/// The idle timeout: long enough for a busy machine, and short to wait for.
 const IDLE: Duration = Duration::from_millis(400);
 
 async fn talk(client: &TcpStream) {
@@ -33,56 +33,56 @@ async fn talk(client: &TcpStream) {
     assert_eq!(&buf, b"hello");
 }
 
-fn handlers_hear_that_the_server_is_stopped(backend: Backend) {
+fn handlers_are_notified_of_a_shutdown(backend: Backend) {
     run_on(backend, async {
-        let server = Server::bind("127.0.0.1:0").unwrap().grace(PATIENCE);
-        let (addr, stopper) = (server.local_addrs()[0], server.stopper());
+        let server = Server::bind("127.0.0.1:0").unwrap().shutdown_timeout(PATIENCE);
+        let (addr, handle) = (server.local_addrs()[0], server.shutdown_handle());
         let serving = polyloop::spawn(server.serve(async |stream: TcpStream, session| {
-            match race(session.stopped(), stream.read(&mut [0])).await {
+            match race(session.shutdown_requested(), stream.read(&mut [0])).await {
                 Either::Left(()) => stream.write_all(b"goodbye").await,
-                Either::Right(_) => panic!("the client has said nothing"),
+                Either::Right(_) => panic!("the client sent nothing"),
             }
         }));
         let mut clients = Vec::new();
         for _ in 0..20 {
             clients.push(TcpStream::connect(addr).await.unwrap());
         }
-        while stopper.n_open() < clients.len() {
+        while handle.open_connections() < clients.len() {
             polyloop::yield_now().await;
         }
-        stopper.stop();
+        handle.shutdown();
         for client in &clients {
             let mut buf = [0; 7];
             client.read_exact(&mut buf).await.unwrap();
             assert_eq!(&buf, b"goodbye");
         }
         let report = serving.await.unwrap().unwrap();
-        assert_eq!((report.n_served, report.n_cut_off), (20, 0));
+        assert_eq!((report.served, report.aborted), (20, 0));
     });
 }
 
-fn a_session_knows_its_peer_and_whether_the_server_is_stopped(backend: Backend) {
+fn a_session_knows_its_peer_and_whether_a_shutdown_is_requested(backend: Backend) {
     run_on(backend, async {
         let server = Server::bind("127.0.0.1:0").unwrap();
-        let (addr, stopper) = (server.local_addrs()[0], server.stopper());
-        let stop = stopper.clone();
+        let (addr, handle) = (server.local_addrs()[0], server.shutdown_handle());
+        let in_handler = handle.clone();
         let serving = polyloop::spawn(server.serve(async move |stream: TcpStream, session| {
             assert_eq!(*session.peer(), stream.peer_addr()?);
-            assert!(!session.is_stopped());
-            stop.stop();
-            assert!(session.is_stopped());
-            session.stopped().await;
+            assert!(!session.is_shutdown_requested());
+            in_handler.shutdown();
+            assert!(session.is_shutdown_requested());
+            session.shutdown_requested().await;
             Ok(())
         }));
         let _client = TcpStream::connect(addr).await.unwrap();
-        assert_eq!(serving.await.unwrap().unwrap().n_served, 1);
+        assert_eq!(serving.await.unwrap().unwrap().served, 1);
     });
 }
 
-fn a_silent_client_is_ended_and_a_busy_one_is_not(backend: Backend) {
+fn a_silent_client_is_closed_and_a_busy_one_is_not(backend: Backend) {
     run_on(backend, async {
-        let server = Server::bind("127.0.0.1:0").unwrap().idle_limit(IDLE);
-        let (addr, stopper) = (server.local_addrs()[0], server.stopper());
+        let server = Server::bind("127.0.0.1:0").unwrap().idle_timeout(IDLE);
+        let (addr, handle) = (server.local_addrs()[0], server.shutdown_handle());
         let serving = polyloop::spawn(
             server.serve(async |stream: TcpStream, _| copy(&stream, &stream).await.map(drop)),
         );
@@ -98,47 +98,47 @@ fn a_silent_client_is_ended_and_a_busy_one_is_not(backend: Backend) {
             talk(&busy).await;
             polyloop::sleep(IDLE / 20).await;
         }
-        assert!(ended.await.unwrap() >= IDLE, "it was ended before its time");
-        // It has been open for longer than the limit.
+        assert!(ended.await.unwrap() >= IDLE, "it was closed before the timeout");
+        // It has been open for longer than the timeout.
         talk(&busy).await;
         drop(busy);
-        while stopper.n_open() > 0 {
+        while handle.open_connections() > 0 {
             polyloop::yield_now().await;
         }
-        stopper.stop();
+        handle.shutdown();
         let report = serving.await.unwrap().unwrap();
-        assert_eq!((report.n_served, report.n_idle), (1, 1));
+        assert_eq!((report.served, report.idle), (1, 1));
     });
 }
 
-fn a_client_that_does_not_read_is_ended(backend: Backend) {
+fn a_client_that_does_not_read_is_closed(backend: Backend) {
     run_on(backend, async {
-        let server = Server::bind("127.0.0.1:0").unwrap().idle_limit(IDLE);
-        let (addr, stopper) = (server.local_addrs()[0], server.stopper());
+        let server = Server::bind("127.0.0.1:0").unwrap().idle_timeout(IDLE);
+        let (addr, handle) = (server.local_addrs()[0], server.shutdown_handle());
         let serving = polyloop::spawn(server.serve(async |stream: TcpStream, _| {
             loop {
                 stream.write_all(&[0; 64 * 1024]).await?;
             }
         }));
         let _client = TcpStream::connect(addr).await.unwrap();
-        while stopper.n_open() == 0 {
+        while handle.open_connections() == 0 {
             polyloop::yield_now().await;
         }
-        while stopper.n_open() > 0 {
+        while handle.open_connections() > 0 {
             polyloop::sleep(IDLE / 20).await;
         }
-        stopper.stop();
-        assert_eq!(serving.await.unwrap().unwrap().n_idle, 1);
+        handle.shutdown();
+        assert_eq!(serving.await.unwrap().unwrap().idle, 1);
     });
 }
 
-fn without_a_limit_a_silent_client_may_stay(backend: Backend) {
-    // By a clock that jumps: a year is as good as a day.
+fn without_an_idle_timeout_a_silent_client_may_stay(backend: Backend) {
+    // In virtual time a year takes no longer than a day.
     let runtime = polyloop::Runtime::builder().backend(backend).virtual_time(true).build().unwrap();
     runtime
         .block_on(async {
             let server = Server::bind("127.0.0.1:0").unwrap();
-            let (addr, stopper) = (server.local_addrs()[0], server.stopper());
+            let (addr, handle) = (server.local_addrs()[0], server.shutdown_handle());
             let serving = polyloop::spawn(
                 server.serve(async |stream: TcpStream, _| copy(&stream, &stream).await.map(drop)),
             );
@@ -147,16 +147,16 @@ fn without_a_limit_a_silent_client_may_stay(backend: Backend) {
             polyloop::sleep(Duration::from_secs(365 * 86_400)).await;
             talk(&client).await;
             drop(client);
-            while stopper.n_open() > 0 {
+            while handle.open_connections() > 0 {
                 polyloop::yield_now().await;
             }
-            stopper.stop();
-            assert_eq!(serving.await.unwrap().unwrap().n_served, 1);
+            handle.shutdown();
+            assert_eq!(serving.await.unwrap().unwrap().served, 1);
         })
         .unwrap();
 }
 
-/// The limit on descriptors of the process that serves.
+/// The limit on descriptors of the server's process.
 const N_DESCRIPTORS: usize = 128;
 
 #[test]
@@ -194,7 +194,7 @@ fn an_eighth_is_left(test: &str, n_descriptors: usize, n_usable: usize) {
     let mut output = BufReader::new(child.stdout.take().unwrap());
     let addr: net::SocketAddr = loop {
         let mut line = String::new();
-        assert_ne!(output.read_line(&mut line).unwrap(), 0, "it has no address");
+        assert_ne!(output.read_line(&mut line).unwrap(), 0, "the server printed no address");
         if let Some((_, addr)) = line.split_once("listening on ") {
             break addr.trim().parse().unwrap();
         }
@@ -206,7 +206,7 @@ fn an_eighth_is_left(test: &str, n_descriptors: usize, n_usable: usize) {
         (&client).write_all(b"hello").unwrap();
         client
     };
-    // As many as are served are served in the order in which they came.
+    // Clients are accepted in the order in which they connected.
     let n_served = n_usable - n_usable / 8;
     let mut clients: Vec<_> = (0..n_served + 10).map(connect).collect();
     for client in &mut clients[..n_served] {
@@ -225,15 +225,15 @@ fn an_eighth_is_left(test: &str, n_descriptors: usize, n_usable: usize) {
     let mut said = String::new();
     output.read_to_string(&mut said).unwrap();
     assert!(child.wait().unwrap().success(), "{said}");
-    assert!(said.contains("nothing was wrong"), "{said}");
+    assert!(said.contains("no client was refused"), "{said}");
 }
 
-/// Serves until stdin ends, and says how that went.
+/// Serves until stdin ends, and prints the outcome.
 fn serve_by_default(backend: Backend) {
     run_on(backend, async {
         let server = Server::bind("127.0.0.1:0").unwrap();
         println!("listening on {}", server.local_addrs()[0]);
-        let stopper = server.stopper();
+        let handle = server.shutdown_handle();
         let serving = polyloop::spawn(
             server.serve(async |stream: TcpStream, _| copy(&stream, &stream).await.map(drop)),
         );
@@ -241,9 +241,9 @@ fn serve_by_default(backend: Backend) {
             .await
             .unwrap()
             .unwrap();
-        stopper.stop();
+        handle.shutdown();
         let report = serving.await.unwrap().unwrap();
-        assert_eq!(report.n_refused, 0, "{report:?}");
-        println!("nothing was wrong");
+        assert_eq!(report.refused, 0, "{report:?}");
+        println!("no client was refused");
     });
 }

@@ -1,6 +1,6 @@
-//! Aim: a connection of a server takes the memory of its handler, and little more.
+//! Aim: a connection of a server takes little more memory than its handler.
 //!
-//! It measures the process, so it is one test.
+//! The memory of the whole process is measured, so there is one test.
 
 use std::alloc::System;
 use std::cell::Cell;
@@ -19,7 +19,7 @@ const BUFFER_BYTES: usize = 16 * 1_024;
 
 const N_CLIENTS: usize = 50;
 
-/// Returns the bytes that are allocated at present.
+/// Returns the number of allocated bytes.
 fn bytes() -> usize {
     let stats = ALLOCATOR.stats();
     stats.bytes_allocated - stats.bytes_deallocated
@@ -27,22 +27,22 @@ fn bytes() -> usize {
 
 #[test]
 fn a_connection_holds_its_handler_once() {
-    for idle_limit in [None, Some(Duration::from_secs(60))] {
-        let held = polyloop::run(bytes_per_connection(idle_limit)).unwrap().unwrap();
-        println!("with an idle limit of {idle_limit:?}, a connection holds {held} bytes");
-        assert!(held > BUFFER_BYTES, "{held} bytes: the buffer is not among them");
+    for idle_timeout in [None, Some(Duration::from_secs(60))] {
+        let held = polyloop::run(bytes_per_connection(idle_timeout)).unwrap().unwrap();
+        println!("with an idle timeout of {idle_timeout:?}, a connection holds {held} bytes");
+        assert!(held > BUFFER_BYTES, "{held} bytes: less than the buffer");
         assert!(held < BUFFER_BYTES + 2 * 1_024, "{held} bytes");
     }
 }
 
-/// Returns what a connection holds whose handler has a buffer and waits.
-async fn bytes_per_connection(idle_limit: Option<Duration>) -> io::Result<usize> {
+/// Returns the bytes that a connection holds while its handler waits with a buffer.
+async fn bytes_per_connection(idle_timeout: Option<Duration>) -> io::Result<usize> {
     let path = std::env::temp_dir().join(format!("polyloop-memory-{}", std::process::id()));
-    let mut server = Server::on(UnixListener::bind(&path)?);
-    if let Some(limit) = idle_limit {
-        server = server.idle_limit(limit);
+    let mut server = Server::from_listener(UnixListener::bind(&path)?);
+    if let Some(limit) = idle_timeout {
+        server = server.idle_timeout(limit);
     }
-    let stop = server.stopper();
+    let stop = server.shutdown_handle();
     let n_waiting = Rc::new(Cell::new(0));
     let count = Rc::clone(&n_waiting);
     let serving = spawn(server.serve(async move |stream: UnixStream, _| {
@@ -52,7 +52,7 @@ async fn bytes_per_connection(idle_limit: Option<Duration>) -> io::Result<usize>
         Ok(())
     }));
     let mut clients = Vec::with_capacity(N_CLIENTS + 1);
-    // What the first one needs, tables among it, is not every connection's.
+    // The first one also allocates what connections share.
     clients.push(UnixStream::connect(&path).await?);
     wait_for(&n_waiting, 1).await;
     let before = bytes();
@@ -62,7 +62,7 @@ async fn bytes_per_connection(idle_limit: Option<Duration>) -> io::Result<usize>
     wait_for(&n_waiting, N_CLIENTS + 1).await;
     let held = bytes() - before;
     drop(clients);
-    stop.stop();
+    stop.shutdown();
     serving.await.unwrap()?;
     Ok(held / N_CLIENTS)
 }

@@ -661,7 +661,7 @@ fn a_broken_listener_is_told_apart(backend: Backend) {
         let error = listener.accept().await.unwrap_err();
         assert_eq!(accept_failure(&error), AcceptFailure::Listener, "{error}");
         // A server does not spin over it, but says so.
-        let server = polyloop::net::Server::on(listener);
+        let server = polyloop::net::Server::from_listener(listener);
         let ended = server.serve(async |_, _| -> io::Result<()> { Ok(()) }).await;
         assert_eq!(ended.unwrap_err().raw_os_error(), Some(libc::EINVAL));
     });

@@ -126,7 +126,7 @@ async fn serve_all<L: Listener<Addr = SocketAddr>>(
 ) {
     let peers = Rc::new(RefCell::new(Vec::new()));
     let seen = Rc::clone(&peers);
-    let stop = server.stopper();
+    let stop = server.shutdown_handle();
     let serving = polyloop::spawn(server.serve(async move |stream, session| {
         seen.borrow_mut().push(session.peer().clone());
         handler(stream).await
@@ -140,15 +140,15 @@ async fn serve_all<L: Listener<Addr = SocketAddr>>(
     for (name, peer) in names.iter().zip(&*peers.borrow()) {
         name.check(peer);
     }
-    stop.stop();
-    assert_eq!(serving.await.unwrap().unwrap().n_served, names.len() as u64);
+    stop.shutdown();
+    assert_eq!(serving.await.unwrap().unwrap().served, names.len() as u64);
 }
 
 fn a_server_over_streams_serves_peers_of_any_name(backend: Backend) {
     run_on(backend, async {
         let directory = Directory::new("streams", backend);
         let path = directory.file("server");
-        let server = Server::on(UnixListener::bind(&path).unwrap());
+        let server = Server::from_listener(UnixListener::bind(&path).unwrap());
         let handler = async |stream: UnixStream| stream.read(&mut [0]).await.map(drop);
         serve_all(server, handler, &Name::all(&directory), SocketType::STREAM, &path).await;
     });
@@ -158,7 +158,7 @@ fn a_server_over_messages_serves_peers_of_any_name(backend: Backend) {
     run_on(backend, async {
         let directory = Directory::new("messages", backend);
         let path = directory.file("server");
-        let server = Server::on(UnixSeqpacketListener::bind(&path).unwrap());
+        let server = Server::from_listener(UnixSeqpacketListener::bind(&path).unwrap());
         let handler = async |stream: UnixSeqpacket| stream.recv(&mut [0]).await.map(drop);
         serve_all(server, handler, &Name::all(&directory), SocketType::SEQPACKET, &path).await;
     });

@@ -10,6 +10,8 @@
 
 mod async_fd;
 
+mod backoff;
+
 mod homes;
 
 #[cfg(any(test, not(target_has_atomic = "64")))]
@@ -37,8 +39,6 @@ mod pipe;
 
 mod server;
 
-mod session;
-
 pub mod io;
 
 pub mod signal;
@@ -52,8 +52,7 @@ pub use polyloop_reactor::Direction;
 pub use polyloop_reactor::socket::{
     AcceptFailure, Credentials, Received, ReceivedFds, accept_failure,
 };
-pub use server::{Server, ServerReport, Stopper, Trouble};
-pub use session::Session;
+pub use server::{Server, ServerEvent, ServerReport, Session, ShutdownHandle};
 pub use split::{Connection, OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};
 pub use tcp::{Keepalive, TcpListener, TcpSocket, TcpStream};
 pub use udp::UdpSocket;

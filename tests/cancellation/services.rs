@@ -1,4 +1,4 @@
-//! Looking up names, serving, and signals.
+//! Name lookups, servers and signals.
 
 use std::cell::RefCell;
 use std::io::{Read, Write};
@@ -16,68 +16,68 @@ use crate::common::is_alone;
 use crate::dropper::{Dropper, at_every_poll, cases};
 
 cases! {
-    a_dropped_lookup_is_asked_again: "lookup_host";
-    a_dropped_server_cuts_everybody_off_and_loses_nobody: "Server::serve";
-    a_dropped_wait_for_the_servers_end_hears_of_it_again: "Session::stopped";
+    a_dropped_lookup_can_be_repeated: "lookup_host";
+    a_dropped_server_aborts_all_connections_and_loses_none: "Server::serve";
+    a_dropped_wait_for_a_shutdown_completes_when_repeated: "Session::shutdown_requested";
 }
 
 /// As [`cases!`] would note them.
 pub(crate) const SIGNALS_SHOWN: &[&str] = &["ctrl_c", "terminate", "Signalled"];
 
-crate::backends!(a_dropped_listener_for_a_signal_takes_it_from_nobody);
+crate::backends!(a_dropped_signal_listener_takes_the_signal_from_no_other);
 
-async fn a_dropped_lookup_is_asked_again(dropper: &Dropper) {
+async fn a_dropped_lookup_can_be_repeated(dropper: &Dropper) {
     let addrs = dropper.again(async || lookup_host("localhost:80").await, || {}).await.unwrap();
     assert!(!addrs.is_empty());
     assert!(addrs.iter().all(|addr| addr.ip().is_loopback() && addr.port() == 80));
 }
 
-async fn a_dropped_server_cuts_everybody_off_and_loses_nobody(dropper: &Dropper) {
-    let server = Server::bind("127.0.0.1:0").unwrap().grace(Duration::ZERO);
-    let (addr, stopper) = (server.local_addrs()[0], server.stopper());
+async fn a_dropped_server_aborts_all_connections_and_loses_none(dropper: &Dropper) {
+    let server = Server::bind("127.0.0.1:0").unwrap().shutdown_timeout(Duration::ZERO);
+    let (addr, handle) = (server.local_addrs()[0], server.shutdown_handle());
     let serving = server.serve(async |stream: TcpStream, _| copy(&stream, &stream).await.map(drop));
     let mut clients = Vec::new();
     let mut n_steps = 0;
     let world = || {
         n_steps += 1;
         match n_steps {
-            // Refused, once the server was dropped.
+            // Refused once the server has been dropped.
             1..=2 => clients.extend(net::TcpStream::connect(addr).ok()),
             3..=4 => {
                 let client = clients.get_mut(n_steps - 3);
                 client.map_or(Ok(()), |client| client.write_all(b"hello")).unwrap_or_default();
             }
-            _ => stopper.stop(),
+            _ => handle.shutdown(),
         }
     };
     let report = dropper.once(serving, world).await.map(Result::unwrap);
-    while stopper.n_open() > 0 {
+    while handle.open_connections() > 0 {
         yield_now().await;
     }
-    // Each hears of its end, whether or not it was accepted.
+    // Each connection is closed, whether or not it was accepted.
     let n_clients = clients.len() as u64;
     for mut client in clients {
         client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        let mut said = Vec::new();
-        let end = client.read_to_end(&mut said);
+        let mut received = Vec::new();
+        let end = client.read_to_end(&mut received);
         let is_end = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionReset;
         assert!(end.as_ref().map_or_else(is_end, |_| true), "{end:?}");
-        assert!(b"hello".starts_with(&said));
+        assert!(b"hello".starts_with(&received));
     }
     if let Some(report) = report {
-        assert!(report.n_cut_off + report.n_served + report.n_failed <= n_clients, "{report:?}");
+        assert!(report.aborted + report.served + report.failed <= n_clients, "{report:?}");
     }
 }
 
-async fn a_dropped_wait_for_the_servers_end_hears_of_it_again(dropper: &Dropper) {
+async fn a_dropped_wait_for_a_shutdown_completes_when_repeated(dropper: &Dropper) {
     let server = Server::bind("127.0.0.1:0").unwrap();
-    let (addr, stopper) = (server.local_addrs()[0], server.stopper());
+    let (addr, handle) = (server.local_addrs()[0], server.shutdown_handle());
     let sessions = Rc::new(RefCell::new(None));
     let given = Rc::clone(&sessions);
     let serving =
         polyloop::spawn(server.serve(async move |stream: TcpStream, session: Session| {
             *given.borrow_mut() = Some(session.clone());
-            session.stopped().await;
+            session.shutdown_requested().await;
             drop(stream);
             Ok(())
         }));
@@ -86,13 +86,13 @@ async fn a_dropped_wait_for_the_servers_end_hears_of_it_again(dropper: &Dropper)
         yield_now().await;
     }
     let session = sessions.take().unwrap();
-    dropper.again(async || session.stopped().await, || stopper.stop()).await;
-    assert!(session.is_stopped());
-    assert_eq!(serving.await.unwrap().unwrap().n_served, 1);
+    dropper.again(async || session.shutdown_requested().await, || handle.shutdown()).await;
+    assert!(session.is_shutdown_requested());
+    assert_eq!(serving.await.unwrap().unwrap().served, 1);
 }
 
-fn a_dropped_listener_for_a_signal_takes_it_from_nobody(backend: Backend) {
-    let name = "a_dropped_listener_for_a_signal_takes_it_from_nobody";
+fn a_dropped_signal_listener_takes_the_signal_from_no_other(backend: Backend) {
+    let name = "a_dropped_signal_listener_takes_the_signal_from_no_other";
     if !is_alone(&format!("services::on_{backend}::{name}")) {
         return;
     }

@@ -154,8 +154,8 @@ pub mod callback {
 /// Combinators: waiting for several futures at once.
 pub mod future {
     pub use polyloop_executor::{
-        AsCompleted, Either, FairRace, FirstFailure, Until, Waited, as_completed, gather, join,
-        race, try_gather, try_join, wait, wait_until,
+        AsCompleted, Either, FirstFailure, Until, Waited, as_completed, gather, join, or, race,
+        race_all, try_gather, try_join, wait, wait_until,
     };
 }
 

@@ -17,8 +17,8 @@ use polyloop::callback::{call_at, call_later, call_soon};
 use polyloop::channel;
 use polyloop::driver::with_reactor;
 use polyloop::driver::{Direction, Reactor};
-use polyloop::future::FairRace;
 use polyloop::future::as_completed;
+use polyloop::future::race_all;
 use polyloop::io::{BufReader, Framing};
 use polyloop::scope::shield;
 use polyloop::selectors::{Events, KeyedSelector};
@@ -102,7 +102,7 @@ fn wrong_arguments(seen: &Seen) {
     check!(seen, "room for one message", channel::local::bounded::<()>(0));
     check!(seen, "period above zero", interval(Duration::ZERO));
     check!(seen, "period above zero", interval_at(Instant::now(), Duration::ZERO));
-    check!(seen, "race without futures", FairRace::new().race_of::<()>(&mut []));
+    check!(seen, "race without futures", race_all::<()>(&mut []));
     check!(seen, "zero byte", BlockingPool::builder().name("a\0b"));
     check!(seen, "one to eight bytes", Framing::big_endian(0));
     check!(seen, "one to eight bytes", Framing::little_endian(9));

@@ -54,8 +54,8 @@ pub use blocking::{
     spawn_blocking,
 };
 pub use combine::{
-    AsCompleted, Either, FairRace, FirstFailure, JoinSet, Until, Waited, as_completed, gather,
-    race, try_gather, wait, wait_until,
+    AsCompleted, Either, FirstFailure, JoinSet, Until, Waited, as_completed, gather, or, race,
+    race_all, try_gather, wait, wait_until,
 };
 #[doc(hidden)]
 pub use combine::{Branch, Turns};

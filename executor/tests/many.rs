@@ -1,6 +1,7 @@
 //! Sets, groups, races and cancellation tokens.
 
 use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
 use std::future::{pending, poll_fn, ready};
 use std::pin::pin;
 use std::rc::Rc;
@@ -8,10 +9,14 @@ use std::task::Poll;
 use std::time::Duration;
 
 use polyloop_executor::{
-    CancellationToken, Either, Failure, FairRace, FirstFailure, JoinSet, Runtime, TaskGroup, Until,
-    as_completed, gather, join, metrics, now, race, scope, sleep, spawn, spawn_blocking, timeout,
-    try_gather, try_join, wait, wait_until, yield_now,
+    CancellationToken, Either, Failure, FirstFailure, JoinSet, Runtime, TaskGroup, Until,
+    as_completed, gather, join, metrics, now, or, race, race_all, scope, sleep, spawn,
+    spawn_blocking, timeout, try_gather, try_join, wait, wait_until, yield_now,
 };
+
+mod util;
+
+use util::block_on_elsewhere;
 
 /// Runs on a clock that jumps, so that no test takes the time it speaks of.
 fn run<F: Future>(future: F) -> F::Output {
@@ -533,25 +538,54 @@ fn a_child_may_be_spawned_after_the_others_have_ended() {
 }
 
 #[test]
-fn a_race_polls_in_written_order_and_a_fair_one_in_turns() {
+fn or_prefers_the_left_future_and_race_neither() {
+    use Either::{Left, Right};
     run(async {
         for _ in 0..3 {
-            assert_eq!(race(ready('l'), ready('r')).await, Either::Left('l'));
+            assert_eq!(or(ready('l'), ready('r')).await, Left('l'));
         }
-        let mut fair = FairRace::new();
-        let mut winners = Vec::new();
-        for _ in 0..4 {
-            winners.push(fair.race(ready('l'), ready('r')).await);
+        let mut n_left = 0;
+        // How often the same side has won in a row, at most.
+        let (mut last, mut n_same, mut longest) = (None, 0, 0);
+        for _ in 0..1_000 {
+            let winner = race(ready('l'), ready('r')).await;
+            assert!(matches!(winner, Left('l') | Right('r')));
+            n_left += usize::from(winner == Left('l'));
+            n_same = if last == Some(winner) { n_same + 1 } else { 1 };
+            (last, longest) = (Some(winner), longest.max(n_same));
         }
-        use Either::{Left, Right};
-        assert_eq!(winners, [Left('l'), Right('r'), Left('l'), Right('r')]);
-        assert_eq!(fair.race(pending::<()>(), after(1, 'r')).await, Right('r'));
-        assert_eq!(fair.race(after(1, 'l'), pending::<()>()).await, Left('l'));
+        assert!((400..600).contains(&n_left), "the left future won {n_left} times of 1,000");
+        assert!(longest < 30, "one future won {longest} times in a row");
+        assert_eq!(race(pending::<()>(), after(1, 'r')).await, Right('r'));
+        assert_eq!(race(after(1, 'l'), pending::<()>()).await, Left('l'));
     });
 }
 
 #[test]
-fn races_of_many_begin_with_the_next_one_each_time() {
+fn nested_races_in_a_loop_prefer_no_future() {
+    run(async {
+        let mut wins = HashMap::new();
+        for _ in 0..1_000 {
+            let winner = race(race(ready(()), ready(())), race(ready(()), ready(()))).await;
+            *wins.entry(winner).or_insert(0) += 1;
+        }
+        assert_eq!(wins.len(), 4);
+        assert!(wins.values().all(|n_wins| (150..350).contains(n_wins)), "{wins:?}");
+    });
+}
+
+#[test]
+fn races_under_a_foreign_executor_prefer_no_future() {
+    let n_left = (0..1_000).filter(|_| {
+        let winner = block_on_elsewhere(race(ready(()), ready(())));
+        winner == Either::Left(())
+    });
+    let n_left = n_left.count();
+    assert!((400..600).contains(&n_left), "the left future won {n_left} times of 1,000");
+}
+
+#[test]
+fn races_of_many_poll_in_written_order_from_any_position_on() {
     run(async {
         let trace = RefCell::new(String::new());
         let contender = |name: char, is_ready: bool| {
@@ -561,23 +595,27 @@ fn races_of_many_begin_with_the_next_one_each_time() {
                 if is_ready { Poll::Ready(name) } else { Poll::Pending }
             })
         };
-        let mut fair = FairRace::new();
-        for expected in ["abcd", "bcd", "cd", "d", "abcd"] {
+        let mut orders = HashSet::new();
+        for _ in 0..100 {
             let mut futures = [false, false, false, true].into_iter().zip('a'..);
             let mut next = || futures.next().map(|(is_ready, name)| contender(name, is_ready));
             let (a, b, c, d) = (next().unwrap(), next().unwrap(), next().unwrap(), next().unwrap());
             let (mut a, mut b, mut c, mut d) = (pin!(a), pin!(b), pin!(c), pin!(d));
-            let won = fair.race_of(&mut [a.as_mut(), b.as_mut(), c.as_mut(), d.as_mut()]).await;
-            assert_eq!((won, trace.take().as_str()), ((3, 'd'), expected));
+            let won = race_all(&mut [a.as_mut(), b.as_mut(), c.as_mut(), d.as_mut()]).await;
+            assert_eq!(won, (3, 'd'));
+            orders.insert(trace.take());
         }
-        // Who is always ready wins in turn: nobody waits longer than for a round.
-        let mut winners = String::new();
-        for _ in 0..6 {
-            let (_, name) =
-                fair.race_of(&mut [pin!(ready('a')), pin!(ready('b')), pin!(ready('c'))]).await;
-            winners.push(name);
+        let expected = ["abcd", "bcd", "cd", "d"].map(String::from);
+        assert_eq!(orders, HashSet::from(expected));
+        // Of futures that are always ready, each wins its share.
+        let mut n_wins = [0; 3];
+        for _ in 0..600 {
+            let (position, name) =
+                race_all(&mut [pin!(ready('a')), pin!(ready('b')), pin!(ready('c'))]).await;
+            assert_eq!(('a'..).nth(position), Some(name));
+            n_wins[position] += 1;
         }
-        assert_eq!(winners, "cabcab");
+        assert!(n_wins.iter().all(|n_wins| (120..280).contains(n_wins)), "{n_wins:?}");
     });
 }
 
@@ -585,11 +623,10 @@ fn races_of_many_begin_with_the_next_one_each_time() {
 fn a_future_that_lost_a_race_of_many_can_be_raced_again() {
     run(async {
         let mut slow = pin!(after(3, 's'));
-        let mut fair = FairRace::new();
         let begin = now();
         let mut winners = Vec::new();
         for _ in 0..2 {
-            winners.push(fair.race_of(&mut [slow.as_mut(), pin!(after(2, 'f'))]).await);
+            winners.push(race_all(&mut [slow.as_mut(), pin!(after(2, 'f'))]).await);
         }
         assert_eq!(winners, [(1, 'f'), (0, 's')]);
         assert_eq!(now() - begin, Duration::from_secs(3));

@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use polyloop_executor::{
-    FairRace, TaskGroup, cancel_scope, current_effective_deadline, gather, join, metrics, now,
+    TaskGroup, cancel_scope, current_effective_deadline, gather, join, metrics, now, race_all,
     scope, shielded, sleep, timeout_scope, timeout_with, yield_now,
 };
 
@@ -118,9 +118,8 @@ fn joined_futures() {
 #[test]
 fn raced_futures() {
     assert_nothing_stays(async || {
-        let mut fair = FairRace::new();
         let sleeps: (_, Pin<&mut _>) = (pin!(shielded(sleep(SECOND))), pin!(sleep(2 * SECOND)));
-        let (winner, ()) = fair.race_of(&mut [sleeps.0, sleeps.1]).await;
+        let (winner, ()) = race_all(&mut [sleeps.0, sleeps.1]).await;
         assert_eq!(winner, 0);
     });
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use polyloop_executor::{
     CancelScope, Cancelled, Failure, JoinSet, TaskGroup, cancel_scope, current_effective_deadline,
-    gather, join, metrics, now, race, run, scope, shield, shielded, sleep, sleep_until, spawn,
+    gather, join, metrics, now, or, run, scope, shield, shielded, sleep, sleep_until, spawn,
     timeout, timeout_scope, timeout_with, yield_now,
 };
 
@@ -482,7 +482,7 @@ fn a_section_is_dropped_with_the_future_of_its_scope_and_by_a_plain_timeout() {
         let limited = timeout_with(SECOND, async |_| section().await);
         assert!(timeout(3 * SECOND, limited).await.is_err());
         assert!(timeout(SECOND, section()).await.is_err());
-        race(section(), ready(())).await;
+        or(section(), ready(())).await;
     });
     assert_eq!(took, 4 * SECOND);
     trace.assert(&["section dropped", "section dropped", "section dropped"]);

@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use polyloop_executor::channel::local;
 use polyloop_executor::{
-    CancellationToken, Either, FairRace, TaskGroup, Until, as_completed, gather, join, metrics,
-    poll_proceed, race, run, scope, sleep, spawn, timeout, try_gather, try_join, wait, yield_now,
+    CancellationToken, Either, TaskGroup, Until, as_completed, gather, join, metrics, or,
+    poll_proceed, race, race_all, run, scope, sleep, spawn, timeout, try_gather, try_join, wait,
+    yield_now,
 };
 
 /// Takes from the budget without end, as who reads from a peer that floods.
@@ -62,26 +63,28 @@ fn run_within(n_polls: u64, future: impl Future<Output = ()>) {
 
 #[test]
 fn a_busy_branch_of_a_race_lets_the_other_hear() {
-    run_within(50, async { assert_eq!(race(flood(), third()).await, Either::Right(())) });
-    run_within(50, async { assert_eq!(race(third(), flood()).await, Either::Left(())) });
+    run_within(50, async { assert_eq!(or(flood(), third()).await, Either::Right(())) });
+    run_within(50, async { assert_eq!(or(third(), flood()).await, Either::Left(())) });
     run_within(50, async {
-        let mut fair = FairRace::new();
-        assert_eq!(fair.race(flood(), third()).await, Either::Right(()));
-        assert_eq!(fair.race(flood(), third()).await, Either::Right(()));
+        for _ in 0..4 {
+            assert_eq!(race(flood(), third()).await, Either::Right(()));
+        }
+    });
+    run_within(50, async {
         let branches = &mut [pin!(flood()) as _, pin!(flood()) as _, pin!(third()) as _];
-        assert_eq!(fair.race_of(branches).await.0, 2);
+        assert_eq!(race_all(branches).await.0, 2);
     });
 }
 
 #[test]
 fn two_busy_branches_take_turns_with_the_third() {
     run_within(100, async {
-        let inner = race(flood(), third());
-        assert_eq!(race(flood(), inner).await, Either::Right(Either::Right(())));
+        let inner = or(flood(), third());
+        assert_eq!(or(flood(), inner).await, Either::Right(Either::Right(())));
     });
     run_within(100, async {
-        let inner = race(third(), flood());
-        assert_eq!(race(inner, flood()).await, Either::Left(Either::Left(())));
+        let inner = or(third(), flood());
+        assert_eq!(or(inner, flood()).await, Either::Left(Either::Left(())));
     });
 }
 
@@ -137,7 +140,7 @@ fn a_race_that_is_made_anew_for_each_message_hears_the_stop_message() {
         });
         yield_now().await;
         let mut n_messages = 0;
-        while let Either::Left(_) = race(receiver.recv(), is_stopped.recv()).await {
+        while let Either::Left(_) = or(receiver.recv(), is_stopped.recv()).await {
             n_messages += 1;
         }
         assert!(n_messages > 0);
@@ -161,9 +164,9 @@ fn nested_races_that_are_made_anew_hear_every_branch() {
         halt.send(()).unwrap();
         let (mut n_stops, mut n_halts) = (0, 0);
         while n_stops == 0 || n_halts == 0 {
-            let inner = race(receiver.recv(), is_stopped.recv());
-            let outer = race(second.recv(), is_halted.recv());
-            match race(inner, outer).await {
+            let inner = or(receiver.recv(), is_stopped.recv());
+            let outer = or(second.recv(), is_halted.recv());
+            match or(inner, outer).await {
                 Either::Left(Either::Right(_)) => {
                     n_stops += 1;
                 }
@@ -233,10 +236,14 @@ fn a_task_that_awaits_only_what_is_ready_yields() {
     assert_yields("a race that is won at once by the first", async || {
         race(ready(()), pending::<()>()).await;
     });
-    let mut fair = FairRace::new();
-    assert_yields("a fair race", async move || {
-        fair.race(pending::<()>(), ready(())).await;
-        fair.race_of(&mut [pin!(ready(()))]).await;
+    assert_yields("or", async || {
+        or(pending::<()>(), ready(())).await;
+    });
+    assert_yields("or that is won at once by the first", async || {
+        or(ready(()), pending::<()>()).await;
+    });
+    assert_yields("a race of many", async || {
+        race_all(&mut [pin!(ready(()))]).await;
     });
     let (_sender, mut receiver) = local::unbounded::<()>();
     assert_yields("a race against a receiver", async move || {

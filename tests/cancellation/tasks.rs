@@ -11,7 +11,7 @@ use futures_core::Stream;
 use polyloop::blocking::BlockingPool;
 use polyloop::channel::local;
 use polyloop::future::wait_until;
-use polyloop::future::{AsCompleted, Either, FairRace, Until, as_completed, try_gather, wait};
+use polyloop::future::{AsCompleted, Either, Until, as_completed, or, race_all, try_gather, wait};
 use polyloop::scope::scope;
 use polyloop::scope::{cancel_scope, shield, shielded, timeout_scope, timeout_with};
 use polyloop::time::{interval_at, sleep_until, timeout_at};
@@ -37,9 +37,9 @@ cases! {
     a_dropped_gather_drops_what_it_gathers: "gather", "try_gather";
     a_dropped_wait_detaches_its_tasks: "wait", "wait_until";
     a_dropped_scope_drops_its_children: "scope", "timeout_scope";
-    what_a_dropped_limit_is_around_decides: "timeout", "timeout_at", "race", "FairRace::race",
+    what_a_dropped_limit_is_around_decides: "timeout", "timeout_at", "or", "race",
         "CancellationToken::run_until_cancelled", "timeout_with", "cancel_scope", "shielded";
-    a_dropped_race_of_futures_that_stay_loses_no_output: "FairRace::race_of";
+    a_dropped_race_of_futures_that_stay_loses_no_output: "race_all";
     a_dropped_wait_for_a_token_loses_nothing: "CancellationToken::cancelled";
 }
 
@@ -285,7 +285,6 @@ async fn what_a_dropped_limit_is_around_decides(dropper: &Dropper) {
     let mut world = || sender.send(numbers.next().unwrap()).unwrap();
     let hour = Duration::from_secs(3_600);
     let token = CancellationToken::new();
-    let mut fair = FairRace::new();
     for number in 0..16 {
         let received = dropper.again(
             async || match number % 8 {
@@ -295,7 +294,7 @@ async fn what_a_dropped_limit_is_around_decides(dropper: &Dropper) {
                     Either::Left(()) => unreachable!("it waits for ever"),
                     Either::Right(received) => received,
                 },
-                3 => match fair.race(receiver.recv(), pending::<()>()).await {
+                3 => match or(receiver.recv(), pending::<()>()).await {
                     Either::Left(received) => received,
                     Either::Right(()) => unreachable!("it waits for ever"),
                 },
@@ -313,7 +312,6 @@ async fn what_a_dropped_limit_is_around_decides(dropper: &Dropper) {
 async fn a_dropped_race_of_futures_that_stay_loses_no_output(dropper: &Dropper) {
     let (mut world, futures) = one_by_one();
     let mut futures: Vec<_> = futures.into_iter().map(Box::pin).collect();
-    let mut fair = FairRace::new();
     let mut outputs = Vec::new();
     while !futures.is_empty() {
         let race = async || {
@@ -321,7 +319,7 @@ async fn a_dropped_race_of_futures_that_stay_loses_no_output(dropper: &Dropper) 
             for future in &mut futures {
                 racers.push(future.as_mut());
             }
-            fair.race_of(&mut racers).await
+            race_all(&mut racers).await
         };
         let (position, output) = dropper.again(race, &mut world).await;
         drop(futures.remove(position));

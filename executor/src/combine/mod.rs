@@ -23,7 +23,7 @@ pub use gather::{FirstFailure, gather, try_gather};
 #[doc(hidden)]
 pub use join::Branch;
 pub use join_set::JoinSet;
-pub use race::{Either, FairRace, race};
+pub use race::{Either, or, race, race_all};
 #[doc(hidden)]
 pub use turns::Turns;
 pub use wait::{Until, Waited, wait, wait_until};

@@ -1,5 +1,6 @@
 //! The cooperative budget: how much one task may do before the others have their turn.
 
+use std::cell::Cell;
 use std::task::{Context, Poll};
 
 use crate::raw::waker::current;
@@ -69,6 +70,29 @@ pub(crate) fn is_plain() -> bool {
 #[inline]
 pub(crate) fn take_one() {
     current(|event_loop| event_loop.proceed());
+}
+
+/// Draws a number below `limit`, by the generator of the running loop or, without one, of the thread.
+pub(crate) fn draw_below(limit: usize) -> usize {
+    thread_local! {
+        static RANDOM: Cell<u32> = const { Cell::new(RANDOM_SEED) };
+    }
+    let random = current(|event_loop| event_loop.draw());
+    let random = random.or_else(|| RANDOM.try_with(next_random).ok()).unwrap_or_default();
+    ((u64::from(random) * limit as u64) >> 32) as usize
+}
+
+/// The state that each generator of [`next_random`] starts with.
+pub(crate) const RANDOM_SEED: u32 = 0x9e37_79b9;
+
+/// Draws a number: Marsaglia's xorshift, the same sequence in every run.
+pub(crate) fn next_random(state: &Cell<u32>) -> u32 {
+    let mut random = state.get();
+    random ^= random << 13;
+    random ^= random >> 17;
+    random ^= random << 5;
+    state.set(random);
+    random
 }
 
 /// As long as it is there, combinators that are polled begin with any branch.

@@ -28,7 +28,7 @@ use polyloop_reactor::{Collected, Direction, ForkGuard, Reactor, Selector, Token
 
 use crate::Handle;
 use crate::blocking::BlockingPool;
-use crate::event_loop::budget::{OPERATIONS_PER_POLL, Start};
+use crate::event_loop::budget::{OPERATIONS_PER_POLL, RANDOM_SEED, Start, next_random};
 use crate::event_loop::mailbox::{Mail, Mailbox};
 use crate::event_loop::shuffle::Shuffle;
 use crate::event_loop::spin::Spin;
@@ -192,7 +192,7 @@ impl EventLoop {
             debug,
             budget: Cell::new(OPERATIONS_PER_POLL),
             mixed_in: Cell::new(u64::MAX),
-            random: Cell::new(1),
+            random: Cell::new(RANDOM_SEED),
             notes: Cell::new(Notes::NONE),
             current_task: Cell::new(NOBODY),
             main_at: Cell::new(None),
@@ -995,15 +995,10 @@ impl EventLoop {
         self.has_budget() && self.mixed_in.get() != self.n_polls.get()
     }
 
-    /// Draws a number: Marsaglia's xorshift, chance enough, and the same in every run.
+    /// Draws a number for combinators.
     #[cold]
-    fn draw(&self) -> u32 {
-        let mut random = self.random.get();
-        random ^= random << 13;
-        random ^= random >> 17;
-        random ^= random << 5;
-        self.random.set(random);
-        random
+    pub(crate) fn draw(&self) -> u32 {
+        next_random(&self.random)
     }
 
     pub(crate) fn n_polls(&self) -> u64 {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
 use crate::combine::slab::Slab;
-use crate::combine::{Either, race};
+use crate::combine::{Either, or};
 use crate::event_loop::budget::poll_proceed;
 use crate::inspect::notes::{Notes, note};
 use crate::raw::waker::{clone_of, drop_of, wake_of};
@@ -205,7 +205,7 @@ impl CancellationToken {
     /// # }).unwrap();
     /// ```
     pub async fn run_until_cancelled<F: Future>(&self, future: F) -> Option<F::Output> {
-        match race(self.cancelled(), future).await {
+        match or(self.cancelled(), future).await {
             Either::Left(()) => None,
             Either::Right(output) => Some(output),
         }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use polyloop_executor::sleep;
+
 /// Yields delays that double up to a maximum.
 #[derive(Debug)]
 pub(crate) struct Backoff {
@@ -10,6 +12,11 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
+    /// For a Unix socket whose receiving queue is full. A receiver that is running takes a message
+    /// or a connection within a millisecond.
+    pub(crate) const FULL_QUEUE: Backoff =
+        Backoff::new(Duration::from_millis(1), Duration::from_millis(64));
+
     /// Starts with the delay `first`.
     pub(crate) const fn new(first: Duration, max: Duration) -> Backoff {
         Backoff { next: first, max }
@@ -20,6 +27,11 @@ impl Backoff {
         let delay = self.next;
         self.next = self.max.min(delay * 2);
         delay
+    }
+
+    /// Waits for the next delay.
+    pub(crate) async fn wait(&mut self) {
+        sleep(self.next_delay()).await;
     }
 }
 

@@ -29,6 +29,8 @@ mod accept;
 
 mod units;
 
+mod connect;
+
 mod tcp;
 
 mod udp;

@@ -7,16 +7,17 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::net::{self, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
 use polyloop_executor::{Sleep, poll_proceed, sleep};
-use polyloop_reactor::{Direction, connect_goes_on};
+use polyloop_reactor::connect_goes_on;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::TcpStream;
+use crate::connect::outcome;
 
 /// The head start of an attempt before the next one begins.
 ///
@@ -139,9 +140,7 @@ pub(super) async fn connect(
     let stream = TcpStream::from_nonblocking(socket.into());
     match connecting {
         Ok(()) => {}
-        Err(error) if connect_goes_on(&error) => {
-            stream.fd().async_io(Direction::Write, decided).await?;
-        }
+        Err(error) if connect_goes_on(&error) => outcome(stream.fd()).await?,
         Err(error) => return Err(error),
     }
     // A socket that is bound to a port may have meant to meet itself.
@@ -176,20 +175,6 @@ fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
         SocketAddr::V6(addr) => addr.scope_id(),
     };
     (one.ip(), one.port(), zone(one)) == (other.ip(), other.port(), zone(other))
-}
-
-/// Reads how the connecting ended. Writable means that it is decided, and the socket's error says
-/// how. A socket without error and without peer is still connecting.
-fn decided(stream: &net::TcpStream) -> io::Result<()> {
-    if let Some(error) = stream.take_error()? {
-        return Err(error);
-    }
-    match stream.peer_addr() {
-        Err(error) if error.kind() == io::ErrorKind::NotConnected => {
-            Err(io::ErrorKind::WouldBlock.into())
-        }
-        result => result.map(drop),
-    }
 }
 
 #[cfg(test)]
@@ -252,7 +237,7 @@ mod tests {
     #[test]
     fn a_client_that_met_itself_is_refused_at_any_address_and_gives_the_port_back() {
         polyloop_executor::run(async {
-            let own = net::UdpSocket::bind("0.0.0.0:0").unwrap();
+            let own = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
             // Nothing is sent: it asks which address this host has towards another network.
             let own = own.connect("192.0.2.1:9").and_then(|()| own.local_addr());
             let own = own.map_or("127.0.0.1".to_owned(), |own| own.ip().to_string());

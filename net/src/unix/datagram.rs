@@ -5,9 +5,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{self, SocketAddr};
 use std::path::Path;
-use std::time::Duration;
 
-use polyloop_executor::sleep;
 use polyloop_reactor::Direction;
 use polyloop_reactor::socket::{NO_SIGNAL, Received, is_out_of_buffers, receive};
 use socket2::{SockAddr, SockRef, Type};
@@ -16,14 +14,7 @@ use super::listener::{SocketFile, bind};
 use super::{address, credentials, passing};
 use crate::AsyncFd;
 use crate::async_fd::into_std;
-
-/// How long to wait before a receiver whose queue is full is tried again.
-///
-/// The sender's socket counts as writable meanwhile, so readiness does not tell.
-const FULL_QUEUE_REST: Duration = Duration::from_millis(1);
-
-/// The longest of these waits, each of which is twice the last.
-const FULL_QUEUE_REST_MAX: Duration = Duration::from_millis(64);
+use crate::backoff::Backoff;
 
 /// Sends and receives datagrams within one host: in order, and without loss.
 ///
@@ -125,11 +116,11 @@ impl UnixDatagram {
     /// # Cancel safety
     /// Nothing was sent if the future is dropped before it is ready.
     pub async fn send(&self, buf: &[u8]) -> io::Result<usize> {
-        let mut rest = FULL_QUEUE_REST;
+        let mut backoff = Backoff::FULL_QUEUE;
         loop {
             let send = |socket: &net::UnixDatagram| socket.send(buf);
             match self.fd.async_io(Direction::Write, send).await {
-                Err(error) if is_out_of_buffers(&error) => pause(&mut rest).await,
+                Err(error) if is_out_of_buffers(&error) => backoff.wait().await,
                 result => return result,
             }
         }
@@ -148,10 +139,10 @@ impl UnixDatagram {
     /// Nothing was sent if the future is dropped before it is ready.
     pub async fn send_to(&self, buf: &[u8], path: impl AsRef<Path>) -> io::Result<usize> {
         let addr = address(path.as_ref())?;
-        let mut rest = FULL_QUEUE_REST;
+        let mut backoff = Backoff::FULL_QUEUE;
         loop {
             match self.try_send_to_addr(buf, &addr) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => pause(&mut rest).await,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => backoff.wait().await,
                 result => return result,
             }
         }
@@ -294,9 +285,4 @@ impl AsFd for UnixDatagram {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
-}
-
-async fn pause(rest: &mut Duration) {
-    sleep(*rest).await;
-    *rest = FULL_QUEUE_REST_MAX.min(*rest * 2);
 }

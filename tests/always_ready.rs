@@ -20,10 +20,10 @@ use polyloop::{Backend, timeout};
 use common::run_on;
 
 backends!(
-    what_never_waits_yields,
-    what_is_in_memory_already_yields,
-    what_is_too_long_yields,
-    a_flood_in_one_direction_lets_the_other_end
+    operations_that_never_wait_yield,
+    operations_on_buffered_data_yield,
+    skipping_an_oversized_line_yields,
+    a_flood_in_one_direction_lets_the_other_finish
 );
 
 /// Asserts that a task which does nothing but `step` lets a timer fire.
@@ -45,7 +45,7 @@ async fn assert_yields(what: &str, mut step: impl AsyncFnMut() + 'static) {
     busy.await.unwrap_or_else(|error| panic!("{what}: {error}"));
 }
 
-fn what_never_waits_yields(backend: Backend) {
+fn operations_that_never_wait_yield(backend: Backend) {
     run_on(backend, async {
         // A port that refuses: bound, so that no one else has it, and not listening.
         let refusing = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -118,7 +118,7 @@ fn what_never_waits_yields(backend: Backend) {
     });
 }
 
-fn what_is_in_memory_already_yields(backend: Backend) {
+fn operations_on_buffered_data_yield(backend: Backend) {
     /// Reads zeros, each of which is a part or an empty frame, and does not take from the budget.
     struct Zeros;
 
@@ -162,7 +162,7 @@ fn what_is_in_memory_already_yields(backend: Backend) {
     });
 }
 
-fn what_is_too_long_yields(backend: Backend) {
+fn skipping_an_oversized_line_yields(backend: Backend) {
     /// Reads a byte again and again, without an end, and does not take from the budget.
     struct Endless(u8);
 
@@ -189,7 +189,7 @@ fn what_is_too_long_yields(backend: Backend) {
     });
 }
 
-fn a_flood_in_one_direction_lets_the_other_end(backend: Backend) {
+fn a_flood_in_one_direction_lets_the_other_finish(backend: Backend) {
     /// Reads a byte that is always there, and writes nowhere.
     struct Flood(Rc<Cell<u32>>);
 

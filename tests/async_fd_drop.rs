@@ -34,7 +34,7 @@ async fn registered() -> (AsyncFd<Bomb>, UnixStream) {
 }
 
 #[test]
-fn dropped_on_another_thread_it_loses_no_message_and_ends_no_loop() {
+fn a_drop_on_another_thread_loses_no_message_and_ends_no_loop() {
     for backend in Backend::available() {
         let runtime = Runtime::builder().backend(*backend).build().unwrap();
         let handle = runtime.handle();
@@ -64,7 +64,7 @@ fn dropped_on_another_thread_it_loses_no_message_and_ends_no_loop() {
 }
 
 #[test]
-fn dropped_at_home_the_panic_is_the_callers() {
+fn a_drop_on_the_loops_thread_panics_in_the_caller() {
     polyloop::run(async {
         let (fd, _other) = registered().await;
         assert!(spawn(async move { drop(fd) }).await.unwrap_err().is_panic());

@@ -72,7 +72,7 @@ fn at_the_same_time_takes_two_seconds() {
 }
 
 #[test]
-fn three_factorials_are_gathered_in_their_order() {
+fn three_factorials_are_gathered_in_order() {
     async fn factorial(printed: Printed, name: char, number: u64) -> u64 {
         let mut product = 1;
         for i in 2..=number {
@@ -106,7 +106,7 @@ fn three_factorials_are_gathered_in_their_order() {
 }
 
 #[test]
-fn a_cancelled_task_tidies_up_in_five_lines() {
+fn a_cancelled_task_cleans_up() {
     /// Rust's `finally`: what is dropped with the future.
     struct Finally(Printed, bool);
     impl Drop for Finally {
@@ -147,7 +147,7 @@ fn a_cancelled_task_tidies_up_in_five_lines() {
 }
 
 #[test]
-fn a_result_comes_by_callback() {
+fn a_result_arrives_by_callback() {
     prints(
         async |printed| {
             let result = Rc::new(RefCell::new(None));
@@ -255,7 +255,7 @@ fn a_panic_in_a_callback_does_not_end_the_loop() {
 }
 
 #[test]
-fn callbacks_come_from_other_threads_too() {
+fn callbacks_can_be_scheduled_from_other_threads() {
     polyloop::run(async {
         let handle = polyloop::Handle::current().unwrap();
         let (send, receive) = std::sync::mpsc::channel();
@@ -276,7 +276,7 @@ fn callbacks_come_from_other_threads_too() {
 }
 
 #[test]
-fn nothing_is_left_hanging_by_a_main_that_panics() {
+fn a_panicking_main_future_leaves_nothing_hanging() {
     let runtime = Runtime::new().unwrap();
     drop(runtime.spawn(pending::<()>()));
     let result = catch_unwind(AssertUnwindSafe(|| runtime.block_on(async { panic!("main") })));

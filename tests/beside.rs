@@ -66,7 +66,7 @@ fn async_lock_is_held_across_waits() {
 }
 
 #[test]
-fn event_listener_hears_a_thread() {
+fn event_listener_is_notified_from_a_thread() {
     polyloop::run(async {
         let event = Arc::new(event_listener::Event::new());
         let listener = event.listen();
@@ -109,7 +109,7 @@ fn combinators_and_streams_of_futures_util_run_on_a_loop() {
 }
 
 #[test]
-fn tokios_sync_module_needs_no_runtime_of_tokio() {
+fn tokios_sync_module_works_without_a_tokio_runtime() {
     use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot, watch};
 
     polyloop::run(async {

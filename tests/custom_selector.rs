@@ -121,7 +121,7 @@ fn a_selector_with_edges_after_short_reads_takes_one_receive_for_each_message() 
 }
 
 #[test]
-fn a_selector_that_does_not_promise_them_takes_a_second_one_to_be_sure() {
+fn a_selector_without_that_guarantee_takes_a_second_receive() {
     let n_receives = receives_per_message(false);
     assert!((1.98..=2.02).contains(&n_receives), "{n_receives} receives per message");
 }

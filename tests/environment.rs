@@ -26,8 +26,8 @@ fn is_checked_with(test: &str, name: &str, value: &str) -> bool {
 }
 
 #[test]
-fn debug_mode_is_switched_on() {
-    if is_checked_with("debug_mode_is_switched_on", "POLYLOOP_DEBUG", "1") {
+fn debug_mode_is_enabled() {
+    if is_checked_with("debug_mode_is_enabled", "POLYLOOP_DEBUG", "1") {
         return;
     }
     let error = Runtime::new().unwrap().block_on(pending::<()>()).unwrap_err();
@@ -35,8 +35,8 @@ fn debug_mode_is_switched_on() {
 }
 
 #[test]
-fn a_seed_is_the_same_as_the_builders() {
-    if is_checked_with("a_seed_is_the_same_as_the_builders", "POLYLOOP_SEED", "5") {
+fn a_seed_has_the_same_effect_as_the_builders() {
+    if is_checked_with("a_seed_has_the_same_effect_as_the_builders", "POLYLOOP_SEED", "5") {
         return;
     }
     let order = |runtime: io::Result<Runtime>| {
@@ -65,10 +65,10 @@ fn a_backend_is_chosen() {
 }
 
 #[test]
-fn nonsense_is_refused_by_name() {
+fn invalid_values_are_refused_by_name() {
     let names = ["POLYLOOP_DEBUG", "POLYLOOP_SEED", "POLYLOOP_BACKEND"];
     for name in names {
-        if !is_checked_with("nonsense_is_refused_by_name", name, "perhaps") {
+        if !is_checked_with("invalid_values_are_refused_by_name", name, "perhaps") {
             let error = Runtime::new().unwrap_err();
             assert!(error.to_string().contains("perhaps"), "{error}");
             return;

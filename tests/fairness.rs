@@ -13,7 +13,7 @@ use polyloop::net::{TcpListener, TcpStream};
 
 use common::{is_alone, run_on};
 
-backends!(a_connection_that_never_pauses_cannot_starve_the_others);
+backends!(a_connection_that_is_always_ready_cannot_starve_the_others);
 
 /// Connects to `listener`; the client's end is a plain blocking socket.
 async fn connect(listener: &TcpListener) -> (net::TcpStream, TcpStream) {
@@ -22,8 +22,8 @@ async fn connect(listener: &TcpListener) -> (net::TcpStream, TcpStream) {
     (client, server)
 }
 
-fn a_connection_that_never_pauses_cannot_starve_the_others(backend: Backend) {
-    let name = format!("on_{backend}::a_connection_that_never_pauses_cannot_starve_the_others");
+fn a_connection_that_is_always_ready_cannot_starve_the_others(backend: Backend) {
+    let name = format!("on_{backend}::a_connection_that_is_always_ready_cannot_starve_the_others");
     if !is_alone(&name) {
         return;
     }

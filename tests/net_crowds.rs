@@ -13,10 +13,10 @@ use polyloop::{Backend, Runtime, spawn, yield_now};
 use common::{PATIENCE, run_on};
 
 backends!(
-    an_event_costs_the_same_however_many_wait,
-    a_refused_datagram_costs_the_same_however_many_wait,
+    the_cost_of_an_event_does_not_depend_on_the_number_of_waiters,
+    the_cost_of_a_refused_datagram_does_not_depend_on_the_number_of_waiters,
     each_of_many_acceptors_gets_a_connection,
-    the_end_of_a_stream_wakes_all_who_read,
+    the_end_of_a_stream_wakes_all_readers,
     a_receiver_that_is_woken_and_dropped_passes_the_datagram_on,
 );
 
@@ -53,7 +53,7 @@ async fn cost(n_tasks: usize, n_events: usize) -> (u64, u64) {
     (after.n_polls - before.n_polls, after.n_io_calls - before.n_io_calls)
 }
 
-fn an_event_costs_the_same_however_many_wait(backend: Backend) {
+fn the_cost_of_an_event_does_not_depend_on_the_number_of_waiters(backend: Backend) {
     const N_EVENTS: usize = 50;
     for n_tasks in [100, 100_000] {
         let (n_polls, n_io_calls) = run_on(backend, cost(n_tasks, N_EVENTS));
@@ -98,7 +98,7 @@ async fn cost_of_refusals(n_tasks: usize, n_datagrams: usize) -> (u64, u64) {
     (after.n_polls - before.n_polls, after.n_io_calls - before.n_io_calls)
 }
 
-fn a_refused_datagram_costs_the_same_however_many_wait(backend: Backend) {
+fn the_cost_of_a_refused_datagram_does_not_depend_on_the_number_of_waiters(backend: Backend) {
     const N_DATAGRAMS: usize = 20;
     for n_tasks in [100, 100_000] {
         let (n_polls, n_io_calls) = run_on(backend, cost_of_refusals(n_tasks, N_DATAGRAMS));
@@ -129,7 +129,7 @@ fn each_of_many_acceptors_gets_a_connection(backend: Backend) {
     });
 }
 
-fn the_end_of_a_stream_wakes_all_who_read(backend: Backend) {
+fn the_end_of_a_stream_wakes_all_readers(backend: Backend) {
     run_on(backend, async {
         let (stream, peer) = polyloop::net::UnixStream::pair().unwrap();
         let stream = Rc::new(stream);
@@ -177,7 +177,7 @@ fn a_receiver_that_is_woken_and_dropped_passes_the_datagram_on(backend: Backend)
 /// socket which was reported once is still ready.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 #[test]
-fn a_host_does_not_sleep_before_all_are_served() {
+fn a_host_does_not_sleep_before_all_waiters_are_served() {
     use polyloop::selectors::{Events, Interest, Mode, Token};
 
     let runtime = Runtime::builder().backend(Backend::Epoll).build().unwrap();

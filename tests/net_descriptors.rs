@@ -20,14 +20,14 @@ use polyloop::net::{AsyncFd, Direction};
 use common::run_on;
 
 backends!(
-    an_eventfd_hands_out_what_was_added,
+    an_eventfd_returns_what_was_added,
     a_timerfd_is_awaited_and_not_early,
     a_timerfd_without_a_time_keeps_its_reader_waiting,
-    inotify_tells_of_files_as_they_come,
-    a_terminal_hands_out_lines_and_takes_answers,
+    inotify_reports_files_as_they_appear,
+    a_terminal_is_read_and_written_by_lines,
 );
 
-fn an_eventfd_hands_out_what_was_added(backend: Backend) {
+fn an_eventfd_returns_what_was_added(backend: Backend) {
     run_on(backend, async {
         let counter = AsyncFd::new(EventFd::new().unwrap()).unwrap();
         let take = |counter: &EventFd| counter.read().map_err(io::Error::from);
@@ -92,7 +92,7 @@ fn a_timerfd_without_a_time_keeps_its_reader_waiting(backend: Backend) {
     });
 }
 
-fn inotify_tells_of_files_as_they_come(backend: Backend) {
+fn inotify_reports_files_as_they_appear(backend: Backend) {
     run_on(backend, async {
         let folder =
             std::env::temp_dir().join(format!("polyloop-{}-{backend}", std::process::id()));
@@ -119,7 +119,7 @@ fn inotify_tells_of_files_as_they_come(backend: Backend) {
     });
 }
 
-fn a_terminal_hands_out_lines_and_takes_answers(backend: Backend) {
+fn a_terminal_is_read_and_written_by_lines(backend: Backend) {
     run_on(backend, async {
         let pair = openpty(None, None).unwrap();
         // The side of a terminal's window, and that of the program in it.

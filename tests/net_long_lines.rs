@@ -16,8 +16,8 @@ use common::run_on;
 
 backends!(
     a_line_over_the_limit_is_reported_once_and_the_next_one_is_read,
-    a_peer_that_leaves_within_a_line_over_the_limit_ends_the_reader,
-    a_discard_goes_on_where_it_was_cancelled,
+    a_peer_that_closes_within_a_line_over_the_limit_ends_the_reader,
+    a_discard_resumes_where_it_was_cancelled,
 );
 
 const MEBIBYTE: usize = 1 << 20;
@@ -57,7 +57,7 @@ fn a_line_over_the_limit_is_reported_once_and_the_next_one_is_read(backend: Back
     });
 }
 
-fn a_peer_that_leaves_within_a_line_over_the_limit_ends_the_reader(backend: Backend) {
+fn a_peer_that_closes_within_a_line_over_the_limit_ends_the_reader(backend: Backend) {
     for n_bytes in [MEBIBYTE + 1, 2 * MEBIBYTE] {
         run_on(backend, async {
             let (client, server) = UnixStream::pair().unwrap();
@@ -69,7 +69,7 @@ fn a_peer_that_leaves_within_a_line_over_the_limit_ends_the_reader(backend: Back
     }
 }
 
-fn a_discard_goes_on_where_it_was_cancelled(backend: Backend) {
+fn a_discard_resumes_where_it_was_cancelled(backend: Backend) {
     run_on(backend, async {
         let (client, server) = UnixStream::pair().unwrap();
         let mut reader = BufReader::with_limit(server, 100);
@@ -219,7 +219,7 @@ fn lines_and_parts_as_streams_have_the_same_limit() {
 }
 
 #[test]
-fn a_line_that_is_no_text_is_another_error_than_one_over_the_limit() {
+fn a_line_that_is_not_utf8_is_a_different_error_than_one_over_the_limit() {
     let mut reader = BufReader::with_limit(&b"\xff\n12345\n"[..], 5);
     let no_text = poll_times(reader.next_line(), 1).unwrap().unwrap_err();
     assert_eq!((no_text.kind(), TooLong::of(&no_text)), (ErrorKind::InvalidData, None));
@@ -228,7 +228,7 @@ fn a_line_that_is_no_text_is_another_error_than_one_over_the_limit() {
 }
 
 #[test]
-fn other_reads_begin_behind_a_part_over_the_limit() {
+fn other_reads_start_after_a_part_over_the_limit() {
     type Read = fn(&mut BufReader<&'static [u8]>) -> Vec<u8>;
     let reads: [Read; 4] = [
         |reader| poll_times(reader.read_until(b';'), 1).unwrap().unwrap().unwrap().to_vec(),
@@ -263,7 +263,7 @@ fn other_reads_begin_behind_a_part_over_the_limit() {
 }
 
 #[test]
-fn a_reader_that_is_taken_apart_within_a_part_over_the_limit_gives_all_back() {
+fn into_parts_within_a_part_over_the_limit_returns_all_bytes() {
     let mut reader = BufReader::with_limit(&b"0123456789\nnext"[..], 4);
     assert!(poll_times(reader.read_until(b'\n'), 1).unwrap().is_err());
     let (rest, mut read) = reader.into_parts();

@@ -26,7 +26,7 @@ fn bytes() -> usize {
 }
 
 #[test]
-fn buffers_follow_the_load_down() {
+fn buffers_shrink_with_the_load() {
     polyloop::run(async {
         idle_connections_hold_no_buffers().await;
         idle_readers_of_lines_hold_no_buffers().await;

@@ -14,12 +14,12 @@ use socket2::SockRef;
 use common::run_on;
 
 backends!(
-    a_listener_that_asks_for_credentials_loses_no_descriptor,
+    a_listener_that_requests_credentials_loses_no_descriptor,
     a_datagram_with_credentials_loses_no_descriptor,
 );
 
 /// The option is what systemd's `PassCredentials=` sets.
-fn a_listener_that_asks_for_credentials_loses_no_descriptor(backend: Backend) {
+fn a_listener_that_requests_credentials_loses_no_descriptor(backend: Backend) {
     let path = std::env::temp_dir().join(format!("polyloop-{}-{backend}", std::process::id()));
     run_on(backend, async {
         let listener = UnixListener::bind(&path).unwrap();

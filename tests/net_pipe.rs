@@ -17,17 +17,17 @@ use polyloop::net::{AsyncFd, Direction, PipeReader, PipeWriter, pipe};
 use common::run_on;
 
 backends!(
-    a_reader_waits_for_the_writer_and_sees_the_end,
-    a_writer_waits_for_room,
-    a_writer_learns_that_the_reader_is_gone,
-    a_waiting_writer_learns_that_the_reader_is_gone,
+    a_reader_waits_for_the_writer_and_gets_the_end,
+    a_writer_waits_for_capacity,
+    a_writer_gets_an_error_after_the_reader_has_closed,
+    a_waiting_writer_gets_an_error_when_the_reader_closes,
     a_fifo_outlives_its_writers,
     a_fifo_without_a_reader_and_a_file_are_errors,
     the_output_of_a_child_is_read_as_it_comes,
-    a_file_is_refused_with_a_word_about_what_to_do,
-    a_file_taken_without_asking_is_refused_when_it_is_waited_for,
+    a_file_is_refused_with_a_remedy,
+    an_unchecked_file_is_refused_when_it_is_awaited,
     the_standard_streams_are_refused,
-    ends_go_back_to_std,
+    ends_convert_back_to_std,
 );
 
 fn fresh_path() -> PathBuf {
@@ -45,7 +45,7 @@ async fn poll_once<F: Future>(future: F) -> Option<F::Output> {
     .await
 }
 
-fn a_reader_waits_for_the_writer_and_sees_the_end(backend: Backend) {
+fn a_reader_waits_for_the_writer_and_gets_the_end(backend: Backend) {
     run_on(backend, async {
         let (reader, writer) = pipe().unwrap();
         let reading = polyloop::spawn(async move {
@@ -66,7 +66,7 @@ fn a_reader_waits_for_the_writer_and_sees_the_end(backend: Backend) {
     });
 }
 
-fn a_writer_waits_for_room(backend: Backend) {
+fn a_writer_waits_for_capacity(backend: Backend) {
     run_on(backend, async {
         let (reader, writer) = pipe().unwrap();
         let sent: Vec<u8> = (0..1_u32 << 20).map(|i| (i ^ (i >> 8)) as u8).collect();
@@ -80,7 +80,7 @@ fn a_writer_waits_for_room(backend: Backend) {
     });
 }
 
-fn a_writer_learns_that_the_reader_is_gone(backend: Backend) {
+fn a_writer_gets_an_error_after_the_reader_has_closed(backend: Backend) {
     run_on(backend, async {
         let (reader, writer) = pipe().unwrap();
         drop(reader);
@@ -88,7 +88,7 @@ fn a_writer_learns_that_the_reader_is_gone(backend: Backend) {
     });
 }
 
-fn a_waiting_writer_learns_that_the_reader_is_gone(backend: Backend) {
+fn a_waiting_writer_gets_an_error_when_the_reader_closes(backend: Backend) {
     run_on(backend, async {
         let (reader, writer) = pipe().unwrap();
         let writing = polyloop::spawn(async move { writer.write_all(&vec![0; 1 << 20]).await });
@@ -157,7 +157,7 @@ fn the_output_of_a_child_is_read_as_it_comes(backend: Backend) {
     });
 }
 
-fn a_file_is_refused_with_a_word_about_what_to_do(backend: Backend) {
+fn a_file_is_refused_with_a_remedy(backend: Backend) {
     run_on(backend, async {
         let path = fresh_path();
         fs::write(&path, "text").unwrap();
@@ -173,7 +173,7 @@ fn a_file_is_refused_with_a_word_about_what_to_do(backend: Backend) {
     });
 }
 
-fn a_file_taken_without_asking_is_refused_when_it_is_waited_for(backend: Backend) {
+fn an_unchecked_file_is_refused_when_it_is_awaited(backend: Backend) {
     run_on(backend, async {
         let path = fresh_path();
         fs::write(&path, "text").unwrap();
@@ -196,7 +196,7 @@ fn the_standard_streams_are_refused(backend: Backend) {
     });
 }
 
-fn ends_go_back_to_std(backend: Backend) {
+fn ends_convert_back_to_std(backend: Backend) {
     run_on(backend, async {
         let (reader, writer) = pipe().unwrap();
         assert!(poll_once(reader.read(&mut [0])).await.is_none());

@@ -31,10 +31,10 @@ backends!(
     unix_sockets_are_served,
     exhausted_descriptors_do_not_make_the_server_spin,
     clients_are_refused_after_the_exhaustion_timeout,
-    a_connection_that_ends_makes_room_for_the_next,
+    a_connection_that_ends_frees_a_descriptor_for_the_next,
     the_server_survives_ten_thousand_clients_that_leave_at_once,
     silent_clients_do_not_keep_others_from_being_served,
-    resets_in_every_place_end_one_connection_each,
+    each_reset_ends_one_connection,
     a_burst_of_clients_does_not_delay_timers,
 );
 
@@ -419,8 +419,8 @@ fn clients_are_refused_after_the_exhaustion_timeout(backend: Backend) {
     });
 }
 
-fn a_connection_that_ends_makes_room_for_the_next(backend: Backend) {
-    let name = "a_connection_that_ends_makes_room_for_the_next";
+fn a_connection_that_ends_frees_a_descriptor_for_the_next(backend: Backend) {
+    let name = "a_connection_that_ends_frees_a_descriptor_for_the_next";
     if !has_few_descriptors(&format!("on_{backend}::{name}")) {
         return;
     }
@@ -517,7 +517,7 @@ fn silent_clients_do_not_keep_others_from_being_served(backend: Backend) {
     });
 }
 
-fn resets_in_every_place_end_one_connection_each(backend: Backend) {
+fn each_reset_ends_one_connection(backend: Backend) {
     run_on(backend, async {
         let (addr, handle, serving) = start(server());
         let bystander = connect(addr).await;

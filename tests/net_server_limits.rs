@@ -160,11 +160,11 @@ fn without_an_idle_timeout_a_silent_client_may_stay(backend: Backend) {
 const N_DESCRIPTORS: usize = 128;
 
 #[test]
-fn by_default_an_eighth_of_the_descriptors_is_left() {
+fn an_eighth_of_the_descriptors_is_reserved_by_default() {
     if role().is_some() {
         return serve_by_default(Backend::Poll);
     }
-    let test = "by_default_an_eighth_of_the_descriptors_is_left";
+    let test = "an_eighth_of_the_descriptors_is_reserved_by_default";
     an_eighth_is_left(test, N_DESCRIPTORS, N_DESCRIPTORS);
 }
 
@@ -172,14 +172,14 @@ fn by_default_an_eighth_of_the_descriptors_is_left() {
 const N_WATCHABLE: usize = 1_024;
 
 #[test]
-fn by_default_a_select_loop_accepts_no_more_than_it_can_watch() {
+fn a_select_loop_accepts_by_default_only_what_it_can_register() {
     if role().is_some() {
         return serve_by_default(Backend::Select);
     }
     if polyloop::driver::socket::max_descriptors().is_some_and(|limit| limit < N_WATCHABLE) {
         return println!("this process cannot have as many clients as it takes");
     }
-    let test = "by_default_a_select_loop_accepts_no_more_than_it_can_watch";
+    let test = "a_select_loop_accepts_by_default_only_what_it_can_register";
     an_eighth_is_left(test, 4 * N_WATCHABLE, N_WATCHABLE);
 }
 

@@ -20,8 +20,8 @@ use common::run_on;
 backends!(
     packets_of_a_pipe_are_read_one_after_another,
     lines_of_a_terminal_are_read_one_after_another,
-    messages_of_a_socket_that_is_no_stream_are_read_one_after_another,
-    a_writer_to_a_terminal_goes_on,
+    messages_of_a_non_stream_socket_are_read_one_after_another,
+    a_writer_to_a_terminal_continues,
 );
 
 /// Reads what has been written in two parts, each of which ends a read.
@@ -68,7 +68,7 @@ fn lines_of_a_terminal_are_read_one_after_another(backend: Backend) {
     });
 }
 
-fn messages_of_a_socket_that_is_no_stream_are_read_one_after_another(backend: Backend) {
+fn messages_of_a_non_stream_socket_are_read_one_after_another(backend: Backend) {
     run_on(backend, async {
         let (one, other) = Socket::pair(Domain::UNIX, Type::SEQPACKET, None).unwrap();
         let stream = std::net::TcpStream::from(OwnedFd::from(one));
@@ -82,7 +82,7 @@ fn messages_of_a_socket_that_is_no_stream_are_read_one_after_another(backend: Ba
     });
 }
 
-fn a_writer_to_a_terminal_goes_on(backend: Backend) {
+fn a_writer_to_a_terminal_continues(backend: Backend) {
     const N_BYTES: usize = 1 << 20;
     run_on(backend, async {
         let pty = openpty(None, None).unwrap();

@@ -13,9 +13,9 @@ use common::run_on;
 
 backends!(
     more_slices_than_a_call_takes_are_written_and_read_whole,
-    a_call_takes_as_many_slices_as_the_system_does,
-    empty_slices_in_front_are_no_end,
-    reading_into_nothing_returns_at_once,
+    a_call_takes_as_many_slices_as_the_system_allows,
+    leading_empty_slices_are_not_the_end_of_the_stream,
+    reading_into_an_empty_buffer_returns_at_once,
 );
 
 /// More than one system call takes, and no multiple of what it takes.
@@ -84,7 +84,7 @@ fn more_slices_than_a_call_takes_are_written_and_read_whole(backend: Backend) {
     });
 }
 
-fn a_call_takes_as_many_slices_as_the_system_does(backend: Backend) {
+fn a_call_takes_as_many_slices_as_the_system_allows(backend: Backend) {
     run_on(backend, async {
         for_each_stream!(|reader, writer| {
             let slices = vec![IoSlice::new(b"x"); N_SLICES];
@@ -98,7 +98,7 @@ fn a_call_takes_as_many_slices_as_the_system_does(backend: Backend) {
     });
 }
 
-fn empty_slices_in_front_are_no_end(backend: Backend) {
+fn leading_empty_slices_are_not_the_end_of_the_stream(backend: Backend) {
     run_on(backend, async {
         for_each_stream!(|reader, writer| {
             let mut slices = vec![IoSlice::new(b""); N_SLICES];
@@ -124,7 +124,7 @@ fn at_once<F: Future<Output = io::Result<usize>>>(future: F) -> usize {
     }
 }
 
-fn reading_into_nothing_returns_at_once(backend: Backend) {
+fn reading_into_an_empty_buffer_returns_at_once(backend: Backend) {
     run_on(backend, async {
         for_each_stream!(|reader, writer| {
             // Before anything has come, when it is known that nothing has, and when something is there.

@@ -16,8 +16,8 @@ use socket2::SockRef;
 use common::run_on;
 
 backends!(
-    what_is_queued_behind_urgent_data_is_moved,
-    what_comes_after_urgent_data_is_moved,
+    data_queued_behind_urgent_data_is_moved,
+    data_after_urgent_data_is_moved,
     several_urgent_bytes_lose_no_other_byte,
     a_splice_between_unix_sockets_passes_urgent_data,
     a_splice_that_waits_behind_urgent_data_does_not_spin,
@@ -51,7 +51,7 @@ async fn spliced<A: Connection + 'static>(front: A) -> (io::Result<u64>, Vec<u8>
     (moved, received)
 }
 
-fn what_is_queued_behind_urgent_data_is_moved(backend: Backend) {
+fn data_queued_behind_urgent_data_is_moved(backend: Backend) {
     for before in [&b"before"[..], b""] {
         for after in [&b"after"[..], b"a", b""] {
             let (mut client, front) = tcp_pair();
@@ -72,7 +72,7 @@ fn what_is_queued_behind_urgent_data_is_moved(backend: Backend) {
     }
 }
 
-fn what_comes_after_urgent_data_is_moved(backend: Backend) {
+fn data_after_urgent_data_is_moved(backend: Backend) {
     run_on(backend, async {
         let (client, front) = tcp_pair();
         let (back, server) = UnixStream::pair().unwrap();

@@ -128,9 +128,9 @@ fn a_terminal_is_refused_and_a_new_opening_of_it_is_not() {
 }
 
 #[test]
-fn a_pipe_of_ones_own_is_not_mistaken_for_a_standard_stream() {
+fn a_pipe_of_the_program_is_not_mistaken_for_a_standard_stream() {
     let (reader, _writer) = io::pipe().unwrap();
-    if has_stdin("a_pipe_of_ones_own_is_not_mistaken_for_a_standard_stream", reader) {
+    if has_stdin("a_pipe_of_the_program_is_not_mistaken_for_a_standard_stream", reader) {
         polyloop::net::pipe().unwrap();
         assert!(stdin_blocks());
     }

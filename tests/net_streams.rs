@@ -23,13 +23,13 @@ use common::run_on;
 backends!(
     a_copy_ends_with_its_reader,
     a_copy_that_is_dropped_at_every_poll_loses_nothing,
-    both_directions_are_copied_and_end_apart,
+    both_directions_are_copied_and_end_independently,
     an_error_ends_both_directions,
-    lines_are_read_as_they_come,
+    lines_are_read_as_they_arrive,
     frames_cross_a_connection,
-    writing_that_is_dropped_at_every_poll_loses_and_doubles_nothing,
+    writing_that_is_dropped_at_every_poll_loses_and_repeats_nothing,
     reading_that_is_dropped_at_every_poll_loses_nothing,
-    a_file_is_sent_and_goes_on_where_it_stopped,
+    a_file_is_sent_and_resumes_where_it_stopped,
     a_file_that_is_too_short_is_an_error,
 );
 
@@ -176,7 +176,7 @@ fn collect<S: Stream>(stream: S) -> Vec<S::Item> {
 }
 
 #[test]
-fn lines_and_parts_of_a_stream_are_those_that_are_handed_out() {
+fn the_streams_of_lines_and_parts_yield_what_the_methods_return() {
     for data in [&b"ab\r\n\n\rc\nxy\r"[..], b"\xffa\nb\n", b"\n", b""] {
         for cuts in 0..1 << data.len().saturating_sub(1) {
             let mut reader = BufReader::new(Pieces::cut(data, cuts));
@@ -291,7 +291,7 @@ fn copies_survive_every_split_and_every_drop() {
 }
 
 #[test]
-fn a_copy_that_is_given_up_says_what_is_left() {
+fn a_cancelled_copy_reports_what_is_left() {
     let mut copier = Copier::new(&b"0123456789"[..], Gulps::of(&[4]));
     assert!(poll_times(copier.run(), 2).is_none());
     assert_eq!(copier.n_bytes(), 4);
@@ -300,7 +300,7 @@ fn a_copy_that_is_given_up_says_what_is_left() {
 }
 
 #[test]
-fn what_has_no_end_is_refused_and_fills_no_memory() {
+fn unbounded_input_is_refused_in_bounded_memory() {
     let endless = vec![b'x'; 100_000];
     let mut reader = BufReader::with_limit(&endless[..], 1_000);
     let error = poll_times(reader.next_line(), 1).unwrap().unwrap_err();
@@ -314,7 +314,7 @@ fn what_has_no_end_is_refused_and_fills_no_memory() {
 }
 
 #[test]
-fn a_line_that_is_no_text_is_an_error_and_the_next_one_is_read() {
+fn a_line_that_is_not_utf8_is_an_error_and_the_next_one_is_read() {
     let mut reader = BufReader::new(&b"\xff\xfe\nfine\n"[..]);
     let error = poll_times(reader.next_line(), 1).unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidData);
@@ -397,7 +397,7 @@ fn a_copy_that_is_dropped_at_every_poll_loses_nothing(backend: Backend) {
     });
 }
 
-fn both_directions_are_copied_and_end_apart(backend: Backend) {
+fn both_directions_are_copied_and_end_independently(backend: Backend) {
     run_on(backend, async {
         let (client, front) = pair().await;
         let (back, server) = UnixStream::pair().unwrap();
@@ -430,7 +430,7 @@ fn an_error_ends_both_directions(backend: Backend) {
     });
 }
 
-fn lines_are_read_as_they_come(backend: Backend) {
+fn lines_are_read_as_they_arrive(backend: Backend) {
     run_on(backend, async {
         let (client, server) = pair().await;
         let mut reader = BufReader::new(&server);
@@ -479,7 +479,7 @@ fn frames_cross_a_connection(backend: Backend) {
     });
 }
 
-fn writing_that_is_dropped_at_every_poll_loses_and_doubles_nothing(backend: Backend) {
+fn writing_that_is_dropped_at_every_poll_loses_and_repeats_nothing(backend: Backend) {
     run_on(backend, async {
         let (client, server) = pair().await;
         socket2::SockRef::from(&client).set_send_buffer_size(4_096).unwrap();
@@ -533,7 +533,7 @@ fn temporary_file(bytes: &[u8]) -> File {
     file
 }
 
-fn a_file_is_sent_and_goes_on_where_it_stopped(backend: Backend) {
+fn a_file_is_sent_and_resumes_where_it_stopped(backend: Backend) {
     run_on(backend, async {
         let content = random_bytes(3 << 20, 5);
         let file = temporary_file(&content);

@@ -26,41 +26,46 @@ use socket2::SockRef;
 use common::{is_alone, is_libkqueue, run_on};
 
 backends!(
-    settings_are_what_they_were_set_to,
-    settings_of_a_listener_go_over_to_its_connections,
+    settings_have_the_values_that_were_set,
+    connections_inherit_the_settings_of_their_listener,
     a_setting_that_the_system_refuses_is_an_error,
     accepted_connections_are_close_on_exec_and_non_blocking,
     vectored_writes_and_reads_keep_the_order,
     a_large_vectored_write_arrives_whole,
-    no_way_of_writing_to_a_closed_peer_raises_a_signal,
-    linger_is_what_it_was_set_to,
-    streams_and_listeners_go_to_std_and_come_back,
-    readiness_is_told_for_each_direction,
-    connecting_ends_with_its_time,
-    a_refused_address_gives_way_to_the_next_at_once,
-    a_black_hole_gives_way_to_the_next_after_a_head_start,
-    addresses_that_all_fail_are_all_named,
+    writing_to_a_closed_peer_never_raises_a_signal,
+    linger_has_the_value_that_was_set,
+    streams_and_listeners_convert_to_std_and_back,
+    readiness_is_reported_for_each_direction,
+    connect_timeout_elapses,
+    after_a_refusal_the_next_address_is_tried_at_once,
+    after_a_delay_without_answer_the_next_address_is_tried,
+    all_failed_addresses_are_named,
     a_dropped_race_leaves_nothing_behind,
     a_name_is_connected_to,
     a_name_that_does_not_resolve_is_an_error_that_names_it,
-    what_is_no_address_is_refused,
+    an_invalid_address_is_refused,
     no_address_at_all_is_an_error,
     a_port_in_use_is_an_error,
     an_unreachable_host_is_an_error,
-    a_full_backlog_refuses_nobody_for_ever,
-    a_connection_that_was_aborted_before_it_was_accepted_hurts_nobody,
+    a_full_backlog_refuses_no_client_permanently,
+    a_connection_aborted_before_it_was_accepted_affects_no_other,
     a_reset_in_the_middle_is_an_error_of_both_directions,
     closing_ends_a_read_that_waits_in_another_task,
     accepting_without_a_client_would_block,
-    a_broken_listener_is_told_apart,
+    a_broken_listener_is_distinguished,
     urgent_data_does_not_stop_the_reader,
 );
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod linux {
-    use super::{fast_open_carries_the_first_data, settings_of_linux_are_what_they_were_set_to};
+    use super::{
+        fast_open_carries_the_first_data, settings_of_linux_have_the_values_that_were_set,
+    };
 
-    crate::backends!(settings_of_linux_are_what_they_were_set_to, fast_open_carries_the_first_data,);
+    crate::backends!(
+        settings_of_linux_have_the_values_that_were_set,
+        fast_open_carries_the_first_data,
+    );
 }
 
 const LOCAL: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
@@ -116,7 +121,7 @@ impl BlackHole {
     }
 }
 
-fn settings_are_what_they_were_set_to(backend: Backend) {
+fn settings_have_the_values_that_were_set(backend: Backend) {
     run_on(backend, async {
         let listener = TcpListener::bind(LOCAL).unwrap();
         let keepalive =
@@ -157,7 +162,7 @@ fn settings_are_what_they_were_set_to(backend: Backend) {
     });
 }
 
-fn settings_of_a_listener_go_over_to_its_connections(backend: Backend) {
+fn connections_inherit_the_settings_of_their_listener(backend: Backend) {
     run_on(backend, async {
         let listener = TcpSocket::for_addr(LOCAL)
             .and_then(|socket| socket.recv_buffer_size(50_000)?.nodelay(true)?.bind(LOCAL))
@@ -187,7 +192,7 @@ fn a_setting_that_the_system_refuses_is_an_error(backend: Backend) {
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn settings_of_linux_are_what_they_were_set_to(backend: Backend) {
+fn settings_of_linux_have_the_values_that_were_set(backend: Backend) {
     run_on(backend, async {
         let socket = TcpSocket::v4().unwrap().user_timeout(Duration::from_secs(7)).unwrap();
         let set = SockRef::from(&socket).tcp_user_timeout().unwrap();
@@ -287,8 +292,8 @@ fn a_large_vectored_write_arrives_whole(backend: Backend) {
     });
 }
 
-fn no_way_of_writing_to_a_closed_peer_raises_a_signal(backend: Backend) {
-    let name = "no_way_of_writing_to_a_closed_peer_raises_a_signal";
+fn writing_to_a_closed_peer_never_raises_a_signal(backend: Backend) {
+    let name = "writing_to_a_closed_peer_never_raises_a_signal";
     if !is_alone(&format!("on_{backend}::{name}")) {
         return;
     }
@@ -333,7 +338,7 @@ fn no_way_of_writing_to_a_closed_peer_raises_a_signal(backend: Backend) {
     });
 }
 
-fn linger_is_what_it_was_set_to(backend: Backend) {
+fn linger_has_the_value_that_was_set(backend: Backend) {
     run_on(backend, async {
         let (client, server) = pair().await;
         assert_eq!(client.linger().unwrap(), None);
@@ -346,7 +351,7 @@ fn linger_is_what_it_was_set_to(backend: Backend) {
     });
 }
 
-fn streams_and_listeners_go_to_std_and_come_back(backend: Backend) {
+fn streams_and_listeners_convert_to_std_and_back(backend: Backend) {
     run_on(backend, async {
         let listener = TcpListener::bind(LOCAL).unwrap();
         assert!(poll_once(listener.accept()).await.is_none());
@@ -366,7 +371,7 @@ fn streams_and_listeners_go_to_std_and_come_back(backend: Backend) {
     });
 }
 
-fn readiness_is_told_for_each_direction(backend: Backend) {
+fn readiness_is_reported_for_each_direction(backend: Backend) {
     run_on(backend, async {
         let (client, server) = pair().await;
         server.ready(Direction::Write).await.unwrap();
@@ -382,7 +387,7 @@ fn readiness_is_told_for_each_direction(backend: Backend) {
     });
 }
 
-fn connecting_ends_with_its_time(backend: Backend) {
+fn connect_timeout_elapses(backend: Backend) {
     run_on(backend, async {
         let hole = BlackHole::new().await;
         let began = Instant::now();
@@ -399,7 +404,7 @@ fn connecting_ends_with_its_time(backend: Backend) {
     });
 }
 
-fn a_refused_address_gives_way_to_the_next_at_once(backend: Backend) {
+fn after_a_refusal_the_next_address_is_tried_at_once(backend: Backend) {
     run_on(backend, async {
         let listener = TcpListener::bind(LOCAL).unwrap();
         let refused = Refused::new();
@@ -413,7 +418,7 @@ fn a_refused_address_gives_way_to_the_next_at_once(backend: Backend) {
     });
 }
 
-fn a_black_hole_gives_way_to_the_next_after_a_head_start(backend: Backend) {
+fn after_a_delay_without_answer_the_next_address_is_tried(backend: Backend) {
     run_on(backend, async {
         let hole = BlackHole::new().await;
         let listener = TcpListener::bind(LOCAL).unwrap();
@@ -441,7 +446,7 @@ fn a_black_hole_gives_way_to_the_next_after_a_head_start(backend: Backend) {
     });
 }
 
-fn addresses_that_all_fail_are_all_named(backend: Backend) {
+fn all_failed_addresses_are_named(backend: Backend) {
     run_on(backend, async {
         let refused = [(); 3].map(|()| Refused::new());
         let addrs = refused.each_ref().map(|refused| refused.addr);
@@ -501,7 +506,7 @@ fn a_name_that_does_not_resolve_is_an_error_that_names_it(backend: Backend) {
     });
 }
 
-fn what_is_no_address_is_refused(backend: Backend) {
+fn an_invalid_address_is_refused(backend: Backend) {
     run_on(backend, async {
         for text in ["", "localhost", "localhost:", "localhost:http", "localhost:65536", ":80"] {
             let error = TcpStream::connect(text).await.unwrap_err();
@@ -552,7 +557,7 @@ fn an_unreachable_host_is_an_error(backend: Backend) {
     });
 }
 
-fn a_full_backlog_refuses_nobody_for_ever(backend: Backend) {
+fn a_full_backlog_refuses_no_client_permanently(backend: Backend) {
     run_on(backend, async {
         let hole = BlackHole::new().await;
         let mut waiting = pin!(TcpStream::connect(hole.addr));
@@ -570,7 +575,7 @@ fn a_full_backlog_refuses_nobody_for_ever(backend: Backend) {
     });
 }
 
-fn a_connection_that_was_aborted_before_it_was_accepted_hurts_nobody(backend: Backend) {
+fn a_connection_aborted_before_it_was_accepted_affects_no_other(backend: Backend) {
     run_on(backend, async {
         let listener = TcpListener::bind(LOCAL).unwrap();
         let addr = listener.local_addr().unwrap();
@@ -653,7 +658,7 @@ fn accepting_without_a_client_would_block(backend: Backend) {
     });
 }
 
-fn a_broken_listener_is_told_apart(backend: Backend) {
+fn a_broken_listener_is_distinguished(backend: Backend) {
     run_on(backend, async {
         // A socket that does not listen.
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);

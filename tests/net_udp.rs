@@ -17,23 +17,23 @@ use common::run_on;
 backends!(
     a_datagram_arrives_with_its_sender,
     a_waiting_receiver_is_woken,
-    an_empty_datagram_is_a_message_and_no_end,
+    an_empty_datagram_is_a_message_and_not_the_end,
     the_largest_datagram_arrives_whole_and_a_larger_one_is_an_error,
-    a_cut_datagram_says_so,
+    a_truncated_datagram_is_marked,
     peek_leaves_the_datagram,
-    a_connected_socket_hears_of_its_peer_only,
-    a_port_where_nobody_listens_is_told_once_and_the_socket_goes_on,
+    a_connected_socket_receives_from_its_peer_only,
+    an_unreachable_port_is_reported_once_and_the_socket_continues,
     a_receiver_that_waits_is_woken_by_the_error,
-    an_unconnected_socket_does_not_mind_a_dead_port,
+    an_unconnected_socket_ignores_an_unreachable_port,
     a_dropped_receive_has_taken_no_datagram,
     many_datagrams_cross_in_few_calls,
-    a_batch_says_which_datagrams_were_cut,
+    a_batch_marks_truncated_datagrams,
     an_address_in_use_is_an_error,
     broadcast_has_to_be_allowed,
-    a_group_hears_what_is_sent_to_it,
-    options_are_what_they_were_set_to,
-    a_name_is_connected_to_and_nonsense_is_refused,
-    a_socket_comes_from_std_and_goes_back,
+    a_multicast_group_receives_what_is_sent_to_it,
+    options_have_the_values_that_were_set,
+    a_name_is_connected_to_and_an_invalid_one_is_refused,
+    a_socket_converts_from_std_and_back,
     windows_of_datagrams_arrive_uncorrupted,
 );
 
@@ -93,7 +93,7 @@ fn a_waiting_receiver_is_woken(backend: Backend) {
     });
 }
 
-fn an_empty_datagram_is_a_message_and_no_end(backend: Backend) {
+fn an_empty_datagram_is_a_message_and_not_the_end(backend: Backend) {
     run_on(backend, async {
         let (one, other) = connected_pair().await;
         for bytes in [&b""[..], b"", b"after"] {
@@ -126,7 +126,7 @@ fn the_largest_datagram_arrives_whole_and_a_larger_one_is_an_error(backend: Back
     });
 }
 
-fn a_cut_datagram_says_so(backend: Backend) {
+fn a_truncated_datagram_is_marked(backend: Backend) {
     run_on(backend, async {
         let (one, other) = connected_pair().await;
         one.send(b"exact").await.unwrap();
@@ -159,7 +159,7 @@ fn peek_leaves_the_datagram(backend: Backend) {
     });
 }
 
-fn a_connected_socket_hears_of_its_peer_only(backend: Backend) {
+fn a_connected_socket_receives_from_its_peer_only(backend: Backend) {
     run_on(backend, async {
         let (one, other) = connected_pair().await;
         let stranger = socket();
@@ -173,7 +173,7 @@ fn a_connected_socket_hears_of_its_peer_only(backend: Backend) {
     });
 }
 
-fn a_port_where_nobody_listens_is_told_once_and_the_socket_goes_on(backend: Backend) {
+fn an_unreachable_port_is_reported_once_and_the_socket_continues(backend: Backend) {
     run_on(backend, async {
         let one = socket();
         let addr = dead_port();
@@ -205,7 +205,7 @@ fn a_receiver_that_waits_is_woken_by_the_error(backend: Backend) {
     });
 }
 
-fn an_unconnected_socket_does_not_mind_a_dead_port(backend: Backend) {
+fn an_unconnected_socket_ignores_an_unreachable_port(backend: Backend) {
     run_on(backend, async {
         let (one, other) = (socket(), socket());
         let dead = dead_port();
@@ -271,7 +271,7 @@ fn many_datagrams_cross_in_few_calls(backend: Backend) {
     });
 }
 
-fn a_batch_says_which_datagrams_were_cut(backend: Backend) {
+fn a_batch_marks_truncated_datagrams(backend: Backend) {
     run_on(backend, async {
         let (one, other) = connected_pair().await;
         for bytes in [&b"fits"[..], b"does not", b""] {
@@ -306,7 +306,7 @@ fn broadcast_has_to_be_allowed(backend: Backend) {
     });
 }
 
-fn a_group_hears_what_is_sent_to_it(backend: Backend) {
+fn a_multicast_group_receives_what_is_sent_to_it(backend: Backend) {
     run_on(backend, async {
         let group = Ipv4Addr::new(239, 255, 71, 7);
         let listener = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
@@ -331,7 +331,7 @@ fn a_group_hears_what_is_sent_to_it(backend: Backend) {
     });
 }
 
-fn options_are_what_they_were_set_to(backend: Backend) {
+fn options_have_the_values_that_were_set(backend: Backend) {
     run_on(backend, async {
         let one = socket();
         one.set_ttl(7).unwrap();
@@ -345,7 +345,7 @@ fn options_are_what_they_were_set_to(backend: Backend) {
     });
 }
 
-fn a_name_is_connected_to_and_nonsense_is_refused(backend: Backend) {
+fn a_name_is_connected_to_and_an_invalid_one_is_refused(backend: Backend) {
     run_on(backend, async {
         let (one, other) = (socket(), socket());
         let port = other.local_addr().unwrap().port();
@@ -356,7 +356,7 @@ fn a_name_is_connected_to_and_nonsense_is_refused(backend: Backend) {
     });
 }
 
-fn a_socket_comes_from_std_and_goes_back(backend: Backend) {
+fn a_socket_converts_from_std_and_back(backend: Backend) {
     run_on(backend, async {
         let (one, other) = connected_pair().await;
         assert!(poll_once(other.readable()).await.is_some());

@@ -14,7 +14,7 @@ use common::run_on;
 
 backends!(
     linger_is_rounded_up_and_bounded_and_only_zero_resets,
-    a_short_linger_sends_what_is_there_instead_of_resetting,
+    a_short_linger_sends_queued_data_instead_of_resetting,
 );
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -55,7 +55,7 @@ fn linger_is_rounded_up_and_bounded_and_only_zero_resets(backend: Backend) {
     });
 }
 
-fn a_short_linger_sends_what_is_there_instead_of_resetting(backend: Backend) {
+fn a_short_linger_sends_queued_data_instead_of_resetting(backend: Backend) {
     run_on(backend, async {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -119,7 +119,7 @@ fn a_user_timeout_is_rounded_up_and_bounded_and_only_zero_is_the_default() {
 }
 
 #[test]
-fn a_buffer_beyond_the_systems_numbers_is_not_the_smallest_one() {
+fn a_buffer_size_beyond_the_systems_range_is_not_the_minimum() {
     let size_of = |asked| {
         let socket = TcpSocket::v4()?.send_buffer_size(asked)?.recv_buffer_size(asked)?;
         let socket = SockRef::from(&socket);
@@ -136,7 +136,7 @@ fn a_buffer_beyond_the_systems_numbers_is_not_the_smallest_one() {
 }
 
 #[test]
-fn a_number_that_fits_no_octet_is_refused_and_not_the_default() {
+fn a_number_beyond_an_octet_is_refused_and_not_the_default() {
     let refused = |result: io::Result<()>, what| {
         let error = result.expect_err(what);
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{what}: {error}");

@@ -20,34 +20,37 @@ use common::{is_alone, open_fds, run_on};
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod linux {
-    use super::{an_abstract_name_needs_no_file, messages_keep_their_borders_and_have_an_end};
+    use super::{an_abstract_name_needs_no_file, messages_keep_their_boundaries_and_have_an_end};
 
-    crate::backends!(an_abstract_name_needs_no_file, messages_keep_their_borders_and_have_an_end,);
+    crate::backends!(
+        an_abstract_name_needs_no_file,
+        messages_keep_their_boundaries_and_have_an_end,
+    );
 }
 
 backends!(
-    a_client_and_a_server_talk,
-    a_pair_talks_and_ends,
+    a_client_and_a_server_exchange_messages,
+    a_pair_exchanges_messages_and_ends,
     a_mebibyte_arrives_unchanged,
     vectored_writes_and_reads_keep_the_order,
     peek_leaves_the_data,
-    halves_work_apart_and_together,
-    writing_to_a_closed_peer_is_an_error_and_no_signal,
-    the_peer_is_known,
-    the_file_goes_with_its_listener,
-    the_file_of_another_stays,
-    a_file_left_behind_is_replaced_and_a_living_listener_is_not,
+    halves_work_separately_and_reunited,
+    writing_to_a_closed_peer_is_an_error_without_a_signal,
+    the_peers_credentials_are_available,
+    the_socket_file_is_removed_with_its_listener,
+    the_socket_file_of_another_listener_stays,
+    a_stale_socket_file_is_replaced_and_an_active_one_is_not,
     a_path_that_is_too_long_is_an_error,
     a_full_queue_is_waited_for,
     descriptors_cross_a_stream,
-    descriptors_beyond_the_room_are_closed,
+    descriptors_beyond_the_maximum_are_closed,
     reading_past_descriptors_does_not_stop_at_them,
     a_dropped_receive_has_taken_no_descriptor,
-    datagrams_keep_their_borders,
-    a_datagram_tells_its_sender,
+    datagrams_keep_their_boundaries,
+    a_datagram_has_its_senders_address,
     a_full_receiver_is_waited_for_without_spinning,
     descriptors_cross_with_datagrams,
-    streams_come_from_std_and_go_back,
+    streams_convert_from_std_and_back,
 );
 
 /// A path that nobody else uses, without anything at it.
@@ -66,7 +69,7 @@ async fn poll_once<F: Future>(future: F) -> Option<F::Output> {
     .await
 }
 
-fn a_client_and_a_server_talk(backend: Backend) {
+fn a_client_and_a_server_exchange_messages(backend: Backend) {
     run_on(backend, async {
         let path = fresh_path();
         let listener = UnixListener::bind(&path).unwrap();
@@ -89,7 +92,7 @@ fn a_client_and_a_server_talk(backend: Backend) {
     });
 }
 
-fn a_pair_talks_and_ends(backend: Backend) {
+fn a_pair_exchanges_messages_and_ends(backend: Backend) {
     run_on(backend, async {
         let (one, other) = UnixStream::pair().unwrap();
         let echo = polyloop::spawn(async move {
@@ -149,7 +152,7 @@ fn peek_leaves_the_data(backend: Backend) {
     });
 }
 
-fn halves_work_apart_and_together(backend: Backend) {
+fn halves_work_separately_and_reunited(backend: Backend) {
     run_on(backend, async {
         let (one, other) = UnixStream::pair().unwrap();
         let (reader, writer) = other.into_split();
@@ -169,7 +172,7 @@ fn halves_work_apart_and_together(backend: Backend) {
     });
 }
 
-fn writing_to_a_closed_peer_is_an_error_and_no_signal(backend: Backend) {
+fn writing_to_a_closed_peer_is_an_error_without_a_signal(backend: Backend) {
     run_on(backend, async {
         let (one, other) = UnixStream::pair().unwrap();
         drop(other);
@@ -179,7 +182,7 @@ fn writing_to_a_closed_peer_is_an_error_and_no_signal(backend: Backend) {
     });
 }
 
-fn the_peer_is_known(backend: Backend) {
+fn the_peers_credentials_are_available(backend: Backend) {
     run_on(backend, async {
         let path = fresh_path();
         let listener = UnixListener::bind(&path).unwrap();
@@ -197,7 +200,7 @@ fn the_peer_is_known(backend: Backend) {
     });
 }
 
-fn the_file_goes_with_its_listener(backend: Backend) {
+fn the_socket_file_is_removed_with_its_listener(backend: Backend) {
     run_on(backend, async {
         let path = fresh_path();
         let listener = UnixListener::bind(&path).unwrap();
@@ -216,7 +219,7 @@ fn the_file_goes_with_its_listener(backend: Backend) {
     });
 }
 
-fn the_file_of_another_stays(backend: Backend) {
+fn the_socket_file_of_another_listener_stays(backend: Backend) {
     run_on(backend, async {
         let path = fresh_path();
         let first = UnixListener::bind(&path).unwrap();
@@ -237,7 +240,7 @@ fn the_file_of_another_stays(backend: Backend) {
     });
 }
 
-fn a_file_left_behind_is_replaced_and_a_living_listener_is_not(backend: Backend) {
+fn a_stale_socket_file_is_replaced_and_an_active_one_is_not(backend: Backend) {
     run_on(backend, async {
         let path = fresh_path();
         // Left behind, as by a program that was killed.
@@ -346,8 +349,8 @@ fn descriptors_cross_a_stream(backend: Backend) {
     });
 }
 
-fn descriptors_beyond_the_room_are_closed(backend: Backend) {
-    if !is_alone(&format!("on_{backend}::descriptors_beyond_the_room_are_closed")) {
+fn descriptors_beyond_the_maximum_are_closed(backend: Backend) {
+    if !is_alone(&format!("on_{backend}::descriptors_beyond_the_maximum_are_closed")) {
         return;
     }
     run_on(backend, async {
@@ -404,7 +407,7 @@ fn a_dropped_receive_has_taken_no_descriptor(backend: Backend) {
     });
 }
 
-fn datagrams_keep_their_borders(backend: Backend) {
+fn datagrams_keep_their_boundaries(backend: Backend) {
     run_on(backend, async {
         let (one, other) = UnixDatagram::pair().unwrap();
         for bytes in [&b"first"[..], b"", b"third one"] {
@@ -423,7 +426,7 @@ fn datagrams_keep_their_borders(backend: Backend) {
     });
 }
 
-fn a_datagram_tells_its_sender(backend: Backend) {
+fn a_datagram_has_its_senders_address(backend: Backend) {
     run_on(backend, async {
         let (here, there) = (fresh_path(), fresh_path());
         let one = UnixDatagram::bind(&here).unwrap();
@@ -493,7 +496,7 @@ fn descriptors_cross_with_datagrams(backend: Backend) {
     });
 }
 
-fn streams_come_from_std_and_go_back(backend: Backend) {
+fn streams_convert_from_std_and_back(backend: Backend) {
     run_on(backend, async {
         let (one, other) = UnixStream::pair().unwrap();
         assert!(poll_once(other.read(&mut [0])).await.is_none());
@@ -533,7 +536,7 @@ fn an_abstract_name_needs_no_file(backend: Backend) {
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn messages_keep_their_borders_and_have_an_end(backend: Backend) {
+fn messages_keep_their_boundaries_and_have_an_end(backend: Backend) {
     use polyloop::net::{UnixSeqpacket, UnixSeqpacketListener};
 
     run_on(backend, async {

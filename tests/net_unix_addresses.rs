@@ -24,7 +24,7 @@ use common::{process, role, run_on};
 backends!(
     a_server_over_streams_serves_peers_of_any_name,
     a_server_over_messages_serves_peers_of_any_name,
-    accept_returns_the_peers_name_whole,
+    accept_returns_the_full_name_of_the_peer,
     a_datagrams_sender_may_have_any_name,
 );
 
@@ -164,7 +164,7 @@ fn a_server_over_messages_serves_peers_of_any_name(backend: Backend) {
     });
 }
 
-fn accept_returns_the_peers_name_whole(backend: Backend) {
+fn accept_returns_the_full_name_of_the_peer(backend: Backend) {
     run_on(backend, async {
         let directory = Directory::new("accept", backend);
         let (streams, messages) = (directory.file("streams"), directory.file("messages"));
@@ -215,8 +215,8 @@ fn a_datagrams_sender_may_have_any_name(backend: Backend) {
 
 /// A process outside this one's PID namespace has a user, and no number: as the host has for a container.
 #[test]
-fn a_peer_in_another_pid_namespace_has_credentials_without_a_number() {
-    const NAME: &str = "a_peer_in_another_pid_namespace_has_credentials_without_a_number";
+fn a_peer_in_another_pid_namespace_has_credentials_without_a_process_id() {
+    const NAME: &str = "a_peer_in_another_pid_namespace_has_credentials_without_a_process_id";
     if let Some(path) = role() {
         let seen = run_on(Backend::Epoll, async {
             let stream = UnixStream::connect(&path).await.unwrap();

@@ -55,7 +55,7 @@ fn n_rounds() -> usize {
 }
 
 #[test]
-fn one_of_many_threads_replaces_what_was_left_behind() {
+fn one_of_many_threads_replaces_a_stale_socket_file() {
     let directory = Directory::new("threads");
     let path = directory.0.join("socket");
     let (begin, end) = (Barrier::new(8), Barrier::new(8));
@@ -81,8 +81,8 @@ fn one_of_many_threads_replaces_what_was_left_behind() {
 }
 
 #[test]
-fn one_of_several_processes_replaces_what_was_left_behind() {
-    const NAME: &str = "one_of_several_processes_replaces_what_was_left_behind";
+fn one_of_several_processes_replaces_a_stale_socket_file() {
+    const NAME: &str = "one_of_several_processes_replaces_a_stale_socket_file";
     if let Some(path) = role() {
         let listener = replace(Path::new(&path)).unwrap();
         println!("listening: {}", listener.is_some());
@@ -123,7 +123,7 @@ fn one_of_several_processes_replaces_what_was_left_behind() {
 }
 
 #[test]
-fn a_lock_that_was_left_behind_keeps_no_one_out() {
+fn a_stale_lock_file_blocks_no_one() {
     let directory = Directory::new("lock");
     let path = directory.0.join("socket");
     leave_behind(&path);

@@ -14,9 +14,9 @@ backends!(
     one_signal_wakes_every_listener,
     one_signal_wakes_hundreds_of_listeners,
     a_signal_between_the_call_and_the_first_poll_counts,
-    the_two_signals_are_told_apart,
-    after_the_last_listener_the_old_disposition_is_back,
-    listeners_on_two_loops_both_hear,
+    the_two_signals_are_distinguished,
+    the_former_disposition_is_restored_after_the_last_listener,
+    listeners_on_two_loops_are_both_notified,
 );
 
 /// Sends this process a signal, by the shell's own `kill`: a small system has no program for it.
@@ -67,8 +67,8 @@ fn a_signal_between_the_call_and_the_first_poll_counts(backend: Backend) {
     });
 }
 
-fn the_two_signals_are_told_apart(backend: Backend) {
-    if !is_alone(&format!("on_{backend}::the_two_signals_are_told_apart")) {
+fn the_two_signals_are_distinguished(backend: Backend) {
+    if !is_alone(&format!("on_{backend}::the_two_signals_are_distinguished")) {
         return;
     }
     run_on(backend, async {
@@ -83,8 +83,8 @@ fn the_two_signals_are_told_apart(backend: Backend) {
     });
 }
 
-fn after_the_last_listener_the_old_disposition_is_back(backend: Backend) {
-    let name = format!("on_{backend}::after_the_last_listener_the_old_disposition_is_back");
+fn the_former_disposition_is_restored_after_the_last_listener(backend: Backend) {
+    let name = format!("on_{backend}::the_former_disposition_is_restored_after_the_last_listener");
     if role().is_none() {
         // The second signal must kill: nobody listens any more. It is SIGTERM, since a shell lets
         // what it runs in the background ignore SIGINT.
@@ -103,8 +103,8 @@ fn after_the_last_listener_the_old_disposition_is_back(backend: Backend) {
     std::thread::sleep(common::PATIENCE);
 }
 
-fn listeners_on_two_loops_both_hear(backend: Backend) {
-    if !is_alone(&format!("on_{backend}::listeners_on_two_loops_both_hear")) {
+fn listeners_on_two_loops_are_both_notified(backend: Backend) {
+    if !is_alone(&format!("on_{backend}::listeners_on_two_loops_are_both_notified")) {
         return;
     }
     let elsewhere = signal::ctrl_c();

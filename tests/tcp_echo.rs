@@ -15,16 +15,16 @@ backends!(
     one_client_gets_back_what_it_sent,
     many_clients_at_once_get_their_own_bytes_back,
     a_mebibyte_each_way_arrives_unchanged,
-    what_was_sent_before_a_half_close_still_comes_back,
+    data_sent_before_a_half_close_still_comes_back,
     a_reset_ends_one_connection_and_no_other,
-    a_slow_reader_holds_the_writer_back,
+    a_slow_reader_blocks_the_writer,
     peek_leaves_the_data,
-    read_exact_tells_of_an_early_end,
-    closing_twice_is_fine,
-    writing_to_a_closed_peer_is_an_error_and_no_signal,
+    read_exact_reports_an_early_end,
+    closing_twice_is_harmless,
+    writing_to_a_closed_peer_is_an_error_without_a_signal,
     a_refused_connection_is_an_error,
     several_readers_of_one_stream_are_all_woken,
-    halves_come_together_again_and_strangers_do_not,
+    halves_reunite_only_with_their_counterpart,
     dropping_the_owned_write_half_ends_the_stream,
     steady_messages_cost_one_read_and_one_write,
     short_connections_leave_no_descriptor_behind,
@@ -151,7 +151,7 @@ fn a_mebibyte_each_way_arrives_unchanged(backend: Backend) {
     });
 }
 
-fn what_was_sent_before_a_half_close_still_comes_back(backend: Backend) {
+fn data_sent_before_a_half_close_still_comes_back(backend: Backend) {
     run_on(backend, async {
         let (addr, _server) = start_server();
         let client = TcpStream::connect(addr).await.unwrap();
@@ -189,7 +189,7 @@ fn a_reset_ends_one_connection_and_no_other(backend: Backend) {
     });
 }
 
-fn a_slow_reader_holds_the_writer_back(backend: Backend) {
+fn a_slow_reader_blocks_the_writer(backend: Backend) {
     run_on(backend, async {
         let (reader, writer) = pair().await;
         let block = random_bytes(64 * 1_024, 3);
@@ -231,7 +231,7 @@ fn peek_leaves_the_data(backend: Backend) {
     });
 }
 
-fn read_exact_tells_of_an_early_end(backend: Backend) {
+fn read_exact_reports_an_early_end(backend: Backend) {
     run_on(backend, async {
         let (client, server) = pair().await;
         client.write_all(b"abc").await.unwrap();
@@ -241,7 +241,7 @@ fn read_exact_tells_of_an_early_end(backend: Backend) {
     });
 }
 
-fn closing_twice_is_fine(backend: Backend) {
+fn closing_twice_is_harmless(backend: Backend) {
     run_on(backend, async {
         let (client, server) = pair().await;
         for how in [Shutdown::Write, Shutdown::Write, Shutdown::Both, Shutdown::Both] {
@@ -253,7 +253,7 @@ fn closing_twice_is_fine(backend: Backend) {
     });
 }
 
-fn writing_to_a_closed_peer_is_an_error_and_no_signal(backend: Backend) {
+fn writing_to_a_closed_peer_is_an_error_without_a_signal(backend: Backend) {
     run_on(backend, async {
         let (client, server) = pair().await;
         drop(server);
@@ -302,7 +302,7 @@ fn several_readers_of_one_stream_are_all_woken(backend: Backend) {
     });
 }
 
-fn halves_come_together_again_and_strangers_do_not(backend: Backend) {
+fn halves_reunite_only_with_their_counterpart(backend: Backend) {
     run_on(backend, async {
         let (one, other) = pair().await;
         let (one_reader, one_writer) = one.into_split();

@@ -16,11 +16,11 @@ use common::{is_alone, run_on};
 
 backends!(
     a_stream_moved_to_another_loop_keeps_working_there,
-    a_stream_comes_back_to_the_loop_that_it_left,
+    a_stream_can_return_to_a_loop_that_it_left,
     the_two_halves_may_live_on_two_loops,
     one_listener_serves_several_loops,
-    a_stream_dropped_away_from_home_is_closed,
-    a_stream_outlives_the_loop_that_watched_it,
+    a_stream_dropped_away_from_its_loop_is_closed,
+    a_stream_outlives_the_loop_it_was_registered_with,
     wakes_from_eight_threads_are_never_lost,
 );
 
@@ -78,7 +78,7 @@ fn a_stream_moved_to_another_loop_keeps_working_there(backend: Backend) {
     echoing.join().unwrap();
 }
 
-fn a_stream_comes_back_to_the_loop_that_it_left(backend: Backend) {
+fn a_stream_can_return_to_a_loop_that_it_left(backend: Backend) {
     run_on(backend, async move {
         let (mut client, server) = pair().await;
         let echoing = echo_elsewhere(backend, server);
@@ -171,7 +171,7 @@ fn one_listener_serves_several_loops(backend: Backend) {
     assert_eq!(n_served.load(Ordering::Relaxed), N_CLIENTS);
 }
 
-fn a_stream_dropped_away_from_home_is_closed(backend: Backend) {
+fn a_stream_dropped_away_from_its_loop_is_closed(backend: Backend) {
     run_on(backend, async move {
         let (client, server) = pair().await;
         // Found to block here, so it is registered here.
@@ -184,7 +184,7 @@ fn a_stream_dropped_away_from_home_is_closed(backend: Backend) {
     });
 }
 
-fn a_stream_outlives_the_loop_that_watched_it(backend: Backend) {
+fn a_stream_outlives_the_loop_it_was_registered_with(backend: Backend) {
     let (client, server) = run_on(backend, async {
         let (client, server) = pair().await;
         assert!(polyloop::timeout(Duration::ZERO, server.read(&mut [0])).await.is_err());

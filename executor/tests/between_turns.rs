@@ -55,7 +55,7 @@ impl Host {
 }
 
 #[test]
-fn is_finished_is_true_between_turns_once_the_task_is_over() {
+fn is_finished_is_true_between_turns_once_the_task_has_finished() {
     with_watchdog(LIMIT, || {
         for runtime in runtimes() {
             let task = runtime.spawn(sleep(Duration::from_millis(1)));
@@ -71,7 +71,7 @@ fn is_finished_is_true_between_turns_once_the_task_is_over() {
 }
 
 #[test]
-fn a_task_whose_loop_has_ended_is_over_for_every_thread() {
+fn a_task_whose_loop_has_ended_is_finished_on_every_thread() {
     let runtime = Runtime::new().unwrap();
     let tasks = [runtime.spawn(pending::<()>()), runtime.spawn(pending::<()>())];
     thread::scope(|scope| {
@@ -88,7 +88,7 @@ fn a_task_whose_loop_has_ended_is_over_for_every_thread() {
 }
 
 #[test]
-fn a_host_polls_names_aborts_and_watches_between_turns() {
+fn a_host_polls_names_and_aborts_tasks_between_turns() {
     for runtime in runtimes() {
         let task = runtime.spawn(async {
             yield_now().await;
@@ -149,7 +149,7 @@ fn a_handle_can_be_polled_after_a_task_that_spent_its_budget() {
 }
 
 #[test]
-fn the_descriptor_tells_of_a_message_sent_before_the_first_turn_or_after_a_block_on() {
+fn the_descriptor_is_readable_for_messages_before_the_first_turn_and_after_block_on() {
     for runtime in watchable() {
         let handle = runtime.handle();
         let mut host = Host::watch(runtime.pollable_fd().unwrap());
@@ -181,7 +181,7 @@ fn the_descriptor_tells_of_a_message_sent_before_the_first_turn_or_after_a_block
 }
 
 #[test]
-fn the_descriptor_tells_of_what_is_ready_however_it_became_so() {
+fn the_descriptor_is_readable_for_ready_tasks_from_any_source() {
     for runtime in watchable() {
         let mut host = Host::watch(runtime.pollable_fd().unwrap());
         let mut calls = |why: &str| {
@@ -240,7 +240,7 @@ fn register(socket: &Arc<Socket>) -> Token {
 }
 
 #[test]
-fn a_turn_that_only_looks_does_not_spin() {
+fn a_turn_without_a_wait_does_not_spin() {
     let limit = Duration::from_millis(200);
     let runtime = Builder::new().spin(limit).build().unwrap();
     let start = Instant::now();
@@ -251,7 +251,7 @@ fn a_turn_that_only_looks_does_not_spin() {
 }
 
 #[test]
-fn a_duplicate_of_the_descriptor_falls_silent_when_the_runtime_is_gone() {
+fn a_duplicate_of_the_descriptor_is_not_readable_after_the_runtime_is_dropped() {
     for runtime in watchable() {
         let (one, mut other) = UnixStream::pair().unwrap();
         let socket = Arc::new(Socket(one));

@@ -28,7 +28,7 @@ fn runtime_with(threads: usize) -> Runtime {
 }
 
 #[test]
-fn results_and_order_survive_a_single_thread() {
+fn one_thread_keeps_results_and_order() {
     let order = Arc::new(Mutex::new(Vec::new()));
     runtime_with(1)
         .block_on(async {
@@ -50,7 +50,7 @@ fn results_and_order_survive_a_single_thread() {
 }
 
 #[test]
-fn never_more_threads_than_the_bound_run_at_once() {
+fn the_maximum_number_of_threads_is_never_exceeded() {
     const BOUND: usize = 3;
     let (n_now, n_most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     runtime_with(BOUND)
@@ -75,7 +75,7 @@ fn never_more_threads_than_the_bound_run_at_once() {
 }
 
 #[test]
-fn as_many_jobs_as_threads_run_side_by_side() {
+fn as_many_jobs_as_threads_run_concurrently() {
     with_watchdog(LIMIT, || {
         runtime_with(4)
             .block_on(async {
@@ -96,7 +96,7 @@ fn as_many_jobs_as_threads_run_side_by_side() {
 }
 
 #[test]
-fn a_thousand_panics_leave_the_pool_whole() {
+fn a_thousand_panics_leave_the_pool_usable() {
     runtime_with(2)
         .block_on(async {
             for i in 0..1_000 {
@@ -119,7 +119,7 @@ fn a_panicking_output_destructor_leaves_the_thread_alive() {
 }
 
 #[test]
-fn an_abort_reaches_work_that_has_not_begun_and_no_other() {
+fn an_abort_cancels_queued_jobs_only() {
     runtime_with(1)
         .block_on(async {
             let (go, wait) = mpsc::channel::<()>();
@@ -145,7 +145,7 @@ fn an_abort_reaches_work_that_has_not_begun_and_no_other() {
 }
 
 #[test]
-fn an_aborted_job_is_over_at_once_though_its_queue_stands_still() {
+fn an_aborted_job_finishes_at_once_although_its_queue_is_blocked() {
     let pool = BlockingPool::new(1);
     let held = Held::begin(&pool, "held");
     let n_runs = Arc::new(AtomicUsize::new(0));
@@ -160,7 +160,7 @@ fn an_aborted_job_is_over_at_once_though_its_queue_stands_still() {
 }
 
 #[test]
-fn the_end_of_the_loop_waits_for_work_that_has_begun() {
+fn the_end_of_the_loop_waits_for_running_jobs() {
     let (began, has_begun) = mpsc::channel();
     let finished = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&finished);
@@ -177,7 +177,7 @@ fn the_end_of_the_loop_waits_for_work_that_has_begun() {
 }
 
 #[test]
-fn the_end_of_the_loop_does_not_wait_for_ever() {
+fn the_end_of_the_loop_does_not_wait_indefinitely() {
     let (release, wait) = mpsc::channel::<()>();
     let (began, has_begun) = mpsc::channel();
     let grace = Duration::from_millis(30);
@@ -225,7 +225,7 @@ fn a_job_that_outlives_its_loop_may_drop_its_result() {
 }
 
 #[test]
-fn blocking_work_spawned_by_destructors_at_the_end_resolves() {
+fn jobs_spawned_by_destructors_at_the_end_resolve() {
     let (handles, from_destructor) = mpsc::channel();
     run(async move {
         drop(spawn(async move {
@@ -243,7 +243,7 @@ fn blocking_work_spawned_by_destructors_at_the_end_resolves() {
 }
 
 #[test]
-fn a_hundred_thousand_jobs_are_handed_over() {
+fn a_hundred_thousand_jobs_return_their_outputs() {
     with_watchdog(LIMIT, || {
         runtime_with(2)
             .block_on(async {
@@ -260,7 +260,7 @@ fn a_hundred_thousand_jobs_are_handed_over() {
 }
 
 #[test]
-fn the_loop_goes_on_while_work_blocks() {
+fn the_loop_continues_while_jobs_block() {
     run(async {
         let (release, wait) = mpsc::channel::<()>();
         let job = spawn_blocking(move || wait.recv().unwrap());
@@ -327,7 +327,7 @@ fn a_pool_serves_plain_threads_without_a_loop() {
 }
 
 #[test]
-fn a_plain_thread_may_look_again_for_a_result_that_was_not_there_in_time() {
+fn a_plain_thread_can_join_again_after_a_timeout() {
     let pool = BlockingPool::new(1);
     let Held { mut job, release } = Held::begin(&pool, "held");
     assert!(!job.is_finished());
@@ -339,7 +339,7 @@ fn a_plain_thread_may_look_again_for_a_result_that_was_not_there_in_time() {
 }
 
 #[test]
-fn several_loops_share_a_pool_and_their_ends_leave_it_alone() {
+fn several_loops_share_a_pool_that_outlives_them() {
     let pool = BlockingPool::builder().name("shared").max_threads(1).build();
     let held = Held::begin(&pool, "held");
     let threads: Vec<_> = (0..2)
@@ -361,7 +361,7 @@ fn several_loops_share_a_pool_and_their_ends_leave_it_alone() {
 }
 
 #[test]
-fn pools_have_names_and_threads_of_their_own() {
+fn each_pool_has_its_name_and_its_threads() {
     let pools = ["left", "right"].map(|name| BlockingPool::builder().name(name).max_threads(2));
     let pools = pools.map(|pool| pool.build());
     with_watchdog(LIMIT, move || {
@@ -381,7 +381,7 @@ fn pools_have_names_and_threads_of_their_own() {
 }
 
 #[test]
-fn threads_without_work_end_and_others_take_their_place() {
+fn idle_threads_end_and_are_replaced() {
     let pool = BlockingPool::builder().keep_alive(Duration::ZERO).build();
     for _ in 0..3 {
         assert!(block_on_elsewhere(pool.spawn(|| ())).is_ok());
@@ -408,7 +408,7 @@ fn no_job_is_lost_to_a_thread_that_is_about_to_end() {
 }
 
 #[test]
-fn a_stack_is_as_large_as_was_asked() {
+fn a_stack_has_the_requested_size() {
     const N_BYTES: usize = 8 << 20;
     let pool = BlockingPool::builder().stack_size(8 * N_BYTES).build();
     // It would overflow a stack of the usual two MiB, and end the process.
@@ -418,7 +418,7 @@ fn a_stack_is_as_large_as_was_asked() {
 }
 
 #[test]
-fn a_pool_without_a_single_thread_says_so_and_drops_the_work() {
+fn a_pool_that_cannot_start_a_thread_reports_that_and_drops_the_job() {
     // No address space has as much room in one piece, even one of 32 bits under a 64-bit kernel.
     let pool = BlockingPool::builder().stack_size(usize::MAX / 4 * 3).build();
     let held = Arc::new(());
@@ -431,7 +431,7 @@ fn a_pool_without_a_single_thread_says_so_and_drops_the_work() {
 }
 
 #[test]
-fn a_name_with_a_zero_byte_is_refused_at_once() {
+fn a_name_with_a_nul_byte_is_refused_at_once() {
     assert!(catch_unwind(|| BlockingPool::builder().name("a\0b")).is_err());
 }
 
@@ -460,7 +460,7 @@ fn wait_and_as_completed_take_jobs() {
 }
 
 #[test]
-fn jobs_that_run_are_listed_with_name_line_and_time() {
+fn running_jobs_are_listed_with_name_line_and_time() {
     let pool = BlockingPool::new(3);
     let line = line!() + 1;
     let held = Held::begin(&pool, "held");
@@ -506,7 +506,7 @@ fn map_keeps_the_order_of_the_items_for_threads_and_for_tasks() {
 }
 
 #[test]
-fn map_takes_items_only_so_far_ahead() {
+fn map_takes_a_bounded_number_of_items_ahead() {
     const AHEAD: usize = 5;
     let pool = BlockingPool::new(2);
     let n_taken = Arc::new(AtomicUsize::new(0));
@@ -523,7 +523,7 @@ fn map_takes_items_only_so_far_ahead() {
 }
 
 #[test]
-fn map_works_on_as_many_items_at_once_as_there_are_threads() {
+fn map_processes_as_many_items_concurrently_as_there_are_threads() {
     with_watchdog(LIMIT, || {
         let pool = BlockingPool::new(4);
         let barrier = Arc::new(Barrier::new(4));
@@ -546,7 +546,7 @@ fn a_panic_is_the_result_of_its_item_and_of_no_other() {
 }
 
 #[test]
-fn dropping_a_map_cancels_what_has_not_begun() {
+fn dropping_a_map_cancels_queued_jobs() {
     let pool = BlockingPool::new(1);
     let n_runs = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&n_runs);
@@ -567,7 +567,7 @@ fn dropping_a_map_cancels_what_has_not_begun() {
 }
 
 #[test]
-fn the_map_of_a_pool_that_is_shut_down_ends_and_not_in_silence() {
+fn a_map_over_a_closed_pool_returns_an_error() {
     let pool = BlockingPool::new(1);
     let mut map = pool.map(0.., |i| i).ahead(3);
     assert_eq!(block_on_elsewhere(map.next()).unwrap().unwrap(), 0);
@@ -578,7 +578,7 @@ fn the_map_of_a_pool_that_is_shut_down_ends_and_not_in_silence() {
 }
 
 #[test]
-fn a_map_against_a_shutdown_never_ends_in_silence() {
+fn a_map_during_a_shutdown_never_ends_without_an_error() {
     with_watchdog(LIMIT, || {
         for _ in 0..300 {
             let pool = BlockingPool::new(1);
@@ -608,7 +608,7 @@ fn iterating_over_a_map_inside_a_loop_is_refused() {
 // The end of a pool.
 
 #[test]
-fn shutdown_cancels_what_has_not_begun_and_waits_for_what_has() {
+fn shutdown_cancels_queued_jobs_and_waits_for_running_ones() {
     let pool = BlockingPool::new(1);
     let held = Held::begin(&pool, "held");
     let queued = pool.spawn(|| ());
@@ -624,7 +624,7 @@ fn shutdown_cancels_what_has_not_begun_and_waits_for_what_has() {
 }
 
 #[test]
-fn finish_runs_what_was_spawned_and_nothing_else() {
+fn finish_runs_queued_jobs_and_refuses_new_ones() {
     let pool = BlockingPool::new(2);
     let jobs: Vec<_> = (0..100).map(|i| pool.spawn(move || i)).collect();
     pool.finish(LIMIT).unwrap();
@@ -649,7 +649,7 @@ fn close_waits_for_nothing_and_lets_the_queue_run() {
 }
 
 #[test]
-fn jobs_that_do_not_end_are_named_after_a_bounded_wait() {
+fn unfinished_jobs_are_named_after_a_bounded_wait() {
     let limit = Duration::from_millis(20);
     for graceful in [false, true] {
         let pool = BlockingPool::builder().name("stuck").max_threads(2).build();
@@ -680,7 +680,7 @@ fn jobs_that_do_not_end_are_named_after_a_bounded_wait() {
 }
 
 #[test]
-fn a_graceful_end_without_time_says_what_it_cancelled() {
+fn a_shutdown_with_a_zero_timeout_reports_cancelled_jobs() {
     let pool = BlockingPool::new(1);
     // On a busy machine the thread may have come to some of them already.
     let jobs: Vec<_> = (0..1_000).map(|_| pool.spawn(thread::yield_now)).collect();
@@ -690,7 +690,7 @@ fn a_graceful_end_without_time_says_what_it_cancelled() {
 }
 
 #[test]
-fn a_cancelled_job_whose_destructor_panics_stops_no_shutdown() {
+fn a_panicking_destructor_of_a_cancelled_job_does_not_stop_a_shutdown() {
     let pool = BlockingPool::new(1);
     let held = Held::begin(&pool, "held");
     let bombs = [(); 2].map(|()| {
@@ -726,7 +726,7 @@ fn a_job_may_spawn_into_its_own_pool() {
 }
 
 #[test]
-fn a_job_that_shuts_its_own_pool_down_waits_for_the_others_only() {
+fn a_job_that_shuts_down_its_pool_waits_only_for_the_others() {
     with_watchdog(LIMIT, || {
         let pool = BlockingPool::new(2);
         let other = Held::begin(&pool, "other");
@@ -744,7 +744,7 @@ fn a_job_that_shuts_its_own_pool_down_waits_for_the_others_only() {
 }
 
 #[test]
-fn two_jobs_that_end_their_pool_do_not_wait_for_each_other() {
+fn two_jobs_that_shut_down_their_pool_do_not_wait_for_each_other() {
     with_watchdog(LIMIT, || {
         let pool = BlockingPool::new(2);
         let barrier = Arc::new(Barrier::new(2));
@@ -795,7 +795,7 @@ fn a_pool_in_a_thread_local_ends_with_its_thread() {
 }
 
 #[test]
-fn a_forked_child_gets_an_error_and_waits_for_nobody() {
+fn a_forked_child_gets_an_error_and_does_not_wait() {
     const GRACE: Duration = Duration::from_secs(5);
     let pool = BlockingPool::builder().keep_alive(LIMIT).shutdown_grace(GRACE).build();
     block_on_elsewhere(pool.spawn(|| ())).unwrap();
@@ -826,9 +826,9 @@ fn stderr_of(test: &str) -> String {
 }
 
 #[test]
-fn the_end_of_the_last_handle_names_jobs_on_standard_error() {
+fn dropping_the_last_handle_names_unfinished_jobs_on_stderr() {
     if env::var_os(ALONE).is_none() {
-        let said = stderr_of("the_end_of_the_last_handle_names_jobs_on_standard_error");
+        let said = stderr_of("dropping_the_last_handle_names_unfinished_jobs_on_stderr");
         let named: Vec<&str> = said.lines().filter(|line| line.starts_with("polyloop: ")).collect();
         assert_eq!(named.len(), 2, "{said}");
         assert!(named[0].contains("\"mine\"") && named[0].contains("\"endless\""), "{said}");

@@ -126,7 +126,7 @@ fn check_sleeps(runtime: &Runtime) {
 }
 
 #[test]
-fn a_loop_whose_wait_has_panicked_sleeps_in_the_next_block_on() {
+fn a_loop_can_sleep_again_after_its_selector_panicked() {
     with_watchdog(LIMIT, || {
         for runtime in runtimes() {
             let waits = || runtime.block_on(sleep(Duration::from_secs(3_600)));
@@ -141,7 +141,7 @@ fn a_loop_whose_wait_has_panicked_sleeps_in_the_next_block_on() {
 }
 
 #[test]
-fn a_turn_that_fails_leaves_the_loop_listening() {
+fn a_failed_turn_leaves_the_loop_reachable() {
     with_watchdog(LIMIT, || {
         for fault in [Fault::Error, Fault::Panic] {
             for runtime in runtimes() {
@@ -189,7 +189,7 @@ fn a_turn_that_fails_leaves_the_loop_listening() {
 }
 
 #[test]
-fn wakes_that_come_with_a_fault_are_not_lost() {
+fn wakes_during_a_selector_error_are_not_lost() {
     with_watchdog(LIMIT, || {
         for runtime in runtimes() {
             // The timer is due by the time that the wait has failed.

@@ -74,7 +74,7 @@ both! {
         assert_eq!(receiver.try_recv(), Err(TryRecvError::Empty));
     };
 
-    senders_that_wait_are_served_in_order = async {
+    waiting_senders_are_served_in_order = async {
         let (sender, mut receiver) = chan::bounded(1);
         sender.send(0).await.unwrap();
         let sending: Vec<_> = (1..100)
@@ -95,7 +95,7 @@ both! {
         }
     };
 
-    a_receiver_that_is_gone_gives_messages_back = async {
+    a_dropped_receiver_returns_messages_to_senders = async {
         let (sender, receiver) = chan::bounded(1);
         sender.send(1).await.unwrap();
         let mut waiting = pin!(sender.send(2));
@@ -127,7 +127,7 @@ both! {
         assert_eq!(end.await, None);
     };
 
-    the_last_sender_that_goes_wakes_the_receiver = async {
+    dropping_the_last_sender_wakes_the_receiver = async {
         let (sender, mut receiver) = chan::unbounded::<()>();
         let second = sender.clone();
         let receiving = spawn(async move { receiver.recv().await });
@@ -138,7 +138,7 @@ both! {
         assert_eq!(receiving.await.unwrap(), None);
     };
 
-    a_recv_that_is_dropped_at_any_poll_loses_nothing = async {
+    a_recv_dropped_at_any_poll_loses_nothing = async {
         let (sender, mut receiver) = chan::bounded(2);
         let sending = spawn(async move {
             for i in 0..200 {
@@ -158,7 +158,7 @@ both! {
         sending.await.unwrap();
     };
 
-    a_reserve_that_is_dropped_passes_its_room_on = async {
+    a_dropped_reserve_releases_its_capacity = async {
         let (sender, mut receiver) = chan::bounded(1);
         sender.send(0).await.unwrap();
         let mut first = Box::pin(sender.reserve());
@@ -212,7 +212,7 @@ both! {
         drop(receiver);
     };
 
-    a_busy_channel_gives_way = async {
+    a_busy_channel_yields = async {
         // Both are always ready, so only the budget lets the third have its turn.
         let (sender, mut receiver) = chan::unbounded();
         let n_turns = Rc::new(Cell::new(0));

@@ -110,7 +110,7 @@ fn threads_are_counted() -> bool {
 }
 
 #[test]
-fn a_loop_is_called_stuck_if_nothing_can_wake_it_and_never_otherwise() {
+fn a_deadlock_is_reported_only_if_nothing_can_wake_the_loop() {
     for backend in Backend::available() {
         let code = in_forked_child(|| {
             let runtime = Builder::new().backend(*backend).debug(true).build().unwrap();

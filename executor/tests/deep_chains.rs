@@ -123,7 +123,7 @@ struct JobLink(#[expect(dead_code, reason = "it is dropped")] Link<JoinHandle<Jo
 struct SetLink(#[expect(dead_code, reason = "it is dropped")] Link<JoinSet<SetLink>>);
 
 #[test]
-fn a_chain_of_outputs_of_blocking_work_is_dropped() {
+fn a_chain_of_outputs_of_blocking_jobs_is_dropped() {
     const N: usize = 100_000;
     let count = Count::default();
     on_a_small_stack(move || {
@@ -140,7 +140,7 @@ fn a_chain_of_outputs_of_blocking_work_is_dropped() {
 }
 
 #[test]
-fn a_chain_of_outputs_for_other_threads_is_dropped_by_the_last_that_lets_go() {
+fn a_chain_of_outputs_for_other_threads_is_dropped_with_its_last_owner() {
     const N: usize = 5_000;
     let count = Count::default();
     on_a_small_stack(move || {
@@ -165,7 +165,7 @@ fn a_chain_of_outputs_for_other_threads_is_dropped_by_the_last_that_lets_go() {
 }
 
 #[test]
-fn a_chain_of_outputs_that_have_arrived_in_sets_is_dropped() {
+fn a_chain_of_outputs_in_join_sets_is_dropped() {
     const N: usize = 100_000;
     let count = Count::default();
     on_a_small_stack(move || {
@@ -199,7 +199,7 @@ fn ask_from(handles: Rc<Vec<JoinHandle<usize>>>, position: usize, n_calls: Rc<Ce
 }
 
 #[test]
-fn callbacks_of_finished_tasks_that_ask_for_others_are_called_before_the_first_returns() {
+fn nested_callbacks_of_finished_tasks_are_called_before_the_first_returns() {
     on_a_small_stack(|| {
         run(async {
             const N: usize = 50_000;
@@ -222,7 +222,7 @@ fn callbacks_of_finished_tasks_that_ask_for_others_are_called_before_the_first_r
 }
 
 #[test]
-fn few_nested_callbacks_are_called_at_once() {
+fn shallowly_nested_callbacks_are_called_at_once() {
     run(async {
         let tasks = Rc::new([0, 1, 2].map(|i| spawn(async move { i })));
         yield_now().await;

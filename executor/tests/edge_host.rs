@@ -42,7 +42,7 @@ fn register(socket: &Arc<Socket>) -> Token {
 }
 
 #[test]
-fn a_host_with_edges_is_told_when_more_events_are_left_than_fit_a_turn() {
+fn an_edge_triggered_host_is_notified_of_events_left_over_by_a_turn() {
     let Ok(mut outer) = Backend::Epoll.open() else { return };
     let runtime = Builder::new().backend(Backend::Epoll).build().unwrap();
     let pairs: Vec<_> = (0..2_100).map_while(|_| UnixStream::pair().ok()).collect();

@@ -89,7 +89,7 @@ fn a_wake_from_another_thread_reaches_a_host_that_sleeps() {
 }
 
 #[test]
-fn the_descriptor_is_silent_when_there_is_nothing_to_do() {
+fn the_descriptor_is_not_readable_when_there_is_nothing_to_do() {
     for backend in backends_with_a_descriptor() {
         let runtime = Builder::new().backend(backend).build().unwrap();
         let mut poll = Backend::Poll.open().unwrap();
@@ -114,7 +114,7 @@ fn the_descriptor_is_silent_when_there_is_nothing_to_do() {
 }
 
 #[test]
-fn the_next_turn_is_due_now_for_what_is_ready_and_at_the_earliest_timer_else() {
+fn the_next_turn_is_due_now_if_a_task_is_ready_or_else_at_the_earliest_timer() {
     let runtime = Runtime::new().unwrap();
     assert!(runtime.next_turn() == NextTurn::OnEvent);
     let before = Instant::now();
@@ -128,7 +128,7 @@ fn the_next_turn_is_due_now_for_what_is_ready_and_at_the_earliest_timer_else() {
 }
 
 #[test]
-fn a_turn_waits_no_longer_than_it_may_and_block_on_works_after_it() {
+fn a_turn_waits_no_longer_than_its_timeout_and_block_on_works_after_it() {
     with_watchdog(LIMIT, || {
         for backend in Backend::available() {
             let runtime = Builder::new().backend(*backend).build().unwrap();
@@ -147,7 +147,7 @@ fn a_turn_waits_no_longer_than_it_may_and_block_on_works_after_it() {
 }
 
 #[test]
-fn select_and_poll_have_no_descriptor_and_say_so() {
+fn select_and_poll_have_no_descriptor_and_return_an_error() {
     for backend in [Backend::Select, Backend::Poll] {
         let runtime = Builder::new().backend(backend).build().unwrap();
         let error = runtime.pollable_fd().unwrap_err();

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use polyloop_executor::{Runtime, run};
 
 #[test]
-fn a_loop_that_is_run_inside_enter_is_an_error_that_names_it() {
+fn running_a_loop_inside_enter_is_an_error_that_names_enter() {
     let (runtime, other) = (Runtime::new().unwrap(), Runtime::new().unwrap());
     let errors = runtime.enter(|| {
         [runtime.block_on(async {}), other.block_on(async {}), run(async {})]

@@ -59,7 +59,7 @@ async fn read_byte(stream: &Arc<Stream>, token: Token) -> u8 {
 }
 
 #[test]
-fn a_descriptor_is_served_while_tasks_yield_for_ever() {
+fn a_descriptor_is_served_while_tasks_yield_indefinitely() {
     const N_BUSY: u64 = 3;
     for backend in Backend::available() {
         let runtime = Builder::new().backend(*backend).build().unwrap();
@@ -105,7 +105,7 @@ fn a_descriptor_is_served_while_tasks_yield_for_ever() {
 }
 
 #[test]
-fn a_timer_is_served_while_a_task_yields_for_ever() {
+fn a_timer_is_served_while_a_task_yields_indefinitely() {
     run(async {
         let latest = Rc::new(Cell::new(0));
         let busy = latest.clone();
@@ -126,7 +126,7 @@ fn a_timer_is_served_while_a_task_yields_for_ever() {
 }
 
 #[test]
-fn a_due_timer_waits_for_no_more_polls_than_stated() {
+fn a_due_timer_waits_for_at_most_the_documented_number_of_polls() {
     util::run_virtual(async {
         // The clock stands still while tasks are ready, so a deadline of now is due at once.
         drop(spawn(async {
@@ -144,7 +144,7 @@ fn a_due_timer_waits_for_no_more_polls_than_stated() {
 }
 
 #[test]
-fn letters_from_other_threads_are_read_while_a_task_yields_for_ever() {
+fn messages_from_other_threads_are_read_while_a_task_yields_indefinitely() {
     run(async {
         drop(spawn(async {
             loop {
@@ -169,7 +169,7 @@ fn letters_from_other_threads_are_read_while_a_task_yields_for_ever() {
 }
 
 #[test]
-fn a_task_that_is_always_ready_spends_its_budget_and_gives_way() {
+fn a_task_that_is_always_ready_spends_its_budget_and_yields() {
     run(async {
         let n_greedy = Rc::new(Cell::new(0_u32));
         let count = n_greedy.clone();

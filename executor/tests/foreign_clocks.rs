@@ -27,7 +27,7 @@ async fn on_a_thread<R: Send + 'static>(f: impl FnOnce(Handle) -> R + Send + 'st
 }
 
 #[test]
-fn a_call_from_a_thread_comes_after_its_delay_on_virtual_time() {
+fn a_call_from_a_thread_runs_after_its_delay_in_virtual_time() {
     run_virtual(async {
         // The loop's clock is ahead of the thread's.
         sleep(DAY).await;
@@ -42,7 +42,7 @@ fn a_call_from_a_thread_comes_after_its_delay_on_virtual_time() {
 }
 
 #[test]
-fn a_call_from_virtual_time_comes_after_its_delay_on_a_real_loop() {
+fn a_call_from_a_virtual_clock_runs_after_its_delay_on_a_real_one() {
     const REAL: Duration = Duration::from_millis(20);
     with_watchdog(LIMIT, || {
         let real = Runtime::new().unwrap();
@@ -61,7 +61,7 @@ fn a_call_from_virtual_time_comes_after_its_delay_on_a_real_loop() {
 }
 
 #[test]
-fn a_sleep_and_a_timeout_from_a_thread_take_their_time_on_virtual_time() {
+fn a_sleep_and_a_timeout_from_a_thread_last_their_duration_in_virtual_time() {
     run_virtual(async {
         sleep(DAY).await;
         let begin = now();
@@ -78,7 +78,7 @@ fn a_sleep_and_a_timeout_from_a_thread_take_their_time_on_virtual_time() {
 }
 
 #[test]
-fn an_interval_from_a_thread_ticks_at_once_and_then_by_virtual_time() {
+fn an_interval_from_a_thread_ticks_at_once_and_then_in_virtual_time() {
     run_virtual(async {
         sleep(DAY).await;
         let begin = now();
@@ -93,7 +93,7 @@ fn an_interval_from_a_thread_ticks_at_once_and_then_by_virtual_time() {
 }
 
 #[test]
-fn a_sleep_that_is_made_before_its_loop_takes_its_time_there() {
+fn a_sleep_created_before_its_loop_lasts_its_duration_there() {
     let (nap, zero) = (sleep(DELAY), sleep(Duration::ZERO));
     let runtime = virtual_runtime();
     runtime.block_on(sleep(DAY)).unwrap();
@@ -109,7 +109,7 @@ fn a_sleep_that_is_made_before_its_loop_takes_its_time_there() {
 }
 
 #[test]
-fn a_sleep_counts_from_where_it_was_made_if_the_clock_is_the_same() {
+fn a_sleep_counts_from_its_creation_if_the_clock_is_the_same() {
     run_virtual(async {
         let begin = now();
         let nap = sleep(DELAY);
@@ -138,7 +138,7 @@ fn a_sleep_counts_from_where_it_was_made_if_the_clock_is_the_same() {
 }
 
 #[test]
-fn an_instant_is_one_of_the_loops_clock_whoever_names_it() {
+fn an_instant_from_any_thread_refers_to_the_clock_of_the_loop() {
     run_virtual(async {
         sleep(DAY).await;
         let at = now() + DELAY;

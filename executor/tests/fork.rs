@@ -16,7 +16,7 @@ fn is_refused<T>(outcome: io::Result<T>) -> bool {
 }
 
 #[test]
-fn a_child_gets_an_error_from_its_parents_loop_and_can_make_its_own() {
+fn a_forked_child_gets_an_error_from_its_parents_loop_and_can_create_one() {
     for backend in Backend::available() {
         let runtime = Builder::new().backend(*backend).build().unwrap();
         drop(runtime.spawn(pending::<()>()));

@@ -57,7 +57,7 @@ fn make_loops(is_over: &AtomicBool) {
 }
 
 #[test]
-fn a_child_forked_while_threads_wake_loops_makes_its_own_and_reaches_none_of_the_parents() {
+fn a_child_forked_while_threads_wake_loops_can_create_loops_and_reaches_none_of_its_parent() {
     let runtime = Runtime::new().unwrap();
     let other = Runtime::new().unwrap();
     let wakers: Vec<Waker> = [&runtime, &other]

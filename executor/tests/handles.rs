@@ -51,7 +51,7 @@ fn a_handle_from_spawn_is_awaited_on_another_loop_and_under_a_foreign_executor()
 }
 
 #[test]
-fn a_handle_of_another_loop_on_the_same_thread_gets_what_need_not_be_send() {
+fn a_handle_of_another_loop_on_the_same_thread_returns_an_output_that_is_not_send() {
     let (home, away) = (Runtime::new().unwrap(), Runtime::new().unwrap());
     let mut task = home.spawn(async { Rc::new(7) });
     // Asked for away, made at home, taken away.
@@ -71,7 +71,7 @@ fn a_handle_of_another_loop_on_the_same_thread_gets_what_need_not_be_send() {
 }
 
 #[test]
-fn a_panic_an_abort_and_the_end_of_the_loop_reach_a_thread_that_waits() {
+fn a_panic_an_abort_and_the_end_of_the_loop_reach_a_waiting_thread() {
     let panicked = run(async {
         elsewhere(spawn(async { panic!("far away") }), |mut task: JoinHandle<()>| task.join(LIMIT))
             .await
@@ -94,13 +94,13 @@ fn a_panic_an_abort_and_the_end_of_the_loop_reach_a_thread_that_waits() {
 }
 
 #[test]
-fn a_handle_that_outlives_its_loop_says_cancelled_to_a_thread() {
+fn a_handle_that_outlives_its_loop_returns_cancelled_to_a_thread() {
     let [mut task] = run(async { [spawn(pending::<()>())] }).unwrap();
     assert!(task.join(LIMIT).unwrap().unwrap_err().is_cancelled());
 }
 
 #[test]
-fn a_join_that_is_too_short_says_so_and_the_next_one_succeeds() {
+fn a_join_that_times_out_can_be_repeated() {
     run(async {
         let (open, gate) = mpsc::channel();
         let task = spawn(async move {
@@ -182,7 +182,7 @@ fn ten_thousand_handles_awaited_elsewhere_lose_nothing() {
 }
 
 #[test]
-fn is_finished_tells_the_truth_at_home_and_elsewhere_once_asked() {
+fn is_finished_is_accurate_on_the_loops_thread_and_after_a_request_elsewhere() {
     run(async {
         let task = spawn(async {});
         assert!(!task.is_finished());
@@ -229,7 +229,7 @@ fn done_callbacks_are_called_in_order_before_the_joiner_and_see_the_output() {
 }
 
 #[test]
-fn a_callback_is_called_for_a_task_that_is_over_detached_panicked_or_cancelled() {
+fn a_callback_is_called_for_a_finished_detached_panicked_or_cancelled_task() {
     let trace = Trace::default();
     run(async {
         let note = |what: &'static str| {
@@ -293,7 +293,7 @@ fn a_callback_that_panics_drops_the_handle_or_adds_another_is_harmless() {
 }
 
 #[test]
-fn abort_on_drop_ends_the_task_unless_it_is_taken_back() {
+fn abort_on_drop_aborts_the_task_unless_it_is_disarmed() {
     let trace = Trace::default();
     run(async {
         let dropped = trace.on_drop("dropped");
@@ -314,7 +314,7 @@ fn abort_on_drop_ends_the_task_unless_it_is_taken_back() {
 }
 
 #[test]
-fn a_task_that_is_named_from_afar_has_its_name_when_it_is_seen() {
+fn a_task_named_from_another_thread_shows_its_name() {
     with_watchdog(LIMIT, || {
         run(async {
             let handle = Handle::current().unwrap();
@@ -332,7 +332,7 @@ fn a_task_that_is_named_from_afar_has_its_name_when_it_is_seen() {
 }
 
 #[test]
-fn an_id_names_one_task_for_good_and_its_text_is_short() {
+fn an_id_is_never_reused_and_its_text_is_short() {
     run_virtual(async {
         let first = spawn(ready(()));
         let id = first.id().unwrap();

@@ -65,7 +65,7 @@ async fn begin(future: impl Future) {
 }
 
 #[test]
-fn of_a_join_set_that_is_dropped_detached_or_left() {
+fn of_a_join_set_that_is_dropped_or_detached() {
     let dropped = lost_in(async {
         let mut set = JoinSet::new();
         set.spawn(boom("first"));
@@ -155,7 +155,7 @@ fn of_the_children_of_a_scope_that_is_dropped() {
 }
 
 #[test]
-fn of_a_blocking_job_whose_handle_is_dropped_before_or_after_its_end() {
+fn of_a_blocking_job_whose_handle_is_dropped_before_or_after_it_finishes() {
     let lost = lost_in(async {
         let finished = spawn_blocking(|| fail("after"));
         while !finished.is_finished() {
@@ -204,7 +204,7 @@ fn of_a_job_that_ends_with_the_loop() {
 }
 
 #[test]
-fn of_what_was_polled_or_dropped_on_another_thread() {
+fn of_handles_polled_or_dropped_on_another_thread() {
     let lost = lost_in(async {
         let handle = Handle::current().unwrap();
         drop(handle.spawn(boom("from a handle")));
@@ -235,7 +235,7 @@ fn of_what_was_polled_or_dropped_on_another_thread() {
 }
 
 #[test]
-fn not_of_one_that_was_given_to_somebody() {
+fn not_of_a_panic_that_a_joiner_received() {
     let lost = lost_in(async {
         let error = spawn(boom("joined")).await.unwrap_err();
         assert_eq!(error.to_string(), "task panicked: joined");
@@ -256,7 +256,7 @@ fn not_of_one_that_was_given_to_somebody() {
 }
 
 #[test]
-fn of_no_loop_that_is_not_in_debug_mode() {
+fn not_of_a_loop_without_debug_mode() {
     let reporter = |report: &Report| panic!("{report}");
     let runtime = Builder::new().debug(false).reporter(reporter).build().unwrap();
     runtime

@@ -43,7 +43,7 @@ impl Alive {
 }
 
 #[test]
-fn a_set_hands_out_outputs_in_the_order_of_their_coming() {
+fn a_set_returns_outputs_in_the_order_of_completion() {
     run(async {
         let mut set = JoinSet::new();
         for seconds in [3, 1, 2] {
@@ -59,7 +59,7 @@ fn a_set_hands_out_outputs_in_the_order_of_their_coming() {
 }
 
 #[test]
-fn dropping_a_set_ends_its_tasks() {
+fn dropping_a_set_aborts_its_tasks() {
     run(async {
         let alive = Alive::new();
         let mut set = JoinSet::new();
@@ -79,7 +79,7 @@ fn dropping_a_set_ends_its_tasks() {
 }
 
 #[test]
-fn an_aborted_member_is_handed_out_as_cancelled_and_a_panicked_one_as_such() {
+fn an_aborted_member_is_returned_as_cancelled_and_a_panicked_one_as_panicked() {
     run(async {
         let mut set = JoinSet::new();
         let aborted = set.spawn(pending::<()>());
@@ -95,7 +95,7 @@ fn an_aborted_member_is_handed_out_as_cancelled_and_a_panicked_one_as_such() {
 }
 
 #[test]
-fn detached_members_go_on() {
+fn detached_members_continue() {
     run(async {
         let done = Rc::new(Cell::new(0));
         let mut set = JoinSet::new();
@@ -115,7 +115,7 @@ fn detached_members_go_on() {
 }
 
 #[test]
-fn a_set_that_is_used_again_hands_out_no_output_of_detached_tasks() {
+fn a_reused_set_returns_no_output_of_detached_tasks() {
     run(async {
         let alive = Alive::new();
         let mut set = JoinSet::new();
@@ -173,12 +173,12 @@ fn gather_keeps_the_order_and_every_outcome() {
 }
 
 #[test]
-fn gather_of_nothing_is_nothing() {
+fn gather_of_nothing_is_empty() {
     run(async { assert!(gather(std::iter::empty::<std::future::Ready<()>>()).await.is_empty()) });
 }
 
 #[test]
-fn try_gather_ends_the_others_at_the_first_error() {
+fn try_gather_aborts_the_others_at_the_first_error() {
     run(async {
         let alive = Alive::new();
         let outcome = try_gather((0..3).map(|i| {
@@ -228,7 +228,7 @@ fn wait_sorts_into_done_and_pending_and_loses_nothing() {
 }
 
 #[test]
-fn wait_ends_at_the_first_failure_if_asked() {
+fn wait_ends_at_the_first_failure_if_requested() {
     run(async {
         let good = spawn(after(1, ()));
         let bad = spawn(async {
@@ -271,7 +271,7 @@ fn wait_sees_every_task_however_many_there_are() {
 }
 
 #[test]
-fn wait_of_nothing_is_over_at_once() {
+fn wait_of_nothing_returns_at_once() {
     run(async {
         let none = std::iter::empty::<polyloop_executor::JoinHandle<()>>();
         let waited = wait(none, Until::First, Some(Duration::MAX)).await;
@@ -303,7 +303,7 @@ fn wait_works_for_tasks_of_other_threads() {
 }
 
 #[test]
-fn wait_until_counts_errors_that_are_returned() {
+fn wait_until_counts_returned_errors() {
     run(async {
         let task = |seconds, result: Result<(), &'static str>| spawn(after(seconds, result));
         let tasks = [task(1, Ok(())), task(3, Ok(())), task(2, Err("second"))];
@@ -317,7 +317,7 @@ fn wait_until_counts_errors_that_are_returned() {
 }
 
 #[test]
-fn a_dropped_wait_lets_its_tasks_go_on() {
+fn a_dropped_wait_leaves_its_tasks_running() {
     run(async {
         let count = Rc::new(Cell::new(0));
         let tasks = [1, 2].map(|seconds| {
@@ -335,7 +335,7 @@ fn a_dropped_wait_lets_its_tasks_go_on() {
 }
 
 #[test]
-fn what_is_gathered_ends_when_the_gathering_is_dropped() {
+fn gathered_tasks_are_aborted_when_gather_is_dropped() {
     run(async {
         let alive = Alive::new();
         let futures = || {
@@ -361,7 +361,7 @@ fn what_is_gathered_ends_when_the_gathering_is_dropped() {
 }
 
 #[test]
-fn try_gather_keeps_the_order_and_tells_a_panic_from_an_error() {
+fn try_gather_keeps_the_order_and_distinguishes_panics_from_errors() {
     run(async {
         let values = try_gather([3, 1, 2].map(|s| after(s, Ok::<_, ()>(s)))).await.unwrap();
         assert_eq!(values, [3, 1, 2]);
@@ -372,7 +372,7 @@ fn try_gather_keeps_the_order_and_tells_a_panic_from_an_error() {
 }
 
 #[test]
-fn join_awaits_all_at_the_same_time_and_keeps_the_order() {
+fn join_awaits_all_concurrently_and_keeps_the_order() {
     run(async {
         let begin = now();
         let text = String::from("borrowed");
@@ -389,7 +389,7 @@ fn join_awaits_all_at_the_same_time_and_keeps_the_order() {
 }
 
 #[test]
-fn join_polls_in_written_order_and_drops_and_forgets_what_is_done() {
+fn join_polls_in_written_order_and_drops_finished_futures() {
     run(async {
         let trace = Rc::new(RefCell::new(Vec::new()));
         let branch = |name: &'static str, n_polls: u32| {
@@ -461,7 +461,7 @@ fn a_scope_ends_after_its_children() {
 }
 
 #[test]
-fn the_first_failure_ends_body_and_children_and_all_failures_are_kept() {
+fn the_first_failure_cancels_body_and_children_and_all_failures_are_kept() {
     run(async {
         let alive = Alive::new();
         let in_body = alive.clone();
@@ -663,7 +663,7 @@ fn a_token_is_cancelled_from_another_thread() {
 }
 
 #[test]
-fn run_until_cancelled_tells_which_came_first() {
+fn run_until_cancelled_returns_the_output_or_none() {
     run(async {
         let token = CancellationToken::new();
         assert_eq!(token.run_until_cancelled(after(1, 7)).await, Some(7));

@@ -62,7 +62,7 @@ fn a_million_tasks_that_abort_each_other_end() {
 }
 
 #[test]
-fn a_chain_falls_when_its_runtime_is_dropped() {
+fn a_chain_is_dropped_with_its_runtime() {
     on_a_small_stack(|| {
         let runtime = Runtime::new().unwrap();
         let first = runtime.enter(|| chain(DEPTH, JoinHandle::abort_on_drop));
@@ -92,7 +92,7 @@ fn a_chain_of_sets_of_tasks_may_have_any_length() {
 }
 
 #[test]
-fn a_chain_of_tasks_asked_for_from_elsewhere_may_have_any_length() {
+fn a_chain_of_tasks_joined_from_elsewhere_may_have_any_length() {
     on_a_small_stack(|| {
         run(async {
             let handle = Handle::current().unwrap();
@@ -173,7 +173,7 @@ fn callbacks_that_abort_the_next_task_may_form_a_chain_of_any_length() {
 }
 
 #[test]
-fn sixteen_aborts_are_nested_and_those_inside_follow_before_the_sixteenth_returns() {
+fn sixteen_aborts_nest_and_deeper_ones_run_before_the_sixteenth_returns() {
     run(async {
         let notes = Rc::new(RefCell::new(Vec::new()));
         let mut next: Option<JoinHandle<()>> = None;
@@ -202,7 +202,7 @@ fn sixteen_aborts_are_nested_and_those_inside_follow_before_the_sixteenth_return
 }
 
 #[test]
-fn a_panic_in_a_nested_destructor_does_not_keep_the_others_from_ending() {
+fn a_panic_in_a_nested_destructor_does_not_prevent_the_other_aborts() {
     run(async {
         let left = Rc::new(RefCell::new(Vec::new()));
         let mut last: Option<AbortOnDrop<()>> = None;

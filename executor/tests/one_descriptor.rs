@@ -210,7 +210,7 @@ fn hear_of_everything(runtime: &Runtime, mut wait: impl FnMut(Duration) -> bool)
 }
 
 #[test]
-fn a_host_with_one_descriptor_hears_of_everything() {
+fn a_host_with_one_descriptor_is_notified_of_everything() {
     with_watchdog(LIMIT, || {
         for (backend, mode) in hosts() {
             for runtime in watchable() {
@@ -222,7 +222,7 @@ fn a_host_with_one_descriptor_hears_of_everything() {
 }
 
 #[test]
-fn a_host_with_the_list_hears_of_everything_on_every_backend() {
+fn a_host_with_the_list_is_notified_of_everything_on_every_backend() {
     with_watchdog(LIMIT, || {
         for runtime in runtimes() {
             let mut fds = Vec::new();
@@ -237,7 +237,7 @@ fn a_host_with_the_list_hears_of_everything_on_every_backend() {
 }
 
 #[test]
-fn the_list_has_what_is_watched_and_nothing_else() {
+fn the_list_has_exactly_the_registered_descriptors() {
     for runtime in runtimes() {
         let mut fds = vec![PollableFd { fd: 0, interest: Interest::READABLE }; 3];
         if runtime.pollable_fds(&mut fds).is_err() {
@@ -264,7 +264,7 @@ fn the_list_has_what_is_watched_and_nothing_else() {
 }
 
 #[test]
-fn a_timer_that_is_moved_or_cancelled_costs_a_turn_in_vain_and_no_more() {
+fn a_timer_that_is_moved_or_cancelled_costs_at_most_one_spurious_turn() {
     with_watchdog(LIMIT, || {
         for runtime in watchable() {
             let mut host = Host::watch(Backend::Poll, Mode::Level, runtime.pollable_fd().unwrap());
@@ -294,7 +294,7 @@ fn a_timer_that_is_moved_or_cancelled_costs_a_turn_in_vain_and_no_more() {
 }
 
 #[test]
-fn what_a_host_spawned_is_announced_although_the_host_panicked() {
+fn a_task_that_a_host_spawned_is_announced_although_the_host_panicked() {
     for runtime in watchable() {
         let backend = runtime.backend();
         let has_run = Rc::new(Cell::new(false));
@@ -316,7 +316,7 @@ fn what_a_host_spawned_is_announced_although_the_host_panicked() {
 }
 
 #[test]
-fn what_the_destructors_of_a_main_future_wake_is_announced() {
+fn tasks_that_the_main_futures_destructors_wake_are_announced() {
     for runtime in watchable() {
         let backend = runtime.backend();
         let (sender, mut receiver) = channel::local::unbounded::<()>();
@@ -337,7 +337,7 @@ fn what_the_destructors_of_a_main_future_wake_is_announced() {
 }
 
 #[test]
-fn a_descriptor_that_was_lent_takes_its_timer_along_when_the_runtime_ends() {
+fn the_timer_of_a_pollable_descriptor_ends_with_the_runtime() {
     for runtime in watchable() {
         let duplicate = runtime.pollable_fd().unwrap().try_clone_to_owned().unwrap();
         drop(runtime.spawn(sleep(Duration::from_millis(1))));
@@ -349,7 +349,7 @@ fn a_descriptor_that_was_lent_takes_its_timer_along_when_the_runtime_ends() {
 }
 
 #[test]
-fn select_and_poll_say_that_they_have_a_list_and_no_descriptor() {
+fn select_and_poll_report_a_list_and_no_descriptor() {
     for backend in [Backend::Select, Backend::Poll] {
         let runtime = Builder::new().backend(backend).build().unwrap();
         let error = runtime.pollable_fd().unwrap_err();
@@ -402,7 +402,7 @@ impl Watched for Datagrams {
 /// A source that reports an error which no operation finds rests: meanwhile it is not in the list.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 #[test]
-fn a_host_hears_when_a_source_that_rests_is_watched_again() {
+fn a_host_is_notified_when_a_paused_source_is_registered_again() {
     use std::io::ErrorKind;
     use std::net::UdpSocket;
 

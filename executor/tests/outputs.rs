@@ -38,13 +38,13 @@ fn an_output_outlives_its_loop_and_is_joined_on_a_plain_thread() {
 }
 
 #[test]
-fn an_output_that_need_not_be_send_outlives_its_loop_on_its_thread() {
+fn an_output_that_is_not_send_outlives_its_loop_on_its_thread() {
     let task = outlive(|| Rc::new(7));
     assert_eq!(*polyloop_executor::run(task).unwrap().unwrap(), 7);
 }
 
 #[test]
-fn a_panic_outlives_the_loop_and_what_had_not_finished_is_cancelled() {
+fn a_panic_outlives_the_loop_and_unfinished_tasks_are_cancelled() {
     let mut panicked = outlive(|| {
         if true {
             std::panic::resume_unwind(Box::new("boom"));
@@ -86,7 +86,7 @@ fn an_output_that_outlives_its_loop_is_dropped_with_its_handle_and_not_before() 
 }
 
 #[test]
-fn an_output_reaches_a_thread_that_waits_though_its_loop_never_runs_again() {
+fn an_output_reaches_a_waiting_thread_although_its_loop_never_runs_again() {
     for round in 0..50_u32 {
         let runtime = Runtime::new().unwrap();
         let (asked, is_asked) = mpsc::channel();
@@ -105,7 +105,7 @@ fn an_output_reaches_a_thread_that_waits_though_its_loop_never_runs_again() {
 }
 
 #[test]
-fn ten_thousand_outputs_meet_the_end_of_their_loop_and_none_is_lost() {
+fn ten_thousand_outputs_at_the_end_of_their_loop_are_not_lost() {
     for round in 0..20 {
         let runtime = Runtime::new().unwrap();
         let tasks: Vec<_> = (0..500).map(|i| runtime.spawn(async move { i })).collect();

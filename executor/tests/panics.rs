@@ -83,7 +83,7 @@ fn poll_under<F: Future + ?Sized>(future: Pin<&mut F>, waker: &Waker) -> Poll<F:
 }
 
 #[test]
-fn a_source_released_by_another_thread_may_panic_and_no_letter_behind_it_is_lost() {
+fn a_source_released_by_another_thread_may_panic_and_loses_no_later_message() {
     for backend in Backend::available() {
         let runtime = Builder::new().backend(*backend).build().unwrap();
         let done = runtime.block_on(async {
@@ -111,7 +111,7 @@ fn a_source_released_by_another_thread_may_panic_and_no_letter_behind_it_is_lost
 }
 
 #[test]
-fn a_runtime_that_holds_panicking_destructors_gives_its_number_back() {
+fn a_runtime_with_panicking_destructors_releases_its_number() {
     with_watchdog(LIMIT, || {
         let runtime = Runtime::new().unwrap();
         let handle = runtime.handle();
@@ -201,7 +201,7 @@ fn survives<F: Future>(mut make: impl FnMut() -> F, wake: impl FnOnce()) {
 }
 
 #[test]
-fn senders_that_wait_for_room_are_all_woken_when_the_receiver_goes() {
+fn waiting_senders_are_all_woken_when_the_receiver_is_dropped() {
     run(async {
         let (sender, receiver) = channel::bounded(1);
         sender.try_send(0).unwrap();
@@ -214,7 +214,7 @@ fn senders_that_wait_for_room_are_all_woken_when_the_receiver_goes() {
 }
 
 #[test]
-fn a_waker_that_panics_does_not_end_who_sends_or_drops() {
+fn a_waker_that_panics_does_not_affect_sender_or_dropper() {
     run(async {
         let bomb = || Waker::from(Arc::new(WakeBomb::default()));
         let (sender, mut receiver) = channel::unbounded();
@@ -245,7 +245,7 @@ fn a_waker_that_panics_does_not_end_who_sends_or_drops() {
 }
 
 #[test]
-fn timers_and_sources_under_panicking_wakers_keep_nobody_from_being_woken() {
+fn panicking_wakers_of_timers_and_sources_do_not_prevent_other_wakes() {
     for backend in Backend::available() {
         let runtime = Builder::new().backend(*backend).build().unwrap();
         runtime
@@ -269,7 +269,7 @@ fn timers_and_sources_under_panicking_wakers_keep_nobody_from_being_woken() {
 }
 
 #[test]
-fn who_joins_under_a_panicking_waker_does_not_end_the_task_or_the_loop() {
+fn joining_with_a_panicking_waker_ends_neither_the_task_nor_the_loop() {
     run(async {
         let bomb = Arc::new(WakeBomb::default());
         let waker = Waker::from(bomb.clone());

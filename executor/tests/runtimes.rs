@@ -26,7 +26,7 @@ fn blind_runtime() -> io::Result<Runtime> {
 }
 
 #[test]
-fn run_within_run_is_an_error_that_says_what_to_do() {
+fn run_within_run_is_an_error_with_a_remedy() {
     let _turn = take_turn();
     run(async {
         let error = run(async {}).unwrap_err();
@@ -42,7 +42,7 @@ fn run_within_run_is_an_error_that_says_what_to_do() {
 }
 
 #[test]
-fn block_on_serves_many_calls_and_tasks_go_on_between_them() {
+fn block_on_can_be_called_many_times_and_tasks_continue_between_calls() {
     let _turn = take_turn();
     let runtime = Runtime::new().unwrap();
     let task = runtime.spawn(async {
@@ -104,7 +104,7 @@ fn several_loops_on_one_thread_take_turns() {
 }
 
 #[test]
-fn loops_on_many_threads_do_not_disturb_one_another() {
+fn loops_on_many_threads_are_independent() {
     let _turn = take_turn();
     thread::scope(|scope| {
         for _ in 0..16 {
@@ -185,7 +185,7 @@ fn ten_thousand_loops_leak_no_descriptor() {
 }
 
 #[test]
-fn more_than_1024_loops_at_once_is_an_error_and_those_there_are_work() {
+fn more_than_1024_loops_at_once_is_an_error_and_existing_ones_work() {
     let _turn = take_turn();
     let mut runtimes: Vec<_> = (0..1_024).map(|_| blind_runtime().unwrap()).collect();
     let error = blind_runtime().unwrap_err();
@@ -217,7 +217,7 @@ fn wakers_that_outlive_their_loop_do_nothing() {
 }
 
 #[test]
-fn numbers_of_a_dead_loop_never_reach_the_next_loop_with_that_number() {
+fn ids_of_a_dead_loop_never_reach_the_next_loop_with_its_number() {
     let _turn = take_turn();
     let mut wakers: Vec<Waker> = Vec::new();
     let mut handles = Vec::new();
@@ -263,7 +263,7 @@ fn numbers_of_a_dead_loop_never_reach_the_next_loop_with_that_number() {
 }
 
 #[test]
-fn a_handle_to_a_dead_loop_says_cancelled_even_if_its_number_lives_on() {
+fn a_handle_to_a_dead_loop_returns_cancelled_even_if_its_number_is_reused() {
     let _turn = take_turn();
     let dead = Runtime::new().unwrap().handle();
     let alive = Runtime::new().unwrap();

@@ -43,7 +43,7 @@ async fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
 // Deadlines.
 
 #[test]
-fn a_body_that_is_done_in_time_gives_its_value_and_one_that_is_not_is_dropped_at_the_deadline() {
+fn a_body_that_finishes_in_time_returns_its_value_and_a_late_one_is_dropped_at_the_deadline() {
     let trace = Trace::default();
     let (outcomes, took) = timed(async || {
         let in_time = timeout_with(2 * SECOND, async |_| after(1, 7).await).await;
@@ -61,7 +61,7 @@ fn a_body_that_is_done_in_time_gives_its_value_and_one_that_is_not_is_dropped_at
 }
 
 #[test]
-fn a_deadline_is_moved_later_earlier_and_away() {
+fn a_deadline_is_moved_later_earlier_and_removed() {
     let (outcome, took) = timed(|| {
         timeout_with(SECOND, async |limit| {
             limit.reschedule(now() + 5 * SECOND);
@@ -171,7 +171,7 @@ fn deadlines_hold_on_the_real_clock_as_well() {
 }
 
 #[test]
-fn a_body_that_always_goes_on_still_ends_at_its_deadline() {
+fn a_body_that_is_always_ready_still_ends_at_its_deadline() {
     run_virtual(async {
         let outcome = timeout_with(SECOND, async |_| {
             loop {
@@ -202,7 +202,7 @@ fn a_scope_is_cancelled_by_its_body_at_the_next_wait() {
 }
 
 #[test]
-fn a_scope_that_another_task_cancels_does_not_run_on_even_if_it_was_woken() {
+fn a_scope_that_another_task_cancels_does_not_continue_even_if_it_was_woken() {
     let trace = Trace::default();
     let (outcome, took) = timed(|| {
         cancel_scope(async |scope| {
@@ -222,7 +222,7 @@ fn a_scope_that_another_task_cancels_does_not_run_on_even_if_it_was_woken() {
 }
 
 #[test]
-fn the_first_reason_stays() {
+fn the_first_reason_is_kept() {
     let (outcome, took) = timed(|| {
         timeout_with(SECOND, async |limit| {
             shielded(async {
@@ -361,13 +361,13 @@ fn a_shielded_section_is_awaited_and_what_follows_it_is_not_run() {
 }
 
 #[test]
-fn a_body_that_ends_with_its_section_gives_its_value() {
+fn a_body_that_ends_with_its_section_returns_its_value() {
     let (outcome, took) = timed(|| timeout_with(SECOND, async |_| shielded(after(3, 7)).await));
     assert_eq!((outcome, took), (Ok(7), 3 * SECOND));
 }
 
 #[test]
-fn a_section_that_begins_after_the_cancellation_is_not_waited_for() {
+fn a_section_that_starts_after_the_cancellation_is_not_waited_for() {
     let trace = Trace::default();
     let (outcome, took) = timed(|| {
         timeout_with(SECOND, async |_| {
@@ -385,7 +385,7 @@ fn a_section_that_begins_after_the_cancellation_is_not_waited_for() {
 }
 
 #[test]
-fn sections_that_overlap_for_ever_do_not_keep_a_scope_alive() {
+fn sections_that_overlap_indefinitely_do_not_keep_a_scope_alive() {
     let alternate = async |offset: u32| {
         sleep(offset * SECOND).await;
         loop {
@@ -489,7 +489,7 @@ fn a_section_is_dropped_with_the_future_of_its_scope_and_by_a_plain_timeout() {
 }
 
 #[test]
-fn a_section_that_is_dropped_lets_go_of_its_scope() {
+fn a_dropped_section_releases_its_scope() {
     let (outcome, took) = timed(|| {
         timeout_with(SECOND, async |_| {
             // The plain timeout drops the section when the scope is cancelled already.
@@ -520,7 +520,7 @@ fn a_section_without_a_scope_is_just_awaited() {
 // Futures that are polled here and there.
 
 #[test]
-fn a_scope_that_is_only_lent_to_another_outlives_it() {
+fn a_borrowed_scope_outlives_its_borrower() {
     let (outcomes, took) = timed(async || {
         let mut work = Box::pin(timeout_with(9 * SECOND, async |_| after(5, 7).await));
         let mut outcomes = Vec::new();
@@ -554,7 +554,7 @@ fn a_section_holds_the_scope_in_which_it_is_polled_and_no_other() {
 }
 
 #[test]
-fn a_scope_that_moves_takes_the_sections_in_it_along() {
+fn a_scope_that_moves_takes_its_sections_along() {
     let (outcomes, took) = timed(async || {
         let mut work = Box::pin(cancel_scope(async |_| shielded(sleep(5 * SECOND)).await));
         let first = timeout_with(9 * SECOND, async |_| {
@@ -584,7 +584,7 @@ fn a_scope_moves_to_another_task_with_its_deadline_and_its_section() {
 }
 
 #[test]
-fn a_scope_may_await_itself_from_a_task_of_its_own_without_a_ring() {
+fn a_scope_that_awaits_itself_from_a_task_does_not_form_a_cycle() {
     type Slot = Rc<RefCell<Option<Pin<Box<dyn Future<Output = Result<(), Cancelled>>>>>>>;
     let slot = Slot::default();
     let inside = Rc::clone(&slot);
@@ -670,7 +670,7 @@ fn a_panic_leaves_the_scope_and_the_thread_knows_it() {
 }
 
 #[test]
-fn a_panicking_section_in_a_child_lets_go_of_the_scopes_around() {
+fn a_panicking_section_in_a_child_releases_the_outer_scopes() {
     let (outcome, took) = timed(|| {
         timeout_with(SECOND, async |_| {
             let group = scope(async |group: &TaskGroup<()>| {
@@ -691,7 +691,7 @@ fn a_panicking_section_in_a_child_lets_go_of_the_scopes_around() {
 // Groups.
 
 #[test]
-fn at_its_deadline_a_group_ends_body_and_children_and_says_so() {
+fn at_its_deadline_a_group_cancels_body_and_children_and_returns_an_error() {
     let trace = Trace::default();
     let (outcome, took) = timed(|| {
         timeout_scope(SECOND, async |group: &TaskGroup<&str>| {
@@ -762,7 +762,7 @@ fn a_group_waits_for_its_shielded_children_only_and_keeps_their_failures() {
 }
 
 #[test]
-fn a_group_of_which_nothing_was_cut_short_has_its_value_though_it_is_late() {
+fn a_group_that_is_late_without_cancelling_anything_returns_its_value() {
     let (outcome, took) = timed(|| {
         timeout_scope(SECOND, async |group: &TaskGroup<()>| {
             group.spawn(shielded(after(2, Ok(()))));
@@ -773,7 +773,7 @@ fn a_group_of_which_nothing_was_cut_short_has_its_value_though_it_is_late() {
 }
 
 #[test]
-fn a_failure_waits_for_shielded_siblings_and_keeps_what_they_say() {
+fn a_failure_waits_for_shielded_siblings_and_keeps_their_errors() {
     let trace = Trace::default();
     let (outcome, took) = timed(|| {
         scope(async |group: &TaskGroup<&str>| {
@@ -799,7 +799,7 @@ fn a_failure_waits_for_shielded_siblings_and_keeps_what_they_say() {
 }
 
 #[test]
-fn a_failure_ends_at_once_what_is_unshielded_in_a_body_that_is_held() {
+fn a_failure_cancels_unshielded_parts_of_a_held_body_at_once() {
     let trace = Trace::default();
     let (outcome, took) = timed(|| {
         scope(async |group: &TaskGroup<&str>| {
@@ -822,7 +822,7 @@ fn a_failure_ends_at_once_what_is_unshielded_in_a_body_that_is_held() {
 }
 
 #[test]
-fn a_group_is_given_a_deadline_and_cancelled_from_without() {
+fn a_group_gets_a_deadline_and_is_cancelled_from_outside() {
     let (outcome, took) = timed(|| {
         scope(async |group: &TaskGroup<()>| {
             group.cancel_scope().reschedule(now() + 9 * SECOND);
@@ -841,7 +841,7 @@ fn a_group_is_given_a_deadline_and_cancelled_from_without() {
 }
 
 #[test]
-fn a_child_of_a_cancelled_group_never_begins() {
+fn a_child_of_a_cancelled_group_never_starts() {
     let trace = Trace::default();
     let (outcome, _) = timed(|| {
         scope(async |group: &TaskGroup<&str>| {
@@ -860,7 +860,7 @@ fn a_child_of_a_cancelled_group_never_begins() {
 }
 
 #[test]
-fn the_deadline_of_an_outer_scope_ends_the_unshielded_members_of_a_group_at_once() {
+fn the_deadline_of_an_outer_scope_cancels_unshielded_members_of_a_group_at_once() {
     let trace = Trace::default();
     let (outcome, took) = timed(|| {
         timeout_with(SECOND, async |_| {
@@ -899,7 +899,7 @@ fn the_deadline_of_an_outer_scope_ends_the_unshielded_members_of_a_group_at_once
 }
 
 #[test]
-fn a_group_that_an_outer_scope_has_emptied_says_so_if_it_is_polled_elsewhere() {
+fn a_group_emptied_by_an_outer_scope_returns_an_error_if_polled_elsewhere() {
     run_virtual(async {
         let mut group = Box::pin(scope(async |group: &TaskGroup<()>| {
             group.spawn(pending());
@@ -936,7 +936,7 @@ fn dropping_a_group_drops_its_shielded_children_as_well() {
 }
 
 #[test]
-fn a_body_that_panics_takes_its_children_along() {
+fn a_body_that_panics_drops_its_children() {
     run_virtual(async {
         let trace = Trace::default();
         let guard = trace.on_drop("child dropped");
@@ -961,7 +961,7 @@ fn a_body_that_panics_takes_its_children_along() {
 }
 
 #[test]
-fn a_thousand_shielded_children_are_awaited_and_none_is_polled_for_nothing() {
+fn a_thousand_shielded_children_are_awaited_without_spurious_polls() {
     let runtime = virtual_runtime();
     let n_polls = runtime
         .block_on(async {
@@ -983,7 +983,7 @@ fn a_thousand_shielded_children_are_awaited_and_none_is_polled_for_nothing() {
 }
 
 #[test]
-fn a_child_whose_destructor_panics_when_it_is_cut_short_is_told() {
+fn a_child_whose_destructor_panics_on_cancellation_is_reported() {
     let (outcome, _) = timed(|| {
         timeout_scope(SECOND, async |group: &TaskGroup<&str>| {
             group.spawn(async {
@@ -1018,7 +1018,7 @@ fn groups_nest_deeply_through_tasks() {
 // Shield.
 
 #[test]
-fn a_shielded_task_outlives_whoever_awaits_it() {
+fn a_shielded_task_outlives_its_awaiter() {
     run_virtual(async {
         let begin = now();
         let trace = Trace::default();
@@ -1044,7 +1044,7 @@ fn a_shielded_task_outlives_whoever_awaits_it() {
 }
 
 #[test]
-fn what_happens_to_a_shielded_task_arrives_as_a_join_error() {
+fn the_outcome_of_a_shielded_task_is_a_join_error() {
     run_virtual(async {
         let error = shield(async { panic!("inner") }).await.unwrap_err();
         assert_eq!(error.to_string(), "task panicked: inner");

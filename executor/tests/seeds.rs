@@ -35,7 +35,7 @@ fn the_same_seed_makes_the_same_interleaving() {
 }
 
 #[test]
-fn other_seeds_make_others_and_nothing_is_lost() {
+fn other_seeds_make_other_interleavings_and_lose_nothing() {
     let orders: HashSet<_> = (0..50).map(interleaving).collect();
     assert!(orders.len() > 45, "only {} orders", orders.len());
     for mut order in orders {
@@ -45,7 +45,7 @@ fn other_seeds_make_others_and_nothing_is_lost() {
 }
 
 #[test]
-fn a_race_that_first_in_first_out_hides_is_found_and_found_again() {
+fn a_race_that_fifo_order_hides_is_found_and_reproduced() {
     // A bug: whoever comes second believes that the first has prepared everything.
     let is_met = |seed: Option<u64>| {
         let builder = Builder::new().virtual_time(true);

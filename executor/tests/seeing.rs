@@ -29,7 +29,7 @@ fn see<T>(handle: &JoinHandle<T>) -> TaskInfo {
 }
 
 #[test]
-fn a_task_is_seen_from_its_spawn_to_its_join() {
+fn a_task_is_listed_from_its_spawn_to_its_join() {
     run_virtual(async {
         let task = spawn(async {
             yield_now().await;
@@ -70,7 +70,7 @@ fn a_task_sees_itself_running_below_the_one_that_spawned_it() {
 }
 
 #[test]
-fn tasks_of_many_at_once_are_spawned_where_many_were_asked_for() {
+fn tasks_of_a_combinator_have_the_location_of_its_caller() {
     run(async {
         let seen = async || spawn(async { task::all() }).await.unwrap();
         let gathered = gather([seen(), seen()]).await.swap_remove(0).unwrap();
@@ -91,7 +91,7 @@ fn tasks_of_many_at_once_are_spawned_where_many_were_asked_for() {
 }
 
 #[test]
-fn what_is_spawned_from_outside_has_no_parent() {
+fn a_task_spawned_from_outside_has_no_parent() {
     let runtime = Runtime::new().unwrap();
     let task = runtime.spawn(pending::<()>());
     runtime.block_on(async { assert_eq!(see(&task).parent, None) }).unwrap();
@@ -101,7 +101,7 @@ fn what_is_spawned_from_outside_has_no_parent() {
 }
 
 #[test]
-fn every_kind_of_waiting_has_its_reason() {
+fn every_kind_of_wait_has_its_reason() {
     run_virtual(async {
         let (sender, mut receiver) = channel::bounded::<u8>(1);
         let (_local_sender, mut local_receiver) = channel::local::unbounded::<u8>();
@@ -235,7 +235,7 @@ fn a_slow_first_poll_of_the_main_future_is_reported_too() {
 }
 
 #[test]
-fn a_panic_that_nobody_joins_is_reported_and_one_that_is_joined_is_not() {
+fn a_panic_is_reported_unless_it_is_joined() {
     let (runtime, reports) = debugged(LIMIT);
     let handle = runtime.handle();
     let kept = runtime
@@ -293,7 +293,7 @@ fn assert_stuck<T>(outcome: io::Result<T>, reasons: &[&str]) {
 }
 
 #[test]
-fn a_loop_that_would_wait_for_ever_says_so_and_names_everyone() {
+fn a_deadlocked_loop_returns_an_error_that_names_every_task() {
     with_watchdog(LIMIT, || {
         let (runtime, _) = debugged(LIMIT);
         assert_stuck(runtime.block_on(pending::<()>()), &["main at", "waits for nothing"]);
@@ -371,7 +371,7 @@ fn a_listener_for_dumps_does_not_keep_a_loop_from_being_stuck() {
 }
 
 #[test]
-fn nonsense_signals_are_refused() {
+fn invalid_signals_are_refused() {
     assert!(Builder::new().dump_on(-1).build().is_err());
     assert!(Builder::new().dump_on(9).build().is_err());
 }

@@ -22,7 +22,7 @@ async fn assert_loop_works() {
 }
 
 #[test]
-fn a_spawned_task_begins_after_the_spawner_gives_way_and_in_order() {
+fn spawned_tasks_start_in_order_after_the_spawner_yields() {
     let trace = Trace::default();
     run(async {
         let tasks = ["first", "second", "third"].map(|name| {
@@ -279,7 +279,7 @@ fn a_task_that_aborts_itself_and_returns_keeps_its_output() {
 }
 
 #[test]
-fn abort_after_the_end_changes_nothing() {
+fn abort_after_completion_changes_nothing() {
     run(async {
         let task = spawn(async { 7 });
         yield_now().await;
@@ -311,7 +311,7 @@ fn an_abort_from_the_tasks_own_destructor_is_harmless() {
 }
 
 #[test]
-fn a_dropped_handle_detaches_and_the_task_goes_on() {
+fn a_dropped_handle_detaches_and_the_task_continues() {
     let trace = Trace::default();
     run(async {
         let inner = trace.clone();
@@ -343,7 +343,7 @@ fn a_handle_dropped_within_its_own_task_detaches_it() {
 }
 
 #[test]
-fn a_join_that_is_dropped_and_begun_again_loses_nothing() {
+fn a_join_that_is_dropped_and_restarted_loses_nothing() {
     run(async {
         let mut task = spawn(async {
             yield_now().await;
@@ -382,7 +382,7 @@ fn the_last_waker_of_a_join_is_the_one_that_is_woken() {
 }
 
 #[test]
-fn a_chain_of_joins_resolves_from_the_inside_out() {
+fn a_chain_of_joins_resolves_from_the_innermost_on() {
     let trace = Trace::default();
     run(async {
         let mut inner: Pin<Box<dyn Future<Output = usize>>> = Box::pin(ready(0));
@@ -466,7 +466,7 @@ fn a_waker_kept_beyond_its_task_is_harmless() {
 }
 
 #[test]
-fn tasks_left_when_the_main_future_ends_are_cancelled_in_order() {
+fn unfinished_tasks_are_cancelled_in_order_when_the_main_future_ends() {
     let trace = Trace::default();
     run(async {
         for name in ["first", "second", "third"] {
@@ -507,7 +507,7 @@ fn tasks_spawned_by_destructors_at_the_end_are_cancelled_too() {
 }
 
 #[test]
-fn a_destructor_may_wake_and_join_tasks_that_are_gone() {
+fn a_destructor_may_wake_and_join_finished_tasks() {
     let runtime = virtual_runtime();
     let wakers: Rc<RefCell<Vec<Waker>>> = Rc::default();
     for _ in 0..10 {

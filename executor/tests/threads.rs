@@ -110,7 +110,7 @@ fn a_ping_pong_between_two_loops_never_stalls() {
 }
 
 #[test]
-fn a_loop_that_spins_is_reached_and_one_that_waits_in_vain_stops_spinning() {
+fn a_spinning_loop_is_reachable_and_an_idle_one_stops_spinning() {
     with_watchdog(LIMIT, || {
         let limit = Duration::from_millis(2);
         let runtime = Builder::new().spin(limit).build().unwrap();
@@ -168,7 +168,7 @@ fn wakes_while_the_loop_runs_cost_no_notification() {
 }
 
 #[test]
-fn ten_threads_spawn_through_a_handle_and_take_every_result() {
+fn ten_threads_spawn_through_a_handle_and_receive_every_result() {
     const N_EACH: usize = 5_000;
     with_watchdog(LIMIT, || {
         let runtime = Runtime::new().unwrap();
@@ -200,7 +200,7 @@ fn ten_threads_spawn_through_a_handle_and_take_every_result() {
 }
 
 #[test]
-fn a_task_spawned_from_afar_is_aborted_from_afar() {
+fn a_task_spawned_from_another_thread_is_aborted_from_there() {
     with_watchdog(LIMIT, || {
         run(async {
             let handle = Handle::current().unwrap();
@@ -225,7 +225,7 @@ fn a_task_spawned_from_afar_is_aborted_from_afar() {
 }
 
 #[test]
-fn panics_of_tasks_spawned_from_afar_reach_their_handles() {
+fn panics_of_tasks_spawned_from_other_threads_reach_their_handles() {
     run(async {
         let handle = Handle::current().unwrap();
         let poll = handle.spawn(async { panic!("in poll") });
@@ -249,7 +249,7 @@ fn panics_of_tasks_spawned_from_afar_reach_their_handles() {
 }
 
 #[test]
-fn spawning_races_the_end_of_the_loop_and_always_resolves() {
+fn spawns_that_race_with_the_end_of_the_loop_always_resolve() {
     with_watchdog(LIMIT, || {
         for _ in 0..300 {
             let runtime = Runtime::new().unwrap();
@@ -292,7 +292,7 @@ fn a_sleep_under_a_foreign_waker_wakes_it() {
 }
 
 #[test]
-fn a_foreign_waker_that_does_everything_it_must_not_is_survived() {
+fn a_misbehaving_foreign_waker_is_harmless() {
     /// Uses the loop from within `wake` and from within `drop`.
     struct Busy;
     impl Busy {
@@ -361,7 +361,7 @@ fn a_sleep_moves_from_loop_to_loop() {
 }
 
 #[test]
-fn timers_are_cancelled_from_afar_while_they_fire() {
+fn timers_are_cancelled_from_other_threads_while_they_fire() {
     with_watchdog(LIMIT, || {
         run(async {
             for _ in 0..200 {

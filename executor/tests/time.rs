@@ -212,7 +212,7 @@ fn a_sleep_that_is_dropped_or_reset_leaves_no_timer() {
 }
 
 #[test]
-fn a_sleep_that_is_over_can_be_polled_and_reset_again() {
+fn an_elapsed_sleep_can_be_polled_and_reset_again() {
     run_virtual(async {
         let begin = now();
         let mut nap = sleep(HOUR);
@@ -239,7 +239,7 @@ fn a_sleep_moved_to_another_task_wakes_that_one() {
 }
 
 #[test]
-fn a_deadline_in_the_past_gives_way_once() {
+fn a_deadline_in_the_past_yields_once() {
     let trace = Trace::default();
     run_virtual(async {
         let inner = trace.clone();
@@ -285,7 +285,7 @@ fn timeout_prefers_a_ready_future() {
 }
 
 #[test]
-fn timeout_drops_the_future_that_is_late() {
+fn timeout_drops_the_late_future() {
     let trace = Trace::default();
     run_virtual(async {
         let guard = trace.on_drop("dropped");
@@ -300,7 +300,7 @@ fn timeout_drops_the_future_that_is_late() {
 }
 
 #[test]
-fn timeout_of_a_future_that_always_goes_on_still_ends() {
+fn timeout_of_a_future_that_is_always_ready_to_continue_still_ends() {
     let start = Instant::now();
     run(async {
         // Each join is ready; only the budget makes the task give way, and the timeout be seen.
@@ -336,7 +336,7 @@ fn timeouts_nest() {
 }
 
 #[test]
-fn an_interval_beats_without_drift() {
+fn an_interval_ticks_without_drift() {
     run_virtual(async {
         let begin = now();
         let mut beat = interval(10 * MS);
@@ -349,7 +349,7 @@ fn an_interval_beats_without_drift() {
 }
 
 #[test]
-fn each_policy_makes_up_for_a_stall_in_its_own_way() {
+fn each_missed_tick_behavior_handles_a_stall_as_documented() {
     let ticks = |missed: MissedTicks| {
         run_virtual(async move {
             let begin = now();
@@ -371,7 +371,7 @@ fn each_policy_makes_up_for_a_stall_in_its_own_way() {
 }
 
 #[test]
-fn a_tick_that_is_not_awaited_to_its_end_is_not_lost() {
+fn a_dropped_tick_is_not_lost() {
     run_virtual(async {
         let begin = now();
         let mut beat = interval(10 * MS);
@@ -384,7 +384,7 @@ fn a_tick_that_is_not_awaited_to_its_end_is_not_lost() {
 }
 
 #[test]
-fn virtual_time_waits_for_other_threads_letters() {
+fn virtual_time_waits_for_messages_from_other_threads() {
     let runtime = virtual_runtime();
     let handle = runtime.handle();
     let (sent, is_sent) = std::sync::mpsc::channel();

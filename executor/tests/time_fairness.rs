@@ -53,7 +53,7 @@ fn an_interval_whose_body_is_longer_than_its_period_lets_other_tasks_run() {
 }
 
 #[test]
-fn a_million_ticks_after_a_stall_do_not_come_in_one_poll() {
+fn a_million_ticks_after_a_stall_do_not_fire_in_one_poll() {
     run_virtual(async {
         let mut beat = interval_at(now() + US, US);
         sleep(Duration::from_secs(1)).await;
@@ -67,7 +67,7 @@ fn a_million_ticks_after_a_stall_do_not_come_in_one_poll() {
 }
 
 #[test]
-fn a_tick_that_gave_way_is_not_lost() {
+fn a_tick_that_yielded_is_not_lost() {
     run_virtual(async {
         let begin = now();
         let mut beat = interval(MS);
@@ -87,7 +87,7 @@ fn a_tick_that_gave_way_is_not_lost() {
 }
 
 #[test]
-fn a_sleep_that_is_over_and_awaited_again_and_again_lets_other_tasks_run() {
+fn awaiting_an_elapsed_sleep_repeatedly_lets_other_tasks_run() {
     run_virtual(async {
         let mut nap = sleep(MS);
         (&mut nap).await;
@@ -100,7 +100,7 @@ fn a_sleep_that_is_over_and_awaited_again_and_again_lets_other_tasks_run() {
 }
 
 #[test]
-fn a_timeout_is_seen_although_its_future_has_spent_the_budget() {
+fn a_timeout_elapses_although_its_future_has_spent_the_budget() {
     run_virtual(async {
         let mut over = sleep(MS);
         (&mut over).await;
@@ -121,7 +121,7 @@ fn a_timeout_is_seen_although_its_future_has_spent_the_budget() {
 }
 
 #[test]
-fn sleeps_of_no_time_and_yields_let_other_tasks_run() {
+fn zero_sleeps_and_yields_let_other_tasks_run() {
     run(async {
         let (n_turns, _task) = count_turns();
         for i in 0..1_000 {
@@ -143,7 +143,7 @@ impl Wake for Count {
 }
 
 #[test]
-fn many_timers_that_are_due_at_once_fire_a_few_at_a_time_in_order() {
+fn many_due_timers_fire_in_order_in_bounded_batches() {
     run_virtual(async {
         let count = Arc::new(Count::default());
         let waker = Waker::from(Arc::clone(&count));

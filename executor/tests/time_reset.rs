@@ -80,7 +80,7 @@ fn a_sleep_that_is_reset_again_and_again_ends_at_the_last_deadline() {
 }
 
 #[test]
-fn a_sleep_that_is_reset_after_it_fired_and_before_its_task_ran_is_not_over() {
+fn a_sleep_reset_after_it_fired_and_before_its_task_ran_has_not_elapsed() {
     run_virtual(async {
         let begin = now();
         let nap = shared(HOUR);
@@ -226,7 +226,7 @@ fn resets_from_another_thread_make_no_sleep_early_and_lose_none() {
 }
 
 #[test]
-fn a_reset_between_two_calls_of_block_on_is_heeded() {
+fn a_reset_between_two_calls_of_block_on_takes_effect() {
     let runtime = Runtime::new().unwrap();
     let nap = shared(HOUR);
     let theirs = Rc::clone(&nap);

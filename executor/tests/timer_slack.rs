@@ -24,7 +24,7 @@ fn slack_of_child_ns() -> u64 {
 }
 
 #[test]
-fn the_slack_of_a_thread_is_what_it_was_when_its_loop_has_run() {
+fn the_timer_slack_of_a_thread_is_restored_after_its_loop_has_run() {
     // On a thread of its own, whose slack is that of nobody else.
     thread::spawn(|| {
         let before = slack_ns();
@@ -51,7 +51,7 @@ fn the_slack_of_a_thread_is_what_it_was_when_its_loop_has_run() {
 }
 
 #[test]
-fn threads_for_blocking_work_have_the_slack_of_any_thread() {
+fn blocking_threads_have_the_default_timer_slack() {
     thread::spawn(|| {
         let before = slack_ns();
         run(async move {
@@ -67,7 +67,7 @@ fn threads_for_blocking_work_have_the_slack_of_any_thread() {
 }
 
 #[test]
-fn a_slack_that_the_program_has_chosen_meanwhile_is_kept() {
+fn a_timer_slack_that_the_program_sets_meanwhile_is_kept() {
     thread::spawn(|| {
         run(async {
             sleep(MS).await;

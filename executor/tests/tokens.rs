@@ -59,7 +59,7 @@ fn a_chain_of_a_million_tokens_is_cancelled_and_dropped_without_recursion() {
 }
 
 #[test]
-fn a_token_is_cancelled_with_those_above_it_even_if_their_handles_are_gone() {
+fn a_token_is_cancelled_with_its_ancestors_even_if_their_handles_are_dropped() {
     let top = CancellationToken::new();
     let middle = top.child();
     let bottom = middle.child();
@@ -71,7 +71,7 @@ fn a_token_is_cancelled_with_those_above_it_even_if_their_handles_are_gone() {
 }
 
 #[test]
-fn a_waker_that_panics_in_cancel_does_not_lose_the_wakes_behind_it() {
+fn a_waker_that_panics_in_cancel_does_not_lose_later_wakes() {
     struct Bomb;
 
     impl Wake for Bomb {
@@ -119,7 +119,7 @@ fn a_waiter_that_changes_its_waker_is_woken_by_the_last_one() {
 }
 
 #[test]
-fn cancelling_while_children_come_and_go_on_other_threads_misses_none() {
+fn cancelling_while_other_threads_create_and_drop_children_misses_none() {
     for _ in 0..200 {
         let token = CancellationToken::new();
         let threads: Vec<_> = (0..3)

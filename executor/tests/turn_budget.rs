@@ -77,7 +77,7 @@ fn a_budget_is_used_while_tasks_are_ready_and_no_longer() {
 }
 
 #[test]
-fn timers_and_messages_have_their_share_of_a_turn_that_has_tasks() {
+fn timers_and_messages_are_handled_in_a_turn_with_many_tasks() {
     for runtime in runtimes() {
         let handle = runtime.handle();
         let (sender, mut receiver) = channel::unbounded();

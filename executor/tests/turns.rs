@@ -62,7 +62,7 @@ fn run_within(n_polls: u64, future: impl Future<Output = ()>) {
 }
 
 #[test]
-fn a_busy_branch_of_a_race_lets_the_other_hear() {
+fn a_busy_branch_of_a_race_lets_the_other_receive() {
     run_within(50, async { assert_eq!(or(flood(), third()).await, Either::Right(())) });
     run_within(50, async { assert_eq!(or(third(), flood()).await, Either::Left(())) });
     run_within(50, async {
@@ -89,7 +89,7 @@ fn two_busy_branches_take_turns_with_the_third() {
 }
 
 #[test]
-fn a_busy_branch_of_a_join_lets_the_others_come_to_their_end() {
+fn a_busy_branch_of_a_join_lets_the_others_finish() {
     run_within(50, async {
         let is_done = Cell::new(false);
         let busy = async {
@@ -116,7 +116,7 @@ fn a_busy_branch_of_a_join_lets_the_others_come_to_their_end() {
 }
 
 #[test]
-fn a_race_that_is_made_anew_for_each_message_hears_the_stop_message() {
+fn a_race_that_is_recreated_for_each_message_receives_the_stop_message() {
     run_within(2_000, async {
         let (sender, mut receiver) = local::unbounded();
         // As fast as it is received, for ever.
@@ -150,7 +150,7 @@ fn a_race_that_is_made_anew_for_each_message_hears_the_stop_message() {
 }
 
 #[test]
-fn nested_races_that_are_made_anew_hear_every_branch() {
+fn nested_races_that_are_recreated_poll_every_branch() {
     run_within(20_000, async {
         let (sender, mut receiver) = local::unbounded();
         let (other, mut second) = local::unbounded();
@@ -182,7 +182,7 @@ fn nested_races_that_are_made_anew_hear_every_branch() {
 }
 
 #[test]
-fn a_scope_with_a_busy_body_hears_that_a_child_has_failed() {
+fn a_scope_with_a_busy_body_observes_the_failure_of_a_child() {
     run_within(50, async {
         let outcome = scope(async |group: &TaskGroup<&str>| {
             group.spawn(async {
@@ -222,7 +222,7 @@ fn assert_yields(what: &str, step: impl AsyncFnMut() + 'static) {
 }
 
 #[test]
-fn a_task_that_awaits_only_what_is_ready_yields() {
+fn a_task_that_awaits_only_ready_futures_yields() {
     let cancelled = CancellationToken::new();
     cancelled.cancel();
     let token = cancelled.clone();

@@ -18,7 +18,7 @@ const WORK: Duration = Duration::from_millis(50);
 const HOUR: Duration = Duration::from_secs(3_600);
 
 #[test]
-fn a_timeout_of_an_hour_around_50_ms_of_blocking_work_does_not_expire() {
+fn a_timeout_of_an_hour_around_50_ms_of_blocking_work_does_not_elapse() {
     run_virtual(async {
         let begin = now();
         let work = spawn_blocking(|| {
@@ -51,7 +51,7 @@ fn jobs_of_any_pool_hold_time_in_the_loop_that_spawned_them() {
 }
 
 #[test]
-fn timers_of_other_tasks_wait_as_well_and_then_come_in_order() {
+fn timers_of_other_tasks_also_wait_and_then_fire_in_order() {
     run_virtual(async {
         let begin = now();
         let other = spawn(async move {
@@ -108,7 +108,7 @@ fn a_job_whose_handle_was_dropped_holds_time_until_it_ends() {
 }
 
 #[test]
-fn a_job_that_panics_or_is_aborted_lets_time_pass_again() {
+fn time_passes_again_after_a_job_panics_or_is_aborted() {
     let pool = BlockingPool::new(1);
     run_virtual(async {
         let begin = now();
@@ -170,7 +170,7 @@ fn a_turn_for_a_host_waits_in_real_time_while_work_runs() {
 }
 
 #[test]
-fn work_that_a_plain_thread_spawned_holds_the_time_of_no_loop() {
+fn work_spawned_by_a_plain_thread_holds_the_time_of_no_loop() {
     let pool = BlockingPool::new(1);
     let (end, wait) = mpsc::channel::<()>();
     let job = pool.spawn(move || wait.recv().is_err());

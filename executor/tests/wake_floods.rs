@@ -25,7 +25,7 @@ fn flood(wakers: &[Waker], n_wakes: usize) -> usize {
 }
 
 #[test]
-fn tasks_woken_in_turn_while_one_poll_runs_are_told_once_each() {
+fn tasks_woken_repeatedly_during_one_poll_are_listed_once() {
     for n_tasks in [2, 10, 1_000] {
         run(async {
             let (sender, mut receiver) = polyloop_executor::channel::unbounded();

@@ -24,7 +24,7 @@ fn a_test_that_hangs_is_a_failure_of_that_test_alone() {
 }
 
 #[test]
-fn what_a_test_returns_or_panics_with_comes_through() {
+fn the_output_or_panic_of_a_test_is_propagated() {
     let limit = Duration::from_secs(60);
     assert_eq!(with_watchdog(limit, || 7), 7);
     let panics = || with_watchdog(limit, move || assert!(limit.is_zero(), "on purpose"));

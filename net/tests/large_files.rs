@@ -37,7 +37,7 @@ fn a_large_or_late_file_is_refused_as_a_file() {
     target_vendor = "apple"
 ))]
 #[test]
-fn a_file_is_sent_from_beyond_the_reach_of_32_bits() {
+fn a_file_is_sent_from_an_offset_beyond_32_bits() {
     use std::io::Read;
     use std::net;
     use std::os::unix::fs::FileExt;

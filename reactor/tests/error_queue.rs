@@ -100,7 +100,7 @@ fn socket_with_an_error() -> (Arc<Socket>, UdpSocket) {
 }
 
 #[test]
-fn an_unread_error_queue_makes_no_loop_spin_and_hides_no_datagram() {
+fn an_unread_error_queue_neither_makes_a_loop_spin_nor_hides_datagrams() {
     for &backend in Backend::available() {
         let (socket, sender) = socket_with_an_error();
         let mut reactor = Reactor::new(backend.open().unwrap(), 0, 0);
@@ -133,7 +133,7 @@ fn an_unread_error_queue_makes_no_loop_spin_and_hides_no_datagram() {
 }
 
 #[test]
-fn one_who_asks_for_errors_gets_them_beside_one_who_receives() {
+fn a_task_that_waits_for_errors_gets_them_beside_one_that_receives() {
     for &backend in Backend::available() {
         let (socket, _sender) = socket_with_an_error();
         let mut reactor = Reactor::new(backend.open().unwrap(), 0, 0);

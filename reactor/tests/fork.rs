@@ -52,7 +52,7 @@ fn works_in_child(backend: Backend) -> bool {
 }
 
 #[test]
-fn a_child_is_refused_what_is_its_parents_and_can_make_its_own() {
+fn a_forked_child_is_refused_its_parents_selector_and_can_open_one() {
     for backend in Backend::available() {
         let mut selector = backend.open().unwrap();
         let notifier = selector.notifier().unwrap();

@@ -28,7 +28,7 @@ fn old_reactor(n_tenants: u32) -> Reactor {
 }
 
 #[test]
-fn a_slot_that_has_had_its_last_generation_is_not_used_again() {
+fn a_slot_is_not_reused_after_its_last_generation() {
     let mut reactor = old_reactor(3);
     let mut seen = HashSet::new();
     for _ in 0..20 {
@@ -46,7 +46,7 @@ fn a_slot_that_has_had_its_last_generation_is_not_used_again() {
 }
 
 #[test]
-fn the_next_reactor_with_the_number_begins_after_all_of_them() {
+fn the_next_reactor_with_the_number_starts_after_all_its_generations() {
     let mut reactor = old_reactor(1_000);
     assert_eq!(reactor.next_generation(), Token::MAX_GENERATION - 1_000);
     let (first, second) = UnixStream::pair().unwrap();

@@ -13,7 +13,7 @@ use polyloop_reactor::{Backend, Events, Interest, Mode, SignalFd, Token, WakeFd}
 const LOOK: Option<Duration> = Some(Duration::ZERO);
 
 #[test]
-fn a_limit_below_what_is_open_is_an_error_and_loses_nothing() {
+fn a_limit_below_the_open_descriptors_is_an_error_and_loses_nothing() {
     const N_PAIRS: usize = 40;
     let limit = descriptor_limit().unwrap();
     for backend in Backend::available() {

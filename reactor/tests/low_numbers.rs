@@ -20,7 +20,7 @@ fn n_open() -> usize {
 }
 
 #[test]
-fn a_selector_takes_descriptors_when_they_are_needed() {
+fn a_selector_opens_descriptors_only_when_needed() {
     for &backend in Backend::available() {
         let before = n_open();
         let selector = backend.open().unwrap();

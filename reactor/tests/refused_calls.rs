@@ -75,7 +75,7 @@ fn names_the_call(error: &io::Error, call: &str, errno: i32) -> bool {
 }
 
 #[test]
-fn refused_calls_are_done_without_or_named() {
+fn refused_calls_are_replaced_or_named() {
     let one_of_each = [
         (libc::SYS_eventfd2, Backend::Epoll),
         (libc::SYS_epoll_pwait2, Backend::Epoll),

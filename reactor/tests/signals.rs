@@ -49,7 +49,7 @@ fn a_signal_makes_its_listener_readable_once() {
 }
 
 #[test]
-fn a_burst_is_heard_at_least_once_and_never_blocks() {
+fn a_burst_is_reported_at_least_once_and_never_blocks() {
     let _turn = take_turn();
     let signal = SignalFd::listen(SignalFd::USER1).unwrap();
     for _ in 0..100_000 {
@@ -60,7 +60,7 @@ fn a_burst_is_heard_at_least_once_and_never_blocks() {
 }
 
 #[test]
-fn every_listener_hears_for_itself() {
+fn every_listener_is_notified() {
     let _turn = take_turn();
     let first = SignalFd::listen(SignalFd::USER1).unwrap();
     let second = SignalFd::listen(SignalFd::USER1).unwrap();
@@ -78,7 +78,7 @@ fn every_listener_hears_for_itself() {
 }
 
 #[test]
-fn the_former_disposition_comes_back_with_the_last_listener() {
+fn the_former_disposition_is_restored_with_the_last_listener() {
     let _turn = take_turn();
     ignore(SignalFd::USER2).unwrap();
     let before = disposition(SignalFd::USER2).unwrap();
@@ -106,7 +106,7 @@ fn a_handler_that_came_after_ours_is_left_alone() {
 }
 
 #[test]
-fn a_signal_that_is_pending_when_its_listener_goes_is_no_harm() {
+fn a_signal_pending_when_its_listener_is_dropped_is_harmless() {
     let _turn = take_turn();
     let stays = SignalFd::listen(SignalFd::USER1).unwrap();
     for _ in 0..200 {
@@ -155,7 +155,7 @@ fn signals_that_cannot_be_listened_for_are_refused() {
 }
 
 #[test]
-fn hundreds_of_listeners_hear_a_signal_and_leave_no_trace() {
+fn hundreds_of_listeners_receive_a_signal_and_leave_nothing_behind() {
     // macOS gives a process 256 descriptors, and a listener takes two there.
     let n_listeners = if cfg!(target_os = "linux") { 400 } else { 100 };
     let _turn = take_turn();
@@ -199,7 +199,7 @@ fn a_read_is_resumed_after_a_signal() {
 }
 
 #[test]
-fn listeners_that_come_and_go_while_signals_arrive_hear_and_leave_no_trace() {
+fn listeners_created_and_dropped_while_signals_arrive_are_notified_and_leave_nothing_behind() {
     let _turn = take_turn();
     // One that does nothing without a listener.
     let signum = SignalFd::CONTINUE;

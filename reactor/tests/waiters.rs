@@ -343,7 +343,7 @@ impl World {
 }
 
 #[test]
-fn nobody_is_left_waiting_while_the_source_is_ready() {
+fn no_waiter_stays_asleep_while_the_source_is_ready() {
     for seed in 0..4_000 {
         let mut rng = Rng::with_seed(seed);
         let mode = if rng.bool() { Mode::Edge } else { Mode::Level };
@@ -374,7 +374,7 @@ fn nobody_is_left_waiting_while_the_source_is_ready() {
 }
 
 #[test]
-fn an_event_costs_the_same_however_many_wait() {
+fn the_cost_of_an_event_does_not_depend_on_the_number_of_waiters() {
     for mode in [Mode::Edge, Mode::Level] {
         let [few, many] = [100, 100_000].map(|n_waiters| {
             let mut world = World::new(mode);
@@ -398,7 +398,7 @@ fn an_event_costs_the_same_however_many_wait() {
 
 /// An ICMP error, for example: the operation that reports it takes it away.
 #[test]
-fn an_error_costs_the_same_however_many_wait() {
+fn the_cost_of_an_error_does_not_depend_on_the_number_of_waiters() {
     for mode in [Mode::Edge, Mode::Level] {
         let [few, many] = [100, 100_000].map(|n_waiters| {
             let mut world = World::new(mode);
@@ -420,7 +420,7 @@ fn an_error_costs_the_same_however_many_wait() {
 
 /// One who takes urgent data does so out of line: a read in line finds nothing, and says nothing of it.
 #[test]
-fn urgent_data_costs_the_same_however_many_wait() {
+fn the_cost_of_urgent_data_does_not_depend_on_the_number_of_waiters() {
     let [few, many] = [100, 100_000].map(|n_waiters| {
         let mut world = World::new(Mode::Edge);
         for _ in 0..n_waiters {
@@ -455,7 +455,7 @@ fn a_closed_side_that_blocks_costs_each_waiter_one_wake() {
 }
 
 #[test]
-fn a_burst_is_shared_out_in_few_turns() {
+fn a_burst_is_distributed_in_few_turns() {
     for mode in [Mode::Edge, Mode::Level] {
         let mut world = World::new(mode);
         for _ in 0..100_000 {
@@ -471,7 +471,7 @@ fn a_burst_is_shared_out_in_few_turns() {
 }
 
 #[test]
-fn the_end_of_the_stream_reaches_all() {
+fn the_end_of_the_stream_wakes_all_waiters() {
     for mode in [Mode::Edge, Mode::Level] {
         let mut world = World::new(mode);
         for _ in 0..1_000 {
@@ -485,7 +485,7 @@ fn the_end_of_the_stream_reaches_all() {
 }
 
 #[test]
-fn one_that_is_woken_and_dropped_passes_the_event_on() {
+fn a_waiter_that_is_woken_and_dropped_passes_the_event_on() {
     for mode in [Mode::Edge, Mode::Level] {
         let mut world = World::new(mode);
         let tasks = [0, 1, 2].map(|_| world.spawn(Kind::TakeShort));
@@ -498,7 +498,7 @@ fn one_that_is_woken_and_dropped_passes_the_event_on() {
 }
 
 #[test]
-fn one_that_is_woken_and_not_polled_holds_up_nobody() {
+fn a_waiter_that_is_woken_and_not_polled_delays_no_other() {
     for mode in [Mode::Edge, Mode::Level] {
         let mut world = World::new(mode);
         for _ in 0..10 {

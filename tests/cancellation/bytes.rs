@@ -21,8 +21,8 @@ cases! {
         "BufReader::fill", "BufReader::fill_to";
     a_dropped_wait_for_a_line_of_the_stream_loses_none: "Lines as Stream", "Split as Stream";
     a_dropped_wait_for_a_frame_loses_none: "FrameReader::next";
-    a_dropped_flush_goes_on_in_the_middle_of_a_frame: "FrameWriter::flush", "FrameWriter::shutdown";
-    a_dropped_copy_of_a_copier_goes_on: "Copier::run";
+    a_dropped_flush_resumes_in_the_middle_of_a_frame: "FrameWriter::flush", "FrameWriter::shutdown";
+    a_dropped_copy_of_a_copier_resumes: "Copier::run";
     a_dropped_copy_has_written_what_it_read_but_for_one_piece: "copy", "copy_bidirectional";
     dropped_operations_of_the_traits_have_not_happened: "Read::read", "Read::readable",
         "Write::write", "Write::shutdown";
@@ -98,7 +98,7 @@ fn narrow() -> (UnixStream, Sink<unix::UnixStream>) {
     (stream, Sink::new(peer))
 }
 
-async fn a_dropped_flush_goes_on_in_the_middle_of_a_frame(dropper: &Dropper) {
+async fn a_dropped_flush_resumes_in_the_middle_of_a_frame(dropper: &Dropper) {
     let (writer, sink) = narrow();
     let mut writer = FrameWriter::new(writer, Framing::big_endian(2));
     let mut expected = Vec::new();
@@ -114,7 +114,7 @@ async fn a_dropped_flush_goes_on_in_the_middle_of_a_frame(dropper: &Dropper) {
     assert!(sink.finish() == expected);
 }
 
-async fn a_dropped_copy_of_a_copier_goes_on(dropper: &Dropper) {
+async fn a_dropped_copy_of_a_copier_resumes(dropper: &Dropper) {
     let (reader, peer) = unix();
     let (writer, sink) = narrow();
     let bytes: Vec<u8> = (0..251).cycle().take(20_000).collect();

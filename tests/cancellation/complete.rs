@@ -237,7 +237,7 @@ fn every_future_of_the_library_is_dropped_at_every_poll_or_excluded_with_a_reaso
 }
 
 #[test]
-fn every_future_of_the_library_says_what_a_drop_loses() {
+fn every_future_of_the_library_documents_its_cancel_safety() {
     let found = found();
     let says = |name: &str| found.get(name).is_some_and(|found| found.says_what_is_lost);
     let mut silent = Vec::new();

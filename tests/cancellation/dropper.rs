@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operation_that_loses_is_found() {
+    fn an_operation_that_loses_data_is_detected() {
         let found = catch_unwind(AssertUnwindSafe(|| {
             at_every_poll(Backend::Poll, async |dropper| {
                 let (ours, mut peer) = StdStream::pair().unwrap();
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operation_that_leaves_something_is_found() {
+    fn an_operation_that_leaks_is_detected() {
         let found = catch_unwind(AssertUnwindSafe(|| {
             at_every_poll(Backend::Poll, async |dropper| {
                 let left = dropper.once(polyloop::sleep(Duration::from_millis(1)), || {}).await;
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operation_that_is_never_pending_shows_nothing() {
+    fn an_operation_that_is_never_pending_is_an_error() {
         let found = catch_unwind(AssertUnwindSafe(|| {
             at_every_poll(Backend::Poll, async |dropper| {
                 dropper.once(async {}, || {}).await;

@@ -22,7 +22,7 @@ cases! {
     a_dropped_accept_has_taken_no_connection: "listening!::accept";
     a_dropped_wait_for_a_connection_loses_none: "listening!::readable";
     a_dropped_wait_for_the_stream_of_connections_loses_none: "Incoming as Stream";
-    a_dropped_connect_gives_the_connection_up: "TcpStream::connect", "TcpStream::connect_timeout",
+    a_dropped_connect_closes_the_connection: "TcpStream::connect", "TcpStream::connect_timeout",
         "TcpSocket::connect";
     a_dropped_receive_has_taken_no_datagram: "UdpSocket::recv_from", "UdpSocket::recv",
         "UdpSocket::receive", "UdpSocket::peek", "UdpSocket::readable";
@@ -32,12 +32,12 @@ cases! {
     a_dropped_connect_to_a_name_leaves_the_socket_as_it_was: "UdpSocket::connect";
     a_dropped_accept_has_taken_no_unix_connection: "listening!::accept";
     a_dropped_wait_for_the_stream_of_unix_connections_loses_none: "Incoming as Stream";
-    a_dropped_connect_gives_the_unix_connection_up: "UnixStream::connect";
+    a_dropped_connect_closes_the_unix_connection: "UnixStream::connect";
     a_dropped_receive_has_taken_no_unix_datagram: "UnixDatagram::recv_from", "UnixDatagram::recv",
         "UnixDatagram::receive", "UnixDatagram::peek", "UnixDatagram::readable";
     a_dropped_send_has_sent_no_unix_datagram: "UnixDatagram::send", "UnixDatagram::send_to",
         "UnixDatagram::writable";
-    dropped_descriptors_are_sent_and_received_once: "passing!::send_fds", "passing!::receive_fds";
+    a_dropped_transfer_of_descriptors_sends_and_receives_them_once: "passing!::send_fds", "passing!::receive_fds";
 }
 
 /// How many connections or messages are sent, one at each step.
@@ -104,7 +104,7 @@ async fn a_dropped_wait_for_the_stream_of_connections_loses_none(dropper: &Dropp
     }
 }
 
-async fn a_dropped_connect_gives_the_connection_up(dropper: &Dropper) {
+async fn a_dropped_connect_closes_the_connection(dropper: &Dropper) {
     let (listener, addr) = tcp_listener();
     let name = ("localhost", addr.port());
     let limit = Duration::from_secs(60);
@@ -288,7 +288,7 @@ async fn a_dropped_wait_for_the_stream_of_unix_connections_loses_none(dropper: &
     }
 }
 
-async fn a_dropped_connect_gives_the_unix_connection_up(dropper: &Dropper) {
+async fn a_dropped_connect_closes_the_unix_connection(dropper: &Dropper) {
     // With a queue so short that connecting waits for a place in it.
     let path = fresh_path();
     let listener = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None);
@@ -370,7 +370,7 @@ async fn a_dropped_send_has_sent_no_unix_datagram(dropper: &Dropper) {
     std::fs::remove_file(&path).unwrap();
 }
 
-async fn dropped_descriptors_are_sent_and_received_once(dropper: &Dropper) {
+async fn a_dropped_transfer_of_descriptors_sends_and_receives_them_once(dropper: &Dropper) {
     let (ours, peer) = UnixStream::pair().unwrap();
     let (mut reader, writer) = std::io::pipe().unwrap();
     for bytes in [b"1", b"2"] {

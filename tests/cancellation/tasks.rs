@@ -37,9 +37,9 @@ cases! {
     a_dropped_gather_drops_what_it_gathers: "gather", "try_gather";
     a_dropped_wait_detaches_its_tasks: "wait", "wait_until";
     a_dropped_scope_drops_its_children: "scope", "timeout_scope";
-    what_a_dropped_limit_is_around_decides: "timeout", "timeout_at", "or", "race",
+    a_dropped_timeout_is_as_cancel_safe_as_its_future: "timeout", "timeout_at", "or", "race",
         "CancellationToken::run_until_cancelled", "timeout_with", "cancel_scope", "shielded";
-    a_dropped_race_of_futures_that_stay_loses_no_output: "race_all";
+    a_dropped_race_of_borrowed_futures_loses_no_output: "race_all";
     a_dropped_wait_for_a_token_loses_nothing: "CancellationToken::cancelled";
 }
 
@@ -279,7 +279,7 @@ async fn a_dropped_scope_drops_its_children(dropper: &Dropper) {
     }
 }
 
-async fn what_a_dropped_limit_is_around_decides(dropper: &Dropper) {
+async fn a_dropped_timeout_is_as_cancel_safe_as_its_future(dropper: &Dropper) {
     let (sender, mut receiver) = local::unbounded();
     let mut numbers = 0..;
     let mut world = || sender.send(numbers.next().unwrap()).unwrap();
@@ -309,7 +309,7 @@ async fn what_a_dropped_limit_is_around_decides(dropper: &Dropper) {
     }
 }
 
-async fn a_dropped_race_of_futures_that_stay_loses_no_output(dropper: &Dropper) {
+async fn a_dropped_race_of_borrowed_futures_loses_no_output(dropper: &Dropper) {
     let (mut world, futures) = one_by_one();
     let mut futures: Vec<_> = futures.into_iter().map(Box::pin).collect();
     let mut outputs = Vec::new();

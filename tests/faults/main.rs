@@ -76,7 +76,7 @@ fn example_survives(name: &str, rules: &str, n_lost: usize) {
 }
 
 #[test]
-fn an_accept_that_fails_costs_no_client() {
+fn a_failed_accept_loses_no_client() {
     let errors = [
         ECONNABORTED,
         EPROTO,
@@ -104,7 +104,7 @@ fn an_accept_that_fails_costs_no_client() {
 }
 
 #[test]
-fn interrupted_calls_are_not_noticed() {
+fn interrupted_calls_have_no_effect() {
     let calls = ["accept4", "recv", "send", "epoll_wait", "epoll_pwait2", "ppoll", "pselect"];
     for call in calls {
         for nth in [2, 3] {
@@ -125,7 +125,7 @@ fn short_reads_and_writes_lose_nothing() {
 }
 
 #[test]
-fn an_error_of_one_connection_costs_that_connection() {
+fn an_error_of_one_connection_ends_only_that_connection() {
     for call in ["recv", "send"] {
         for error in [ECONNRESET, ETIMEDOUT, EPIPE, ENOBUFS, EHOSTUNREACH] {
             for first in [1, 3] {
@@ -136,7 +136,7 @@ fn an_error_of_one_connection_costs_that_connection() {
 }
 
 #[test]
-fn a_descriptor_that_cannot_be_watched_costs_one_connection() {
+fn a_descriptor_that_cannot_be_registered_ends_one_connection() {
     for error in [ENOSPC, ENOMEM] {
         // The signals' descriptors come first; a server that cannot watch those does not start.
         for first in 4..=6 {
@@ -146,14 +146,14 @@ fn a_descriptor_that_cannot_be_watched_costs_one_connection() {
 }
 
 #[test]
-fn an_old_kernels_missing_calls_are_done_without() {
+fn system_calls_missing_in_an_old_kernel_are_replaced() {
     for error in [ENOSYS, EPERM] {
         survives(&format!("epoll_pwait2:errno={error}:1:1000000"), 0);
     }
 }
 
 #[test]
-fn an_accept4_that_is_refused_is_done_without() {
+fn a_refused_accept4_is_replaced() {
     for error in [ENOSYS, EPERM] {
         for first in [1, 2, 4] {
             survives(&format!("accept4:errno={error}:{first}:1000000"), 0);
@@ -163,7 +163,7 @@ fn an_accept4_that_is_refused_is_done_without() {
 
 /// A failure of one connection is no reason to let the next one wait.
 #[test]
-fn an_accept_that_fails_for_one_connection_makes_no_other_wait() {
+fn a_failed_accept_of_one_connection_delays_no_other() {
     for name in ["echo_server", "echo_raw"] {
         // Every third call: the one after a failure looks whether all of them are refused.
         let server = Server::start_example(name, "epoll", &format!("accept4:every={EPERM}:3"));
@@ -177,7 +177,7 @@ fn an_accept_that_fails_for_one_connection_makes_no_other_wait() {
 }
 
 #[test]
-fn a_server_that_may_not_accept_ends_and_says_so() {
+fn a_server_that_is_not_permitted_to_accept_ends_with_an_error() {
     for error in [ENOSYS, EPERM] {
         for backend in BACKENDS {
             let rules = format!("accept4:errno={error}:1:1000000,accept:errno={error}:1:1000000");
@@ -192,7 +192,7 @@ fn a_server_that_may_not_accept_ends_and_says_so() {
 }
 
 #[test]
-fn a_clock_that_jumps_stops_nothing() {
+fn a_clock_that_jumps_has_no_effect() {
     let hour_ns: i64 = 3_600_000_000_000;
     for step in [hour_ns, -hour_ns, -1_000_000] {
         for first in [5, 20] {
@@ -202,7 +202,7 @@ fn a_clock_that_jumps_stops_nothing() {
 }
 
 #[test]
-fn what_cannot_start_says_why_and_ends() {
+fn a_program_that_cannot_start_ends_with_the_reason() {
     for (backend, rules, named) in [
         ("epoll", format!("epoll_create1:errno={EMFILE}:1:1"), "Too many open files"),
         ("poll", format!("socket:errno={ENFILE}:1:100"), "Too many open files in system"),
@@ -226,7 +226,7 @@ fn what_cannot_start_says_why_and_ends() {
 }
 
 #[test]
-fn a_client_verifies_every_byte_among_faults() {
+fn a_client_verifies_every_byte_despite_faults() {
     let faults = [
         "recv:short=3,send:short=5".to_owned(),
         format!("recv:every={EINTR}:2,send:every={EINTR}:3,connect:errno={EINTR}:1:0"),
@@ -249,7 +249,7 @@ fn a_client_verifies_every_byte_among_faults() {
 
 /// The harness itself: a rule that should break the exchange does break it.
 #[test]
-fn the_faults_are_really_injected() {
+fn the_faults_are_injected() {
     let server = Server::start("epoll", &format!("recv:errno={ECONNRESET}:1:1000000"));
     assert!(exchange(&server).is_err(), "no read can succeed");
     let started = std::time::Instant::now();

@@ -41,13 +41,13 @@ fn tcp_pair() -> (net::TcpStream, net::TcpStream) {
 }
 
 #[test]
-fn sendmmsg_is_done_without() {
-    with_refused("refused::sendmmsg_is_done_without", "sendmmsg", datagrams_cross);
+fn sendmmsg_is_replaced() {
+    with_refused("refused::sendmmsg_is_replaced", "sendmmsg", datagrams_cross);
 }
 
 #[test]
-fn recvmmsg_is_done_without() {
-    with_refused("refused::recvmmsg_is_done_without", "recvmmsg", datagrams_cross);
+fn recvmmsg_is_replaced() {
+    with_refused("refused::recvmmsg_is_replaced", "recvmmsg", datagrams_cross);
 }
 
 async fn datagrams_cross() {
@@ -74,8 +74,8 @@ async fn datagrams_cross() {
 }
 
 #[test]
-fn splice_is_done_without() {
-    with_refused("refused::splice_is_done_without", "splice", async || {
+fn splice_is_replaced() {
+    with_refused("refused::splice_is_replaced", "splice", async || {
         let sent = pattern(1 << 20);
         let ((mut client, front), (back, server)) = (tcp_pair(), UnixStream::pair().unwrap());
         let front = TcpStream::from_std(front).expect("a socket");
@@ -91,8 +91,8 @@ fn splice_is_done_without() {
 }
 
 #[test]
-fn sendfile_is_done_without() {
-    with_refused("refused::sendfile_is_done_without", "sendfile", async || {
+fn sendfile_is_replaced() {
+    with_refused("refused::sendfile_is_replaced", "sendfile", async || {
         let path = std::env::temp_dir().join(format!("polyloop-refused-{}", std::process::id()));
         let sent = pattern(3 << 20);
         fs::write(&path, &sent).expect("a file");

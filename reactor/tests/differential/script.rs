@@ -246,7 +246,7 @@ mod tests {
     use crate::author::generate;
 
     #[test]
-    fn every_step_is_read_as_it_was_written() {
+    fn every_step_parses_as_it_was_printed() {
         let script = generate(1, 5_000);
         assert_eq!(read(&write(&script)).unwrap(), script);
         assert_eq!(read("look 3; notify").unwrap(), [Step::Look { room: 3 }, Step::Notify]);

@@ -83,7 +83,7 @@ mod tests {
     use crate::author::generate;
 
     #[test]
-    fn what_is_needed_stays_and_nothing_else() {
+    fn only_necessary_steps_remain() {
         let script = generate(7, 400);
         let n_looks = |script: &[Step]| {
             script

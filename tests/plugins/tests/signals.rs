@@ -68,7 +68,7 @@ fn assert_ends_by_the_signal(script: &str) {
 }
 
 #[test]
-fn copies_that_listen_at_the_same_time_all_hear() {
+fn copies_that_listen_concurrently_are_all_notified() {
     assert_runs("+0 l0 +1 l1 r =11 +2 l2 r =111 s1 r =1.1 l1 r =111 s2 r =11 s0 r =.1");
 }
 
@@ -88,7 +88,7 @@ fn copies_that_are_unloaded_in_the_order_they_started_crash_nothing() {
 }
 
 #[test]
-fn copies_that_start_and_stop_in_turn_hear_each_signal() {
+fn copies_that_start_and_stop_in_turn_receive_each_signal() {
     let mut script = String::from("+0 +1 l0 l1 ");
     for _ in 0..50 {
         script.push_str("s0 r =.1 l0 r =11 s1 r =1 l1 r =11 ");
@@ -99,13 +99,13 @@ fn copies_that_start_and_stop_in_turn_hear_each_signal() {
 }
 
 #[test]
-fn a_handler_of_the_host_hears_as_well_and_comes_back() {
+fn a_handler_of_the_host_is_called_as_well_and_restored() {
     assert_runs("h r =...1 +0 l0 r =1..1 +1 l1 r =11.1 s0 r =.1.1 s1 r =...1 -0 -1 r =...1");
     assert_runs("h +0 l0 +1 l1 s1 s0 -0 -1 r =...1");
 }
 
 #[test]
-fn a_handler_of_the_host_that_came_later_is_left_alone_and_does_not_make_a_new_listener_deaf() {
+fn a_later_handler_of_the_host_is_kept_and_does_not_disable_a_new_listener() {
     assert_runs("+0 l0 h r =0..1 s0 r =...1");
     assert_runs("+0 l0 h s0 l0 r =1..1 s0 r =...1 l0 r =1..1 s0 -0 r =...1");
     assert_runs("+0 l0 +1 l1 h s0 s1 r =...1 l1 r =.1.1 l0 r =11.1 s1 s0 r =...1");

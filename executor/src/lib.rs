@@ -49,6 +49,8 @@ mod steps;
 
 mod sync;
 
+#[doc(hidden)]
+pub use blocking::AbandonOnDrop;
 pub use blocking::{
     BlockingPool, BlockingPoolBuilder, PoolMap, PoolMapIter, RunningJob, UnfinishedJobs,
     spawn_blocking,

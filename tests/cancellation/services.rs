@@ -4,9 +4,11 @@ use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::net;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, raise};
+use polyloop::blocking::BlockingPool;
 use polyloop::io::copy;
 use polyloop::net::{Server, Session, TcpStream, lookup_host};
 use polyloop::signal::{ctrl_c, terminate};
@@ -17,6 +19,8 @@ use crate::dropper::{Dropper, at_every_poll, cases};
 
 cases! {
     a_dropped_lookup_can_be_repeated: "lookup_host";
+    a_dropped_abandonable_job_drops_what_it_captured: "BlockingPool::try_spawn_abandonable",
+        "AbandonOnDrop";
     a_dropped_server_aborts_all_connections_and_loses_none: "Server::serve";
     a_dropped_wait_for_a_shutdown_completes_when_repeated: "Session::shutdown_requested";
 }
@@ -30,6 +34,18 @@ async fn a_dropped_lookup_can_be_repeated(dropper: &Dropper) {
     let addrs = dropper.again(async || lookup_host("localhost:80").await, || {}).await.unwrap();
     assert!(!addrs.is_empty());
     assert!(addrs.iter().all(|addr| addr.ip().is_loopback() && addr.port() == 80));
+}
+
+async fn a_dropped_abandonable_job_drops_what_it_captured(dropper: &Dropper) {
+    let (pool, captured) = (BlockingPool::new(1), Arc::new(()));
+    let run = async || {
+        let captured = Arc::clone(&captured);
+        pool.try_spawn_abandonable(move || drop(captured)).unwrap().await
+    };
+    dropper.again(run, || {}).await.unwrap();
+    while Arc::strong_count(&captured) > 1 {
+        yield_now().await;
+    }
 }
 
 async fn a_dropped_server_aborts_all_connections_and_loses_none(dropper: &Dropper) {

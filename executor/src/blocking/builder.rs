@@ -27,6 +27,7 @@ const DEFAULT_KEEP_ALIVE: Duration = Duration::from_secs(10);
 pub struct BlockingPoolBuilder {
     pub(super) name: String,
     pub(super) max_threads: usize,
+    pub(super) max_abandoned: usize,
     pub(super) keep_alive: Duration,
     pub(super) shutdown_grace: Duration,
     pub(super) stack_size: Option<usize>,
@@ -38,6 +39,7 @@ impl BlockingPoolBuilder {
         BlockingPoolBuilder {
             name: "polyloop-blocking".into(),
             max_threads: DEFAULT_THREADS,
+            max_abandoned: 0,
             keep_alive: DEFAULT_KEEP_ALIVE,
             shutdown_grace: DEFAULT_GRACE,
             stack_size: None,
@@ -63,6 +65,14 @@ impl BlockingPoolBuilder {
     /// Bounds the threads: 64 by default, 1 at least. Further jobs queue.
     pub fn max_threads(mut self, max_threads: usize) -> BlockingPoolBuilder {
         self.max_threads = max_threads.max(1);
+        self
+    }
+
+    /// Sets how many threads may run abandoned jobs without counting towards
+    /// [`max_threads`](BlockingPoolBuilder::max_threads): none by default.
+    #[doc(hidden)]
+    pub fn max_abandoned(mut self, max_abandoned: usize) -> BlockingPoolBuilder {
+        self.max_abandoned = max_abandoned;
         self
     }
 

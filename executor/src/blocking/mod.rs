@@ -8,6 +8,8 @@ mod pool;
 
 mod builder;
 
+mod abandon;
+
 mod map;
 
 mod job;
@@ -21,6 +23,8 @@ use crate::JoinHandle;
 use crate::raw::waker::current;
 use crate::runtime::no_runtime::no_runtime;
 
+#[doc(hidden)]
+pub use abandon::AbandonOnDrop;
 pub use builder::BlockingPoolBuilder;
 pub use job::{RunningJob, UnfinishedJobs};
 pub use map::{PoolMap, PoolMapIter};

@@ -11,10 +11,11 @@ use polyloop_reactor::ForkGuard;
 
 use super::job::{Job, Label};
 use super::threads::{Census, Queued, Threads};
-use super::{BlockingPoolBuilder, PoolMap, RunningJob, UnfinishedJobs};
+use super::{AbandonOnDrop, BlockingPoolBuilder, PoolMap, RunningJob, UnfinishedJobs};
 use crate::JoinHandle;
 use crate::join::packet::Packet;
 use crate::sync::Arc;
+use crate::time::{TimeHold, hold_time};
 
 /// Runs jobs that block, on a bounded number of threads of its own.
 ///
@@ -319,10 +320,30 @@ impl BlockingPool {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        let (packet, sender) = Packet::of_job();
+        let (packet, sender) = Packet::of_job(hold_time());
         let job = Job::new(Label { name, spawned_at }, work, sender);
         Threads::queue(self.threads()?, job)?;
         Ok(JoinHandle::of_packet(packet))
+    }
+
+    /// Runs `work` as [`try_spawn`](BlockingPool::try_spawn) does, and abandons it if the returned future is
+    /// dropped: see [`AbandonOnDrop`].
+    ///
+    /// For name lookups. The job does not hold virtual time; the caller does, where it should.
+    ///
+    /// # Errors
+    /// As for `try_spawn`.
+    #[doc(hidden)]
+    #[track_caller]
+    pub fn try_spawn_abandonable<F, T>(&self, work: F) -> io::Result<AbandonOnDrop<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let label = Label { name: None, spawned_at: Location::caller() };
+        let (packet, sender) = Packet::of_job(TimeHold::NONE);
+        let job = Threads::queue(self.threads()?, Job::new(label, work, sender))?;
+        Ok(AbandonOnDrop::new(self.clone(), job, JoinHandle::of_packet(packet)))
     }
 
     /// Returns the number of threads that there may be.
@@ -332,7 +353,7 @@ impl BlockingPool {
 
     /// Returns the threads, unless this is a forked child, which has none of them. Their lock may
     /// have been copied locked, so it must not be waited for.
-    fn threads(&self) -> io::Result<&Arc<Threads>> {
+    pub(super) fn threads(&self) -> io::Result<&Arc<Threads>> {
         if self.owner.guard.is_foreign() {
             return Err(io::Error::other(
                 "a forked child cannot use its parent's blocking threads: make a new pool",

@@ -1,6 +1,6 @@
 //! The threads of a pool: which takes which job, and how they end.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io;
 use std::mem;
 use std::sync::PoisonError;
@@ -24,9 +24,14 @@ pub(super) struct Threads {
 }
 
 #[derive(Default)]
-struct State {
-    queue: VecDeque<Job>,
+pub(super) struct State {
+    /// The jobs that no thread has taken, by number: first in, first out, and one can be taken back.
+    queue: BTreeMap<u64, Job>,
+    /// The number of the next job.
+    next_job: u64,
     n_threads: usize,
+    /// Threads that run a job which was abandoned.
+    n_abandoned: usize,
     /// Threads that wait for work. One that was notified counts until it has taken its job, and
     /// the job stays in the queue for as long, so the two are always compared fairly.
     ///
@@ -54,16 +59,20 @@ pub(crate) struct Census {
 }
 
 struct Running {
+    job: u64,
     label: Label,
     since: Instant,
     thread: ThreadId,
     /// It waits for the end of the others, so they must not wait for its own.
     waits: bool,
+    /// No handle to the job is left, and the end of the pool does not wait for it.
+    abandoned: bool,
 }
 
 impl State {
-    fn begin(&mut self, number: usize, thread: ThreadId, label: Label) {
-        let running = Running { label, since: Instant::now(), thread, waits: false };
+    fn begin(&mut self, number: usize, thread: ThreadId, job: u64, label: Label) {
+        let since = Instant::now();
+        let running = Running { job, label, since, thread, waits: false, abandoned: false };
         self.running.insert(number, running);
     }
 
@@ -79,9 +88,21 @@ impl State {
         }
     }
 
-    /// Counts the jobs that wait for the end of the others.
-    fn n_waiting(&self) -> usize {
-        self.running.values().filter(|running| running.waits).count()
+    /// Counts the threads that the end of the pool does not wait for: those of abandoned jobs, and if a job of
+    /// the pool waits, those that wait as well.
+    fn n_ignored(&self, is_job: bool) -> usize {
+        let is_ignored = |running: &&Running| running.abandoned || is_job && running.waits;
+        self.running.values().filter(is_ignored).count()
+    }
+
+    /// Returns whether another thread may be started.
+    fn may_start(&self, settings: &BlockingPoolBuilder) -> bool {
+        self.n_counted(settings) < settings.max_threads
+    }
+
+    /// Counts the threads that count towards the maximum.
+    fn n_counted(&self, settings: &BlockingPoolBuilder) -> usize {
+        self.n_threads - self.n_abandoned.min(settings.max_abandoned)
     }
 
     /// Describes some of the jobs that run, those that have run longest first.
@@ -116,41 +137,66 @@ impl Threads {
         }
     }
 
-    /// Queues a job and sees to it that a thread will take it.
+    /// Queues a job, ensures that a thread will take it, and returns its number.
     ///
     /// # Errors
     /// If there is no thread and none can be started.
-    pub(super) fn queue(this: &Arc<Threads>, job: Job) -> io::Result<()> {
+    pub(super) fn queue(this: &Arc<Threads>, job: Job) -> io::Result<u64> {
         let mut state = this.lock();
+        let number = state.next_job;
+        state.next_job += 1;
         if state.closed {
             drop(state);
-            // It tells its handle that it was cancelled.
+            // Its handle reports that it was cancelled.
             quietly(|| drop(job));
-            return Ok(());
+            return Ok(number);
         }
-        state.queue.push_back(job);
+        state.queue.insert(number, job);
         let n_queued = state.queue.len();
         if n_queued <= state.n_idle {
             // Without the lock, for which the thread that wakes would otherwise have to wait.
             drop(state);
             this.work.notify_one();
-            return Ok(());
+            return Ok(number);
         }
         // Beyond that, all idle threads were notified for the jobs before this one.
-        if n_queued <= state.n_idle + state.n_starting
-            || state.n_threads == this.settings.max_threads
-        {
-            return Ok(());
-        }
-        if let Err(error) = Threads::start(this, &mut state)
+        if let Err(error) = Threads::start_if_needed(this, &mut state)
             && state.n_threads == 0
         {
-            let job = state.queue.pop_back();
+            let job = state.queue.remove(&number);
             drop(state);
             quietly(|| drop(job));
             return Err(error);
         }
         // If there are threads, they will come to it.
+        Ok(number)
+    }
+
+    /// Removes a job from the queue. If a thread runs it, the job is abandoned: it does not count towards the
+    /// maximum of threads, within bounds, and the end of the pool does not wait for it.
+    pub(super) fn abandon(this: &Arc<Threads>, job: u64) {
+        let mut state = this.lock();
+        if let Some(job) = state.queue.remove(&job) {
+            drop(state);
+            quietly(|| drop(job));
+            return;
+        }
+        let mut running = state.running.values_mut();
+        let Some(running) = running.find(|running| running.job == job) else { return };
+        running.abandoned = true;
+        state.n_abandoned += 1;
+        // If that fails, the threads that there are take the jobs.
+        Threads::start_if_needed(this, &mut state).ok();
+        drop(state);
+        this.ended.notify_all();
+    }
+
+    /// Starts a thread if there are more jobs than threads to take them, and another thread is allowed.
+    fn start_if_needed(this: &Arc<Threads>, state: &mut State) -> io::Result<()> {
+        let is_needed = state.queue.len() > state.n_idle + state.n_starting;
+        if is_needed && state.may_start(&this.settings) {
+            Threads::start(this, state)?;
+        }
         Ok(())
     }
 
@@ -171,14 +217,21 @@ impl Threads {
         let mut state = self.lock();
         state.n_starting -= 1;
         loop {
-            if let Some(Job { label, work }) = state.queue.pop_front() {
-                state.begin(number, thread, label);
+            if let Some((job, Job { label, work })) = state.queue.pop_first() {
+                state.begin(number, thread, job, label);
                 drop(state);
                 // The work's panic goes to its handle; this is for an output that nobody takes and
                 // whose destructor panics.
                 quietly(work);
                 state = self.lock();
-                state.running.remove(&number);
+                let ran = state.running.remove(&number);
+                if ran.is_some_and(|ran| ran.abandoned) {
+                    state.n_abandoned -= 1;
+                    if state.n_counted(&self.settings) > self.settings.max_threads {
+                        // Another thread was started in place of this one.
+                        break;
+                    }
+                }
                 continue;
             }
             if state.closed {
@@ -249,6 +302,7 @@ impl Threads {
         let mut state = self.lock();
         let own = state.number_of(this_thread());
         let running = state.running(|number, running| match own {
+            _ if running.abandoned => false,
             Some(own) => number != own && !running.waits,
             None => true,
         });
@@ -269,14 +323,14 @@ impl Threads {
     fn cancel_queued(&self) -> usize {
         let queue = mem::take(&mut self.lock().queue);
         let n_cancelled = queue.len();
-        for job in queue {
+        for job in queue.into_values() {
             quietly(|| drop(job));
         }
         n_cancelled
     }
 
-    /// Waits until all threads have ended; false if the time is over before. On one of the
-    /// threads it waits for those that do not wait for it.
+    /// Waits until all threads have ended but those of abandoned jobs; false if the time is over before. On
+    /// one of the threads it waits for those that do not wait for it.
     fn wait_for_end(&self, deadline: Option<Instant>) -> bool {
         let mut state = self.lock();
         let own = state.number_of(this_thread());
@@ -284,8 +338,7 @@ impl Threads {
             state.set_waits(own, true);
         }
         let has_ended = loop {
-            let n_waiting = if own.is_some() { state.n_waiting() } else { 0 };
-            if state.n_threads == n_waiting {
+            if state.n_threads == state.n_ignored(own.is_some()) {
                 break true;
             }
             let left = match deadline {
@@ -303,7 +356,7 @@ impl Threads {
         has_ended
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing panics while the lock is held.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -321,6 +374,7 @@ mod loom_tests {
     use crate::JoinHandle;
     use crate::blocking::BlockingPool;
     use crate::join::packet::Packet;
+    use crate::time::TimeHold;
 
     /// One thread that ends as soon as it has nothing to do, and an end without a bound.
     fn pool() -> BlockingPoolBuilder {
@@ -329,7 +383,7 @@ mod loom_tests {
     }
 
     fn job(work: impl FnOnce() + Send + 'static) -> (Job, JoinHandle<()>) {
-        let (packet, sender) = Packet::of_job();
+        let (packet, sender) = Packet::of_job(TimeHold::NONE);
         let label = Label { name: None, spawned_at: Location::caller() };
         (Job::new(label, work, sender), JoinHandle::of_packet(packet))
     }

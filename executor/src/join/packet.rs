@@ -15,7 +15,7 @@ use crate::join::join_handle;
 use crate::raw::waker::{clone_of, drop_of, wake_of};
 use crate::sync::{Arc, Mutex, MutexGuard};
 use crate::tasks::stage::quietly;
-use crate::time::{TimeHold, hold_time};
+use crate::time::TimeHold;
 
 /// Carries the outcome of work that is done elsewhere: on a blocking thread, on another loop.
 ///
@@ -55,10 +55,9 @@ impl<T: 'static> Packet<T> {
     }
 
     /// Makes the packet of a job that is to be queued: an abort settles it at once, however long
-    /// the queue is, until the job [begins](Sender::begin).
-    pub(crate) fn of_job() -> (Arc<Packet<T>>, Sender<T>) {
-        // A job's time is the program's own.
-        Packet::make(true, hold_time())
+    /// the queue is, until the job [begins](Sender::begin). The sender keeps the hold until it has sent.
+    pub(crate) fn of_job(hold: TimeHold) -> (Arc<Packet<T>>, Sender<T>) {
+        Packet::make(true, hold)
     }
 
     fn make(queued: bool, hold: TimeHold) -> (Arc<Packet<T>>, Sender<T>) {
@@ -303,7 +302,7 @@ mod loom_tests {
     #[test]
     fn loom_an_abort_against_the_start_of_the_work_is_heeded_or_too_late() {
         loom::model(|| {
-            let (packet, sender) = Packet::of_job();
+            let (packet, sender) = Packet::of_job(TimeHold::NONE);
             let thread = thread::spawn(move || {
                 if sender.begin() {
                     sender.run(None, || 7);

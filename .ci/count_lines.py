@@ -11,8 +11,11 @@ import sys
 CORE = """
     reactor/src/crowd.rs reactor/src/event.rs reactor/src/interest.rs reactor/src/notifier.rs
     reactor/src/reactor.rs reactor/src/selector.rs reactor/src/source.rs reactor/src/token.rs
-    reactor/src/sys/cvt.rs reactor/src/sys/epoll.rs reactor/src/sys/fork.rs reactor/src/sys/mod.rs
-    reactor/src/sys/table.rs reactor/src/sys/wait.rs reactor/src/sys/wake.rs
+    reactor/src/sys/cvt.rs reactor/src/sys/fork.rs reactor/src/sys/mod.rs reactor/src/sys/stat.rs
+    reactor/src/sys/wake.rs reactor/src/sys/selectors/epoll/mod.rs reactor/src/sys/selectors/epoll/set.rs
+    reactor/src/sys/selectors/epoll/stale.rs reactor/src/sys/selectors/mechanism.rs
+    reactor/src/sys/selectors/mod.rs reactor/src/sys/selectors/system_selector.rs
+    reactor/src/sys/selectors/table.rs reactor/src/sys/selectors/wait.rs reactor/src/sys/selectors/wake_up.rs
     executor/src/driver.rs executor/src/event_loop/budget.rs executor/src/event_loop/mailbox.rs
     executor/src/event_loop/mod.rs executor/src/join/join_error.rs executor/src/join/join_handle.rs
     executor/src/join/packet.rs executor/src/raw/waker.rs executor/src/runtime/handle.rs

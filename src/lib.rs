@@ -223,7 +223,7 @@ pub mod driver {
     };
     pub use polyloop_reactor::{
         Collected, Direction, ForkGuard, Outlook, PerProcess, Reactor, Released, WaiterKey, WakeFd,
-        Watched, connect_goes_on, monotonic_ns, os_error, socket,
+        Watched, monotonic_ns, os_error, socket,
     };
 }
 

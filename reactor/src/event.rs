@@ -20,22 +20,24 @@ use crate::Token;
 pub struct Readiness(u8);
 
 impl Readiness {
+    // The numbers are those of POLLIN and so on, so that most of a translation is one instruction.
+
     /// Nothing is ready.
     pub const NONE: Readiness = Readiness(0);
     /// A read would not block.
     pub const READABLE: Readiness = Readiness(1);
     /// A write would not block.
-    pub const WRITABLE: Readiness = Readiness(2);
+    pub const WRITABLE: Readiness = Readiness(4);
     /// Out-of-band data is waiting.
-    pub const PRIORITY: Readiness = Readiness(4);
+    pub const PRIORITY: Readiness = Readiness(2);
     /// An error is pending (`POLLERR`).
     pub const ERROR: Readiness = Readiness(8);
     /// Both directions are closed (`POLLHUP`).
     pub const HANG_UP: Readiness = Readiness(16);
     /// The peer will send nothing more (`POLLRDHUP`, `EV_EOF` on the read filter).
-    pub const READ_CLOSED: Readiness = Readiness(32);
+    pub const READ_CLOSED: Readiness = Readiness(64);
     /// The descriptor is not open (`POLLNVAL`).
-    pub const INVALID: Readiness = Readiness(64);
+    pub const INVALID: Readiness = Readiness(32);
 
     /// Reports whether all of `other` is told.
     pub const fn contains(self, other: Readiness) -> bool {

@@ -20,14 +20,16 @@ use std::ops::{BitOr, BitOrAssign};
 pub struct Interest(u8);
 
 impl Interest {
+    // The numbers are those of POLLIN and so on, so that most of a translation is one instruction.
+
     /// Asks for nothing.
     pub const NONE: Interest = Interest(0);
     /// Asks to be told when a read would not block.
     pub const READABLE: Interest = Interest(1);
     /// Asks to be told when a write would not block.
-    pub const WRITABLE: Interest = Interest(2);
+    pub const WRITABLE: Interest = Interest(4);
     /// Asks to be told of out-of-band data (`POLLPRI`, select's exceptional set).
-    pub const PRIORITY: Interest = Interest(4);
+    pub const PRIORITY: Interest = Interest(2);
 
     /// Reports whether all of `other` is asked for.
     pub const fn contains(self, other: Interest) -> bool {

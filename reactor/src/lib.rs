@@ -61,10 +61,10 @@ pub mod conformance;
 
 /// What sockets and pipes need of the system beyond the standard library.
 pub mod socket {
-    pub use crate::sys::find::{FIND_BYTE_IS_FAST, find_byte};
-    pub use crate::sys::kind::{Kind, blocking_standard_streams, is_listener, kind_of};
-    pub use crate::sys::net::*;
-    pub use crate::sys::sigpipe::NoSignal;
+    pub use crate::sys::socket::find::{FIND_BYTE_IS_FAST, find_byte};
+    pub use crate::sys::socket::kind::{Kind, blocking_standard_streams, is_listener, kind_of};
+    pub use crate::sys::socket::message::*;
+    pub use crate::sys::socket::sigpipe::NoSignal;
     pub use crate::sys::socket::*;
 }
 
@@ -81,9 +81,8 @@ pub use source::{Direction, WaiterKey};
 pub use sys::clock::monotonic_ns;
 pub use sys::cvt::os_error;
 pub use sys::fork::{ForkGuard, PerProcess};
-pub use sys::lost::LostDescriptor;
+pub use sys::selectors::lost::LostDescriptor;
 pub use sys::signal::SignalFd;
-pub use sys::socket::connect_goes_on;
 pub use sys::wake::WakeFd;
 pub use timer_slack::restore_timer_slack;
 pub use token::Token;

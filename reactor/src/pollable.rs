@@ -29,6 +29,6 @@ impl PollableFd {
     /// assert_eq!(both.poll_events() & reading.poll_events(), reading.poll_events());
     /// ```
     pub fn poll_events(self) -> i16 {
-        sys::poll_events(self.interest)
+        sys::selectors::poll_events(self.interest)
     }
 }

@@ -24,7 +24,7 @@ use slab::Slab;
 
 use crate::crowd::{Crowd, Crowds};
 use crate::source::{Source, WaiterKey};
-use crate::sys::kind::has_pending_error;
+use crate::sys::socket::kind::has_pending_error;
 use crate::sys::timer::TimerFd;
 use crate::{
     Backend, Direction, Events, Interest, Mode, Notifier, PollableFd, Readiness, Selector,

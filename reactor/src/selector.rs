@@ -128,12 +128,7 @@ pub trait Selector: Send + fmt::Debug {
     /// # References
     /// libcurl's `curl_multi_fdset` and `curl_multi_waitfds`.
     fn pollable_fds(&self, fds: &mut Vec<PollableFd>) -> io::Result<()> {
-        let Some(fd) = self.pollable_fd() else {
-            let message = format!("the backend {} has no descriptors to lend", self.backend());
-            return Err(io::Error::new(io::ErrorKind::Unsupported, message));
-        };
-        fds.push(PollableFd { fd: fd.as_raw_fd(), interest: Interest::READABLE });
-        Ok(())
+        push_pollable_fd(self.backend(), self.pollable_fd(), fds)
     }
 
     /// Reports whether a read from a stream socket that returned less than it was asked for proves
@@ -173,6 +168,20 @@ pub trait Selector: Send + fmt::Debug {
     fn system_calls(&self) -> SystemCalls {
         SystemCalls::default()
     }
+}
+
+/// Lists the one descriptor of a selector that has one.
+pub(crate) fn push_pollable_fd(
+    backend: Backend,
+    fd: Option<BorrowedFd<'_>>,
+    fds: &mut Vec<PollableFd>,
+) -> io::Result<()> {
+    let Some(fd) = fd else {
+        let message = format!("the backend {backend} has no descriptors to watch");
+        return Err(io::Error::new(io::ErrorKind::Unsupported, message));
+    };
+    fds.push(PollableFd { fd: fd.as_raw_fd(), interest: Interest::READABLE });
+    Ok(())
 }
 
 /// Describes one registered descriptor.
@@ -234,7 +243,7 @@ impl Backend {
 
     /// Lists the backends of this system, the best one first.
     pub fn available() -> &'static [Backend] {
-        sys::AVAILABLE
+        sys::selectors::AVAILABLE
     }
 
     /// Reports whether this system has the backend.
@@ -259,7 +268,7 @@ impl Backend {
     /// [`Unsupported`](io::ErrorKind::Unsupported) where the system lacks it; otherwise what the
     /// system says, such as having no descriptor left.
     pub fn open(self) -> io::Result<Box<dyn Selector>> {
-        sys::open(self)
+        sys::selectors::open(self)
     }
 
     /// Reads the choice from [`POLYLOOP_BACKEND`](Backend::ENV); unset or empty is no choice.

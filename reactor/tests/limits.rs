@@ -1,6 +1,6 @@
 //! Running out of descriptors: clear errors, and nothing is lost.
 //!
-//! A file of its own with a single test, since the limit is the whole process's.
+//! The only test of its process, since the limit is the whole process's.
 
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -41,6 +41,10 @@ fn a_limit_below_the_open_descriptors_is_an_error_and_loses_nothing() {
         backend.open().and_then(|selector| selector.notifier()).unwrap_err();
         WakeFd::new().unwrap_err();
         SignalFd::listen(SignalFd::USER1).unwrap_err();
+
+        // As many registrations as the limit allows descriptors.
+        set_descriptor_limit(N_PAIRS as u64).unwrap();
+        selector.select(&mut events, LOOK).unwrap();
 
         set_descriptor_limit(limit).unwrap();
         selector.select(&mut events, LOOK).unwrap();

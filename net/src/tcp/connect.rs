@@ -13,7 +13,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use polyloop_executor::{Sleep, poll_proceed, sleep};
-use polyloop_reactor::connect_goes_on;
+use polyloop_reactor::socket::is_in_progress;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::TcpStream;
@@ -140,7 +140,7 @@ pub(super) async fn connect(
     let stream = TcpStream::from_nonblocking(socket.into());
     match connecting {
         Ok(()) => {}
-        Err(error) if connect_goes_on(&error) => outcome(stream.fd()).await?,
+        Err(error) if is_in_progress(&error) => outcome(stream.fd()).await?,
         Err(error) => return Err(error),
     }
     // A socket that is bound to a port may have meant to meet itself.

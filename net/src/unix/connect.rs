@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use polyloop_executor::poll_proceed;
-use polyloop_reactor::socket::connect_goes_on;
+use polyloop_reactor::socket::is_in_progress;
 use socket2::{Domain, Socket, Type};
 
 use super::address;
@@ -28,7 +28,7 @@ pub(super) async fn connect(socket_type: Type, path: &Path) -> io::Result<Socket
                 // Linux does not report when the queue has room again.
                 backoff.wait().await;
             }
-            Err(error) if connect_goes_on(&error) => break,
+            Err(error) if is_in_progress(&error) => break,
             Err(error) => return Err(error),
         }
     }

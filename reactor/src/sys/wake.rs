@@ -1,15 +1,9 @@
 //! A descriptor that becomes readable on demand: an eventfd, or a pipe where there is none.
 
-use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::Arc;
-
-use crate::Notifier;
 
 use super::cvt::{cvt_size, retry};
-use super::kind::{Stat, stat_of};
-use super::lost::LostDescriptor;
 use super::os;
 
 /// Becomes readable when raised, from any thread or signal handler, and stays so until drained.
@@ -86,8 +80,14 @@ impl WakeFd {
         self.writer.as_ref().unwrap_or(&self.reader).as_raw_fd()
     }
 
-    /// Makes one from a pipe, whatever else the system has.
-    fn from_pipe() -> io::Result<WakeFd> {
+    /// Returns whether it is a pipe.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub(super) fn is_pipe(&self) -> bool {
+        self.writer.is_some()
+    }
+
+    /// Opens a pipe, even where there are eventfds.
+    pub(super) fn from_pipe() -> io::Result<WakeFd> {
         let (reader, writer) = os::pipe()?;
         Ok(WakeFd { reader, writer: Some(writer) })
     }
@@ -96,72 +96,6 @@ impl WakeFd {
 impl AsFd for WakeFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.reader.as_fd()
-    }
-}
-
-/// The selector's end of its [`Notifier`]: a [`WakeFd`] in its own set. It is made when the first
-/// notifier is asked for.
-pub(super) struct Alarm {
-    wake: Arc<WakeFd>,
-    /// What the number to watch stood for when it was made.
-    file: Stat,
-    pub(super) notifier: Notifier,
-}
-
-impl Alarm {
-    /// Makes one for a set that is watched by edges, in which it need not be read.
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    pub(super) fn for_edges() -> io::Result<Alarm> {
-        Alarm::new(WakeFd::new()?)
-    }
-
-    /// Makes one for a set that reports levels, in which it has to be read.
-    ///
-    /// It is a pipe, since a pipe can be told from any other file: all eventfds share one inode, and
-    /// reading one that belongs to somebody else takes what it counts. The write and the read of a
-    /// notification cost some 300 ns more than those of an eventfd.
-    pub(super) fn for_levels() -> io::Result<Alarm> {
-        Alarm::new(WakeFd::from_pipe()?)
-    }
-
-    fn new(wake: WakeFd) -> io::Result<Alarm> {
-        let file = stat_of(wake.reader.as_raw_fd())?;
-        let wake = Arc::new(wake);
-        let trigger = Arc::clone(&wake);
-        Ok(Alarm { wake, file, notifier: Notifier::from_fn(move || trigger.raise()) })
-    }
-
-    /// Returns the number to watch for reading.
-    pub(super) fn fd(&self) -> RawFd {
-        self.wake.reader.as_raw_fd()
-    }
-
-    /// Forgets the notification that a level was reported for; reports whether there was one.
-    ///
-    /// # Errors
-    /// [`LostDescriptor`] if the program has closed the descriptor. Nothing is read then: the number
-    /// may belong to another file.
-    pub(super) fn drain(&self) -> io::Result<bool> {
-        let fd = self.fd();
-        let file = stat_of(fd).map_err(|error| LostDescriptor::closed(fd, error))?;
-        if (file.st_dev, file.st_ino) != (self.file.st_dev, self.file.st_ino) {
-            return Err(LostDescriptor::replaced(fd));
-        }
-        self.wake.drain()?;
-        Ok(self.notifier.acknowledge())
-    }
-
-    /// Does the same where an edge was reported: an eventfd reports every write, read or not, a pipe
-    /// takes no more when it is full.
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    pub(super) fn acknowledge_edge(&self) -> io::Result<bool> {
-        if self.wake.writer.is_some() { self.drain() } else { Ok(self.notifier.acknowledge()) }
-    }
-}
-
-impl fmt::Debug for Alarm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Alarm").field("fd", &self.fd()).field("notifier", &self.notifier).finish()
     }
 }
 

@@ -14,7 +14,7 @@ pub(super) use libc::{
 pub(super) use super::os::{Filter, Flags, OUT_OF_BAND};
 
 use super::cvt::{cvt, waited};
-use super::wait::{to_ms, to_timespec};
+use super::selectors::wait::{to_ms, to_timespec};
 
 /// Whether a kqueue can be watched by another selector.
 pub(super) const IS_POLLABLE: bool = true;

@@ -21,7 +21,7 @@ use std::ptr;
 use std::time::Duration;
 
 use super::cvt::{cvt, waited};
-use super::wait::to_timespec;
+use super::selectors::wait::to_timespec;
 
 pub(super) type Filter = c_short;
 pub(super) type Flags = c_ushort;

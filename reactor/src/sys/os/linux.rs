@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::cvt::{cvt, named, waited};
 use super::refusal::Refusal;
-use super::wait::{to_timespec, to_timeval};
+use super::selectors::wait::{to_timespec, to_timeval};
 
 #[cfg(target_os = "android")]
 pub(super) use libc::__errno as errno_location;

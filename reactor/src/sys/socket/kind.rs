@@ -6,7 +6,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use libc::c_int;
 
-use super::cvt::cvt;
+use crate::sys::cvt::cvt;
+use crate::sys::stat::{FileId, stat_of};
 
 /// Names what a descriptor stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -64,57 +65,6 @@ pub fn kind_of(fd: BorrowedFd<'_>) -> io::Result<Kind> {
         libc::S_IFSOCK => kind_of_socket(fd)?,
         _ => Kind::Other,
     })
-}
-
-/// What stat(2) reports of a file, as far as it is of interest here.
-#[cfg(not(all(target_os = "linux", target_env = "gnu", target_pointer_width = "32")))]
-pub(super) type Stat = libc::stat;
-
-#[cfg(not(all(target_os = "linux", target_env = "gnu", target_pointer_width = "32")))]
-pub(super) fn stat_of(fd: RawFd) -> io::Result<Stat> {
-    let mut stat = MaybeUninit::uninit();
-    // SAFETY: `stat` has room for one `stat`; a number that is not open is an error, no harm.
-    cvt(unsafe { libc::fstat(fd, stat.as_mut_ptr()) })?;
-    // SAFETY: the call succeeded, so it has filled the structure.
-    Ok(unsafe { stat.assume_init() })
-}
-
-// With 32 bits, glibc's fstat fails with `EOVERFLOW` for a file that is larger than 2 GiB or has a date
-// beyond 2038, and its fstat64 for the latter, though neither is looked at.
-#[cfg(all(target_os = "linux", target_env = "gnu", target_pointer_width = "32"))]
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Stat {
-    pub(super) st_mode: libc::mode_t,
-    pub(super) st_dev: u64,
-    pub(super) st_ino: u64,
-}
-
-#[cfg(all(target_os = "linux", target_env = "gnu", target_pointer_width = "32"))]
-pub(super) fn stat_of(fd: RawFd) -> io::Result<Stat> {
-    let mut stat = MaybeUninit::uninit();
-    let mask = libc::STATX_TYPE | libc::STATX_INO;
-    // SAFETY: the path is a string, `stat` has room for one `statx`; a number that is not open is an
-    // error, no harm.
-    let result =
-        unsafe { libc::statx(fd, c"".as_ptr(), libc::AT_EMPTY_PATH, mask, stat.as_mut_ptr()) };
-    match cvt(result) {
-        Ok(_) => {
-            // SAFETY: the call succeeded, so it has filled the structure.
-            let stat: libc::statx = unsafe { stat.assume_init() };
-            let st_dev = u64::from(stat.stx_dev_major) << 32 | u64::from(stat.stx_dev_minor);
-            Ok(Stat { st_mode: stat.stx_mode.into(), st_dev, st_ino: stat.stx_ino })
-        }
-        // A sandbox that does not know the call.
-        Err(error) if super::refusal::is_refusal(&error) => {
-            let mut stat = MaybeUninit::uninit();
-            // SAFETY: as for the other call.
-            cvt(unsafe { libc::fstat64(fd, stat.as_mut_ptr()) })?;
-            // SAFETY: the call succeeded, so it has filled the structure.
-            let stat: libc::stat64 = unsafe { stat.assume_init() };
-            Ok(Stat { st_mode: stat.st_mode, st_dev: stat.st_dev, st_ino: stat.st_ino })
-        }
-        Err(error) => Err(error),
-    }
 }
 
 fn kind_of_socket(fd: BorrowedFd<'_>) -> io::Result<Kind> {
@@ -183,10 +133,9 @@ fn status(fd: RawFd) -> io::Result<c_int> {
 /// If one of them no longer does after `fd` was made non-blocking, they are one open file, whose
 /// mode they share.
 pub fn blocking_standard_streams(fd: BorrowedFd<'_>) -> [bool; 3] {
-    let Ok(own) = stat_of(fd.as_raw_fd()) else { return [false; 3] };
+    let Ok(file) = FileId::of(fd.as_raw_fd()) else { return [false; 3] };
     [0, 1, 2].map(|stream| {
-        let is_same = |stat: Stat| stat.st_dev == own.st_dev && stat.st_ino == own.st_ino;
-        stat_of(stream).is_ok_and(is_same)
+        FileId::of(stream).is_ok_and(|other| other == file)
             && status(stream).is_ok_and(|status| status & libc::O_NONBLOCK == 0)
     })
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use libc::c_int;
 
-use super::slack::be_punctual;
+use crate::sys::slack::reduce_timer_slack;
 
 /// The longest single wait in the kernel: macOS refuses more than 10⁸ s, and a `c_int` of
 /// milliseconds ends at 24.8 days.
@@ -33,12 +33,12 @@ enum End {
 
 impl Wait {
     /// Begins a wait. Reads the clock only if there is a deadline to compute.
-    pub(super) fn begin(timeout: Option<Duration>) -> Wait {
+    pub(super) fn start(timeout: Option<Duration>) -> Wait {
         let end = match timeout {
             None => End::Never,
             Some(Duration::ZERO) => End::Now,
             Some(timeout) => {
-                be_punctual();
+                reduce_timer_slack();
                 match Instant::now().checked_add(timeout) {
                     Some(deadline) => End::At(deadline),
                     None => End::Never,
@@ -58,7 +58,7 @@ impl Wait {
     }
 
     /// Reports whether there is time left, after a kernel wait that brought nothing.
-    pub(super) fn goes_on(&mut self) -> bool {
+    pub(super) fn has_time_left(&mut self) -> bool {
         match self.end {
             End::Now => false,
             End::Never => true,
@@ -71,13 +71,13 @@ impl Wait {
     }
 
     /// Makes every further kernel wait only look, because there is something to report already.
-    pub(super) fn only_look(&mut self) {
+    pub(super) fn stop_blocking(&mut self) {
         *self = Wait { end: End::Now, slice: Some(Duration::ZERO) };
     }
 }
 
 /// Converts to the milliseconds of poll and `epoll_wait`, -1 for ever.
-pub(super) fn to_ms(timeout: Option<Duration>) -> c_int {
+pub(in crate::sys) fn to_ms(timeout: Option<Duration>) -> c_int {
     const NS_PER_MS: u128 = 1_000_000;
     match timeout {
         None => -1,
@@ -87,7 +87,7 @@ pub(super) fn to_ms(timeout: Option<Duration>) -> c_int {
 }
 
 /// Converts to the `timespec` of pselect, ppoll and kevent.
-pub(super) fn to_timespec(timeout: Duration) -> libc::timespec {
+pub(in crate::sys) fn to_timespec(timeout: Duration) -> libc::timespec {
     let timeout = timeout.min(LONGEST);
     // SAFETY: a `timespec` is plain integers (some systems add padding), for which zero is valid.
     let mut timespec: libc::timespec = unsafe { std::mem::zeroed() };
@@ -99,7 +99,7 @@ pub(super) fn to_timespec(timeout: Duration) -> libc::timespec {
 
 /// Converts to the `timeval` of select.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub(super) fn to_timeval(timeout: Duration) -> libc::timeval {
+pub(in crate::sys) fn to_timeval(timeout: Duration) -> libc::timeval {
     const NS_PER_US: u128 = 1_000;
     const US_PER_S: u128 = 1_000_000;
     // At most 86,400,000,000 once clamped.
@@ -168,45 +168,45 @@ mod tests {
 
     #[test]
     fn a_wait_without_timeout_never_ends() {
-        let mut wait = Wait::begin(None);
+        let mut wait = Wait::start(None);
         assert_eq!(wait.slice(), None);
-        assert!(wait.goes_on());
+        assert!(wait.has_time_left());
     }
 
     #[test]
     fn a_wait_of_zero_looks_once() {
-        let mut wait = Wait::begin(Some(Duration::ZERO));
+        let mut wait = Wait::start(Some(Duration::ZERO));
         assert_eq!(wait.slice(), Some(Duration::ZERO));
-        assert!(!wait.goes_on());
+        assert!(!wait.has_time_left());
     }
 
     #[test]
     fn a_long_wait_goes_on_after_its_first_slice() {
-        let mut wait = Wait::begin(Some(3 * LONGEST));
+        let mut wait = Wait::start(Some(3 * LONGEST));
         assert_eq!(wait.slice(), Some(LONGEST));
-        assert!(wait.goes_on());
+        assert!(wait.has_time_left());
         assert_eq!(wait.slice(), Some(LONGEST));
     }
 
     #[test]
     fn the_longest_duration_is_no_timeout() {
-        assert_eq!(Wait::begin(Some(Duration::MAX)).slice(), None);
+        assert_eq!(Wait::start(Some(Duration::MAX)).slice(), None);
     }
 
     #[test]
     fn a_second_slice_is_what_the_first_left() {
-        let mut wait = Wait::begin(Some(Duration::from_millis(50)));
+        let mut wait = Wait::start(Some(Duration::from_millis(50)));
         std::thread::sleep(Duration::from_millis(5));
-        assert!(!wait.goes_on() || wait.slice().unwrap() <= Duration::from_millis(45));
+        assert!(!wait.has_time_left() || wait.slice().unwrap() <= Duration::from_millis(45));
     }
 
     #[test]
     fn a_wait_is_over_at_its_deadline_and_not_before() {
-        let mut wait = Wait::begin(Some(Duration::from_millis(5)));
+        let mut wait = Wait::start(Some(Duration::from_millis(5)));
         let begin = Instant::now();
-        while wait.goes_on() {}
+        while wait.has_time_left() {}
         assert!(begin.elapsed() >= Duration::from_millis(4));
-        wait.only_look();
-        assert!(!wait.goes_on());
+        wait.stop_blocking();
+        assert!(!wait.has_time_left());
     }
 }

@@ -1,23 +1,26 @@
-//! What is registered: a table from descriptor to entry, shared by all backends.
+//! The registration table: from a descriptor's number to its entry.
 //!
-//! Descriptors are small numbers that the system reuses from below, so a plain vector indexed by
-//! them is the fastest map there is and no larger than the largest number in use. The contract's
-//! book-keeping errors are made here and nowhere else.
+//! Descriptors are small numbers, and the system hands out the lowest free one, so a vector indexed by
+//! them is the fastest map and no longer than the largest number in use. The errors of the contract
+//! about registration are made here.
 
 use std::io;
 use std::os::fd::RawFd;
 
 use crate::{Event, Events, Interest, Mode, Readiness, Registration, Token};
 
-/// What one backend knows of each registered descriptor. `P` is its own part.
+/// The registered descriptors of one selector. `P` is the mechanism's own part of an entry.
 #[derive(Debug)]
 pub(super) struct Table<P> {
     /// Invariant: `entries[fd]` is the entry of `fd`; the vector ends at the largest so far.
     entries: Vec<Option<Entry<P>>>,
     /// Invariant: the number of entries that are `Some`.
     n_registered: usize,
-    /// The generation of the latest registration; 0 belongs to nobody.
+    /// The generation of the latest registration. No registration has 0.
     generation: u32,
+    /// The descriptors that were found closed and are still to be reported, with the generations of
+    /// their registrations.
+    closed: Vec<(RawFd, u32)>,
 }
 
 /// One registered descriptor.
@@ -26,24 +29,24 @@ pub(super) struct Entry<P> {
     pub(super) token: Token,
     pub(super) interest: Interest,
     pub(super) mode: Mode,
-    /// False when the kernel is not asked about it: a one-shot that fired, a closed descriptor.
+    /// Whether the kernel is asked about it. Not if it is a one-shot that fired, or was found closed.
     pub(super) armed: bool,
-    /// Tells this registration of the number from earlier ones.
+    /// Distinguishes this registration from earlier ones of the same number.
     pub(super) generation: u32,
-    /// The backend's own part.
+    /// The mechanism's own part.
     pub(super) place: P,
 }
 
 impl<P> Table<P> {
     pub(super) fn new() -> Table<P> {
-        Table { entries: Vec::new(), n_registered: 0, generation: 0 }
+        Table { entries: Vec::new(), n_registered: 0, generation: 0, closed: Vec::new() }
     }
 
     pub(super) fn len(&self) -> usize {
         self.n_registered
     }
 
-    /// Refuses what the contract refuses of a registration, before anything is touched.
+    /// Checks that `fd` is not registered and that `interest` is not empty.
     pub(super) fn check_new(&self, fd: RawFd, interest: Interest) -> io::Result<()> {
         check_interest("register", fd, interest)?;
         if self.get(fd).is_some() { Err(already_registered(fd)) } else { Ok(()) }
@@ -86,10 +89,7 @@ impl<P> Table<P> {
         self.entries.get_mut(fd as usize)?.as_mut()
     }
 
-    /// Finds the entry to modify.
-    ///
-    /// # Errors
-    /// An empty interest, or a descriptor that is not registered.
+    /// Finds the entry to modify, and checks that `interest` is not empty.
     pub(super) fn find_to_modify(
         &mut self,
         fd: RawFd,
@@ -100,9 +100,6 @@ impl<P> Table<P> {
     }
 
     /// Takes an entry out.
-    ///
-    /// # Errors
-    /// A descriptor that is not registered.
     pub(super) fn remove(&mut self, fd: RawFd) -> io::Result<Entry<P>> {
         let slot = self.entries.get_mut(fd as usize);
         let entry = slot.and_then(Option::take).ok_or_else(|| not_registered("unregister", fd))?;
@@ -118,7 +115,35 @@ impl<P> Table<P> {
         self.iter().map(|(fd, entry)| entry.registration(fd)).collect()
     }
 
-    /// Iterates in the order of the numbers.
+    /// Disarms `fd`, which was found closed, to be reported as invalid once.
+    pub(super) fn mark_closed(&mut self, fd: RawFd) {
+        if let Some(entry) = self.get_mut(fd) {
+            entry.armed = false;
+            let generation = entry.generation;
+            self.closed.push((fd, generation));
+        }
+    }
+
+    /// Returns whether [`report_closed`](Table::report_closed) has something to report.
+    pub(super) fn has_closed(&self) -> bool {
+        !self.closed.is_empty()
+    }
+
+    /// Reports closed descriptors as far as they fit, except those that were unregistered or modified
+    /// in the meantime.
+    #[cold]
+    pub(super) fn report_closed(&mut self, events: &mut Events) {
+        while !events.is_full()
+            && let Some((fd, generation)) = self.closed.pop()
+        {
+            let entry = self.get(fd).filter(|entry| entry.generation == generation);
+            if let Some(entry) = entry.filter(|entry| !entry.armed) {
+                events.push(Event { token: entry.token, readiness: Readiness::INVALID });
+            }
+        }
+    }
+
+    /// Iterates in the order of the descriptors' numbers.
     pub(super) fn iter(&self) -> impl Iterator<Item = (RawFd, &Entry<P>)> {
         // The index came from a descriptor and fits one.
         let entries = self.entries.iter().enumerate();
@@ -130,46 +155,6 @@ impl<P> Entry<P> {
     fn registration(&self, fd: RawFd) -> Registration {
         Registration { fd, token: self.token, interest: self.interest, mode: self.mode }
     }
-}
-
-/// Remembers the descriptors that were found closed, until a wait has room to say so.
-#[derive(Debug, Default)]
-pub(super) struct Closed {
-    /// Numbers with the generation of the registration that was closed.
-    list: Vec<(RawFd, u32)>,
-}
-
-impl Closed {
-    /// Disarms `fd`, to be reported as invalid once.
-    pub(super) fn add<P>(&mut self, table: &mut Table<P>, fd: RawFd) {
-        if let Some(entry) = table.get_mut(fd) {
-            entry.armed = false;
-            self.list.push((fd, entry.generation));
-        }
-    }
-
-    /// Reports what fits, but for what has been unregistered or modified in the meantime.
-    pub(super) fn report<P>(&mut self, table: &Table<P>, events: &mut Events) {
-        while !events.is_full()
-            && let Some((fd, generation)) = self.list.pop()
-        {
-            let entry = table.get(fd).filter(|entry| entry.generation == generation);
-            if let Some(entry) = entry.filter(|entry| !entry.armed) {
-                events.push(Event { token: entry.token, readiness: Readiness::INVALID });
-            }
-        }
-    }
-}
-
-/// Refuses edge-triggered registration where the system has none.
-pub(super) fn check_no_edge(call: &str, backend: &str, fd: RawFd, mode: Mode) -> io::Result<()> {
-    if mode == Mode::Edge { Err(no_edge(call, backend, fd)) } else { Ok(()) }
-}
-
-#[cold]
-fn no_edge(call: &str, backend: &str, fd: RawFd) -> io::Error {
-    let message = format!("{call}: fd {fd}: {backend} has no edge-triggered mode");
-    io::Error::new(io::ErrorKind::Unsupported, message)
 }
 
 fn check_interest(call: &str, fd: RawFd, interest: Interest) -> io::Result<()> {
@@ -212,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn generation_zero_belongs_to_nobody() {
+    fn no_registration_has_generation_zero() {
         let mut table = Table::new();
         table.generation = u32::MAX;
         assert_eq!(insert(&mut table, 0), 1);

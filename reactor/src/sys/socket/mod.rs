@@ -6,12 +6,21 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use libc::c_int;
 
-use super::cvt::cvt;
+use crate::sys::cvt::cvt;
 #[cfg(not(target_vendor = "apple"))]
-use super::cvt::explain;
-use super::kind::{Kind, kind_of};
+use crate::sys::cvt::explain;
 #[cfg(not(target_vendor = "apple"))]
-use super::refusal::{Refusal, is_refusal, is_refused};
+use crate::sys::refusal::{Refusal, is_refusal, is_refused};
+
+use kind::{Kind, kind_of};
+
+pub(crate) mod find;
+
+pub(crate) mod kind;
+
+pub(crate) mod message;
+
+pub(crate) mod sigpipe;
 
 /// The flags with which a connection is accepted: non-blocking and close-on-exec from its first
 /// moment on, and in one system call.
@@ -96,7 +105,7 @@ pub const OPEN_NOFOLLOW: c_int = libc::O_NOFOLLOW;
 ///
 /// # References
 /// [connect(2)](https://man7.org/linux/man-pages/man2/connect.2.html).
-pub fn connect_goes_on(error: &io::Error) -> bool {
+pub fn is_in_progress(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::EINTR))
 }
 
@@ -181,12 +190,6 @@ pub fn max_descriptors() -> Option<usize> {
     // SAFETY: `limit` is valid for a write.
     cvt(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) }).ok()?;
     (limit.rlim_cur != libc::RLIM_INFINITY).then(|| limit.rlim_cur.try_into().ok()).flatten()
-}
-
-/// Reports whether an error says that descriptors or memory have run out, for this process or
-/// for the system.
-pub fn is_exhaustion(error: &io::Error) -> bool {
-    accept_failure(error) == AcceptFailure::Exhausted
 }
 
 /// Reports whether the system has no room for a datagram at present, though the socket counts as
@@ -336,7 +339,7 @@ fn set_tcp_option(fd: BorrowedFd<'_>, option: c_int, value: c_int) -> io::Result
 /// is refused, as by a sandbox; any other error of the call.
 ///
 /// # Platform
-/// Linux. The call may raise `SIGPIPE`: see [`NoSignal`](super::sigpipe::NoSignal). Offsets have 64 bits
+/// Linux. The call may raise `SIGPIPE`: see [`NoSignal`](sigpipe::NoSignal). Offsets have 64 bits
 /// on every processor.
 ///
 /// # References
@@ -355,7 +358,7 @@ pub fn send_file(
         let mut offset = offset;
         // SAFETY: `offset` is valid for reads and writes; a number that is not open is an error, no
         // harm.
-        super::cvt::cvt_size(unsafe { libc::sendfile64(to, file, &mut offset, max_bytes) })
+        crate::sys::cvt::cvt_size(unsafe { libc::sendfile64(to, file, &mut offset, max_bytes) })
     };
     REFUSAL.or_else(
         || call(to.as_raw_fd(), file.as_raw_fd()),
@@ -385,7 +388,7 @@ pub fn splice(from: BorrowedFd<'_>, to: BorrowedFd<'_>, max_bytes: usize) -> io:
         let flags = libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK;
         // SAFETY: without offsets no memory of ours is touched; a number that is not open is an
         // error, no harm.
-        super::cvt::cvt_size(unsafe { libc::splice(from, none, to, none, max_bytes, flags) })
+        crate::sys::cvt::cvt_size(unsafe { libc::splice(from, none, to, none, max_bytes, flags) })
     };
     REFUSAL.or_else(
         || call(from.as_raw_fd(), to.as_raw_fd()),
@@ -422,8 +425,8 @@ mod tests {
 
     #[test]
     fn a_refusal_is_final() {
-        assert!(connect_goes_on(&io::Error::from_raw_os_error(libc::EINPROGRESS)));
-        assert!(!connect_goes_on(&io::Error::from_raw_os_error(libc::ECONNREFUSED)));
+        assert!(is_in_progress(&io::Error::from_raw_os_error(libc::EINPROGRESS)));
+        assert!(!is_in_progress(&io::Error::from_raw_os_error(libc::ECONNREFUSED)));
     }
 
     #[cfg(any(target_os = "linux", target_os = "android"))]

@@ -34,7 +34,7 @@ thread_local! {
 
 /// Asks for little timer slack on this thread, unless it has been done.
 #[inline]
-pub(super) fn be_punctual() {
+pub(super) fn reduce_timer_slack() {
     if ASKED.get() == NOTHING {
         ask();
     }
@@ -93,8 +93,8 @@ mod tests {
         // A test has a thread of its own.
         assert!(set_slack(40_000));
         for _ in 0..2 {
-            be_punctual();
-            be_punctual();
+            reduce_timer_slack();
+            reduce_timer_slack();
             assert_eq!(slack_ns(), Some(SLACK_NS));
             restore();
             assert_eq!(slack_ns(), Some(40_000));
@@ -106,11 +106,11 @@ mod tests {
     #[test]
     fn a_slack_that_is_smaller_or_was_changed_meanwhile_is_kept() {
         assert!(set_slack(3_000));
-        be_punctual();
+        reduce_timer_slack();
         restore();
         assert_eq!(slack_ns(), Some(3_000));
         assert!(set_slack(40_000));
-        be_punctual();
+        reduce_timer_slack();
         assert!(set_slack(20_000));
         restore();
         assert_eq!(slack_ns(), Some(20_000));

@@ -5,7 +5,7 @@ use std::ptr;
 use std::time::Duration;
 
 use super::cvt::waited;
-use super::wait::to_timespec;
+use super::selectors::wait::to_timespec;
 
 /// Waits with select(2) to the nanosecond; `None` if a signal ended the wait.
 ///

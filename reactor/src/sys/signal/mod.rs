@@ -30,10 +30,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use libc::c_int;
 
-use super::cvt::cvt;
-use super::fork::{self, ForkGuard, PerProcess};
-use super::os;
-use super::wake::{self, WakeFd};
+use crate::sys::cvt::cvt;
+use crate::sys::fork::{self, ForkGuard, PerProcess};
+use crate::sys::os;
+use crate::sys::wake::{self, WakeFd};
 
 /// Listens for one signal: its descriptor is readable when the signal has come.
 ///

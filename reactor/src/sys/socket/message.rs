@@ -5,8 +5,8 @@ use std::mem;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use super::cvt::cvt_size;
-use super::socket::NO_SIGNAL;
+use super::NO_SIGNAL;
+use crate::sys::cvt::cvt_size;
 
 /// The most descriptors that one message carries.
 ///
@@ -203,7 +203,7 @@ fn take_fds(message: &libc::msghdr) -> io::Result<Vec<OwnedFd>> {
         for fd in &fds {
             // SAFETY: `fd` is open: we own it.
             let result = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) };
-            super::cvt::cvt(result)?;
+            crate::sys::cvt::cvt(result)?;
         }
     }
     Ok(fds)

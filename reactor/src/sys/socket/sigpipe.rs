@@ -10,7 +10,7 @@ use std::ptr;
 
 use libc::{c_int, sigset_t};
 
-use super::cvt::cvt;
+use crate::sys::cvt::cvt;
 
 /// Makes writing where nobody reads any more an error and not a `SIGPIPE`, where no flag does.
 ///
@@ -154,7 +154,11 @@ mod tests {
 
     fn run_alone(test: &str, role: &str) -> ExitStatus {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", &format!("sys::sigpipe::tests::{test}"), "--test-threads=1"]);
+        command.args([
+            "--exact",
+            &format!("sys::socket::sigpipe::tests::{test}"),
+            "--test-threads=1",
+        ]);
         command.env(ROLE, role).stdout(Stdio::null()).stderr(Stdio::null());
         command.status().unwrap()
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::cvt::waited;
 use super::refusal::Refusal;
-use super::wait::{to_ms, to_timespec};
+use super::selectors::wait::{to_ms, to_timespec};
 
 /// Waits with poll(2) to the nanosecond, or to the millisecond where ppoll(2) is refused; `None` if a
 /// signal ended the wait.

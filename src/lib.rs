@@ -154,7 +154,7 @@ pub mod callback {
 /// Combinators: waiting for several futures at once.
 pub mod future {
     pub use polyloop_executor::{
-        AsCompleted, Either, FirstFailure, Until, Waited, as_completed, gather, join, or, race,
+        AsCompleted, Either, Failure, Until, Waited, as_completed, gather, join, or, race,
         race_all, try_gather, try_join, wait, wait_until,
     };
 }
@@ -182,8 +182,8 @@ pub mod runtime {
 /// Structured concurrency: groups of tasks that end before their scope does, and cancellation.
 pub mod scope {
     pub use polyloop_executor::{
-        CancelScope, CancellationToken, Cancelled, Failure, GroupError, TaskGroup, cancel_scope,
-        current_effective_deadline, scope, shield, shielded, timeout_scope, timeout_with,
+        CancelScope, CancellationToken, Cancelled, Failure, GroupError, TaskGroup,
+        current_effective_deadline, shielded,
     };
 }
 

@@ -20,7 +20,7 @@ use polyloop::driver::{Direction, Reactor};
 use polyloop::future::as_completed;
 use polyloop::future::race_all;
 use polyloop::io::{BufReader, Framing};
-use polyloop::scope::shield;
+use polyloop::scope::CancelScope;
 use polyloop::selectors::{Events, KeyedSelector};
 use polyloop::time::{interval, interval_at};
 use polyloop::{JoinSet, Runtime, gather, sleep, spawn, spawn_blocking};
@@ -85,7 +85,6 @@ fn elsewhere(f: impl FnOnce() + Send) {
 
 fn without_a_runtime(seen: &Seen) {
     check!(seen, REMEDIES, spawn(ready(())));
-    check!(seen, REMEDIES, shield(ready(())));
     check!(seen, REMEDIES, spawn_blocking(|| ()));
     check!(seen, REMEDIES, call_soon(|| ()));
     check!(seen, REMEDIES, call_later(Duration::ZERO, || ()));
@@ -102,6 +101,9 @@ fn wrong_arguments(seen: &Seen) {
     check!(seen, "room for one message", channel::local::bounded::<()>(0));
     check!(seen, "period above zero", interval(Duration::ZERO));
     check!(seen, "period above zero", interval_at(Instant::now(), Duration::ZERO));
+    let scope = CancelScope::new();
+    drop(scope.clone().run(async |_| ()));
+    check!(seen, "run twice", scope.run(async |_| ()));
     check!(seen, "race without futures", race_all::<()>(&mut []));
     check!(seen, "zero byte", BlockingPool::builder().name("a\0b"));
     check!(seen, "one to eight bytes", Framing::big_endian(0));

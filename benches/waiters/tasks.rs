@@ -4,7 +4,6 @@
 use std::time::{Duration, Instant};
 
 use polyloop::future::{Until, as_completed, try_gather, wait};
-use polyloop::scope::scope;
 use polyloop::{JoinSet, Runtime, spawn};
 use polyloop::{TaskGroup, gather};
 
@@ -109,7 +108,7 @@ fn completed(n: usize) -> (Duration, usize) {
 fn children(n: usize) -> (Duration, usize) {
     run(async {
         let start = Instant::now();
-        let outcome = scope(async |group: &TaskGroup<()>| {
+        let outcome = TaskGroup::scope(async |group: &TaskGroup<()>| {
             for _ in 0..n {
                 group.spawn(async { Ok(()) });
             }

@@ -56,8 +56,8 @@ pub use blocking::{
     spawn_blocking,
 };
 pub use combine::{
-    AsCompleted, Either, FirstFailure, JoinSet, Until, Waited, as_completed, gather, or, race,
-    race_all, try_gather, wait, wait_until,
+    AsCompleted, Either, JoinSet, Until, Waited, as_completed, gather, or, race, race_all,
+    try_gather, wait, wait_until,
 };
 #[doc(hidden)]
 pub use combine::{Branch, Turns};
@@ -78,8 +78,8 @@ pub use runtime::metrics::{Metrics, metrics};
 pub use runtime::next_turn::NextTurn;
 pub use runtime::{Runtime, run, spawn};
 pub use scope::{
-    CancelScope, CancellationToken, Cancelled, Failure, GroupError, TaskGroup, cancel_scope,
-    current_effective_deadline, scope, shield, shielded, timeout_scope, timeout_with,
+    CancelScope, CancellationToken, Cancelled, Failure, GroupError, TaskGroup,
+    current_effective_deadline, shielded,
 };
 pub use task::yield_now::{YieldNow, yield_now};
 pub use time::clock::now;

@@ -10,8 +10,8 @@ use std::thread;
 use std::time::Duration;
 
 use polyloop_executor::{
-    BlockingPool, CancelScope, Handle, JoinHandle, JoinSet, TaskGroup, cancel_scope, metrics, run,
-    scope, spawn, yield_now,
+    BlockingPool, CancelScope, Handle, JoinHandle, JoinSet, TaskGroup, metrics, run, spawn,
+    yield_now,
 };
 
 /// Runs `f` where a recursion for each link of a chain would have no room.
@@ -49,7 +49,7 @@ type Level = Pin<Box<dyn Future<Output = Result<(), ()>>>>;
 /// Opens a scope whose child opens a scope, and so on.
 fn nested_scopes(depth: usize, open: Rc<Cell<usize>>, witness: Rc<()>) -> Level {
     Box::pin(async move {
-        let outcome = scope(async |group: &TaskGroup<()>| {
+        let outcome = TaskGroup::scope(async |group: &TaskGroup<()>| {
             let _held = Rc::clone(&witness);
             open.set(open.get() + 1);
             if depth > 1 {
@@ -72,7 +72,7 @@ fn a_chain_of_scopes_is_dropped_and_cancelled() {
                 let outermost = spawn({
                     let (open, witness, handle) = (open.clone(), witness.clone(), handle.clone());
                     async move {
-                        let outcome = cancel_scope(async |scope| {
+                        let outcome = CancelScope::new().run(async |scope| {
                             handle.set(Some(scope.clone()));
                             nested_scopes(N, open, witness).await
                         });

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use polyloop_executor::{
     BlockingPool, Builder, Handle, JoinSet, Report, Runtime, TaskGroup, Until, as_completed,
-    gather, race, scope, spawn, spawn_blocking, try_gather, wait, yield_now,
+    gather, race, spawn, spawn_blocking, try_gather, wait, yield_now,
 };
 
 /// What the reports say, in order.
@@ -140,9 +140,9 @@ fn of_the_children_of_a_scope_that_is_dropped() {
         polyloop_executor::shielded(pending::<()>()).await;
         Ok(())
     };
-    assert_eq!(lost_in(begin(scope(members))), ["task panicked: child"]);
+    assert_eq!(lost_in(begin(TaskGroup::scope(members))), ["task panicked: child"]);
     let lost = lost_in(async {
-        let failed = scope(async |group: &TaskGroup<()>| {
+        let failed = TaskGroup::scope(async |group: &TaskGroup<()>| {
             group.spawn(async {
                 boom("child").await;
                 Ok(())

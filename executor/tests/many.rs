@@ -9,9 +9,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use polyloop_executor::{
-    CancellationToken, Either, Failure, FirstFailure, JoinSet, Runtime, TaskGroup, Until,
-    as_completed, gather, join, metrics, now, or, race, race_all, scope, sleep, spawn,
-    spawn_blocking, timeout, try_gather, try_join, wait, wait_until, yield_now,
+    CancellationToken, Either, Failure, JoinSet, Runtime, TaskGroup, Until, as_completed, gather,
+    join, metrics, now, or, race, race_all, sleep, spawn, spawn_blocking, timeout, try_gather,
+    try_join, wait, wait_until, yield_now,
 };
 
 mod util;
@@ -190,7 +190,7 @@ fn try_gather_aborts_the_others_at_the_first_error() {
             }
         }))
         .await;
-        assert!(matches!(outcome, Err(FirstFailure::Error("second"))));
+        assert!(matches!(outcome, Err(Failure::Error("second"))));
         assert_eq!(alive.others(), 0);
     });
 }
@@ -366,8 +366,8 @@ fn try_gather_keeps_the_order_and_distinguishes_panics_from_errors() {
         let values = try_gather([3, 1, 2].map(|s| after(s, Ok::<_, ()>(s)))).await.unwrap();
         assert_eq!(values, [3, 1, 2]);
         let panicking = [async { panic!("the only one") }];
-        let failure: FirstFailure<()> = try_gather::<_, (), _>(panicking).await.unwrap_err();
-        assert!(matches!(failure, FirstFailure::Panicked(_)), "{failure:?}");
+        let failure: Failure<()> = try_gather::<_, (), _>(panicking).await.unwrap_err();
+        assert!(matches!(failure, Failure::Panicked(_)), "{failure:?}");
     });
 }
 
@@ -441,7 +441,7 @@ fn a_scope_ends_after_its_children() {
     run(async {
         let trace = Rc::new(RefCell::new(Vec::new()));
         let note = |what: &'static str| trace.borrow_mut().push(what);
-        scope(async |group: &TaskGroup<()>| {
+        TaskGroup::scope(async |group: &TaskGroup<()>| {
             for (seconds, what) in [(2, "second child"), (1, "first child")] {
                 let trace = Rc::clone(&trace);
                 group.spawn(async move {
@@ -465,7 +465,7 @@ fn the_first_failure_cancels_body_and_children_and_all_failures_are_kept() {
     run(async {
         let alive = Alive::new();
         let in_body = alive.clone();
-        let error = scope(async |group: &TaskGroup<&'static str>| {
+        let error = TaskGroup::scope(async |group: &TaskGroup<&'static str>| {
             let in_child = alive.clone();
             group.spawn(async move {
                 let _alive = in_child;
@@ -488,7 +488,7 @@ fn the_first_failure_cancels_body_and_children_and_all_failures_are_kept() {
 #[test]
 fn a_panicking_child_fails_its_scope() {
     run(async {
-        let error = scope(async |group: &TaskGroup<&'static str>| {
+        let error = TaskGroup::scope(async |group: &TaskGroup<&'static str>| {
             group.spawn(async { panic!("child") });
             pending::<Result<(), _>>().await
         })
@@ -503,7 +503,7 @@ fn dropping_a_scope_drops_its_children() {
     run(async {
         let alive = Alive::new();
         let in_child = alive.clone();
-        let scope = scope(async |group: &TaskGroup<()>| {
+        let scope = TaskGroup::scope(async |group: &TaskGroup<()>| {
             group.spawn(async move {
                 let _alive = in_child;
                 pending().await
@@ -519,7 +519,7 @@ fn dropping_a_scope_drops_its_children() {
 fn a_child_may_be_spawned_after_the_others_have_ended() {
     run(async {
         let count = Rc::new(Cell::new(0));
-        scope(async |group: &TaskGroup<()>| {
+        TaskGroup::scope(async |group: &TaskGroup<()>| {
             for _ in 0..3 {
                 let count = Rc::clone(&count);
                 group.spawn(async move {

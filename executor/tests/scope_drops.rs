@@ -8,11 +8,11 @@ use std::task::Poll;
 use std::time::Duration;
 
 use polyloop_executor::{
-    TaskGroup, cancel_scope, current_effective_deadline, gather, join, metrics, now, race_all,
-    scope, shielded, sleep, timeout_scope, timeout_with, yield_now,
+    CancelScope, TaskGroup, current_effective_deadline, gather, join, metrics, race_all, shielded,
+    sleep, yield_now,
 };
 
-use util::run_virtual;
+use util::{group_with_timeout, run_virtual};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -24,7 +24,7 @@ async fn member() -> Result<(), ()> {
 }
 
 async fn group() -> Result<(), ()> {
-    let group = scope(async |group: &TaskGroup<()>| {
+    let group = TaskGroup::scope(async |group: &TaskGroup<()>| {
         for _ in 0..3 {
             group.spawn(member());
         }
@@ -66,7 +66,7 @@ fn assert_nothing_stays<F: Future<Output = ()>>(work: impl Fn() -> F) {
 #[test]
 fn a_timeout_with_a_section() {
     assert_nothing_stays(async || {
-        let limited = timeout_with(SECOND, async |_| member().await);
+        let limited = CancelScope::new().timeout(SECOND).run(async |_| member().await);
         assert!(limited.await.is_err());
     });
 }
@@ -74,8 +74,8 @@ fn a_timeout_with_a_section() {
 #[test]
 fn a_cancel_scope_around_a_group() {
     assert_nothing_stays(async || {
-        let outcome = cancel_scope(async |scope| {
-            scope.reschedule(now() + SECOND);
+        let outcome = CancelScope::new().run(async |scope| {
+            scope.set_timeout(SECOND);
             group().await
         });
         assert!(outcome.await.is_err());
@@ -90,7 +90,7 @@ fn a_group() {
 #[test]
 fn a_group_with_a_deadline_around_a_group() {
     assert_nothing_stays(async || {
-        let outer = timeout_scope(SECOND, async |outer: &TaskGroup<()>| {
+        let outer = group_with_timeout(SECOND, async |outer: &TaskGroup<()>| {
             outer.spawn(group());
             member().await
         });
@@ -101,7 +101,9 @@ fn a_group_with_a_deadline_around_a_group() {
 #[test]
 fn gathered_sections() {
     assert_nothing_stays(async || {
-        let gathering = timeout_with(SECOND, async |_| gather((0..3).map(|_| member())).await);
+        let gathering = CancelScope::new()
+            .timeout(SECOND)
+            .run(async |_| gather((0..3).map(|_| member())).await);
         assert!(gathering.await.is_err());
     });
 }
@@ -109,8 +111,11 @@ fn gathered_sections() {
 #[test]
 fn joined_futures() {
     assert_nothing_stays(async || {
-        let (first, (), last) =
-            join!(member(), sleep(SECOND), timeout_with(SECOND, async |_| member().await));
+        let (first, (), last) = join!(
+            member(),
+            sleep(SECOND),
+            CancelScope::new().timeout(SECOND).run(async |_| member().await)
+        );
         assert!(first.is_ok() && last.is_err());
     });
 }

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use polyloop_executor::{now, shielded, sleep, timeout_with};
+use polyloop_executor::{CancelScope, now, shielded, sleep};
 
 use util::run_virtual;
 
@@ -51,7 +51,7 @@ fn run_steps<'a>(
                 Step::Scope { number, limit_ns, body } => {
                     let limit = Duration::from_nanos(*limit_ns);
                     let body = async |_: &_| run_steps(body, begin, ended).await;
-                    let outcome = timeout_with(limit, body).await;
+                    let outcome = CancelScope::new().timeout(limit).run(body).await;
                     let at = (now() - begin).as_nanos() as u64;
                     ended.borrow_mut().push((*number, outcome.is_ok(), at));
                 }

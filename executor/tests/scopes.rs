@@ -7,19 +7,27 @@ use std::future::{Future, pending, poll_fn, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::LazyLock;
 use std::task::{Context, Poll};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use polyloop_executor::{
-    CancelScope, Cancelled, Failure, JoinSet, TaskGroup, cancel_scope, current_effective_deadline,
-    gather, join, metrics, now, or, run, scope, shield, shielded, sleep, sleep_until, spawn,
-    timeout, timeout_scope, timeout_with, yield_now,
+    CancelScope, Cancelled, Failure, JoinSet, TaskGroup, current_effective_deadline, gather, join,
+    metrics, now, or, run, shielded, sleep, sleep_until, spawn, timeout, yield_now,
 };
 
-use util::{ForeignWaker, Trace, run_virtual, virtual_runtime};
+use util::{ForeignWaker, Trace, group_with_timeout, run_virtual, virtual_runtime};
 
 const SECOND: Duration = Duration::from_secs(1);
 const YEAR: Duration = Duration::from_secs(31_557_600);
+
+/// What a scope returns that has exceeded its deadline.
+static ELAPSED: LazyLock<Cancelled> = LazyLock::new(|| {
+    // A loop of its own, on another thread, because a loop may be running on this one.
+    let elapsed = thread::spawn(|| run_virtual(timeout(Duration::ZERO, pending::<()>())));
+    Cancelled::Elapsed(elapsed.join().unwrap().unwrap_err())
+});
 
 /// Runs `body` in virtual time and returns what it returned with the time that it took.
 fn timed<F: Future>(body: impl FnOnce() -> F) -> (F::Output, Duration) {
@@ -46,16 +54,18 @@ async fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
 fn a_body_that_finishes_in_time_returns_its_value_and_a_late_one_is_dropped_at_the_deadline() {
     let trace = Trace::default();
     let (outcomes, took) = timed(async || {
-        let in_time = timeout_with(2 * SECOND, async |_| after(1, 7).await).await;
-        let late = timeout_with(2 * SECOND, async |_| {
-            let _guard = trace.on_drop("dropped");
-            pending::<()>().await;
-        })
-        .await;
+        let in_time = CancelScope::new().timeout(2 * SECOND).run(async |_| after(1, 7).await).await;
+        let late = CancelScope::new()
+            .timeout(2 * SECOND)
+            .run(async |_| {
+                let _guard = trace.on_drop("dropped");
+                pending::<()>().await;
+            })
+            .await;
         trace.push("after");
         (in_time, late)
     });
-    assert_eq!(outcomes, (Ok(7), Err(Cancelled::Deadline)));
+    assert_eq!(outcomes, (Ok(7), Err(*ELAPSED)));
     assert_eq!(took, 3 * SECOND);
     trace.assert(&["dropped", "after"]);
 }
@@ -63,52 +73,56 @@ fn a_body_that_finishes_in_time_returns_its_value_and_a_late_one_is_dropped_at_t
 #[test]
 fn a_deadline_is_moved_later_earlier_and_removed() {
     let (outcome, took) = timed(|| {
-        timeout_with(SECOND, async |limit| {
-            limit.reschedule(now() + 5 * SECOND);
+        CancelScope::new().timeout(SECOND).run(async |limit| {
+            limit.set_timeout(5 * SECOND);
             sleep(3 * SECOND).await;
-            limit.reschedule(None);
+            limit.set_deadline(None);
             assert_eq!(limit.deadline(), None);
             sleep(100 * SECOND).await;
-            limit.reschedule(now() + 60 * SECOND);
+            limit.set_timeout(60 * SECOND);
             yield_now().await;
-            limit.reschedule(now() + Duration::from_nanos(1));
+            limit.set_timeout(Duration::from_nanos(1));
             pending::<()>().await;
         })
     });
-    assert_eq!(outcome, Err(Cancelled::Deadline));
+    assert_eq!(outcome, Err(*ELAPSED));
     assert_eq!(took, 103 * SECOND + Duration::from_nanos(1));
 }
 
 #[test]
 fn a_deadline_is_moved_from_another_task() {
     let (outcome, took) = timed(|| {
-        timeout_with(9 * SECOND, async |limit| {
+        CancelScope::new().timeout(9 * SECOND).run(async |limit| {
             let limit = limit.clone();
             let mover = spawn(async move {
                 sleep(SECOND).await;
-                limit.reschedule(now() + SECOND);
+                limit.set_timeout(SECOND);
             });
             let outcome = pending::<()>().await;
             mover.await.unwrap();
             outcome
         })
     });
-    assert_eq!(outcome, Err(Cancelled::Deadline));
+    assert_eq!(outcome, Err(*ELAPSED));
     assert_eq!(took, 2 * SECOND);
 }
 
 #[test]
 fn a_deadline_in_the_past_cancels_at_the_next_wait_and_a_ready_body_wins() {
     let (outcomes, took) = timed(async || {
-        let waited = timeout_with(SECOND, async |limit| {
-            limit.reschedule(now() - Duration::from_nanos(1));
+        let waited = CancelScope::new().timeout(SECOND).run(async |limit| {
+            limit.set_deadline(now() - Duration::from_nanos(1));
             assert!(!limit.is_cancelled());
             sleep(SECOND).await;
         });
-        let ready = timeout_with(SECOND, async |limit| limit.reschedule(now()));
-        (waited.await, ready.await, timeout_with(Duration::ZERO, async |_| 7).await)
+        let ready = CancelScope::new().timeout(SECOND).run(async |limit| limit.set_deadline(now()));
+        (
+            waited.await,
+            ready.await,
+            CancelScope::new().timeout(Duration::ZERO).run(async |_| 7).await,
+        )
     });
-    assert_eq!(outcomes, (Err(Cancelled::Deadline), Ok(()), Ok(7)));
+    assert_eq!(outcomes, (Err(*ELAPSED), Ok(()), Ok(7)));
     assert_eq!(took, Duration::ZERO);
 }
 
@@ -118,20 +132,21 @@ fn every_duration_is_legal() {
     run_virtual(async {
         for short in [Duration::ZERO, Duration::from_nanos(1)] {
             let begin = now();
-            let late = timeout_with(short, async |_| pending::<()>().await).await;
-            assert_eq!((late, now() - begin), (Err(Cancelled::Deadline), short));
-            let late =
-                timeout_scope(short, async |_: &TaskGroup<()>| pending::<Result<(), ()>>().await);
+            let late = CancelScope::new().timeout(short).run(async |_| pending::<()>().await).await;
+            assert_eq!((late, now() - begin), (Err(*ELAPSED), short));
+            let late = group_with_timeout(short, async |_: &TaskGroup<()>| {
+                pending::<Result<(), ()>>().await
+            });
             assert!(late.await.unwrap_err().is_elapsed());
             assert_eq!(now() - begin, 2 * short);
         }
         for duration in long {
-            let outcome = timeout_with(duration, async |limit| {
-                limit.reschedule(now().checked_add(duration));
+            let outcome = CancelScope::new().timeout(duration).run(async |limit| {
+                limit.set_timeout(duration);
                 sleep(SECOND).await;
             });
             assert_eq!(outcome.await, Ok(()));
-            let outcome = timeout_scope(duration, async |_: &TaskGroup<()>| {
+            let outcome = group_with_timeout(duration, async |_: &TaskGroup<()>| {
                 sleep(SECOND).await;
                 Ok(())
             });
@@ -142,18 +157,19 @@ fn every_duration_is_legal() {
 
 #[test]
 fn a_deadline_583_years_away_is_exact() {
-    let (outcome, took) = timed(|| timeout_with(583 * YEAR, async |_| pending::<()>().await));
-    assert_eq!((outcome, took), (Err(Cancelled::Deadline), 583 * YEAR));
+    let (outcome, took) =
+        timed(|| CancelScope::new().timeout(583 * YEAR).run(async |_| pending::<()>().await));
+    assert_eq!((outcome, took), (Err(*ELAPSED), 583 * YEAR));
 }
 
 #[test]
 fn time_runs_from_the_call_and_not_from_the_first_poll() {
     let (outcome, took) = timed(async || {
-        let limited = timeout_with(3 * SECOND, async |_| pending::<()>().await);
+        let limited = CancelScope::new().timeout(3 * SECOND).run(async |_| pending::<()>().await);
         sleep(2 * SECOND).await;
         limited.await
     });
-    assert_eq!((outcome, took), (Err(Cancelled::Deadline), 3 * SECOND));
+    assert_eq!((outcome, took), (Err(*ELAPSED), 3 * SECOND));
 }
 
 #[test]
@@ -161,9 +177,12 @@ fn deadlines_hold_on_the_real_clock_as_well() {
     let begin = std::time::Instant::now();
     run(async {
         let limit = Duration::from_millis(20);
-        let outcome = timeout_with(limit, async |_| shielded(sleep(2 * limit)).await).await;
+        let outcome =
+            CancelScope::new().timeout(limit).run(async |_| shielded(sleep(2 * limit)).await).await;
         assert_eq!(outcome, Ok(()));
-        assert!(timeout_with(limit, async |_| pending::<()>().await).await.is_err());
+        assert!(
+            CancelScope::new().timeout(limit).run(async |_| pending::<()>().await).await.is_err()
+        );
     })
     .unwrap();
     assert!(begin.elapsed() >= Duration::from_millis(60));
@@ -173,13 +192,13 @@ fn deadlines_hold_on_the_real_clock_as_well() {
 #[test]
 fn a_body_that_is_always_ready_still_ends_at_its_deadline() {
     run_virtual(async {
-        let outcome = timeout_with(SECOND, async |_| {
+        let outcome = CancelScope::new().timeout(SECOND).run(async |_| {
             loop {
                 sleep(Duration::from_millis(1)).await;
             }
         });
         let outcome: Result<(), _> = outcome.await;
-        assert_eq!(outcome, Err(Cancelled::Deadline));
+        assert_eq!(outcome, Err(*ELAPSED));
     });
 }
 
@@ -189,15 +208,15 @@ fn a_body_that_is_always_ready_still_ends_at_its_deadline() {
 fn a_scope_is_cancelled_by_its_body_at_the_next_wait() {
     let trace = Trace::default();
     let (outcome, took) = timed(|| {
-        cancel_scope(async |scope| {
+        CancelScope::new().run(async |scope| {
             scope.cancel();
-            assert!(scope.is_cancelled() && !scope.is_expired());
+            assert!(scope.is_cancelled() && !scope.is_elapsed());
             trace.push("goes on");
             yield_now().await;
             trace.push("never");
         })
     });
-    assert_eq!((outcome, took), (Err(Cancelled::Request), Duration::ZERO));
+    assert_eq!((outcome, took), (Err(Cancelled::Requested), Duration::ZERO));
     trace.assert(&["goes on"]);
 }
 
@@ -205,7 +224,7 @@ fn a_scope_is_cancelled_by_its_body_at_the_next_wait() {
 fn a_scope_that_another_task_cancels_does_not_continue_even_if_it_was_woken() {
     let trace = Trace::default();
     let (outcome, took) = timed(|| {
-        cancel_scope(async |scope| {
+        CancelScope::new().run(async |scope| {
             let (begin, handle) = (now(), scope.clone());
             let _canceller = spawn(async move {
                 sleep_until(begin + SECOND).await;
@@ -217,33 +236,34 @@ fn a_scope_that_another_task_cancels_does_not_continue_even_if_it_was_woken() {
             trace.push("never");
         })
     });
-    assert_eq!((outcome, took), (Err(Cancelled::Request), SECOND));
+    assert_eq!((outcome, took), (Err(Cancelled::Requested), SECOND));
     trace.assert(&[]);
 }
 
 #[test]
 fn the_first_reason_is_kept() {
     let (outcome, took) = timed(|| {
-        timeout_with(SECOND, async |limit| {
+        CancelScope::new().timeout(SECOND).run(async |limit| {
             shielded(async {
                 limit.cancel();
-                limit.reschedule(now());
+                limit.set_deadline(now());
                 sleep(3 * SECOND).await;
-                assert!(limit.is_cancelled() && !limit.is_expired());
+                assert!(limit.is_cancelled() && !limit.is_elapsed());
             })
             .await;
             pending::<()>().await;
         })
     });
-    assert_eq!((outcome, took), (Err(Cancelled::Request), 3 * SECOND));
+    assert_eq!((outcome, took), (Err(Cancelled::Requested), 3 * SECOND));
 }
 
 #[test]
 fn a_handle_to_a_scope_that_has_ended_does_nothing() {
     run_virtual(async {
-        let handle = timeout_with(SECOND, async |limit| limit.clone()).await.unwrap();
+        let handle =
+            CancelScope::new().timeout(SECOND).run(async |limit| limit.clone()).await.unwrap();
         handle.cancel();
-        handle.reschedule(now());
+        handle.set_deadline(now());
         assert!(!handle.is_cancelled());
         assert_eq!(current_effective_deadline(), None);
     });
@@ -255,14 +275,17 @@ fn a_handle_to_a_scope_that_has_ended_does_nothing() {
 fn nested_scopes_end_by_the_earliest_deadline() {
     let (outcomes, took) = timed(async || {
         let nested = async |outer: u32, inner: u32| {
-            let outcome = timeout_with(outer * SECOND, async |_| {
-                timeout_with(inner * SECOND, async |_| pending::<()>().await).await
+            let outcome = CancelScope::new().timeout(outer * SECOND).run(async |_| {
+                CancelScope::new()
+                    .timeout(inner * SECOND)
+                    .run(async |_| pending::<()>().await)
+                    .await
             });
             outcome.await
         };
         (nested(9, 1).await, nested(2, 9).await)
     });
-    assert_eq!(outcomes, (Ok(Err(Cancelled::Deadline)), Err(Cancelled::Deadline)));
+    assert_eq!(outcomes, (Ok(Err(*ELAPSED)), Err(*ELAPSED)));
     assert_eq!(took, 3 * SECOND);
 }
 
@@ -272,25 +295,30 @@ fn the_effective_deadline_is_the_earliest_and_stops_at_a_shield() {
         let begin = now();
         let in_seconds = || current_effective_deadline().map(|at| (at - begin).as_secs());
         assert_eq!(in_seconds(), None);
-        let outcome = timeout_with(5 * SECOND, async |outer| {
+        let outcome = CancelScope::new().timeout(5 * SECOND).run(async |outer| {
             assert_eq!(in_seconds(), Some(5));
-            timeout_with(9 * SECOND, async |inner| {
-                assert_eq!(in_seconds(), Some(5));
-                inner.reschedule(begin + 3 * SECOND);
-                assert_eq!(in_seconds(), Some(3));
-                let section = async {
+            CancelScope::new()
+                .timeout(9 * SECOND)
+                .run(async |inner| {
+                    assert_eq!(in_seconds(), Some(5));
+                    inner.set_deadline(begin + 3 * SECOND);
+                    assert_eq!(in_seconds(), Some(3));
+                    let section = async {
+                        assert_eq!(in_seconds(), None);
+                        let inmost = CancelScope::new()
+                            .timeout(7 * SECOND)
+                            .run(async |_| in_seconds())
+                            .await;
+                        assert_eq!(inmost, Ok(Some(7)));
+                    };
+                    shielded(section).await;
+                    inner.set_deadline(None);
+                    assert_eq!(in_seconds(), Some(5));
+                    outer.set_deadline(None);
                     assert_eq!(in_seconds(), None);
-                    let inmost = timeout_with(7 * SECOND, async |_| in_seconds()).await;
-                    assert_eq!(inmost, Ok(Some(7)));
-                };
-                shielded(section).await;
-                inner.reschedule(None);
-                assert_eq!(in_seconds(), Some(5));
-                outer.reschedule(None);
-                assert_eq!(in_seconds(), None);
-            })
-            .await
-            .unwrap();
+                })
+                .await
+                .unwrap();
             outer.cancel();
             assert_eq!(current_effective_deadline(), Some(now()));
         });
@@ -306,33 +334,35 @@ async fn ask() -> Option<Instant> {
 #[test]
 fn members_and_gathered_futures_are_in_the_scope_and_spawned_tasks_are_not() {
     run_virtual(async {
-        timeout_with(5 * SECOND, async |limit| {
-            let deadline = limit.deadline();
-            assert_eq!(spawn(ask()).await.unwrap(), None);
-            assert_eq!(shield(ask()).await.unwrap(), None);
-            let mut set = JoinSet::new();
-            set.spawn(ask());
-            assert_eq!(set.join_next().await.unwrap().1.unwrap(), None);
-            for gathered in gather([ask(), ask()]).await {
-                assert_eq!(gathered.unwrap(), deadline);
-            }
-            let seen = Rc::new(Cell::new(None));
-            scope(async |group: &TaskGroup<()>| {
-                let seen = Rc::clone(&seen);
-                group.cancel_scope().reschedule(now() + SECOND);
-                group.spawn(async move {
-                    seen.set(ask().await);
+        CancelScope::new()
+            .timeout(5 * SECOND)
+            .run(async |limit| {
+                let deadline = limit.deadline();
+                assert_eq!(spawn(ask()).await.unwrap(), None);
+                assert_eq!(spawn(ask()).await.unwrap(), None);
+                let mut set = JoinSet::new();
+                set.spawn(ask());
+                assert_eq!(set.join_next().await.unwrap().1.unwrap(), None);
+                for gathered in gather([ask(), ask()]).await {
+                    assert_eq!(gathered.unwrap(), deadline);
+                }
+                let seen = Rc::new(Cell::new(None));
+                TaskGroup::scope(async |group: &TaskGroup<()>| {
+                    let seen = Rc::clone(&seen);
+                    group.cancel_scope().set_timeout(SECOND);
+                    group.spawn(async move {
+                        seen.set(ask().await);
+                        Ok(())
+                    });
+                    assert_eq!(ask().await, group.cancel_scope().deadline());
                     Ok(())
-                });
-                assert_eq!(ask().await, group.cancel_scope().deadline());
-                Ok(())
+                })
+                .await
+                .unwrap();
+                assert_eq!(seen.get(), Some(now() + SECOND));
             })
             .await
             .unwrap();
-            assert_eq!(seen.get(), Some(now() + SECOND));
-        })
-        .await
-        .unwrap();
     });
 }
 
@@ -342,12 +372,12 @@ fn members_and_gathered_futures_are_in_the_scope_and_spawned_tasks_are_not() {
 fn a_shielded_section_is_awaited_and_what_follows_it_is_not_run() {
     let trace = Trace::default();
     let (outcome, took) = timed(|| {
-        timeout_with(SECOND, async |limit| {
+        CancelScope::new().timeout(SECOND).run(async |limit| {
             let _guard = trace.on_drop("body dropped");
             let seen = limit.clone();
             shielded(async {
                 sleep(3 * SECOND).await;
-                assert!(seen.is_expired());
+                assert!(seen.is_elapsed());
                 trace.push("section done");
             })
             .await;
@@ -356,13 +386,14 @@ fn a_shielded_section_is_awaited_and_what_follows_it_is_not_run() {
             trace.push("never");
         })
     });
-    assert_eq!((outcome, took), (Err(Cancelled::Deadline), 3 * SECOND));
+    assert_eq!((outcome, took), (Err(*ELAPSED), 3 * SECOND));
     trace.assert(&["section done", "goes on to the next wait", "body dropped"]);
 }
 
 #[test]
 fn a_body_that_ends_with_its_section_returns_its_value() {
-    let (outcome, took) = timed(|| timeout_with(SECOND, async |_| shielded(after(3, 7)).await));
+    let (outcome, took) =
+        timed(|| CancelScope::new().timeout(SECOND).run(async |_| shielded(after(3, 7)).await));
     assert_eq!((outcome, took), (Ok(7), 3 * SECOND));
 }
 
@@ -370,7 +401,7 @@ fn a_body_that_ends_with_its_section_returns_its_value() {
 fn a_section_that_starts_after_the_cancellation_is_not_waited_for() {
     let trace = Trace::default();
     let (outcome, took) = timed(|| {
-        timeout_with(SECOND, async |_| {
+        CancelScope::new().timeout(SECOND).run(async |_| {
             shielded(sleep(2 * SECOND)).await;
             shielded(async {
                 trace.push("begins");
@@ -380,7 +411,7 @@ fn a_section_that_starts_after_the_cancellation_is_not_waited_for() {
             .await;
         })
     });
-    assert_eq!((outcome, took), (Err(Cancelled::Deadline), 2 * SECOND));
+    assert_eq!((outcome, took), (Err(*ELAPSED), 2 * SECOND));
     trace.assert(&["begins"]);
 }
 
@@ -393,23 +424,26 @@ fn sections_that_overlap_indefinitely_do_not_keep_a_scope_alive() {
         }
     };
     let (outcome, took) = timed(|| {
-        timeout_with(10 * SECOND, async |_| {
+        CancelScope::new().timeout(10 * SECOND).run(async |_| {
             let ((), ()) = join!(alternate(0), alternate(1));
         })
     });
     // At ten seconds a section ends and the other one is half done.
-    assert_eq!((outcome, took), (Err(Cancelled::Deadline), 12 * SECOND));
+    assert_eq!((outcome, took), (Err(*ELAPSED), 12 * SECOND));
 }
 
 #[test]
 fn a_section_holds_every_scope_around_it() {
     let trace = Trace::default();
     let (outcome, took) = timed(|| {
-        timeout_with(SECOND, async |_| {
-            let inner = timeout_with(2 * SECOND, async |_| {
+        CancelScope::new().timeout(SECOND).run(async |_| {
+            let inner = CancelScope::new().timeout(2 * SECOND).run(async |_| {
                 shielded(async {
-                    let own = timeout_with(SECOND, async |_| pending::<()>().await).await;
-                    assert_eq!(own, Err(Cancelled::Deadline));
+                    let own = CancelScope::new()
+                        .timeout(SECOND)
+                        .run(async |_| pending::<()>().await)
+                        .await;
+                    assert_eq!(own, Err(*ELAPSED));
                     trace.push("own deadline");
                     sleep(3 * SECOND).await;
                     trace.push("section done");
@@ -417,12 +451,12 @@ fn a_section_holds_every_scope_around_it() {
                 .await;
                 pending::<()>().await;
             });
-            assert_eq!(inner.await, Err(Cancelled::Deadline));
+            assert_eq!(inner.await, Err(*ELAPSED));
             trace.push("between the scopes");
             pending::<()>().await;
         })
     });
-    assert_eq!((outcome, took), (Err(Cancelled::Deadline), 4 * SECOND));
+    assert_eq!((outcome, took), (Err(*ELAPSED), 4 * SECOND));
     trace.assert(&["own deadline", "section done", "between the scopes"]);
 }
 
@@ -430,16 +464,17 @@ fn a_section_holds_every_scope_around_it() {
 fn nothing_runs_after_an_inner_scope_that_an_outer_one_has_ended() {
     let trace = Trace::default();
     let (outcome, took) = timed(|| {
-        timeout_with(SECOND, async |_| {
+        CancelScope::new().timeout(SECOND).run(async |_| {
             let held = shielded(sleep(5 * SECOND));
             let retry = async {
                 // Without the rule this would go round for ever within one poll.
-                while cancel_scope(async |_| {
-                    let _guard = trace.on_drop("inner dropped");
-                    pending::<()>().await;
-                })
-                .await
-                .is_err()
+                while CancelScope::new()
+                    .run(async |_| {
+                        let _guard = trace.on_drop("inner dropped");
+                        pending::<()>().await;
+                    })
+                    .await
+                    .is_err()
                 {
                     trace.push("never");
                 }
@@ -447,7 +482,7 @@ fn nothing_runs_after_an_inner_scope_that_an_outer_one_has_ended() {
             join!(held, retry);
         })
     });
-    assert_eq!((outcome, took), (Err(Cancelled::Deadline), 5 * SECOND));
+    assert_eq!((outcome, took), (Err(*ELAPSED), 5 * SECOND));
     trace.assert(&["inner dropped"]);
 }
 
@@ -455,7 +490,7 @@ fn nothing_runs_after_an_inner_scope_that_an_outer_one_has_ended() {
 fn a_section_in_a_gathered_task_holds_the_scope() {
     let trace = Trace::default();
     let (outcome, took) = timed(|| {
-        timeout_with(SECOND, async |_| {
+        CancelScope::new().timeout(SECOND).run(async |_| {
             let section = || {
                 let trace = trace.clone();
                 async move {
@@ -467,7 +502,7 @@ fn a_section_in_a_gathered_task_holds_the_scope() {
             gather([section(), section()]).await;
         })
     });
-    assert_eq!((outcome.unwrap_err(), took), (Cancelled::Deadline, 3 * SECOND));
+    assert_eq!((outcome.unwrap_err(), took), (*ELAPSED, 3 * SECOND));
     trace.assert(&["section done", "section done"]);
 }
 
@@ -479,7 +514,7 @@ fn a_section_is_dropped_with_the_future_of_its_scope_and_by_a_plain_timeout() {
             let _guard = trace.on_drop("section dropped");
             shielded(pending::<()>()).await;
         };
-        let limited = timeout_with(SECOND, async |_| section().await);
+        let limited = CancelScope::new().timeout(SECOND).run(async |_| section().await);
         assert!(timeout(3 * SECOND, limited).await.is_err());
         assert!(timeout(SECOND, section()).await.is_err());
         or(section(), ready(())).await;
@@ -491,25 +526,25 @@ fn a_section_is_dropped_with_the_future_of_its_scope_and_by_a_plain_timeout() {
 #[test]
 fn a_dropped_section_releases_its_scope() {
     let (outcome, took) = timed(|| {
-        timeout_with(SECOND, async |_| {
+        CancelScope::new().timeout(SECOND).run(async |_| {
             // The plain timeout drops the section when the scope is cancelled already.
             assert!(timeout(3 * SECOND, shielded(pending::<()>())).await.is_err());
             pending::<()>().await;
         })
     });
-    assert_eq!((outcome, took), (Err(Cancelled::Deadline), 3 * SECOND));
+    assert_eq!((outcome, took), (Err(*ELAPSED), 3 * SECOND));
 }
 
 #[test]
 fn a_section_that_was_never_polled_or_has_ended_holds_nothing() {
     let (outcome, took) = timed(|| {
-        timeout_with(SECOND, async |_| {
+        CancelScope::new().timeout(SECOND).run(async |_| {
             let _unpolled = shielded(pending::<()>());
             shielded(ready(())).await;
             pending::<()>().await;
         })
     });
-    assert_eq!((outcome, took), (Err(Cancelled::Deadline), SECOND));
+    assert_eq!((outcome, took), (Err(*ELAPSED), SECOND));
 }
 
 #[test]
@@ -522,14 +557,16 @@ fn a_section_without_a_scope_is_just_awaited() {
 #[test]
 fn a_borrowed_scope_outlives_its_borrower() {
     let (outcomes, took) = timed(async || {
-        let mut work = Box::pin(timeout_with(9 * SECOND, async |_| after(5, 7).await));
+        let mut work =
+            Box::pin(CancelScope::new().timeout(9 * SECOND).run(async |_| after(5, 7).await));
         let mut outcomes = Vec::new();
         for _ in 0..2 {
-            outcomes.push(timeout_with(SECOND, async |_| (&mut work).await).await);
+            outcomes
+                .push(CancelScope::new().timeout(SECOND).run(async |_| (&mut work).await).await);
         }
         (outcomes, work.await)
     });
-    assert_eq!(outcomes, (vec![Err(Cancelled::Deadline); 2], Ok(7)));
+    assert_eq!(outcomes, (vec![Err(*ELAPSED); 2], Ok(7)));
     assert_eq!(took, 5 * SECOND);
 }
 
@@ -538,49 +575,50 @@ fn a_section_holds_the_scope_in_which_it_is_polled_and_no_other() {
     let (outcomes, took) = timed(async || {
         let mut section = Box::pin(shielded(sleep(5 * SECOND)));
         // Polled once in this scope, and then set aside: the scope may end.
-        let mut first = Box::pin(cancel_scope(async |scope| {
+        let mut first = Box::pin(CancelScope::new().run(async |scope| {
             assert!(poll_once(&mut section).await.is_pending());
             scope.clone()
         }));
         let ended = (&mut first).await.unwrap();
         drop(first);
         ended.cancel();
-        let second = timeout_with(SECOND, async |_| (&mut section).await).await;
-        let third = timeout_with(SECOND, async |_| pending::<()>().await).await;
+        let second = CancelScope::new().timeout(SECOND).run(async |_| (&mut section).await).await;
+        let third = CancelScope::new().timeout(SECOND).run(async |_| pending::<()>().await).await;
         (second, third)
     });
-    assert_eq!(outcomes, (Ok(()), Err(Cancelled::Deadline)));
+    assert_eq!(outcomes, (Ok(()), Err(*ELAPSED)));
     assert_eq!(took, 6 * SECOND);
 }
 
 #[test]
 fn a_scope_that_moves_takes_its_sections_along() {
     let (outcomes, took) = timed(async || {
-        let mut work = Box::pin(cancel_scope(async |_| shielded(sleep(5 * SECOND)).await));
-        let first = timeout_with(9 * SECOND, async |_| {
+        let mut work =
+            Box::pin(CancelScope::new().run(async |_| shielded(sleep(5 * SECOND)).await));
+        let first = CancelScope::new().timeout(9 * SECOND).run(async |_| {
             assert!(poll_once(&mut work).await.is_pending());
             // Dropped from here on: what was polled in this scope goes on in the next.
-            let second = timeout_with(SECOND, async |_| (&mut work).await).await;
+            let second = CancelScope::new().timeout(SECOND).run(async |_| (&mut work).await).await;
             assert_eq!(second, Ok(Ok(())));
             7
         });
-        (first.await, timeout_with(SECOND, async |_| pending::<()>().await).await)
+        (first.await, CancelScope::new().timeout(SECOND).run(async |_| pending::<()>().await).await)
     });
-    assert_eq!(outcomes, (Ok(7), Err(Cancelled::Deadline)));
+    assert_eq!(outcomes, (Ok(7), Err(*ELAPSED)));
     assert_eq!(took, 6 * SECOND);
 }
 
 #[test]
 fn a_scope_moves_to_another_task_with_its_deadline_and_its_section() {
     let (outcome, took) = timed(async || {
-        let mut work = Box::pin(timeout_with(SECOND, async |_| {
+        let mut work = Box::pin(CancelScope::new().timeout(SECOND).run(async |_| {
             shielded(sleep(2 * SECOND)).await;
             pending::<()>().await;
         }));
         assert!(poll_once(&mut work).await.is_pending());
         spawn(work).await.unwrap()
     });
-    assert_eq!((outcome, took), (Err(Cancelled::Deadline), 2 * SECOND));
+    assert_eq!((outcome, took), (Err(*ELAPSED), 2 * SECOND));
 }
 
 #[test]
@@ -589,7 +627,7 @@ fn a_scope_that_awaits_itself_from_a_task_does_not_form_a_cycle() {
     let slot = Slot::default();
     let inside = Rc::clone(&slot);
     run_virtual(async move {
-        let future = cancel_scope(async move |_| {
+        let future = CancelScope::new().run(async move |_| {
             // The gathered task is in the scope, and polls the scope's own future.
             let take = async move {
                 yield_now().await;
@@ -611,7 +649,7 @@ fn a_scope_without_a_deadline_works_under_any_executor_and_wakes_foreign_wakers(
     let (foreign, waker) = ForeignWaker::new();
     let mut handle: Option<CancelScope> = None;
     let section_done = Rc::new(Cell::new(false));
-    let mut body = pin!(cancel_scope(async |scope| {
+    let mut body = pin!(CancelScope::new().run(async |scope| {
         handle = Some(scope.clone());
         let section = poll_fn(|_| if section_done.get() { Poll::Ready(()) } else { Poll::Pending });
         shielded(section).await;
@@ -629,7 +667,7 @@ fn a_scope_without_a_deadline_works_under_any_executor_and_wakes_foreign_wakers(
 fn cancelling_wakes_a_foreign_waker_once() {
     let (foreign, waker) = ForeignWaker::new();
     let handle: RefCell<Option<CancelScope>> = RefCell::default();
-    let mut body = pin!(cancel_scope(async |scope| {
+    let mut body = pin!(CancelScope::new().run(async |scope| {
         *handle.borrow_mut() = Some(scope.clone());
         pending::<()>().await;
     }));
@@ -640,7 +678,7 @@ fn cancelling_wakes_a_foreign_waker_once() {
         handle.cancel();
     }
     assert_eq!(foreign.n_wakes(), 1);
-    assert_eq!(body.poll(&mut cx), Poll::Ready(Err(Cancelled::Request)));
+    assert_eq!(body.poll(&mut cx), Poll::Ready(Err(Cancelled::Requested)));
 }
 
 // Panics.
@@ -649,11 +687,14 @@ fn cancelling_wakes_a_foreign_waker_once() {
 fn a_panic_leaves_the_scope_and_the_thread_knows_it() {
     run_virtual(async {
         let task = spawn(async {
-            timeout_with(SECOND, async |_| shielded(async { panic!("in a section") }).await).await
+            CancelScope::new()
+                .timeout(SECOND)
+                .run(async |_| shielded(async { panic!("in a section") }).await)
+                .await
         });
         assert!(task.await.unwrap_err().is_panic());
         assert_eq!(current_effective_deadline(), None);
-        let mut body = Box::pin(timeout_with(SECOND, async |_| {
+        let mut body = Box::pin(CancelScope::new().timeout(SECOND).run(async |_| {
             yield_now().await;
             panic!("in a body")
         }));
@@ -672,8 +713,8 @@ fn a_panic_leaves_the_scope_and_the_thread_knows_it() {
 #[test]
 fn a_panicking_section_in_a_child_releases_the_outer_scopes() {
     let (outcome, took) = timed(|| {
-        timeout_with(SECOND, async |_| {
-            let group = scope(async |group: &TaskGroup<()>| {
+        CancelScope::new().timeout(SECOND).run(async |_| {
+            let group = TaskGroup::scope(async |group: &TaskGroup<()>| {
                 group.spawn(shielded(async {
                     sleep(2 * SECOND).await;
                     panic!("section")
@@ -685,7 +726,37 @@ fn a_panicking_section_in_a_child_releases_the_outer_scopes() {
             pending::<()>().await;
         })
     });
-    assert_eq!((outcome, took), (Err(Cancelled::Deadline), 2 * SECOND));
+    assert_eq!((outcome, took), (Err(*ELAPSED), 2 * SECOND));
+}
+
+#[test]
+fn a_scope_that_was_cancelled_before_it_runs_does_not_poll_its_body() {
+    run_virtual(async {
+        let scope = CancelScope::new();
+        scope.cancel();
+        let outcome: Result<(), _> = scope.run(async |_| unreachable!("it was polled")).await;
+        assert_eq!(outcome, Err(Cancelled::Requested));
+        let outcome = CancelScope::new().timeout_at(now()).run(async |_| 7).await;
+        assert_eq!(outcome, Ok(7));
+    });
+}
+
+#[test]
+fn a_scope_runs_once() {
+    run_virtual(async {
+        let scope = CancelScope::new();
+        let again = scope.clone();
+        scope.run(async |_| ()).await.unwrap();
+        assert!(spawn(async move { again.run(async |_| ()).await }).await.unwrap_err().is_panic());
+        TaskGroup::<()>::scope(async |group| {
+            let scope = group.cancel_scope().clone();
+            let again = spawn(async move { scope.run(async |_| ()).await });
+            assert!(again.await.unwrap_err().is_panic());
+            Ok(())
+        })
+        .await
+        .unwrap();
+    });
 }
 
 // Groups.
@@ -694,7 +765,7 @@ fn a_panicking_section_in_a_child_releases_the_outer_scopes() {
 fn at_its_deadline_a_group_cancels_body_and_children_and_returns_an_error() {
     let trace = Trace::default();
     let (outcome, took) = timed(|| {
-        timeout_scope(SECOND, async |group: &TaskGroup<&str>| {
+        group_with_timeout(SECOND, async |group: &TaskGroup<&str>| {
             let guard = trace.on_drop("child dropped");
             group.spawn(async move {
                 let _guard = guard;
@@ -707,7 +778,7 @@ fn at_its_deadline_a_group_cancels_body_and_children_and_returns_an_error() {
     });
     let error = outcome.unwrap_err();
     assert!(error.is_elapsed());
-    assert!(matches!(error.failures(), [Failure::Cancelled(Cancelled::Deadline)]));
+    assert!(matches!(error.failures(), [Failure::Cancelled(Cancelled::Elapsed(_))]));
     assert_eq!(error.to_string(), "deadline has elapsed");
     assert_eq!(took, SECOND);
     trace.assert(&["body dropped", "child dropped"]);
@@ -718,7 +789,7 @@ fn a_group_waits_for_its_shielded_children_only_and_keeps_their_failures() {
     let trace = Trace::default();
     let begin_trace = trace.clone();
     let (outcome, took) = timed(|| {
-        timeout_scope(SECOND, async move |group: &TaskGroup<&str>| {
+        group_with_timeout(SECOND, async move |group: &TaskGroup<&str>| {
             let begin = now();
             let trace = begin_trace;
             let note =
@@ -749,7 +820,10 @@ fn a_group_waits_for_its_shielded_children_only_and_keeps_their_failures() {
     assert!(error.is_elapsed());
     let failures = error.into_failures();
     assert!(
-        matches!(failures[..], [Failure::Cancelled(Cancelled::Deadline), Failure::Error("second")]),
+        matches!(
+            failures[..],
+            [Failure::Cancelled(Cancelled::Elapsed(_)), Failure::Error("second")]
+        ),
         "{failures:?}"
     );
     assert_eq!(took, 3 * SECOND);
@@ -764,7 +838,7 @@ fn a_group_waits_for_its_shielded_children_only_and_keeps_their_failures() {
 #[test]
 fn a_group_that_is_late_without_cancelling_anything_returns_its_value() {
     let (outcome, took) = timed(|| {
-        timeout_scope(SECOND, async |group: &TaskGroup<()>| {
+        group_with_timeout(SECOND, async |group: &TaskGroup<()>| {
             group.spawn(shielded(after(2, Ok(()))));
             shielded(after(3, Ok(7))).await
         })
@@ -776,7 +850,7 @@ fn a_group_that_is_late_without_cancelling_anything_returns_its_value() {
 fn a_failure_waits_for_shielded_siblings_and_keeps_their_errors() {
     let trace = Trace::default();
     let (outcome, took) = timed(|| {
-        scope(async |group: &TaskGroup<&str>| {
+        TaskGroup::scope(async |group: &TaskGroup<&str>| {
             let (inner, guard) = (trace.clone(), trace.on_drop("sibling dropped"));
             group.spawn(after(1, Err("first")));
             group.spawn(async move {
@@ -802,11 +876,11 @@ fn a_failure_waits_for_shielded_siblings_and_keeps_their_errors() {
 fn a_failure_cancels_unshielded_parts_of_a_held_body_at_once() {
     let trace = Trace::default();
     let (outcome, took) = timed(|| {
-        scope(async |group: &TaskGroup<&str>| {
+        TaskGroup::scope(async |group: &TaskGroup<&str>| {
             let begin = now();
             group.spawn(after(1, Err("first")));
             let inner = trace.clone();
-            let nested = scope(async |nested: &TaskGroup<&str>| {
+            let nested = TaskGroup::scope(async |nested: &TaskGroup<&str>| {
                 nested.spawn(async move {
                     let _guard = util::OnDrop(move || inner.push((now() - begin).as_secs()));
                     pending().await
@@ -824,8 +898,8 @@ fn a_failure_cancels_unshielded_parts_of_a_held_body_at_once() {
 #[test]
 fn a_group_gets_a_deadline_and_is_cancelled_from_outside() {
     let (outcome, took) = timed(|| {
-        scope(async |group: &TaskGroup<()>| {
-            group.cancel_scope().reschedule(now() + 9 * SECOND);
+        TaskGroup::scope(async |group: &TaskGroup<()>| {
+            group.cancel_scope().set_timeout(9 * SECOND);
             let handle = group.cancel_scope().clone();
             let _canceller = spawn(async move {
                 sleep(SECOND).await;
@@ -836,7 +910,7 @@ fn a_group_gets_a_deadline_and_is_cancelled_from_outside() {
         })
     });
     let error = outcome.unwrap_err();
-    assert!(matches!(error.failures(), [Failure::Cancelled(Cancelled::Request)]));
+    assert!(matches!(error.failures(), [Failure::Cancelled(Cancelled::Requested)]));
     assert_eq!(took, SECOND);
 }
 
@@ -844,7 +918,7 @@ fn a_group_gets_a_deadline_and_is_cancelled_from_outside() {
 fn a_child_of_a_cancelled_group_never_starts() {
     let trace = Trace::default();
     let (outcome, _) = timed(|| {
-        scope(async |group: &TaskGroup<&str>| {
+        TaskGroup::scope(async |group: &TaskGroup<&str>| {
             let (inner, guard) = (trace.clone(), trace.on_drop("dropped"));
             group.cancel_scope().cancel();
             group.spawn(async move {
@@ -863,16 +937,16 @@ fn a_child_of_a_cancelled_group_never_starts() {
 fn the_deadline_of_an_outer_scope_cancels_unshielded_members_of_a_group_at_once() {
     let trace = Trace::default();
     let (outcome, took) = timed(|| {
-        timeout_with(SECOND, async |_| {
+        CancelScope::new().timeout(SECOND).run(async |_| {
             let begin = now();
             let inner = trace.clone();
             let note =
                 move |what: &str| inner.push(format!("{what} at {}", (now() - begin).as_secs()));
             let (n1, n2, n3) = (note.clone(), note.clone(), note.clone());
             // A group in a child of a group, so that nobody but the groups can reach the innermost.
-            let outcome = scope(async |outer: &TaskGroup<()>| {
+            let outcome = TaskGroup::scope(async |outer: &TaskGroup<()>| {
                 outer.spawn(async move {
-                    let inner = scope(async |inner: &TaskGroup<()>| {
+                    let inner = TaskGroup::scope(async |inner: &TaskGroup<()>| {
                         inner.spawn(async move {
                             shielded(sleep(3 * SECOND)).await;
                             n1("section done");
@@ -894,21 +968,21 @@ fn the_deadline_of_an_outer_scope_cancels_unshielded_members_of_a_group_at_once(
             unreachable!("the outer deadline has ended all this")
         })
     });
-    assert_eq!((outcome, took), (Err::<(), _>(Cancelled::Deadline), 3 * SECOND));
+    assert_eq!((outcome, took), (Err::<(), _>(*ELAPSED), 3 * SECOND));
     trace.assert(&["body dropped at 1", "sibling dropped at 1", "section done at 3"]);
 }
 
 #[test]
 fn a_group_emptied_by_an_outer_scope_returns_an_error_if_polled_elsewhere() {
     run_virtual(async {
-        let mut group = Box::pin(scope(async |group: &TaskGroup<()>| {
+        let mut group = Box::pin(TaskGroup::scope(async |group: &TaskGroup<()>| {
             group.spawn(pending());
             pending::<Result<(), ()>>().await
         }));
-        let outcome = timeout_with(SECOND, async |_| {
+        let outcome = CancelScope::new().timeout(SECOND).run(async |_| {
             join!(shielded(sleep(2 * SECOND)), async { (&mut group).await.is_ok() })
         });
-        assert_eq!(outcome.await, Err(Cancelled::Deadline));
+        assert_eq!(outcome.await, Err(*ELAPSED));
         assert!(group.await.unwrap_err().is_elapsed());
         assert_eq!(metrics().n_tasks, 0);
     });
@@ -920,7 +994,7 @@ fn dropping_a_group_drops_its_shielded_children_as_well() {
     let (outcome, took) = timed(|| {
         timeout(
             SECOND,
-            timeout_scope(9 * SECOND, async |group: &TaskGroup<()>| {
+            group_with_timeout(9 * SECOND, async |group: &TaskGroup<()>| {
                 let guard = trace.on_drop("child dropped");
                 group.spawn(shielded(async move {
                     let _guard = guard;
@@ -941,7 +1015,7 @@ fn a_body_that_panics_drops_its_children() {
         let trace = Trace::default();
         let guard = trace.on_drop("child dropped");
         let task = spawn(async move {
-            scope(async |group: &TaskGroup<()>| {
+            TaskGroup::scope(async |group: &TaskGroup<()>| {
                 group.spawn(async move {
                     let _guard = guard;
                     shielded(pending()).await
@@ -965,7 +1039,7 @@ fn a_thousand_shielded_children_are_awaited_without_spurious_polls() {
     let runtime = virtual_runtime();
     let n_polls = runtime
         .block_on(async {
-            let outcome = timeout_scope(SECOND, async |group: &TaskGroup<()>| {
+            let outcome = group_with_timeout(SECOND, async |group: &TaskGroup<()>| {
                 for i in 0..1_000 {
                     group.spawn(async move {
                         shielded(sleep(2 * SECOND + i * Duration::from_millis(1))).await;
@@ -985,7 +1059,7 @@ fn a_thousand_shielded_children_are_awaited_without_spurious_polls() {
 #[test]
 fn a_child_whose_destructor_panics_on_cancellation_is_reported() {
     let (outcome, _) = timed(|| {
-        timeout_scope(SECOND, async |group: &TaskGroup<&str>| {
+        group_with_timeout(SECOND, async |group: &TaskGroup<&str>| {
             group.spawn(async {
                 let _bomb = util::OnDrop(|| panic!("bomb"));
                 pending().await
@@ -1003,38 +1077,40 @@ fn groups_nest_deeply_through_tasks() {
             if depth == 0 {
                 return shielded(after(3, Ok(()))).await;
             }
-            let outcome = scope(async |group: &TaskGroup<Cancelled>| {
+            let outcome = TaskGroup::scope(async |group: &TaskGroup<Cancelled>| {
                 group.spawn(nest(depth - 1));
                 Ok(())
             });
             outcome.await.map_err(|_| unreachable!("the outermost has ended all"))
         })
     }
-    let (outcome, took) = timed(|| timeout_with(SECOND, async |_| nest(1_000).await));
+    let (outcome, took) =
+        timed(|| CancelScope::new().timeout(SECOND).run(async |_| nest(1_000).await));
     // The section ends in a task far within, and then nothing holds the outermost scope.
-    assert_eq!((outcome, took), (Err(Cancelled::Deadline), 3 * SECOND));
+    assert_eq!((outcome, took), (Err(*ELAPSED), 3 * SECOND));
 }
 
-// Shield.
+// Tasks that outlive a scope.
 
 #[test]
-fn a_shielded_task_outlives_its_awaiter() {
+fn a_spawned_task_outlives_the_scope_that_awaits_it() {
     run_virtual(async {
         let begin = now();
         let trace = Trace::default();
         let inner = trace.clone();
-        let mut saving = shield(async move {
+        let mut saving = spawn(async move {
             sleep(3 * SECOND).await;
             inner.push("saved");
             7
         });
         assert!(timeout(SECOND, &mut saving).await.is_err());
-        let outcome = timeout_with(SECOND, async |_| (&mut saving).await.unwrap()).await;
-        assert_eq!((outcome, now() - begin), (Err(Cancelled::Deadline), 2 * SECOND));
+        let outcome =
+            CancelScope::new().timeout(SECOND).run(async |_| (&mut saving).await.unwrap()).await;
+        assert_eq!((outcome, now() - begin), (Err(*ELAPSED), 2 * SECOND));
         assert_eq!(saving.await.unwrap(), 7);
         // And without any reference to it.
         let inner = trace.clone();
-        drop(shield(async move {
+        drop(spawn(async move {
             sleep(SECOND).await;
             inner.push("saved again");
         }));
@@ -1044,11 +1120,11 @@ fn a_shielded_task_outlives_its_awaiter() {
 }
 
 #[test]
-fn the_outcome_of_a_shielded_task_is_a_join_error() {
+fn the_failure_of_a_spawned_task_is_a_join_error() {
     run_virtual(async {
-        let error = shield(async { panic!("inner") }).await.unwrap_err();
+        let error = spawn(async { panic!("inner") }).await.unwrap_err();
         assert_eq!(error.to_string(), "task panicked: inner");
-        let aborted = shield(pending::<()>());
+        let aborted = spawn(pending::<()>());
         aborted.abort();
         assert!(aborted.await.unwrap_err().is_cancelled());
     });

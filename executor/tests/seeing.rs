@@ -14,7 +14,7 @@ use std::time::Duration;
 use polyloop_executor::task::{TaskInfo, TaskState, WaitReason};
 use polyloop_executor::{
     Builder, CancellationToken, JoinHandle, JoinSet, Report, Runtime, TaskGroup, channel, gather,
-    run, scope, sleep, spawn, spawn_blocking, task, timeout, yield_now,
+    run, sleep, spawn, spawn_blocking, task, timeout, yield_now,
 };
 use polyloop_reactor::SignalFd;
 
@@ -76,7 +76,7 @@ fn tasks_of_a_combinator_have_the_location_of_its_caller() {
         let gathered = gather([seen(), seen()]).await.swap_remove(0).unwrap();
         let mut set = JoinSet::new();
         set.spawn(pending::<()>());
-        let grouped = scope(async |group: &TaskGroup<()>| {
+        let grouped = TaskGroup::scope(async |group: &TaskGroup<()>| {
             group.spawn(pending());
             let all = task::all();
             group.cancel_scope().cancel();

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use polyloop_executor::{
-    Runtime, Sleep, cancel_scope, metrics, now, run, sleep, spawn, timeout, yield_now,
+    CancelScope, Runtime, Sleep, metrics, now, run, sleep, spawn, timeout, yield_now,
 };
 
 use util::run_virtual;
@@ -128,12 +128,12 @@ fn of_two_tasks_that_polled_a_sleep_the_last_is_woken_also_after_a_reset() {
 fn a_scope_that_another_task_reschedules_ends_at_the_new_deadline() {
     run_virtual(async {
         let begin = now();
-        let outcome = cancel_scope(async |scope| {
-            scope.reschedule(begin + 10 * HOUR);
+        let outcome = CancelScope::new().run(async |scope| {
+            scope.set_deadline(begin + 10 * HOUR);
             let theirs = scope.clone();
             let _detached = spawn(async move {
                 sleep(HOUR).await;
-                theirs.reschedule(now() + HOUR);
+                theirs.set_timeout(HOUR);
             });
             pending::<()>().await;
         });

@@ -13,7 +13,7 @@ use std::time::Duration;
 use polyloop_executor::channel::local;
 use polyloop_executor::{
     CancellationToken, Either, TaskGroup, Until, as_completed, gather, join, metrics, or,
-    poll_proceed, race, race_all, run, scope, sleep, spawn, timeout, try_gather, try_join, wait,
+    poll_proceed, race, race_all, run, sleep, spawn, timeout, try_gather, try_join, wait,
     yield_now,
 };
 
@@ -184,7 +184,7 @@ fn nested_races_that_are_recreated_poll_every_branch() {
 #[test]
 fn a_scope_with_a_busy_body_observes_the_failure_of_a_child() {
     run_within(50, async {
-        let outcome = scope(async |group: &TaskGroup<&str>| {
+        let outcome = TaskGroup::scope(async |group: &TaskGroup<&str>| {
             group.spawn(async {
                 yield_now().await;
                 Err("failed")
@@ -270,7 +270,7 @@ fn a_task_that_awaits_only_ready_futures_yields() {
         assert!(as_completed(None::<Pending<()>>).next().await.is_none());
     });
     assert_yields("an empty scope", async || {
-        assert!(scope(async |_: &TaskGroup<()>| Ok(())).await.is_ok());
+        assert!(TaskGroup::scope(async |_: &TaskGroup<()>| Ok(())).await.is_ok());
     });
     let (sender, mut receiver) = local::bounded(1);
     assert_yields("a channel with room and a message", async move || {

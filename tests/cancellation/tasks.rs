@@ -12,8 +12,7 @@ use polyloop::blocking::BlockingPool;
 use polyloop::channel::local;
 use polyloop::future::wait_until;
 use polyloop::future::{AsCompleted, Either, Until, as_completed, or, race_all, try_gather, wait};
-use polyloop::scope::scope;
-use polyloop::scope::{cancel_scope, shield, shielded, timeout_scope, timeout_with};
+use polyloop::scope::{CancelScope, shielded};
 use polyloop::time::{interval_at, sleep_until, timeout_at};
 use polyloop::{
     CancellationToken, Handle, JoinSet, TaskGroup, gather, race, sleep, spawn, spawn_blocking,
@@ -29,16 +28,16 @@ cases! {
     a_dropped_join_loses_no_output: "JoinHandle", "JoinHandle::named", "spawn",
         "JoinHandle::abort_on_drop", "AbortOnDrop", "AbortOnDrop::into_handle";
     a_dropped_join_across_threads_loses_no_output: "Handle::spawn", "Runtime::spawn",
-        "spawn_blocking", "shield", "BlockingPool::spawn", "BlockingPool::spawn_named",
+        "spawn_blocking", "BlockingPool::spawn", "BlockingPool::spawn_named",
         "BlockingPool::try_spawn";
     a_dropped_wait_for_a_result_of_a_pool_loses_none: "PoolMap::next", "PoolMap as Stream";
     a_dropped_wait_for_the_next_of_a_set_loses_no_output: "JoinSet::join_next",
         "AsCompleted::next", "AsCompleted as Stream";
     a_dropped_gather_drops_what_it_gathers: "gather", "try_gather";
     a_dropped_wait_detaches_its_tasks: "wait", "wait_until";
-    a_dropped_scope_drops_its_children: "scope", "timeout_scope";
+    a_dropped_scope_drops_its_children: "TaskGroup::scope";
     a_dropped_timeout_is_as_cancel_safe_as_its_future: "timeout", "timeout_at", "or", "race",
-        "CancellationToken::run_until_cancelled", "timeout_with", "cancel_scope", "shielded";
+        "CancellationToken::run_until_cancelled", "CancelScope::run", "shielded";
     a_dropped_race_of_borrowed_futures_loses_no_output: "race_all";
     a_dropped_wait_for_a_token_loses_nothing: "CancellationToken::cancelled";
 }
@@ -127,7 +126,7 @@ async fn a_dropped_join_across_threads_loses_no_output(dropper: &Dropper) {
     }
 
     let (world, sum) = adder();
-    let mut task = shield(sum);
+    let mut task = spawn(sum);
     assert_eq!(dropper.again(async || (&mut task).await, world).await.unwrap(), 10);
 }
 
@@ -258,6 +257,9 @@ async fn a_dropped_scope_drops_its_children(dropper: &Dropper) {
         let (world, futures) = one_by_one();
         let futures = RefCell::new(watched(&shared, futures));
         let body = async |group: &TaskGroup<()>| {
+            if with_deadline {
+                group.cancel_scope().set_timeout(hour);
+            }
             for future in futures.take() {
                 group.spawn(async {
                     future.await;
@@ -267,10 +269,7 @@ async fn a_dropped_scope_drops_its_children(dropper: &Dropper) {
             yield_now().await;
             Ok(7)
         };
-        let outcome = match with_deadline {
-            false => dropper.once(scope(body), world).await,
-            true => dropper.once(timeout_scope(hour, body), world).await,
-        };
+        let outcome = dropper.once(TaskGroup::scope(body), world).await;
         if let Some(value) = outcome {
             assert_eq!(value.unwrap(), 7);
         }
@@ -299,8 +298,12 @@ async fn a_dropped_timeout_is_as_cancel_safe_as_its_future(dropper: &Dropper) {
                     Either::Right(()) => unreachable!("it waits for ever"),
                 },
                 4 => token.run_until_cancelled(receiver.recv()).await.unwrap(),
-                5 => timeout_with(hour, async |_| receiver.recv().await).await.unwrap(),
-                6 => cancel_scope(async |_| receiver.recv().await).await.unwrap(),
+                5 => CancelScope::new()
+                    .timeout(hour)
+                    .run(async |_| receiver.recv().await)
+                    .await
+                    .unwrap(),
+                6 => CancelScope::new().run(async |_| receiver.recv().await).await.unwrap(),
                 _ => shielded(receiver.recv()).await,
             },
             &mut world,

@@ -1,10 +1,10 @@
 //! Waiting for all of many.
 
-use std::fmt;
 use std::future::poll_fn;
 use std::panic::Location;
 
 use super::JoinSet;
+use crate::Failure;
 use crate::JoinError;
 use crate::inspect::lost_panic::given;
 use crate::raw::waker::current;
@@ -58,9 +58,8 @@ const ALL_ENDED: &str = "every task of the set has ended";
 /// ends them all at the first failure.
 ///
 /// # Errors
-/// The first failure that happens: a future's own error, or its panic. The futures that are left
-/// have been dropped when it is returned. Where all failures are to be kept there is
-/// [`scope`](crate::scope).
+/// Returns the first failure: the error that a future returned, or its panic. The other futures have been dropped by
+/// then. A [`TaskGroup`](crate::TaskGroup) returns all failures.
 ///
 /// # Panics
 /// Outside a loop.
@@ -73,17 +72,18 @@ const ALL_ENDED: &str = "every task of the set has ended";
 ///
 /// # Examples
 /// ```
-/// use polyloop::future::{FirstFailure, try_gather};
+/// use polyloop::future::try_gather;
+/// use polyloop::scope::Failure;
 ///
 /// # polyloop::run(async {
 /// let numbers = try_gather(["1", "2", "x"].map(|text| async { text.parse::<i32>() })).await;
-/// assert!(matches!(numbers, Err(FirstFailure::Error(_))));
+/// assert!(matches!(numbers, Err(Failure::Error(_))));
 /// # }).unwrap();
 /// ```
 #[track_caller]
 pub fn try_gather<F, T, E>(
     futures: impl IntoIterator<Item = F>,
-) -> impl Future<Output = Result<Vec<T>, FirstFailure<E>>>
+) -> impl Future<Output = Result<Vec<T>, Failure<E>>>
 where
     F: Future<Output = Result<T, E>> + 'static,
     T: 'static,
@@ -97,8 +97,8 @@ where
             match output {
                 Ok(Ok(value)) => values[number] = Some(value),
                 // Dropping the set ends the others.
-                Ok(Err(error)) => return Err(FirstFailure::Error(error)),
-                Err(error) => return Err(FirstFailure::Panicked(error)),
+                Ok(Err(error)) => return Err(Failure::Error(error)),
+                Err(error) => return Err(Failure::Panicked(error)),
             }
         }
         Ok(values.into_iter().map(|value| value.expect(ALL_ENDED)).collect())
@@ -130,33 +130,3 @@ where
     }
     set
 }
-
-/// Says which way one of many failed first.
-///
-/// # Examples
-/// ```
-/// use polyloop::future::{FirstFailure, try_gather};
-///
-/// # polyloop::run(async {
-/// let outcome = try_gather([async { Err::<(), _>("no") }]).await;
-/// assert_eq!(outcome.unwrap_err().to_string(), "no");
-/// # }).unwrap();
-/// ```
-#[derive(Debug)]
-pub enum FirstFailure<E> {
-    /// It returned an error.
-    Error(E),
-    /// It panicked.
-    Panicked(JoinError),
-}
-
-impl<E: fmt::Display> fmt::Display for FirstFailure<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            FirstFailure::Error(error) => error.fmt(f),
-            FirstFailure::Panicked(error) => error.fmt(f),
-        }
-    }
-}
-
-impl<E: std::error::Error> std::error::Error for FirstFailure<E> {}

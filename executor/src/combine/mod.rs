@@ -19,7 +19,7 @@ mod join;
 mod race;
 
 pub use as_completed::{AsCompleted, as_completed};
-pub use gather::{FirstFailure, gather, try_gather};
+pub use gather::{gather, try_gather};
 #[doc(hidden)]
 pub use join::Branch;
 pub use join_set::JoinSet;

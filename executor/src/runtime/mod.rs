@@ -78,6 +78,9 @@ pub fn run<F: Future>(future: F) -> io::Result<F::Output> {
 /// assert_eq!(task.await.unwrap(), "done");
 /// # }).unwrap();
 /// ```
+#[doc(alias = "create_task")]
+#[doc(alias = "shield")]
+#[doc(alias = "spawn_local")]
 #[track_caller]
 pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
 where

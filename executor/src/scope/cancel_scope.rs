@@ -1,271 +1,262 @@
-//! Deadlines that can be seen, moved and nested.
+//! Deadlines and cancellation that can be observed, moved and nested.
 
-use std::error::Error;
 use std::fmt;
 use std::future::poll_fn;
-use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use super::Cancelled;
 use super::scope_node::{EndOnDrop, ScopeNode, current_scope};
-use crate::now;
 use crate::time::{Sleep, sleep_until};
+use crate::{Elapsed, now};
 
-/// Awaits what `body` returns for `duration` at most, from now on, under a limit that `body` can
-/// see and move.
+/// A scope whose body is dropped when the scope is cancelled, or when its deadline elapses.
 ///
-/// It does what [`timeout`](crate::timeout) does, and more at a price: `body` is handed its
-/// [`CancelScope`], nested scopes know each other's deadlines ([`current_effective_deadline`]), and
-/// what is [`shielded`](crate::shielded) is waited for.
+/// A body gets a reference to its scope, through which it can move the deadline or cancel itself. Cloning the scope
+/// gives other tasks of the loop a handle to it. Cancelling a scope that has ended has no effect.
 ///
-/// # Errors
-/// [`Cancelled`] if the scope ended `body`, which has been dropped. A body that is done wins over a
-/// deadline that has come.
-///
-/// # Panics
-/// When polled outside a loop. If `body` does.
-///
-/// # Cancel safety
-/// That of `body`, which is dropped, sections that are shielded as well.
+/// Compared with [`timeout`](crate::timeout), a cancel scope knows the deadlines of the scopes around it
+/// ([`current_effective_deadline`]), and waits for [`shielded`](crate::shielded) sections: the body is dropped when
+/// all sections that have started in it have ended. Until then the rest of the body continues, because a part of a
+/// future cannot be dropped. Groups within the scope cancel their other members at once, and scopes that are
+/// entered meanwhile are cancelled from the start.
 ///
 /// # References
-/// Python's `async with asyncio.timeout(…) as t`, trio's `move_on_after`.
+/// trio's `CancelScope`, Python's `asyncio.timeout`.
 ///
 /// # Examples
 /// ```
 /// use std::time::Duration;
 /// use polyloop::sleep;
-/// use polyloop::scope::{Cancelled, timeout_with};
-/// use polyloop::time::now;
+/// use polyloop::scope::{CancelScope, Cancelled};
 ///
 /// # polyloop::run(async {
-/// // Each step that succeeds earns another 20 ms.
-/// let steps = timeout_with(Duration::from_millis(20), async |limit| {
+/// // Each step that succeeds extends the timeout by another 20 ms.
+/// let steps = CancelScope::new().timeout(Duration::from_millis(20)).run(async |scope| {
 ///     for _ in 0..3 {
 ///         sleep(Duration::from_millis(1)).await;
-///         limit.reschedule(now() + Duration::from_millis(20));
+///         scope.set_timeout(Duration::from_millis(20));
 ///     }
-///     limit.reschedule(now());
 ///     sleep(Duration::from_secs(60)).await;
 /// });
-/// assert_eq!(steps.await, Err(Cancelled::Deadline));
+/// assert!(matches!(steps.await, Err(Cancelled::Elapsed(_))));
 /// # }).unwrap();
 /// ```
-pub fn timeout_with<T>(
-    duration: Duration,
-    body: impl AsyncFnOnce(&CancelScope) -> T,
-) -> impl Future<Output = Result<T, Cancelled>> {
-    run_body(now().checked_add(duration), body)
-}
-
-/// Awaits what `body` returns, in a scope that can be cancelled or given a deadline.
-///
-/// # Errors
-/// [`Cancelled`] if the scope ended `body`, which has been dropped.
-///
-/// # Panics
-/// If `body` does. When polled outside a loop once it has a deadline.
-///
-/// # Cancel safety
-/// That of `body`, which is dropped, sections that are shielded as well.
-///
-/// # References
-/// trio's `CancelScope`.
-///
-/// # Examples
-/// ```
-/// use polyloop::spawn;
-/// use polyloop::scope::{Cancelled, cancel_scope};
-///
-/// # polyloop::run(async {
-/// let outcome = cancel_scope(async |scope| {
-///     let handle = scope.clone();
-///     let _detached = spawn(async move { handle.cancel() });
-///     std::future::pending::<()>().await;
-/// });
-/// assert_eq!(outcome.await, Err(Cancelled::Request));
-/// # }).unwrap();
-/// ```
-pub async fn cancel_scope<T>(body: impl AsyncFnOnce(&CancelScope) -> T) -> Result<T, Cancelled> {
-    run_body(None, body).await
-}
-
-async fn run_body<T>(
-    deadline: Option<Instant>,
-    body: impl AsyncFnOnce(&CancelScope) -> T,
-) -> Result<T, Cancelled> {
-    let scope = CancelScope::new(deadline);
-    let node = &scope.node;
-    let _end = EndOnDrop(Rc::clone(node));
-    let outcome = {
-        let mut body = pin!(body(&scope));
-        let mut timer = DeadlineTimer::default();
-        poll_fn(|cx| {
-            node.attach();
-            node.poll(cx, |cx| {
-                let polled = body.as_mut().poll(cx);
-                if polled.is_pending() {
-                    timer.poll(node, cx);
-                }
-                polled
-            })
-        })
-        .await
-        // Here the body is dropped, if it has not ended.
-    };
-    if outcome.is_err() && node.cancelled().is_none() {
-        outlast_enclosing(node).await;
-    }
-    outcome
-}
-
-/// Waits to be dropped by the enclosing scope that was cancelled.
-///
-/// What follows an inner scope is no more to run than what is in it. Ready only if the future is
-/// polled elsewhere instead of being dropped.
-pub(super) async fn outlast_enclosing(node: &Rc<ScopeNode>) {
-    poll_fn(|_| {
-        node.attach();
-        if node.doom().is_some() { Poll::Pending } else { Poll::Ready(()) }
-    })
-    .await;
-}
-
-/// Cancels a scope when its deadline has come.
-#[derive(Default)]
-pub(super) struct DeadlineTimer {
-    /// With the deadline that it was given.
-    sleep: Option<(Instant, Sleep)>,
-}
-
-impl DeadlineTimer {
-    /// Looks at the deadline, which may have been moved, and has `cx` woken when it comes.
-    pub(super) fn poll(&mut self, node: &ScopeNode, cx: &mut Context<'_>) {
-        let deadline = node.deadline().filter(|_| node.cancelled().is_none());
-        let Some(deadline) = deadline else {
-            self.sleep = None;
-            return;
-        };
-        let (given, sleep) = self.sleep.get_or_insert_with(|| (deadline, sleep_until(deadline)));
-        if *given != deadline {
-            *given = deadline;
-            sleep.reset(deadline);
-        }
-        if Pin::new(sleep).poll(cx).is_ready() {
-            node.cancel(Cancelled::Deadline);
-        }
-    }
-}
-
-/// Reaches a scope that can be cancelled and has a deadline, or none.
-///
-/// Made by [`timeout_with`] and [`cancel_scope`], and by [`scope`](crate::scope), whose
-/// [group](crate::TaskGroup::cancel_scope) has one. Cloning it makes another handle to the same
-/// scope, for other tasks of the loop. Once the scope has ended, nothing has an effect on it.
-///
-/// A scope that is cancelled drops what runs in it, at once or, where a
-/// [shielded](crate::shielded) section has begun, when that has ended. Until then the rest of a
-/// body goes on, for a part of a future cannot be dropped, but groups within end their other members
-/// at once, and no inner scope begins.
-///
-/// # Examples
-/// ```
-/// use std::time::Duration;
-/// use polyloop::scope::timeout_with;
-/// use polyloop::time::now;
-///
-/// # polyloop::run(async {
-/// timeout_with(Duration::from_secs(1), async |limit| {
-///     let deadline = limit.deadline().unwrap();
-///     limit.reschedule(deadline + Duration::from_secs(1));
-///     assert!(limit.deadline().unwrap() > now() + Duration::from_secs(1));
-///     limit.reschedule(None);
-///     assert_eq!(limit.deadline(), None);
-/// })
-/// .await
-/// .unwrap();
-/// # }).unwrap();
-/// ```
+#[doc(alias = "move_on_after")]
+#[doc(alias = "fail_after")]
+#[doc(alias = "move_on_at")]
+#[doc(alias = "fail_at")]
 #[derive(Clone)]
 pub struct CancelScope {
     pub(super) node: Rc<ScopeNode>,
 }
 
 impl CancelScope {
-    pub(super) fn new(deadline: Option<Instant>) -> CancelScope {
-        CancelScope { node: ScopeNode::new(deadline) }
+    /// Creates a scope without a deadline.
+    ///
+    /// # Examples
+    /// ```
+    /// use polyloop::spawn;
+    /// use polyloop::scope::{CancelScope, Cancelled};
+    ///
+    /// # polyloop::run(async {
+    /// let scope = CancelScope::new();
+    /// let handle = scope.clone();
+    /// let _detached = spawn(async move { handle.cancel() });
+    /// let outcome = scope.run(async |_| std::future::pending::<()>().await);
+    /// assert_eq!(outcome.await, Err(Cancelled::Requested));
+    /// # }).unwrap();
+    /// ```
+    pub fn new() -> CancelScope {
+        CancelScope { node: Rc::default() }
     }
 
-    /// Returns the deadline of this scope; none is never.
-    ///
-    /// A scope around it may end it before: see [`current_effective_deadline`].
-    pub fn deadline(&self) -> Option<Instant> {
-        self.node.deadline()
-    }
-
-    /// Moves the deadline, earlier or later; none is never.
-    ///
-    /// One in the past cancels the scope as soon as its body waits for something. A scope that is
-    /// cancelled already stays so. For any `Duration` there is
-    /// `reschedule(now().checked_add(duration))`.
+    /// Sets the deadline to `duration` from now on.
     ///
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// use polyloop::sleep;
-    /// use polyloop::scope::cancel_scope;
+    /// use polyloop::scope::CancelScope;
+    ///
+    /// # polyloop::run(async {
+    /// let scope = CancelScope::new().timeout(Duration::from_secs(1));
+    /// assert_eq!(scope.run(async |_| 7).await, Ok(7));
+    /// # }).unwrap();
+    /// ```
+    pub fn timeout(self, duration: Duration) -> CancelScope {
+        self.set_timeout(duration);
+        self
+    }
+
+    /// Sets the deadline.
+    ///
+    /// # Examples
+    /// ```
+    /// use polyloop::scope::CancelScope;
     /// use polyloop::time::now;
     ///
     /// # polyloop::run(async {
-    /// let outcome = cancel_scope(async |scope| {
-    ///     // `Duration::MAX` from now is later than a clock can tell: never.
-    ///     scope.reschedule(now().checked_add(Duration::MAX));
-    ///     assert_eq!(scope.deadline(), None);
-    ///     scope.reschedule(now() + Duration::from_millis(1));
-    ///     sleep(Duration::from_secs(60)).await;
-    /// });
-    /// assert!(outcome.await.is_err());
+    /// let scope = CancelScope::new().timeout_at(now() + std::time::Duration::from_millis(1));
+    /// assert!(scope.run(async |_| std::future::pending::<()>().await).await.is_err());
     /// # }).unwrap();
     /// ```
-    pub fn reschedule(&self, deadline: impl Into<Option<Instant>>) {
-        self.node.set_deadline(deadline.into());
+    #[doc(alias = "deadline")]
+    pub fn timeout_at(self, deadline: Instant) -> CancelScope {
+        self.set_deadline(deadline);
+        self
     }
 
-    /// Cancels the scope: what runs in it is dropped as soon as no
-    /// [shielded](crate::shielded) section is left in it.
+    /// Runs `body` in the scope, until it completes or the scope is cancelled.
     ///
-    /// Called from within, it lets the caller go on until it waits for something.
+    /// A body that is ready at its first poll completes even if the deadline has elapsed. If the scope was
+    /// cancelled before, `body` is not polled.
+    ///
+    /// # Errors
+    /// Returns [`Cancelled`] if the scope was cancelled or its deadline elapsed; the body has been dropped.
+    ///
+    /// # Panics
+    /// If the scope was run before. If `body` panics. When polled outside a loop, if the scope has a deadline.
+    ///
+    /// # Cancel safety
+    /// Cancel safe if `body` is: it is dropped, shielded sections included.
     ///
     /// # Examples
     /// ```
     /// use polyloop::yield_now;
-    /// use polyloop::scope::cancel_scope;
+    /// use polyloop::scope::CancelScope;
     ///
     /// # polyloop::run(async {
-    /// let outcome = cancel_scope(async |scope| {
+    /// let outcome = CancelScope::new().run(async |scope| {
     ///     scope.cancel();
     ///     yield_now().await;
-    ///     unreachable!("it was cancelled while it waited")
+    ///     unreachable!("the scope was cancelled");
     /// });
     /// let outcome: Result<(), _> = outcome.await;
     /// assert!(outcome.is_err());
     /// # }).unwrap();
     /// ```
-    pub fn cancel(&self) {
-        self.node.cancel(Cancelled::Request);
+    #[track_caller]
+    pub fn run<T>(
+        self,
+        body: impl AsyncFnOnce(&CancelScope) -> T,
+    ) -> impl Future<Output = Result<T, Cancelled>> {
+        assert!(self.node.start(), "a cancel scope was run twice");
+        self.run_body(body)
     }
 
-    /// Reports whether the scope was cancelled, by its deadline or by request. Once cancelled,
-    /// always cancelled.
+    async fn run_body<T>(self, body: impl AsyncFnOnce(&CancelScope) -> T) -> Result<T, Cancelled> {
+        let node = &self.node;
+        let _end = EndOnDrop(Rc::clone(node));
+        let outcome = {
+            let mut body = pin!(body(&self));
+            let mut timer = DeadlineTimer::default();
+            poll_fn(|cx| {
+                node.attach();
+                node.poll(cx, |cx| {
+                    let polled = body.as_mut().poll(cx);
+                    if polled.is_pending() {
+                        timer.poll(node, cx);
+                    }
+                    polled
+                })
+            })
+            .await
+            // Here the body is dropped, if it has not completed.
+        };
+        if outcome.is_err() && node.cancelled().is_none() {
+            outlast_enclosing(node).await;
+        }
+        outcome
+    }
+
+    /// Returns the deadline of this scope, or `None` if it has none.
+    ///
+    /// A scope around it may have an earlier one: see [`current_effective_deadline`].
+    pub fn deadline(&self) -> Option<Instant> {
+        self.node.deadline()
+    }
+
+    /// Moves the deadline to `duration` from now on.
+    ///
+    /// A `duration` that ends later than the clock can represent, such as `Duration::MAX`, removes the deadline.
+    /// Otherwise as [`set_deadline`](CancelScope::set_deadline).
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use polyloop::scope::CancelScope;
+    ///
+    /// # polyloop::run(async {
+    /// let outcome = CancelScope::new().run(async |scope| {
+    ///     scope.set_timeout(Duration::MAX);
+    ///     assert_eq!(scope.deadline(), None);
+    ///     scope.set_timeout(Duration::from_millis(1));
+    ///     std::future::pending::<()>().await;
+    /// });
+    /// assert!(outcome.await.is_err());
+    /// # }).unwrap();
+    /// ```
+    pub fn set_timeout(&self, duration: Duration) {
+        self.node.set_deadline(now().checked_add(duration));
+    }
+
+    /// Moves the deadline, earlier or later, or removes it.
+    ///
+    /// A deadline in the past cancels the scope when its body awaits something that is not ready. On a scope that
+    /// was cancelled this has no effect.
+    ///
+    /// # References
+    /// Python's `asyncio.Timeout.reschedule`.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use polyloop::scope::CancelScope;
+    ///
+    /// # polyloop::run(async {
+    /// let scope = CancelScope::new().timeout(Duration::from_secs(1));
+    /// scope.run(async |scope| {
+    ///     let deadline = scope.deadline().unwrap() + Duration::from_secs(1);
+    ///     scope.set_deadline(deadline);
+    ///     assert_eq!(scope.deadline(), Some(deadline));
+    ///     scope.set_deadline(None);
+    ///     assert_eq!(scope.deadline(), None);
+    /// })
+    /// .await
+    /// .unwrap();
+    /// # }).unwrap();
+    /// ```
+    #[doc(alias = "reschedule")]
+    pub fn set_deadline(&self, deadline: impl Into<Option<Instant>>) {
+        self.node.set_deadline(deadline.into());
+    }
+
+    /// Cancels the scope: its body is dropped, when the [`shielded`](crate::shielded) sections that have started
+    /// in it have ended.
+    ///
+    /// Called from the body, it lets the body continue until it awaits something that is not ready.
+    pub fn cancel(&self) {
+        self.node.cancel(Cancelled::Requested);
+    }
+
+    /// Reports whether the scope was cancelled, by [`cancel`](CancelScope::cancel) or by its deadline.
+    ///
+    /// A scope that was cancelled stays cancelled.
     pub fn is_cancelled(&self) -> bool {
         self.node.cancelled().is_some()
     }
 
     /// Reports whether the scope was cancelled by its deadline.
-    pub fn is_expired(&self) -> bool {
-        self.node.cancelled() == Some(Cancelled::Deadline)
+    pub fn is_elapsed(&self) -> bool {
+        matches!(self.node.cancelled(), Some(Cancelled::Elapsed(_)))
+    }
+}
+
+impl Default for CancelScope {
+    fn default() -> CancelScope {
+        CancelScope::new()
     }
 }
 
@@ -278,11 +269,10 @@ impl fmt::Debug for CancelScope {
     }
 }
 
-/// Returns when whoever asks will be cancelled: the earliest deadline of all scopes around it.
+/// Returns the earliest deadline of all scopes around the caller, or `None` if they have none.
 ///
-/// None is never. It is now, if one of them is cancelled already. Scopes outside a
-/// [shielded](crate::shielded) section do not count within it, and plain
-/// [timeouts](crate::timeout) nowhere.
+/// If one of the scopes is cancelled, this is the current time. Within a [`shielded`](crate::shielded) section,
+/// scopes outside the section do not count. A [`timeout`](crate::timeout) is not a scope.
 ///
 /// # References
 /// trio's `current_effective_deadline`.
@@ -290,15 +280,14 @@ impl fmt::Debug for CancelScope {
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use polyloop::scope::{current_effective_deadline, timeout_with};
+/// use polyloop::scope::{CancelScope, current_effective_deadline};
 ///
 /// # polyloop::run(async {
 /// assert_eq!(current_effective_deadline(), None);
-/// timeout_with(Duration::from_secs(1), async |outer| {
-///     timeout_with(Duration::from_secs(60), async |_| {
-///         assert_eq!(current_effective_deadline(), outer.deadline());
-///     })
-///     .await
+/// let outer = CancelScope::new().timeout(Duration::from_secs(1));
+/// outer.run(async |outer| {
+///     let inner = CancelScope::new().timeout(Duration::from_secs(60));
+///     inner.run(async |_| assert_eq!(current_effective_deadline(), outer.deadline())).await
 /// })
 /// .await
 /// .unwrap()
@@ -309,39 +298,40 @@ pub fn current_effective_deadline() -> Option<Instant> {
     current_scope()?.effective_deadline()
 }
 
-/// Says what made a scope end its body before the body was done.
+/// Waits to be dropped by the enclosing scope that was cancelled.
 ///
-/// # Examples
-/// ```
-/// use std::io;
-/// use polyloop::scope::Cancelled;
-/// assert_eq!(Cancelled::Deadline.to_string(), "deadline has elapsed");
-/// assert_eq!(io::Error::from(Cancelled::Deadline).kind(), io::ErrorKind::TimedOut);
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Cancelled {
-    /// The deadline came.
-    Deadline,
-    /// Somebody asked for it.
-    Request,
+/// The code that follows an inner scope must not run any more than the code in it. This is ready only if the future
+/// is polled outside the enclosing scope instead of being dropped.
+pub(super) async fn outlast_enclosing(node: &Rc<ScopeNode>) {
+    poll_fn(|_| {
+        node.attach();
+        if node.cancel_requested().is_some() { Poll::Pending } else { Poll::Ready(()) }
+    })
+    .await;
 }
 
-impl fmt::Display for Cancelled {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Cancelled::Deadline => "deadline has elapsed",
-            Cancelled::Request => "scope was cancelled",
-        })
-    }
+/// Cancels a scope when its deadline elapses.
+#[derive(Default)]
+pub(super) struct DeadlineTimer {
+    /// The timer, with the deadline for which it was set.
+    sleep: Option<(Instant, Sleep)>,
 }
 
-impl Error for Cancelled {}
-
-impl From<Cancelled> for io::Error {
-    fn from(cancelled: Cancelled) -> io::Error {
-        match cancelled {
-            Cancelled::Deadline => io::Error::new(io::ErrorKind::TimedOut, cancelled),
-            Cancelled::Request => io::Error::other(cancelled),
+impl DeadlineTimer {
+    /// Checks the deadline, which may have been moved, and registers `cx` to be woken when it elapses.
+    pub(super) fn poll(&mut self, node: &ScopeNode, cx: &mut Context<'_>) {
+        let deadline = node.deadline().filter(|_| node.cancelled().is_none());
+        let Some(deadline) = deadline else {
+            self.sleep = None;
+            return;
+        };
+        let (set_for, sleep) = self.sleep.get_or_insert_with(|| (deadline, sleep_until(deadline)));
+        if *set_for != deadline {
+            *set_for = deadline;
+            sleep.reset(deadline);
+        }
+        if Pin::new(sleep).poll(cx).is_ready() {
+            node.cancel(Cancelled::Elapsed(Elapsed::new()));
         }
     }
 }

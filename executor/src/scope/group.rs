@@ -1,19 +1,18 @@
-//! Structure: children end before their group does.
+//! Task groups: child tasks that end before their group does.
 
 use std::cell::RefCell;
-use std::error::Error;
 use std::fmt;
 use std::future::poll_fn;
-use std::mem;
 use std::panic::Location;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
 
 use super::cancel_scope::{DeadlineTimer, outlast_enclosing};
+use super::failure::Failures;
 use super::scope_node::{EndOnDrop, ScopeNode};
-use super::{CancelScope, Cancelled};
+use super::{CancelScope, Cancelled, Failure, GroupError};
+use crate::JoinError;
 use crate::combine::JoinSet;
 use crate::combine::join_set::poll_arrival_in;
 use crate::combine::slab::Slab;
@@ -22,29 +21,11 @@ use crate::event_loop::EventLoop;
 use crate::raw::waker::current;
 use crate::runtime::with_room;
 use crate::tasks::stage::quietly;
-use crate::{JoinError, now};
 
-/// Runs `body`, which may spawn children into the group it is given, and returns when it and all
-/// of them have ended.
+/// A group of child tasks, all of which end before the group does.
 ///
-/// The first failure, of `body` or of a child, ends the rest: their futures are dropped, those in a
-/// [shielded](crate::shielded) section as soon as that has ended. A failure is seen while `body` is busy,
-/// if only that awaits something now and then. All failures are kept. If the
-/// future of the scope itself is dropped, by a timeout or a race, its children are dropped with
-/// it: none is left running behind.
-///
-/// The group has a [`CancelScope`](TaskGroup::cancel_scope), by which it can be cancelled or given
-/// a deadline; [`timeout_scope`] begins with one.
-///
-/// # Errors
-/// Every failure: the errors that were returned, the panics, and the cancellation of the group if
-/// that cut a member short.
-///
-/// # Panics
-/// Outside a loop. If `body` does; the children have then been dropped.
-///
-/// # Cancel safety
-/// `body` and the children are dropped, sections that are shielded as well.
+/// [`TaskGroup::scope`] creates a group, passes it to a body that spawns children into it, and waits for all of
+/// them. No child outlives the scope, whether it completes, fails, is cancelled or is dropped.
 ///
 /// # References
 /// Python's `asyncio.TaskGroup`, trio's nurseries.
@@ -52,145 +33,9 @@ use crate::{JoinError, now};
 /// # Examples
 /// ```
 /// use polyloop::TaskGroup;
-/// use polyloop::scope::scope;
 ///
 /// # polyloop::run(async {
-/// let sum = scope(async |group: &TaskGroup<std::num::ParseIntError>| {
-///     let total = std::rc::Rc::new(std::cell::Cell::new(0));
-///     for text in ["1", "2", "3"] {
-///         let total = total.clone();
-///         group.spawn(async move {
-///             total.set(total.get() + text.parse::<i32>()?);
-///             Ok(())
-///         });
-///     }
-///     Ok(total)
-/// });
-/// assert_eq!(sum.await.unwrap().get(), 6);
-/// # }).unwrap();
-/// ```
-pub async fn scope<T, E: 'static>(
-    body: impl AsyncFnOnce(&TaskGroup<E>) -> Result<T, E>,
-) -> Result<T, GroupError<E>> {
-    run_group(None, body).await
-}
-
-/// Runs `body` as [`scope`] does, for `duration` at most, from now on.
-///
-/// At the deadline `body` and the children are dropped, those in a [shielded](crate::shielded)
-/// section as soon as that has ended. The body can move the deadline, through
-/// [`TaskGroup::cancel_scope`].
-///
-/// # Errors
-/// As [`scope`]; [`Failure::Cancelled`] is among the failures if the deadline cut a member short.
-///
-/// # Panics
-/// Outside a loop. If `body` does; the children have then been dropped.
-///
-/// # Cancel safety
-/// `body` and the children are dropped, sections that are shielded as well.
-///
-/// # References
-/// trio's `fail_after` around a nursery.
-///
-/// # Examples
-/// ```
-/// use std::time::Duration;
-/// use polyloop::TaskGroup;
-/// use polyloop::scope::timeout_scope;
-///
-/// # polyloop::run(async {
-/// let outcome = timeout_scope(Duration::from_millis(1), async |group: &TaskGroup<()>| {
-///     group.spawn(std::future::pending());
-///     Ok(())
-/// });
-/// assert!(outcome.await.unwrap_err().is_elapsed());
-/// # }).unwrap();
-/// ```
-pub fn timeout_scope<T, E: 'static>(
-    duration: Duration,
-    body: impl AsyncFnOnce(&TaskGroup<E>) -> Result<T, E>,
-) -> impl Future<Output = Result<T, GroupError<E>>> {
-    run_group(now().checked_add(duration), body)
-}
-
-async fn run_group<T, E: 'static>(
-    deadline: Option<Instant>,
-    body: impl AsyncFnOnce(&TaskGroup<E>) -> Result<T, E>,
-) -> Result<T, GroupError<E>> {
-    let group = TaskGroup::new(deadline);
-    let node = &group.scope.node;
-    let _end = EndOnDrop(Rc::clone(node));
-    let mut body = pin!(Some(body(&group)));
-    let body_node = node.inner();
-    let mut timer = DeadlineTimer::default();
-    let mut value = None;
-    let mut failures = Failures::default();
-    let mut was_doomed = false;
-    let mut turns = Turns::new();
-    poll_fn(|cx| {
-        node.attach();
-        // In turns, because either the body or the ends of many children could spend the budget.
-        let _: Poll<()> = turns.poll(2, 0, cx, |turn, cx| {
-            if turn == 0
-                && let Some(running) = body.as_mut().as_pin_mut()
-                && let Poll::Ready(outcome) = body_node.poll(cx, |cx| running.poll(cx))
-            {
-                body.set(None);
-                match outcome {
-                    Ok(Ok(output)) => value = Some(output),
-                    Ok(Err(error)) => failures.add(Failure::Error(error), node),
-                    Err(why) => failures.add_cancelled(why),
-                }
-            }
-            while turn == 1
-                && let Some(outcome) = group.poll_child(cx)
-            {
-                match outcome {
-                    Ok(Ok(Ok(()))) => {}
-                    Ok(Ok(Err(error))) => failures.add(Failure::Error(error), node),
-                    Ok(Err(why)) => failures.add_cancelled(why),
-                    // The loop is coming down: nothing else aborts a child.
-                    Err(error) if error.is_cancelled() => {}
-                    Err(error) => failures.add(Failure::Panicked(error), node),
-                }
-            }
-            Poll::Pending
-        });
-        timer.poll(node, cx);
-        let is_doomed = node.doom().is_some();
-        if is_doomed && !was_doomed {
-            group.wake_members();
-            match body_node.must_end() {
-                Some(why) if body.is_some() => {
-                    body.set(None);
-                    failures.add_cancelled(why);
-                }
-                _ => body_node.wake(),
-            }
-        }
-        was_doomed = is_doomed;
-        if body.is_none() && group.is_empty() { Poll::Ready(()) } else { node.wait(cx) }
-    })
-    .await;
-    if failures.is_explained && node.cancelled().is_none() {
-        outlast_enclosing(node).await;
-    }
-    match value {
-        Some(value) if failures.list.is_empty() => Ok(value),
-        _ => Err(failures.into_error()),
-    }
-}
-
-/// Takes in the children of a [`scope`].
-///
-/// # Examples
-/// ```
-/// use polyloop::TaskGroup;
-/// use polyloop::scope::scope;
-///
-/// # polyloop::run(async {
-/// scope(async |group: &TaskGroup<()>| {
+/// TaskGroup::<()>::scope(async |group| {
 ///     group.spawn(async { Ok(()) });
 ///     assert_eq!(group.len(), 1);
 ///     Ok(())
@@ -199,17 +44,18 @@ async fn run_group<T, E: 'static>(
 /// .unwrap();
 /// # }).unwrap();
 /// ```
+#[doc(alias = "nursery")]
 pub struct TaskGroup<E> {
     scope: CancelScope,
     children: RefCell<JoinSet<Outcome<E>>>,
     members: Rc<Members>,
 }
 
-/// What the children of a group run in, those that have not ended.
+/// The scopes of the children that have not ended.
 #[derive(Default)]
 struct Members(RefCell<Slab<Rc<ScopeNode>>>);
 
-/// One child's scope, which ends and leaves the list of members when the child does.
+/// The scope of one child. It ends, and leaves the list of members, when the child does.
 struct Member {
     node: Rc<ScopeNode>,
     members: Rc<Members>,
@@ -224,19 +70,132 @@ impl Drop for Member {
     }
 }
 
-/// What a child comes to, if it does not panic: its own result, or why it was cut short.
+/// The outcome of a child that did not panic: its own result, or why it was cancelled.
 type Outcome<E> = Result<Result<(), E>, Cancelled>;
 
 impl<E: 'static> TaskGroup<E> {
-    fn new(deadline: Option<Instant>) -> TaskGroup<E> {
-        let (children, members) = (RefCell::new(JoinSet::new()), Rc::default());
-        TaskGroup { scope: CancelScope::new(deadline), children, members }
+    fn new() -> TaskGroup<E> {
+        let scope = CancelScope::new();
+        scope.node.start();
+        TaskGroup { scope, children: RefCell::new(JoinSet::new()), members: Rc::default() }
     }
 
-    /// Starts a child.
+    /// Runs `body` with a new group, and waits for it and for all children that it spawns.
     ///
-    /// Its value goes where it puts it: into a cell or a channel that it shares with the body. In a
-    /// group that is cancelled it is dropped before it begins.
+    /// The first failure, of `body` or of a child, cancels the others: their futures are dropped, those in a
+    /// [`shielded`](crate::shielded) section when that section ends. A failure takes effect while `body` awaits.
+    /// All failures are returned.
+    ///
+    /// If the returned future is dropped, by a timeout or a race for instance, the children are dropped with it.
+    ///
+    /// To bound the group in time, call `group.cancel_scope().set_timeout(duration)` in `body`.
+    ///
+    /// # Errors
+    /// Returns a [`GroupError`] with all failures: errors that members returned, panics, and
+    /// [`Failure::Cancelled`] if the group was cancelled or its deadline elapsed before a member ended.
+    ///
+    /// # Panics
+    /// When polled outside a loop. If `body` panics; the children have been dropped by then.
+    ///
+    /// # Cancel safety
+    /// `body` and the children are dropped, shielded sections included.
+    ///
+    /// # References
+    /// Python's `async with asyncio.TaskGroup()`, trio's `open_nursery`.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::{cell::Cell, num::ParseIntError, rc::Rc};
+    /// use polyloop::TaskGroup;
+    ///
+    /// # polyloop::run(async {
+    /// let sum = TaskGroup::<ParseIntError>::scope(async |group| {
+    ///     let total = Rc::new(Cell::new(0));
+    ///     for text in ["1", "2", "3"] {
+    ///         let total = total.clone();
+    ///         group.spawn(async move {
+    ///             total.set(total.get() + text.parse::<i32>()?);
+    ///             Ok(())
+    ///         });
+    ///     }
+    ///     Ok(total)
+    /// });
+    /// assert_eq!(sum.await.unwrap().get(), 6);
+    /// # }).unwrap();
+    /// ```
+    #[doc(alias = "open_nursery")]
+    #[doc(alias = "nursery")]
+    pub async fn scope<T>(
+        body: impl AsyncFnOnce(&TaskGroup<E>) -> Result<T, E>,
+    ) -> Result<T, GroupError<E>> {
+        let group = TaskGroup::new();
+        let node = &group.scope.node;
+        let _end = EndOnDrop(Rc::clone(node));
+        let mut body = pin!(Some(body(&group)));
+        let body_node = node.inner();
+        let mut timer = DeadlineTimer::default();
+        let mut value = None;
+        let mut failures = Failures::default();
+        let mut was_requested = false;
+        let mut turns = Turns::new();
+        poll_fn(|cx| {
+            node.attach();
+            // In turns, because both the body and the outputs of many children could spend the budget.
+            let _: Poll<()> = turns.poll(2, 0, cx, |turn, cx| {
+                if turn == 0
+                    && let Some(running) = body.as_mut().as_pin_mut()
+                    && let Poll::Ready(outcome) = body_node.poll(cx, |cx| running.poll(cx))
+                {
+                    body.set(None);
+                    match outcome {
+                        Ok(Ok(output)) => value = Some(output),
+                        Ok(Err(error)) => failures.add(Failure::Error(error), node),
+                        Err(why) => failures.add_cancelled(why),
+                    }
+                }
+                while turn == 1
+                    && let Some(outcome) = group.poll_child(cx)
+                {
+                    match outcome {
+                        Ok(Ok(Ok(()))) => {}
+                        Ok(Ok(Err(error))) => failures.add(Failure::Error(error), node),
+                        Ok(Err(why)) => failures.add_cancelled(why),
+                        // The loop is shutting down: nothing else aborts a child.
+                        Err(error) if error.is_cancelled() => {}
+                        Err(error) => failures.add(Failure::Panicked(error), node),
+                    }
+                }
+                Poll::Pending
+            });
+            timer.poll(node, cx);
+            let is_requested = node.cancel_requested().is_some();
+            if is_requested && !was_requested {
+                group.wake_members();
+                match body_node.must_end() {
+                    Some(why) if body.is_some() => {
+                        body.set(None);
+                        failures.add_cancelled(why);
+                    }
+                    _ => body_node.wake(),
+                }
+            }
+            was_requested = is_requested;
+            if body.is_none() && group.is_empty() { Poll::Ready(()) } else { node.wait(cx) }
+        })
+        .await;
+        if failures.is_explained() && node.cancelled().is_none() {
+            outlast_enclosing(node).await;
+        }
+        match value {
+            Some(value) if failures.is_empty() => Ok(value),
+            _ => Err(failures.into_error()),
+        }
+    }
+
+    /// Spawns a child task.
+    ///
+    /// The child returns its value by putting it into a cell or a channel that it shares with the body. In a
+    /// group that was cancelled, `child` is dropped without being polled.
     ///
     /// # Panics
     /// Outside a loop.
@@ -245,10 +204,9 @@ impl<E: 'static> TaskGroup<E> {
     /// ```
     /// use std::{cell::Cell, rc::Rc};
     /// use polyloop::TaskGroup;
-    /// use polyloop::scope::scope;
     ///
     /// # polyloop::run(async {
-    /// let answer = scope(async |group: &TaskGroup<()>| {
+    /// let answer = TaskGroup::<()>::scope(async |group| {
     ///     let answer = Rc::new(Cell::new(0));
     ///     let place = answer.clone();
     ///     group.spawn(async move {
@@ -260,6 +218,8 @@ impl<E: 'static> TaskGroup<E> {
     /// assert_eq!(answer.await.unwrap().get(), 42);
     /// # }).unwrap();
     /// ```
+    #[doc(alias = "create_task")]
+    #[doc(alias = "start_soon")]
     #[track_caller]
     pub fn spawn<F>(&self, child: F)
     where
@@ -270,7 +230,7 @@ impl<E: 'static> TaskGroup<E> {
             // It would be cancelled at once, within the borrow.
             return quietly(|| drop(child));
         }
-        // What is refused is foreign, and dropped outside the borrow.
+        // A future that is refused is foreign, and dropped outside the borrow.
         let child = with_room(spawned_at, child);
         let node = self.scope.node.inner();
         let place = self.members.0.borrow_mut().insert(Rc::clone(&node));
@@ -279,7 +239,7 @@ impl<E: 'static> TaskGroup<E> {
             member.node.poll(cx, |cx| child.poll(cx))
         };
         self.children.borrow_mut().spawn_polled(spawned_at, child, poll);
-        // The scope has to watch a child that is new.
+        // The scope has to watch a new child.
         self.scope.node.wake();
     }
 
@@ -288,12 +248,12 @@ impl<E: 'static> TaskGroup<E> {
         self.children.borrow().len()
     }
 
-    /// Reports whether there is no child.
+    /// Reports whether all children have ended.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Returns the cancel scope of the group: its deadline, and the way to cancel it.
+    /// Returns the cancel scope of the group, which cancels it and sets its deadline.
     ///
     /// # References
     /// trio's `Nursery.cancel_scope`.
@@ -301,12 +261,11 @@ impl<E: 'static> TaskGroup<E> {
     /// # Examples
     /// ```
     /// use polyloop::TaskGroup;
-    /// use polyloop::scope::scope;
     ///
     /// # polyloop::run(async {
-    /// let outcome = scope(async |group: &TaskGroup<&str>| {
+    /// let outcome = TaskGroup::<&str>::scope(async |group| {
     ///     group.spawn(std::future::pending());
-    ///     // Enough of it: the child is dropped.
+    ///     // The child is dropped.
     ///     group.cancel_scope().cancel();
     ///     Ok(())
     /// });
@@ -317,7 +276,7 @@ impl<E: 'static> TaskGroup<E> {
         &self.scope
     }
 
-    /// Has the children look whether they are to end.
+    /// Wakes all children, so that they check whether they are cancelled.
     fn wake_members(&self) {
         let members: Vec<_> = self.members.0.borrow().values().cloned().collect();
         for member in members {
@@ -343,148 +302,6 @@ impl<E> fmt::Debug for TaskGroup<E> {
     }
 }
 
-/// What has gone wrong so far.
-struct Failures<E> {
-    list: Vec<Failure<E>>,
-    /// Whether the list tells what ended the members that were cut short.
-    is_explained: bool,
-}
-
-impl<E> Failures<E> {
-    /// Adds what a member did, and ends the others.
-    fn add(&mut self, failure: Failure<E>, node: &ScopeNode) {
-        self.list.push(failure);
-        if node.cancelled().is_none() {
-            node.cancel(Cancelled::Request);
-            self.is_explained = true;
-        }
-    }
-
-    /// Adds what was done to a member, once, unless a failure has led to it.
-    fn add_cancelled(&mut self, why: Cancelled) {
-        if !mem::replace(&mut self.is_explained, true) {
-            self.list.push(Failure::Cancelled(why));
-        }
-    }
-}
-
-impl<E> Failures<E> {
-    /// Gives all of them to the caller.
-    fn into_error(mut self) -> GroupError<E> {
-        for failure in &mut self.list {
-            if let Failure::Panicked(error) = failure {
-                error.note_given();
-            }
-        }
-        GroupError { failures: self.list }
-    }
-}
-
-impl<E> Default for Failures<E> {
-    fn default() -> Failures<E> {
-        Failures { list: Vec::new(), is_explained: false }
-    }
-}
-
-/// Says which way one member of a group failed.
-///
-/// # Examples
-/// ```
-/// use polyloop::TaskGroup;
-/// use polyloop::scope::{Failure, scope};
-///
-/// # polyloop::run(async {
-/// let outcome = scope(async |_: &TaskGroup<&str>| Err::<(), _>("no"));
-/// assert!(matches!(outcome.await.unwrap_err().failures(), [Failure::Error("no")]));
-/// # }).unwrap();
-/// ```
-#[derive(Debug)]
-pub enum Failure<E> {
-    /// It returned an error.
-    Error(E),
-    /// It panicked.
-    Panicked(JoinError),
-    /// It was cut short, by the deadline of the group or because somebody cancelled that. However
-    /// many members that ended, it is told once.
-    Cancelled(Cancelled),
-}
-
-impl<E: fmt::Display> fmt::Display for Failure<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Failure::Error(error) => error.fmt(f),
-            Failure::Panicked(error) => error.fmt(f),
-            Failure::Cancelled(why) => why.fmt(f),
-        }
-    }
-}
-
-/// Holds every failure in a group, in the order in which they happened. There is at least one.
-///
-/// # Examples
-/// ```
-/// use polyloop::TaskGroup;
-/// use polyloop::scope::scope;
-///
-/// # polyloop::run(async {
-/// let outcome = scope(async |group: &TaskGroup<&str>| {
-///     group.spawn(async { Err("one") });
-///     group.spawn(async { Err("two") });
-///     Ok(())
-/// });
-/// assert_eq!(outcome.await.unwrap_err().to_string(), "one; two");
-/// # }).unwrap();
-/// ```
-#[derive(Debug)]
-pub struct GroupError<E> {
-    failures: Vec<Failure<E>>,
-}
-
-impl<E> GroupError<E> {
-    /// Returns the failures.
-    pub fn into_failures(self) -> Vec<Failure<E>> {
-        self.failures
-    }
-
-    /// Lends the failures.
-    pub fn failures(&self) -> &[Failure<E>] {
-        &self.failures
-    }
-
-    /// Reports whether a deadline cut a member short.
-    ///
-    /// # Examples
-    /// ```
-    /// use std::time::Duration;
-    /// use polyloop::TaskGroup;
-    /// use polyloop::scope::timeout_scope;
-    ///
-    /// # polyloop::run(async {
-    /// let late = timeout_scope(Duration::ZERO, async |_: &TaskGroup<()>| {
-    ///     std::future::pending::<Result<(), ()>>().await
-    /// });
-    /// assert!(late.await.unwrap_err().is_elapsed());
-    /// # }).unwrap();
-    /// ```
-    pub fn is_elapsed(&self) -> bool {
-        let is_elapsed = |f: &Failure<E>| matches!(f, Failure::Cancelled(Cancelled::Deadline));
-        self.failures.iter().any(is_elapsed)
-    }
-}
-
-impl<E: fmt::Display> fmt::Display for GroupError<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut separator = "";
-        for failure in &self.failures {
-            write!(f, "{separator}{failure}")?;
-            separator = "; ";
-        }
-        Ok(())
-    }
-}
-
-impl<E: fmt::Debug + fmt::Display> Error for GroupError<E> {}
-
 #[cfg(test)]
 mod tests {
     use std::future::pending;
@@ -501,12 +318,12 @@ mod tests {
         static GROUP: RefCell<Option<Rc<TaskGroup<()>>>> = const { RefCell::new(None) };
     }
 
-    /// Looks at the group whenever it is woken or dropped, and counts.
+    /// Uses the group whenever it is woken or dropped, and counts.
     #[derive(Default)]
     struct Curious(Arc<AtomicUsize>);
 
     impl Curious {
-        fn look(&self) {
+        fn use_group(&self) {
             let group = GROUP.with_borrow(|group| group.clone().expect("there is a group"));
             assert!(!group.is_empty());
             group.spawn(async { Ok(()) });
@@ -516,40 +333,40 @@ mod tests {
 
     impl Wake for Curious {
         fn wake(self: Arc<Self>) {
-            self.look();
+            self.use_group();
         }
     }
 
     impl Drop for Curious {
         fn drop(&mut self) {
-            self.look();
+            self.use_group();
         }
     }
 
     #[test]
     fn a_foreign_waker_may_use_the_group_wherever_it_is_called() {
-        let n_looks = Arc::new(AtomicUsize::new(0));
+        let n_uses = Arc::new(AtomicUsize::new(0));
         let poll = || {
-            // A group of its own each time, since the waker adds a child.
-            let group = Rc::new(TaskGroup::new(None));
+            // A new group each time, since the waker adds a child.
+            let group = Rc::new(TaskGroup::new());
             GROUP.set(Some(Rc::clone(&group)));
             group.spawn(pending());
-            let waker = Waker::from(Arc::new(Curious(Arc::clone(&n_looks))));
+            let waker = Waker::from(Arc::new(Curious(Arc::clone(&n_uses))));
             assert!(group.poll_child(&mut Context::from_waker(&waker)).is_none());
             drop(waker);
             group
         };
         run(async {
             let group = poll();
-            // It replaces, and so drops, the one that was left.
+            // It replaces, and so drops, the registered waker.
             assert!(group.poll_child(&mut Context::from_waker(Waker::noop())).is_none());
-            assert_eq!(n_looks.load(Ordering::Relaxed), 1);
+            assert_eq!(n_uses.load(Ordering::Relaxed), 1);
             while has_budget() {
                 assert!(crate::poll_proceed(&mut Context::from_waker(Waker::noop())).is_ready());
             }
             // It is woken at once, and dropped.
             poll();
-            assert_eq!(n_looks.load(Ordering::Relaxed), 3);
+            assert_eq!(n_uses.load(Ordering::Relaxed), 3);
             GROUP.set(None);
         })
         .unwrap();
@@ -560,7 +377,7 @@ mod tests {
         /// Counts the steps of a hundred children that come and go among `n_children`.
         fn steps_among(n_children: usize) -> u64 {
             let mut steps = 0;
-            run(scope(async |group: &TaskGroup<()>| {
+            run(TaskGroup::<()>::scope(async |group| {
                 for _ in 0..n_children {
                     group.spawn(std::future::pending());
                 }

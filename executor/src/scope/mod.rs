@@ -1,21 +1,22 @@
-//! What bounds or protects many at once: groups, cancel scopes, shields and tokens.
+//! Structured concurrency and cancellation: task groups, cancel scopes, shielded sections and tokens.
 
 mod group;
 
+mod failure;
+
 mod cancel_scope;
+
+mod cancelled;
 
 mod shielded;
 
 pub(crate) mod scope_node;
 
-mod shield;
-
 mod token;
 
-pub use cancel_scope::{
-    CancelScope, Cancelled, cancel_scope, current_effective_deadline, timeout_with,
-};
-pub use group::{Failure, GroupError, TaskGroup, scope, timeout_scope};
-pub use shield::shield;
+pub use cancel_scope::{CancelScope, current_effective_deadline};
+pub use cancelled::Cancelled;
+pub use failure::{Failure, GroupError};
+pub use group::TaskGroup;
 pub use shielded::shielded;
 pub use token::CancellationToken;

@@ -1,17 +1,16 @@
-//! Where a future stands among cancel scopes, and what holds them.
+//! The tree of cancel scopes: where a future is in it, and which shielded sections hold a scope.
 //!
 //! ```text
-//!   timeout_with ◀── scope ◀── body ◀── shielded section
+//!   CancelScope ◀── TaskGroup ◀── body ◀── shielded section
 //!                      ▲
-//!                      ├────── child ◀── cancel_scope ◀── shielded section
+//!                      ├────── child ◀── CancelScope ◀── shielded section
 //!                      └────── child
 //! ```
-//! A scope is *entered* whenever what runs in it is polled, so the thread always knows the
-//! innermost one. Whatever is polled finds its place by that, anew at every poll: a future may be
-//! polled in one scope and later in another.
+//! A scope is *entered* whenever its future is polled, so each thread knows its innermost scope. A scope or
+//! section takes that as its parent, at every poll anew: a future may be polled in one scope and later in another.
 //!
-//! Pointers go from the inner scope to the outer. A scope that is cancelled does not look for those
-//! in it; they ask upwards when they are polled, and their owner polls or wakes them.
+//! Pointers lead from the inner scope to the outer one. A scope that is cancelled does not search for scopes in
+//! it; these check the scopes around them when they are polled, and their owner polls or wakes them.
 
 use std::cell::{Cell, RefCell};
 use std::iter;
@@ -24,18 +23,18 @@ use crate::now;
 use crate::raw::waker::{clone_of, drop_of, wake_of};
 
 thread_local! {
-    /// The innermost scope in which the thread polls.
+    /// The innermost scope that the thread polls in.
     static CURRENT: Cell<Option<Rc<ScopeNode>>> = const { Cell::new(None) };
 }
 
-/// Returns the innermost scope in which the thread polls.
+/// Returns the innermost scope that the thread polls in.
 pub(crate) fn current_scope() -> Option<Rc<ScopeNode>> {
     let scope = replace_current(None);
     replace_current(scope.clone());
     scope
 }
 
-/// Polls in `scope`, or outside all scopes if there is none.
+/// Calls `poll` in `scope`, or outside all scopes if it is `None`.
 pub(crate) fn enter<R>(scope: Option<Rc<ScopeNode>>, poll: impl FnOnce() -> R) -> R {
     struct Leave(Option<Rc<ScopeNode>>);
 
@@ -49,12 +48,12 @@ pub(crate) fn enter<R>(scope: Option<Rc<ScopeNode>>, poll: impl FnOnce() -> R) -
     poll()
 }
 
-/// Puts a scope where the thread finds it. At the very end of a thread there is no such place.
+/// Sets the thread's innermost scope, and returns the former one. While a thread exits it has no effect.
 fn replace_current(scope: Option<Rc<ScopeNode>>) -> Option<Rc<ScopeNode>> {
     CURRENT.try_with(|current| current.replace(scope)).unwrap_or_default()
 }
 
-/// What is known of one scope, or of one member of a group.
+/// The state of one scope, or of one member of a group.
 #[derive(Default)]
 pub(crate) struct ScopeNode {
     /// The scope around it.
@@ -62,72 +61,73 @@ pub(crate) struct ScopeNode {
     /// Invariant: no chain of parents is a ring.
     parent: RefCell<Option<Rc<ScopeNode>>>,
     deadline: Cell<Option<Instant>>,
-    /// Why it is to end. Never taken back.
+    /// Set once, and never cleared.
     cancelled: Cell<Option<Cancelled>>,
+    has_started: Cell<bool>,
     has_ended: Cell<bool>,
-    /// The shielded sections that hold it: those in it and in all scopes within it.
+    /// The shielded sections in this scope and in all scopes within it.
     n_sections: Cell<usize>,
-    /// Whoever polls it. None while it is polled: what changes then is looked at afterwards.
+    /// Wakes the task that polls the scope. `None` during a poll, which checks for changes at its end.
     waker: Cell<Option<Waker>>,
 }
 
 impl ScopeNode {
-    /// Makes a scope with a deadline, if there is one.
-    pub(crate) fn new(deadline: Option<Instant>) -> Rc<ScopeNode> {
-        Rc::new(ScopeNode { deadline: Cell::new(deadline), ..ScopeNode::default() })
+    /// Marks the scope as started; returns `false` if it was before.
+    pub(crate) fn start(&self) -> bool {
+        !self.has_started.replace(true)
     }
 
-    /// Makes a scope within this one.
+    /// Creates a scope within this one.
     pub(crate) fn inner(self: &Rc<Self>) -> Rc<ScopeNode> {
         Rc::new(ScopeNode { parent: RefCell::new(Some(Rc::clone(self))), ..ScopeNode::default() })
     }
 
-    /// Polls what runs in the scope, unless that is to end, before or after.
+    /// Polls the future of the scope, unless the scope must end.
     ///
     /// # Errors
-    /// Why it is to end: whoever calls drops it then.
+    /// Returns why the scope must end: the caller drops the future then.
     pub(crate) fn poll<T>(
         self: &Rc<Self>,
         cx: &mut Context<'_>,
         poll: impl FnOnce(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<Result<T, Cancelled>> {
         drop_of(self.waker.take());
-        let doom_before = self.doom();
-        if let Some(why) = doom_before.filter(|_| !self.is_held()) {
+        let requested_before = self.cancel_requested();
+        if let Some(why) = requested_before.filter(|_| !self.is_held()) {
             return Poll::Ready(Err(why));
         }
         if let Poll::Ready(value) = enter(Some(Rc::clone(self)), || poll(cx)) {
             return Poll::Ready(Ok(value));
         }
-        if let Some(why) = self.doom() {
+        if let Some(why) = self.cancel_requested() {
             if !self.is_held() {
                 return Poll::Ready(Err(why));
             }
-            if doom_before.is_none() {
-                // The rest of what is in it does not know yet.
+            if requested_before.is_none() {
+                // Parts of the future that were polled before the request have not seen it.
                 cx.waker().wake_by_ref();
             }
         }
         self.wait(cx)
     }
 
-    /// Has `cx` woken when the scope is to be polled again.
+    /// Registers `cx` to be woken when the scope must be polled again.
     pub(crate) fn wait<T>(&self, cx: &Context<'_>) -> Poll<T> {
         drop_of(self.waker.replace(Some(clone_of(cx.waker()))));
         Poll::Pending
     }
 
-    /// Says why the scope is to end, or one around it.
-    pub(crate) fn doom(&self) -> Option<Cancelled> {
-        self.own_doom().or_else(|| self.around().find_map(|scope| scope.own_doom()))
+    /// Returns why this scope, or one around it, was cancelled.
+    pub(crate) fn cancel_requested(&self) -> Option<Cancelled> {
+        self.own_request().or_else(|| self.around().find_map(|scope| scope.own_request()))
     }
 
-    /// Says why what runs in the scope is to end now, which no section forbids.
+    /// Returns why the scope must end now: it was cancelled, and no shielded section holds it.
     pub(crate) fn must_end(&self) -> Option<Cancelled> {
-        if self.is_held() { None } else { self.doom() }
+        if self.is_held() { None } else { self.cancel_requested() }
     }
 
-    fn own_doom(&self) -> Option<Cancelled> {
+    fn own_request(&self) -> Option<Cancelled> {
         self.cancelled.get().filter(|_| !self.has_ended.get())
     }
 
@@ -157,7 +157,7 @@ impl ScopeNode {
         }
     }
 
-    /// Returns the earliest deadline of the scope and those around it: now, if one is cancelled.
+    /// Returns the earliest deadline of this scope and the scopes around it, or now if one was cancelled.
     pub(crate) fn effective_deadline(&self) -> Option<Instant> {
         let around = self.around().filter_map(|scope| scope.own_deadline());
         self.own_deadline().into_iter().chain(around).min()
@@ -171,42 +171,42 @@ impl ScopeNode {
         }
     }
 
-    /// Has whoever polls the scope poll it again.
+    /// Wakes the task that polls the scope.
     pub(crate) fn wake(&self) {
         if let Some(waker) = self.waker.take() {
             wake_of(waker);
         }
     }
 
-    /// Begins a poll: finds its place in the scope in which it is polled.
+    /// Starts a poll: makes the scope in which this one is polled its parent.
     pub(crate) fn attach(self: &Rc<Self>) {
         drop_of(self.waker.take());
         let around = current_scope();
         if !is_same(&self.parent.borrow(), &around) {
-            // Only a future that was handed to a task of its own could be polled within itself.
+            // A future that was moved to a task which it has spawned would be polled within its own scope.
             let is_within = outwards(around.clone()).any(|scope| Rc::ptr_eq(&scope, self));
             self.move_to(if is_within { None } else { around });
         }
     }
 
-    /// Notes that nothing runs in the scope any more.
+    /// Ends the scope: its future has completed or was dropped.
     pub(crate) fn end(&self) {
         self.has_ended.set(true);
         self.move_to(None);
         drop_of(self.waker.take());
     }
 
-    /// Goes from the scope around this one to the one around that, and so on.
+    /// Iterates over the scopes around this one, from the inside out.
     fn around(&self) -> impl Iterator<Item = Rc<ScopeNode>> {
         outwards(self.parent.borrow().clone())
     }
 
-    /// Moves the scope into another, with all sections in it.
+    /// Moves the scope, with all sections in it, into another one.
     fn move_to(&self, parent: Option<Rc<ScopeNode>>) {
         match self.n_sections.get() {
             0 => drop(self.parent.replace(parent)),
             n_sections => {
-                // In this order, so that a scope around both is never free between.
+                // In this order, so that a scope around both is held throughout.
                 hold(&parent, n_sections);
                 let former = self.parent.replace(parent);
                 release(&former, n_sections);
@@ -219,19 +219,19 @@ fn is_same(one: &Option<Rc<ScopeNode>>, other: &Option<Rc<ScopeNode>>) -> bool {
     one.as_ref().map(Rc::as_ptr) == other.as_ref().map(Rc::as_ptr)
 }
 
-/// Goes from a scope to the one around it, and so on.
+/// Iterates over `scope` and the scopes around it, from the inside out.
 fn outwards(scope: Option<Rc<ScopeNode>>) -> impl Iterator<Item = Rc<ScopeNode>> {
     iter::successors(scope, |scope| scope.parent.borrow().clone())
 }
 
-/// Lets sections hold a scope and all around it.
+/// Makes sections hold a scope and all scopes around it.
 fn hold(scope: &Option<Rc<ScopeNode>>, n_sections: usize) {
     for scope in outwards(scope.clone()) {
         scope.n_sections.set(scope.n_sections.get() + n_sections);
     }
 }
 
-/// Lets go of a scope and all around it; those that only waited for that are woken.
+/// Releases a scope and all scopes around it, and wakes those that can end now.
 fn release(scope: &Option<Rc<ScopeNode>>, n_sections: usize) {
     for scope in outwards(scope.clone()) {
         scope.n_sections.set(scope.n_sections.get() - n_sections);
@@ -243,33 +243,33 @@ fn release(scope: &Option<Rc<ScopeNode>>, n_sections: usize) {
     }
 }
 
-/// Holds the scopes around a shielded section, from its first poll to its end.
+/// Holds the scopes around a shielded section, from the section's first poll until it is dropped.
 #[derive(Default)]
 pub(crate) struct Hold {
-    /// Where the section was polled last.
+    /// The scope in which the section was polled last.
     scope: Option<Rc<ScopeNode>>,
     holds: bool,
 }
 
 impl Hold {
-    /// Finds the section's place in the scope in which it is polled.
+    /// Holds the scope in which the section is polled, and no other.
     ///
-    /// A scope that is cancelled already is not held: it waits for the sections that had begun,
-    /// or it might wait for ever.
+    /// A scope that was cancelled before is not held: it waits for sections that had started by then, or it could
+    /// wait indefinitely.
     pub(crate) fn attach(&mut self) {
         let scope = current_scope();
         if is_same(&self.scope, &scope) {
             return;
         }
-        self.let_go();
-        self.holds = scope.as_ref().is_some_and(|scope| scope.doom().is_none());
+        self.release();
+        self.holds = scope.as_ref().is_some_and(|scope| scope.cancel_requested().is_none());
         if self.holds {
             hold(&scope, 1);
         }
         self.scope = scope;
     }
 
-    fn let_go(&mut self) {
+    fn release(&mut self) {
         let scope = self.scope.take();
         if self.holds {
             release(&scope, 1);
@@ -279,11 +279,11 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.let_go();
+        self.release();
     }
 }
 
-/// Ends a scope when it is dropped, however that comes.
+/// Ends a scope when it is dropped.
 pub(crate) struct EndOnDrop(pub(crate) Rc<ScopeNode>);
 
 impl Drop for EndOnDrop {

@@ -1,32 +1,30 @@
-//! Sections that no deadline cuts short.
+//! Sections that cancel scopes wait for.
 
 use std::future::poll_fn;
 use std::pin::pin;
 
 use super::scope_node::{Hold, enter};
 
-/// Awaits `section`, and lets no cancel scope around it end before `section` has.
+/// Awaits `section`, and keeps the cancel scopes around it from ending before the section has.
 ///
-/// When a scope ([`timeout_with`](crate::timeout_with), [`cancel_scope`](crate::cancel_scope),
-/// [`scope`](crate::scope)) comes to its deadline, is cancelled, or has a member fail, it waits for
-/// the sections that have begun, and drops the rest only then. Within the section none of those
-/// deadlines is seen; scopes that are opened in there have their own.
+/// When a [`CancelScope`](crate::CancelScope) or a [`TaskGroup`](crate::TaskGroup) is cancelled, exceeds its deadline
+/// or has a member fail, it waits for the sections that have started, and then drops the rest. Within a section the
+/// deadlines of the scopes around it have no effect; scopes that are entered there have their own.
 ///
-/// - A section has begun when it was polled. One that begins when a scope around it is cancelled
-///   already is not waited for, so put into one section what belongs together.
-/// - It must be polled to its end, or dropped. One that is set aside half done holds its scopes.
-/// - It reaches through `.await`, and into the members of a group and the futures of
-///   [`gather`](crate::gather). A task that was spawned belongs to no scope.
-/// - It does not help against being dropped: by [`timeout`](crate::timeout),
-///   [`race`](crate::race) and a failed [`try_gather`](crate::try_gather), which are no scopes, by an
-///   abort, by the end of the loop, or with the scope's own future. A destructor cannot wait. What must outlive even that is a task of its own:
-///   [`shield`](crate::shield).
+/// - A section starts at its first poll. One that starts in a scope that was already cancelled is not waited for, so
+///   put operations that belong together into one section.
+/// - A section that is neither polled to completion nor dropped holds its scopes indefinitely.
+/// - A section affects the scopes around it in its task, across `.await`, in members of a group and in the futures of
+///   [`gather`](crate::gather). A spawned task is in no scope.
+/// - A section does not prevent that it is dropped: by [`timeout`](crate::timeout), [`race`](crate::race) or a
+///   failed [`try_gather`](crate::try_gather), which are no scopes, by an abort, by the end of the loop, or together
+///   with the future of its scope. Spawn a task for work that has to survive these.
 ///
 /// # Panics
 /// If `section` does.
 ///
 /// # Cancel safety
-/// That of `section`, which is dropped.
+/// Cancel safe if `section` is: it is dropped.
 ///
 /// # References
 /// trio's `CancelScope(shield=True)`.
@@ -35,15 +33,15 @@ use super::scope_node::{Hold, enter};
 /// ```
 /// use std::time::Duration;
 /// use polyloop::sleep;
-/// use polyloop::scope::{shielded, timeout_with};
+/// use polyloop::scope::{CancelScope, shielded};
 ///
 /// # polyloop::run(async {
 /// let commit = async {
 ///     sleep(Duration::from_millis(2)).await;
 ///     "committed"
 /// };
-/// let outcome = timeout_with(Duration::from_millis(1), async |_| shielded(commit).await).await;
-/// assert_eq!(outcome, Ok("committed"));
+/// let scope = CancelScope::new().timeout(Duration::from_millis(1));
+/// assert_eq!(scope.run(async |_| shielded(commit).await).await, Ok("committed"));
 /// # }).unwrap();
 /// ```
 pub async fn shielded<F: Future>(section: F) -> F::Output {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::tasks::LAST_GENERATION;
 use crate::{
-    GroupError, Handle, JoinHandle, JoinSet, Runtime, TaskGroup, call_soon, metrics, scope, spawn,
+    GroupError, Handle, JoinHandle, JoinSet, Runtime, TaskGroup, call_soon, metrics, spawn,
     yield_now,
 };
 
@@ -143,19 +143,20 @@ fn sets_groups_and_calls_pass_the_panic_on_and_stay_whole() {
             assert_eq!(sum, 3);
 
             let ended = Rc::new(Cell::new(0));
-            let outcome: Result<(), GroupError<()>> = scope(async |group: &TaskGroup<()>| {
-                for _ in 0..2 {
-                    let ended = ended.clone();
-                    group.spawn(async move {
-                        yield_now().await;
-                        ended.set(ended.get() + 1);
-                        Ok(())
-                    });
-                }
-                panic_of(|| group.spawn(async { Ok(()) }));
-                Ok(())
-            })
-            .await;
+            let outcome: Result<(), GroupError<()>> =
+                TaskGroup::scope(async |group: &TaskGroup<()>| {
+                    for _ in 0..2 {
+                        let ended = ended.clone();
+                        group.spawn(async move {
+                            yield_now().await;
+                            ended.set(ended.get() + 1);
+                            Ok(())
+                        });
+                    }
+                    panic_of(|| group.spawn(async { Ok(()) }));
+                    Ok(())
+                })
+                .await;
             assert!(outcome.is_ok());
             assert_eq!(ended.get(), 2);
         })

@@ -12,9 +12,9 @@ use super::{Sleep, sleep, sleep_until};
 
 /// Awaits `future` for `duration` at most, from now on.
 ///
-/// A future that is ready at its first poll is never late, even if `duration` is zero. A limit that
-/// the future can see and move, and that waits for [shielded](crate::shielded) sections, is made by
-/// [`timeout_with`](crate::timeout_with).
+/// A future that is ready at its first poll completes even if `duration` is zero. A
+/// [`CancelScope`](crate::CancelScope) has a deadline that the future can read and move, and waits for
+/// [`shielded`](crate::shielded) sections.
 ///
 /// # Errors
 /// [`Elapsed`] if the time is over first; `future` is then dropped.

@@ -15,7 +15,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
-use polyloop_executor::{Builder, Runtime};
+use polyloop_executor::{Builder, GroupError, Runtime, TaskGroup};
 use polyloop_reactor::{Backend, Events, Interest, Mode, Notifier, Registration, Selector, Token};
 
 /// Makes a loop whose clock jumps to the next deadline.
@@ -26,6 +26,18 @@ pub fn virtual_runtime() -> Runtime {
 /// Runs `future` on such a loop.
 pub fn run_virtual<F: Future>(future: F) -> F::Output {
     virtual_runtime().block_on(future).unwrap()
+}
+
+/// Runs a task group with a deadline `duration` from now on.
+pub async fn group_with_timeout<T, E: 'static>(
+    duration: Duration,
+    body: impl AsyncFnOnce(&TaskGroup<E>) -> Result<T, E>,
+) -> Result<T, GroupError<E>> {
+    TaskGroup::scope(async move |group: &TaskGroup<E>| {
+        group.cancel_scope().set_timeout(duration);
+        body(group).await
+    })
+    .await
 }
 
 /// What happened, in order.

@@ -22,7 +22,8 @@ CORE = """
     executor/src/runtime/mod.rs executor/src/tasks/mod.rs executor/src/tasks/stage.rs
     executor/src/tasks/table.rs executor/src/time/clock.rs executor/src/time/segments.rs
     executor/src/time/sleep.rs executor/src/time/timeout.rs executor/src/time/timer_heap.rs
-    executor/src/time/timer_slots.rs net/src/async_fd.rs net/src/homes.rs
+    executor/src/time/timer_slots.rs net/src/async_fd/mod.rs net/src/async_fd/registrations.rs
+    net/src/async_fd/waiter.rs
 """.split()
 
 

@@ -32,7 +32,7 @@ impl AsFd for Socket {
 }
 
 impl Watched for Socket {
-    fn is_home(&self, _: Token) -> bool {
+    fn is_latest(&self, _: Token) -> bool {
         true
     }
 }

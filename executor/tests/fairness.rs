@@ -33,7 +33,7 @@ impl AsFd for Stream {
 }
 
 impl Watched for Stream {
-    fn is_home(&self, _token: Token) -> bool {
+    fn is_latest(&self, _token: Token) -> bool {
         true
     }
 }

@@ -109,7 +109,7 @@ impl AsFd for Socket {
 }
 
 impl Watched for Socket {
-    fn is_home(&self, _: Token) -> bool {
+    fn is_latest(&self, _: Token) -> bool {
         true
     }
 }
@@ -394,7 +394,7 @@ impl AsFd for Datagrams {
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 impl Watched for Datagrams {
-    fn is_home(&self, _: Token) -> bool {
+    fn is_latest(&self, _: Token) -> bool {
         true
     }
 }

@@ -43,7 +43,7 @@ impl AsFd for Mine {
 }
 
 impl Watched for Mine {
-    fn is_home(&self, _: Token) -> bool {
+    fn is_latest(&self, _: Token) -> bool {
         true
     }
 }

@@ -12,8 +12,6 @@ mod async_fd;
 
 mod backoff;
 
-mod homes;
-
 #[cfg(any(test, not(target_has_atomic = "64")))]
 mod wide_atomic;
 

@@ -269,7 +269,7 @@ mod tests {
     }
 
     impl Watched for Nothing {
-        fn is_home(&self, _token: Token) -> bool {
+        fn is_latest(&self, _token: Token) -> bool {
             true
         }
     }

@@ -49,7 +49,7 @@ pub trait Watched: AsFd + Send + Sync {
     ///
     /// One that was used on another loop since, and that nobody waits for here, is dropped when
     /// it reports.
-    fn is_home(&self, token: Token) -> bool;
+    fn is_latest(&self, token: Token) -> bool;
 
     /// Reports whether an operation that moves less than it was asked to proves that the next one
     /// would block: see [`Kind::short_is_proof`](crate::socket::Kind::short_is_proof).
@@ -491,7 +491,7 @@ impl Reactor {
                     unwanted |= direction.interest();
                 }
             }
-            if !is_wanted && !source.io.is_home(token) {
+            if !is_wanted && !source.io.is_latest(token) {
                 collected.leaving.push(token);
             } else if self.mode == Mode::Level {
                 let kept = source.armed.without(unwanted);

@@ -24,7 +24,7 @@ impl AsFd for Socket {
 }
 
 impl Watched for Socket {
-    fn is_home(&self, _token: Token) -> bool {
+    fn is_latest(&self, _token: Token) -> bool {
         true
     }
 }

@@ -147,7 +147,7 @@ impl AsFd for Anything {
 }
 
 impl Watched for Anything {
-    fn is_home(&self, _token: Token) -> bool {
+    fn is_latest(&self, _token: Token) -> bool {
         true
     }
 }

@@ -19,7 +19,7 @@ impl AsFd for Listener {
 }
 
 impl Watched for Listener {
-    fn is_home(&self, _: Token) -> bool {
+    fn is_latest(&self, _: Token) -> bool {
         true
     }
 }

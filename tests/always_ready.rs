@@ -1,4 +1,4 @@
-//! Aim: a task that does nothing but I/O that never waits lets the other tasks run.
+//! Aim: a task whose I/O never waits lets other tasks run.
 
 mod common;
 
@@ -26,7 +26,7 @@ backends!(
     a_flood_in_one_direction_lets_the_other_finish
 );
 
-/// Asserts that a task which does nothing but `step` lets a timer fire.
+/// Asserts that a task that only repeats `step` lets a timer fire.
 async fn assert_yields(what: &str, mut step: impl AsyncFnMut() + 'static) {
     let is_over = Rc::new(Cell::new(false));
     let busy = polyloop::spawn({
@@ -47,18 +47,18 @@ async fn assert_yields(what: &str, mut step: impl AsyncFnMut() + 'static) {
 
 fn operations_that_never_wait_yield(backend: Backend) {
     run_on(backend, async {
-        // A port that refuses: bound, so that no one else has it, and not listening.
+        // A port that refuses connections: bound, so that it is not reused, and not listening.
         let refusing = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let refusing = net::SocketAddr::new(refusing.ip(), refusing.port());
         assert_yields("a numeric address", async || {
             lookup_host("127.0.0.1:80").await.unwrap();
         })
         .await;
-        assert_yields("an address that is malformed", async || {
+        assert_yields("a malformed address", async || {
             lookup_host("127.0.0.1").await.unwrap_err();
         })
         .await;
-        assert_yields("a connection that is refused", async move || {
+        assert_yields("a refused connection", async move || {
             TcpStream::connect(refusing).await.unwrap_err();
         })
         .await;
@@ -66,13 +66,13 @@ fn operations_that_never_wait_yield(backend: Backend) {
             TcpStream::connect(&[][..]).await.unwrap_err();
         })
         .await;
-        assert_yields("a Unix path where no one listens", async || {
+        assert_yields("a Unix path without a listener", async || {
             UnixStream::connect("/nonexistent/socket").await.unwrap_err();
         })
         .await;
         let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
         let addr = udp.local_addr().unwrap();
-        assert_yields("a datagram socket that is connected", async move || {
+        assert_yields("a connected datagram socket", async move || {
             udp.connect(addr).await.unwrap();
             udp.writable().await.unwrap();
             udp.send_many(&[]).await.unwrap();
@@ -110,7 +110,7 @@ fn operations_that_never_wait_yield(backend: Backend) {
         })
         .await;
         let (reader, writer) = pipe().unwrap();
-        assert_yields("a pipe with room and bytes", async move || {
+        assert_yields("a pipe with capacity and bytes", async move || {
             writer.write_all(b"x").await.unwrap();
             reader.read_exact(&mut [0]).await.unwrap();
         })
@@ -119,7 +119,7 @@ fn operations_that_never_wait_yield(backend: Backend) {
 }
 
 fn operations_on_buffered_data_yield(backend: Backend) {
-    /// Reads zeros, each of which is a part or an empty frame, and does not take from the budget.
+    /// Reads zeros, each of which is a part or an empty frame, without spending the budget.
     struct Zeros;
 
     impl Read for Zeros {
@@ -148,12 +148,12 @@ fn operations_on_buffered_data_yield(backend: Backend) {
         })
         .await;
         let mut reader = BufReader::new(Zeros);
-        assert_yields("bytes in memory that are read one by one", async move || {
+        assert_yields("bytes in memory, read one by one", async move || {
             assert_eq!(reader.read(&mut [1]).await.unwrap(), 1);
         })
         .await;
         let mut reader = BufReader::new(Zeros);
-        assert_yields("bytes in memory that are filled in", async move || {
+        assert_yields("bytes in memory, filled in", async move || {
             assert!(!reader.fill().await.unwrap().is_empty());
             assert!(reader.fill_to(1).await.unwrap());
             reader.consume(1);
@@ -163,7 +163,7 @@ fn operations_on_buffered_data_yield(backend: Backend) {
 }
 
 fn skipping_an_oversized_line_yields(backend: Backend) {
-    /// Reads a byte again and again, without an end, and does not take from the budget.
+    /// Reads the same byte indefinitely, without spending the budget.
     struct Endless(u8);
 
     impl Read for Endless {
@@ -176,13 +176,13 @@ fn skipping_an_oversized_line_yields(backend: Backend) {
     run_on(backend, async {
         let mut reader = BufReader::with_limit(Endless(b'x'), 100);
         assert!(reader.next_line().await.is_err());
-        assert_yields("a line without an end", async move || {
+        assert_yields("an endless line", async move || {
             timeout(Duration::from_micros(1), reader.next_line()).await.unwrap_err();
         })
         .await;
         let mut frames = FrameReader::new(Endless(0xff), Framing::big_endian(1).limit(1));
         assert!(frames.next().await.is_err());
-        assert_yields("frames behind one that was too long", async move || {
+        assert_yields("frames after one that was too long", async move || {
             assert_eq!(frames.next().await.unwrap(), None);
         })
         .await;
@@ -190,7 +190,7 @@ fn skipping_an_oversized_line_yields(backend: Backend) {
 }
 
 fn a_flood_in_one_direction_lets_the_other_finish(backend: Backend) {
-    /// Reads a byte that is always there, and writes nowhere.
+    /// Reads a byte that is always available, and discards writes.
     struct Flood(Rc<Cell<u32>>);
 
     impl Read for &Flood {
@@ -213,7 +213,7 @@ fn a_flood_in_one_direction_lets_the_other_finish(backend: Backend) {
         }
     }
 
-    /// Writes without end, and reads after a while.
+    /// Writes indefinitely, and reads after a while.
     struct Sink;
 
     impl Read for &Sink {

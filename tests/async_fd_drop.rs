@@ -1,4 +1,4 @@
-//! Aim: an `AsyncFd` whose owner's destructor panics costs the loop nothing.
+//! Aim: a panicking destructor of an `AsyncFd`'s owner does not affect the loop.
 
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -50,7 +50,7 @@ fn a_drop_on_another_thread_loses_no_message_and_ends_no_loop() {
                 spawn(yield_now()).await.unwrap();
             })
             .unwrap();
-        // Now the message is read by the runtime's own end.
+        // The message is read when the runtime is dropped.
         let (fd, _other) = runtime.block_on(registered()).unwrap();
         let sent = thread::spawn(move || {
             drop(fd);

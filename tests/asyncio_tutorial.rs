@@ -1,5 +1,4 @@
-//! The programs that asyncio's documentation teaches with, in virtual time and with the order of
-//! their lines.
+//! The programs of asyncio's tutorial, in virtual time, with the order of their output.
 
 use std::cell::RefCell;
 use std::future::pending;
@@ -11,7 +10,7 @@ use polyloop::callback::{call_at, call_later, call_soon};
 use polyloop::time::now;
 use polyloop::{Runtime, gather, sleep, spawn, yield_now};
 
-/// What a program would print, with the second at which it does.
+/// The lines that a program prints, each with its second.
 #[derive(Clone)]
 struct Printed {
     lines: Rc<RefCell<Vec<(u64, String)>>>,
@@ -30,7 +29,7 @@ impl Printed {
     }
 }
 
-/// Runs a program and compares what it printed.
+/// Runs a program and compares its output.
 fn prints(program: impl AsyncFnOnce(Printed), expected: &[(u64, &str)]) {
     let runtime = Runtime::builder().virtual_time(true).build().unwrap();
     let lines = runtime.block_on(async {
@@ -107,7 +106,7 @@ fn three_factorials_are_gathered_in_order() {
 
 #[test]
 fn a_cancelled_task_cleans_up() {
-    /// Rust's `finally`: what is dropped with the future.
+    /// Rust's `finally`: a value that is dropped with the future.
     struct Finally(Printed, bool);
     impl Drop for Finally {
         fn drop(&mut self) {
@@ -199,7 +198,7 @@ fn blocking_work_runs_beside_the_loop() {
     polyloop::run(async {
         let (done, wait_for_loop) = std::sync::mpsc::channel();
         let blocking = polyloop::spawn_blocking(move || wait_for_loop.recv().unwrap());
-        // The loop goes on meanwhile, or this would never be sent.
+        // The loop continues meanwhile, or this would never be sent.
         yield_now().await;
         done.send("from the loop").unwrap();
         assert_eq!(blocking.await.unwrap(), "from the loop");
@@ -266,7 +265,7 @@ fn callbacks_can_be_scheduled_from_other_threads() {
             call.cancel();
             let soon = send.clone();
             handle.call_soon(move || soon.send("soon").unwrap());
-            // After that: this thread may rest here for longer than a millisecond.
+            // After that, because this thread may be suspended here for longer than a millisecond.
             handle.call_later(Duration::from_millis(1), move || send.send("later").unwrap());
         });
         let heard = polyloop::spawn_blocking(move || receive.iter().collect::<Vec<_>>());

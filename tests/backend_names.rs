@@ -1,4 +1,4 @@
-//! One backend's tests can be run alone, by the filters that CONTRIBUTING.md names.
+//! The filters that CONTRIBUTING.md names select the tests of one backend.
 
 mod common;
 
@@ -13,7 +13,7 @@ fn a_runtime_has_the_backend_of_the_module(backend: Backend) {
     assert_eq!(runtime.backend(), backend);
 }
 
-/// A filter of the test harness is any part of a name: "poll::" is a part of "epoll::" too.
+/// The test harness filters by substring: "poll::" is a substring of "epoll::" too.
 #[test]
 fn a_filter_selects_the_tests_of_one_backend() {
     for backend in Backend::available() {

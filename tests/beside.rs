@@ -1,5 +1,4 @@
-//! Libraries that depend on no particular runtime, used beside polyloop: each is woken by another
-//! task and by another thread.
+//! Runtime-independent crates used with polyloop: each is woken by another task and by another thread.
 
 use std::sync::Arc;
 use std::thread;
@@ -7,7 +6,7 @@ use std::time::Duration;
 
 use polyloop::{sleep, spawn};
 
-/// Long enough for whoever waits to be waiting.
+/// Long enough for the waiter to be waiting.
 const A_MOMENT: Duration = Duration::from_millis(5);
 
 #[test]

@@ -1,4 +1,4 @@
-//! A selector from outside the library: what the runtime needs to know about it, it says itself.
+//! A custom selector: it reports what the runtime needs to know about it.
 #![cfg(any(target_os = "linux", target_os = "android"))]
 
 use std::io;
@@ -13,7 +13,7 @@ use polyloop::selectors::{
     Events, Interest, Mode, Notifier, Registration, Selector, SystemCalls, Token,
 };
 
-/// Passes everything on to epoll, under another name.
+/// Forwards everything to epoll, under another name.
 #[derive(Debug)]
 struct Mine {
     inner: Box<dyn Selector>,
@@ -78,9 +78,9 @@ impl Selector for Mine {
     }
 }
 
-/// Echoes messages, and returns how many receives each of them took at each end.
+/// Echoes messages, and returns the number of receives per message at each end.
 ///
-/// Both ends are tasks of one loop, so that an answer is never there before its reader has looked again.
+/// Both ends are tasks of one loop, so that an answer never arrives before its reader has tried to read again.
 fn receives_per_message(short_read_is_empty: bool) -> f64 {
     const N_MESSAGES: usize = 1_000;
     let inner = Backend::Epoll.open().unwrap();

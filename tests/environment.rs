@@ -1,7 +1,6 @@
-//! Aim: the environment chooses what no line of code has chosen, and nonsense in it is refused by
-//! name.
+//! Aim: the environment sets what the code has not set, and invalid values are refused by name.
 //!
-//! The environment belongs to a process, so each case runs in one of its own.
+//! The environment belongs to the process, so each case runs in a separate one.
 
 mod common;
 
@@ -13,7 +12,7 @@ use polyloop::{Backend, Runtime, gather};
 
 use common::{process, role};
 
-/// Runs this test in a process whose environment says `value` for `name`. False in that process.
+/// Runs this test in a process whose environment has `value` for `name`. Returns `false` in that process.
 fn is_checked_with(test: &str, name: &str, value: &str) -> bool {
     if role().is_some() {
         return false;

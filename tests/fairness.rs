@@ -1,4 +1,4 @@
-//! One busy connection and many that have something to say now and then.
+//! One busy connection and many that send something now and then.
 
 mod common;
 
@@ -36,7 +36,7 @@ fn a_connection_that_is_always_ready_cannot_starve_the_others(backend: Backend) 
         for _ in 0..n_others {
             others.push(connect(&listener).await);
         }
-        // More than any buffer holds, for as long as somebody reads.
+        // More than any buffer holds, as long as the peer reads.
         let flooding = thread::spawn(move || {
             let block = vec![0; 64 * 1_024];
             while flooder.write_all(&block).is_ok() {}
@@ -46,12 +46,12 @@ fn a_connection_that_is_always_ready_cannot_starve_the_others(backend: Backend) 
         let reading = polyloop::spawn(async move {
             let mut byte = [0; 1];
             loop {
-                // A byte at a time: there is always another one.
+                // A byte at a time, so that there is always another one.
                 busy.read_exact(&mut byte).await.unwrap();
                 count.set(count.get() + 1);
             }
         });
-        // All the others wait, and the busy one is at full speed.
+        // All others wait while the busy one runs at full speed.
         let mut tasks = Vec::new();
         let mut clients = Vec::new();
         for (client, server) in others {
@@ -71,11 +71,10 @@ fn a_connection_that_is_always_ready_cannot_starve_the_others(backend: Backend) 
         for task in tasks {
             task.await.unwrap();
         }
-        // The busy one completes 128 reads each time it is polled, and a look at the descriptors
-        // comes after 128 polls at the latest. One look finds all the others; the second is for
-        // the looks that more than 1,024 events would take.
+        // The busy one completes 128 reads per poll, and the loop polls for events after at most 128 polls.
+        // One wait reports all others; the second is for more than 1,024 events.
         let n_reads = n_busy_reads.get() - before;
-        assert!(n_reads <= 2 * 128 * 128, "{n_reads} reads before all the others were served");
+        assert!(n_reads <= 2 * 128 * 128, "{n_reads} reads before all others were served");
         reading.abort();
         drop(reading);
         polyloop::spawn_blocking(|| flooding.join().unwrap()).await.unwrap();

@@ -1,4 +1,4 @@
-//! Many tasks that wait for one socket: what an event costs does not depend on how many they are.
+//! Many tasks that wait for one socket: the cost of an event does not depend on their number.
 
 mod common;
 
@@ -20,8 +20,8 @@ backends!(
     a_receiver_that_is_woken_and_dropped_passes_the_datagram_on,
 );
 
-/// Lets `n_tasks` wait for datagrams on one socket, sends `n_events`, and returns the polls and
-/// receives that they cost.
+/// Makes `n_tasks` wait for datagrams on one socket, sends `n_events`, and returns the number of polls and
+/// receives.
 async fn cost(n_tasks: usize, n_events: usize) -> (u64, u64) {
     let socket = Rc::new(UdpSocket::bind("127.0.0.1:0").unwrap());
     let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -57,18 +57,18 @@ fn the_cost_of_an_event_does_not_depend_on_the_number_of_waiters(backend: Backen
     const N_EVENTS: usize = 50;
     for n_tasks in [100, 100_000] {
         let (n_polls, n_io_calls) = run_on(backend, cost(n_tasks, N_EVENTS));
-        // The main task yields until the datagram has gone through a look of the loop: 128 polls.
+        // The main task yields until the loop has polled for events: 128 polls.
         assert!(n_polls <= 400 * N_EVENTS as u64, "{n_tasks} tasks: {n_polls} polls");
-        // A send, a receive, and a receive that finds nothing more.
+        // A send, a receive, and a receive that would block.
         assert!(n_io_calls <= 4 * N_EVENTS as u64, "{n_tasks} tasks: {n_io_calls} calls");
     }
 }
 
-/// Lets `n_tasks` wait on one connected socket, sends `n_datagrams` to a port that nobody has, and
-/// returns the polls and receives that the answers cost.
+/// Makes `n_tasks` wait on one connected socket, sends `n_datagrams` to an unused port, and returns the number
+/// of polls and receives.
 async fn cost_of_refusals(n_tasks: usize, n_datagrams: usize) -> (u64, u64) {
     let socket = Rc::new(UdpSocket::bind("127.0.0.1:0").unwrap());
-    // Bound and closed, and the port is nobody's for a while.
+    // Bound and closed, so that the port is unused for a while.
     let nobody = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     socket.connect(nobody).await.unwrap();
     let n_refused = Rc::new(Cell::new(0));
@@ -102,7 +102,7 @@ fn the_cost_of_a_refused_datagram_does_not_depend_on_the_number_of_waiters(backe
     const N_DATAGRAMS: usize = 20;
     for n_tasks in [100, 100_000] {
         let (n_polls, n_io_calls) = run_on(backend, cost_of_refusals(n_tasks, N_DATAGRAMS));
-        // The main task yields until the answer has gone through a look of the loop: 128 polls.
+        // The main task yields until the loop has polled for events: 128 polls.
         assert!(n_polls <= 400 * N_DATAGRAMS as u64, "{n_tasks} tasks: {n_polls} polls");
         assert!(n_io_calls <= 16 * N_DATAGRAMS as u64, "{n_tasks} tasks: {n_io_calls} calls");
     }
@@ -173,8 +173,8 @@ fn a_receiver_that_is_woken_and_dropped_passes_the_datagram_on(backend: Backend)
     });
 }
 
-/// A host sleeps until the descriptor is readable or the deadline has come, and neither says that a
-/// socket which was reported once is still ready.
+/// A host sleeps until the descriptor is readable or the deadline has passed. With edges, neither happens
+/// again for a socket that has been reported and is still ready.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 #[test]
 fn a_host_does_not_sleep_before_all_waiters_are_served() {
@@ -201,6 +201,6 @@ fn a_host_does_not_sleep_before_all_waiters_are_served() {
         let timeout = runtime.next_turn().timeout().unwrap_or(PATIENCE);
         poll.select(&mut events, Some(timeout)).unwrap();
         runtime.turn(Some(Duration::ZERO), Duration::MAX).unwrap();
-        assert!(begin.elapsed() < PATIENCE, "the host was left to sleep");
+        assert!(begin.elapsed() < PATIENCE, "the host was not woken");
     }
 }

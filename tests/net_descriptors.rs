@@ -1,5 +1,4 @@
-//! What else can be awaited on Linux, through `AsyncFd`: timers, counters, notices about files,
-//! terminals.
+//! Other descriptors that Linux can await through `AsyncFd`: timerfd, eventfd, inotify, terminals.
 #![cfg(any(target_os = "linux", target_os = "android"))]
 
 mod common;
@@ -44,7 +43,7 @@ fn an_eventfd_returns_what_was_added(backend: Backend) {
         counter.get_ref().write(5).unwrap();
         assert_eq!(waiter.await.unwrap().unwrap(), 5);
 
-        // Full, it keeps a writer waiting until somebody takes.
+        // When it is full, a writer waits until it is read.
         counter.get_ref().write(u64::MAX - 1).unwrap();
         let add = |counter: &EventFd| counter.write(1).map_err(io::Error::from);
         let waiting = std::rc::Rc::clone(&counter);
@@ -60,9 +59,9 @@ fn timer() -> TimerFd {
     TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK).unwrap()
 }
 
-/// Waits until the timer has run out, and takes that.
+/// Waits until the timer has expired, and reads the count.
 async fn run_out(timer: &AsyncFd<TimerFd>) {
-    // Its own method reads, and returns what the read says.
+    // Its method reads, and returns the read's result.
     let wait = |timer: &TimerFd| timer.wait().map_err(io::Error::from);
     timer.async_io(Direction::Read, wait).await.unwrap();
 }
@@ -122,7 +121,7 @@ fn inotify_reports_files_as_they_appear(backend: Backend) {
 fn a_terminal_is_read_and_written_by_lines(backend: Backend) {
     run_on(backend, async {
         let pair = openpty(None, None).unwrap();
-        // The side of a terminal's window, and that of the program in it.
+        // The master side, and the program's side.
         let window = AsyncFd::new(File::from(pair.master)).unwrap();
         let program = AsyncFd::new(File::from(pair.slave)).unwrap();
         let reading = polyloop::spawn(async move {
@@ -134,14 +133,14 @@ fn a_terminal_is_read_and_written_by_lines(backend: Backend) {
             program.async_io(Direction::Write, answer).await.unwrap();
             (line, program)
         });
-        // A line that is not ended yet is not handed out.
+        // An incomplete line is not readable yet.
         for part in [&b"6 * "[..], b"7\n"] {
             window.async_io(Direction::Write, |mut side: &File| side.write(part)).await.unwrap();
             polyloop::yield_now().await;
         }
         let (line, program) = reading.await.unwrap();
         assert_eq!(line, b"6 * 7\n");
-        // What was typed is shown, and the answer behind it.
+        // The terminal echoes the input, followed by the answer.
         let mut shown = Vec::new();
         while !shown.ends_with(b"42") {
             let mut buf = [0; 32];
@@ -150,7 +149,7 @@ fn a_terminal_is_read_and_written_by_lines(backend: Backend) {
             shown.extend_from_slice(&buf[..n_bytes]);
         }
         assert_eq!(shown, b"6 * 7\r\n42");
-        // When the program is gone, the window hears of it.
+        // When the program has exited, the master gets an error.
         drop(program);
         let end = window.async_io(Direction::Read, |mut side: &File| side.read(&mut [0])).await;
         assert_eq!(end.unwrap_err().raw_os_error(), Some(libc::EIO));

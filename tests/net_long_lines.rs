@@ -1,4 +1,4 @@
-//! Aim: a line, a part or a frame over the limit costs one error, and never the loop.
+//! Aim: a line, a part or a frame over the limit is one error, and never blocks the loop.
 
 mod common;
 
@@ -22,7 +22,7 @@ backends!(
 
 const MEBIBYTE: usize = 1 << 20;
 
-/// Reads lines until the stream ends, past every error.
+/// Reads lines until the stream ends, continuing after errors.
 async fn read_lines(stream: UnixStream) -> (Vec<String>, usize) {
     let mut reader = BufReader::new(stream);
     let (mut lines, mut n_errors) = (Vec::new(), 0);
@@ -76,7 +76,7 @@ fn a_discard_resumes_where_it_was_cancelled(backend: Backend) {
         client.write_all(&[b'x'; 5_000]).await.unwrap();
         assert!(reader.next_line().await.is_err());
         for _ in 0..3 {
-            // It discards what is there and waits.
+            // It discards the buffered bytes and waits.
             let line = reader.next_line();
             polyloop::timeout(std::time::Duration::from_millis(1), line).await.unwrap_err();
             assert!(reader.buffered().is_empty());
@@ -87,8 +87,8 @@ fn a_discard_resumes_where_it_was_cancelled(backend: Backend) {
     });
 }
 
-/// Gives its bytes in pieces that end behind each byte whose bit in `cuts` is set, and is not ready
-/// before each of them, nor before the end.
+/// Returns its bytes in pieces that end after each byte whose bit in `cuts` is set, and is pending before each
+/// piece and before the end.
 struct Pieces {
     bytes: &'static [u8],
     n_read: usize,
@@ -133,22 +133,22 @@ fn poll_times<F: Future>(future: F, n_polls: usize) -> Option<F::Output> {
     None
 }
 
-/// What comes of a part: its bytes, or the limit that it is over.
+/// The result for a part: its bytes, or the limit that it exceeds.
 type Part = Result<Vec<u8>, usize>;
 
-/// Tells a part that is too long from all other errors.
+/// Returns the limit of the error for a part that is too long.
 fn limit_of(error: &io::Error) -> usize {
     assert_eq!(error.kind(), ErrorKind::InvalidData);
-    TooLong::of(error).unwrap_or_else(|| panic!("not of the limit: {error}")).limit()
+    TooLong::of(error).unwrap_or_else(|| panic!("not an error of the limit: {error}")).limit()
 }
 
-/// The parts of `bytes` by a plain calculation, with their delimiters.
+/// The model: the parts of `bytes`, with their delimiters.
 fn expected_parts(bytes: &[u8], limit: usize) -> Vec<Part> {
     let parts = bytes.split_inclusive(|byte| *byte == b'\n');
     parts.map(|part| if part.len() > limit { Err(limit) } else { Ok(part.to_vec()) }).collect()
 }
 
-/// What is left of a part without its delimiter.
+/// A part without its delimiter.
 fn bare(part: Part) -> Part {
     part.map(|mut part| {
         part.pop_if(|byte| *byte == b'\n');
@@ -156,7 +156,7 @@ fn bare(part: Part) -> Part {
     })
 }
 
-/// Parts below, at and above every limit, the last of them with and without an end.
+/// Parts below, at and above every limit, the last with and without a delimiter.
 const DATA: [&[u8]; 4] = [b"abcd\nab\n\nabc", b"abcde\nabcde", b"a\nabcdefg\n", b"abcdefgh"];
 
 fn for_all_cuts_and_limits(mut check: impl FnMut(&'static [u8], u32, usize)) {
@@ -254,7 +254,7 @@ fn other_reads_start_after_a_part_over_the_limit() {
         ] {
             let mut reader = BufReader::with_limit(data, 8);
             assert!(poll_times(reader.read_until(b'\n'), 1).unwrap().is_err());
-            // The beginning can be reported until then.
+            // The start can be reported until then.
             assert_eq!(reader.buffered(), b"0123456;");
             reader.consume(n_consumed);
             assert_eq!(read(&mut reader), b"next;");
@@ -283,7 +283,7 @@ fn a_frame_over_the_limit_is_reported_once_and_is_the_last() {
         for _ in 0..3 {
             assert_eq!(poll_times(reader.next(), 1).unwrap().unwrap(), None);
         }
-        // What follows is for the caller to make sense of.
+        // The caller has to interpret what follows.
         let (rest, mut read) = reader.into_parts();
         read.extend(rest);
         assert_eq!(read, data[2..]);

@@ -1,6 +1,6 @@
-//! Aim: what lines, frames and copies hold is what is on its way, whatever has passed through them.
+//! Aim: lines, frames and copies hold only buffered data, whatever has passed through them.
 //!
-//! The tests of this file measure the process, so they are one test.
+//! The tests of this file measure the process, so they form one test.
 
 use std::alloc::System;
 use std::future::{pending, poll_fn};
@@ -70,7 +70,7 @@ async fn idle_connections_hold_no_buffers() {
     sleep(Duration::from_millis(1)).await;
     let held = bytes().saturating_sub(before);
     println!("after a frame of a mebibyte each, 100 connections hold {held} bytes");
-    // Nearly all of that is what the thread keeps for the next one.
+    // Nearly all of that is the thread's reserve of buffers.
     assert!(held < 5 * MEBIBYTE, "{held} bytes");
 }
 
@@ -124,7 +124,7 @@ async fn lines_that_are_discarded_hold_no_buffers() {
     sleep(Duration::from_millis(1)).await;
     let held = bytes().saturating_sub(before);
     println!("in the middle of a line that is discarded, 20 connections hold {held} bytes");
-    // What the thread keeps for the next one is most of that.
+    // Most of that is the thread's reserve of buffers.
     assert!(held < 5 * MEBIBYTE, "{held} bytes");
     for (client, task) in connections {
         drop(client);
@@ -184,7 +184,7 @@ async fn large_frames_in_a_steady_exchange_allocate_nothing() {
 }
 
 async fn a_writer_holds_what_is_queued_and_not_what_it_ever_sent() {
-    /// Takes a little more than a frame at every other poll.
+    /// Accepts a little more than a frame at every other poll.
     struct Trickle {
         is_open: bool,
     }

@@ -1,4 +1,4 @@
-//! Aim: passed descriptors arrive whatever else the receiving socket asks the kernel for, which
+//! Aim: passed descriptors arrive whatever other control messages the receiving socket has enabled, which
 //! connections inherit from their listener.
 #![cfg(target_os = "linux")]
 
@@ -18,7 +18,7 @@ backends!(
     a_datagram_with_credentials_loses_no_descriptor,
 );
 
-/// The option is what systemd's `PassCredentials=` sets.
+/// systemd's `PassCredentials=` sets the option.
 fn a_listener_that_requests_credentials_loses_no_descriptor(backend: Backend) {
     let path = std::env::temp_dir().join(format!("polyloop-{}-{backend}", std::process::id()));
     run_on(backend, async {

@@ -1,4 +1,4 @@
-//! Pipes and FIFOs, and what cannot be awaited, on every backend.
+//! Pipes and FIFOs, and descriptors that cannot be awaited, on every backend.
 
 mod common;
 
@@ -116,7 +116,10 @@ fn a_fifo_outlives_its_writers(backend: Backend) {
             drop(writer);
             let n = reader.read(&mut buf).await.unwrap();
             assert_eq!(&buf[..n], word.as_bytes());
-            assert!(poll_once(reader.read(&mut buf)).await.is_none(), "that was no end");
+            assert!(
+                poll_once(reader.read(&mut buf)).await.is_none(),
+                "it returned the end of the stream"
+            );
         }
         fs::remove_file(&path).unwrap();
     });
@@ -201,7 +204,7 @@ fn ends_convert_back_to_std(backend: Backend) {
         let (reader, writer) = pipe().unwrap();
         assert!(poll_once(reader.read(&mut [0])).await.is_none());
         let (mut reader, mut writer) = (reader.into_std().unwrap(), writer.into_std().unwrap());
-        // A read that waits, or it would be an error.
+        // The read waits, or it would return an error.
         let reading = std::thread::spawn(move || {
             let mut buf = [0; 2];
             reader.read_exact(&mut buf).map(|()| buf)

@@ -1,6 +1,5 @@
-//! A read that returns less than it was asked for proves that nothing more is there, or does not:
-//! that depends on what the descriptor is, not on the type it was wrapped in. What is there is read
-//! in any case.
+//! Whether a short read proves that nothing more is available depends on the kind of descriptor, not on the
+//! type that wraps it. All data is read in any case.
 #![cfg(any(target_os = "linux", target_os = "android"))]
 
 mod common;
@@ -24,12 +23,12 @@ backends!(
     a_writer_to_a_terminal_continues,
 );
 
-/// Reads what has been written in two parts, each of which ends a read.
+/// Reads data that was written in two parts, each of which ends a read.
 async fn read_both(mut read: impl AsyncFnMut(&mut [u8]) -> std::io::Result<usize>) {
     let mut buf = [0; 64];
     for expected in ["one\n", "two\n"] {
         let n_bytes = timeout(Duration::from_secs(5), read(&mut buf)).await;
-        let n_bytes = n_bytes.expect("it is there and is not read").unwrap();
+        let n_bytes = n_bytes.expect("the data is available and was not read").unwrap();
         assert_eq!(&buf[..n_bytes], expected.as_bytes());
     }
 }
@@ -41,7 +40,7 @@ fn packets_of_a_pipe_are_read_one_after_another(backend: Backend) {
             let mut writer = writer.into_std().unwrap();
             fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_DIRECT)).unwrap();
             let write = async {
-                // The reader waits by then.
+                // The reader is waiting by then.
                 sleep(Duration::from_millis(1)).await;
                 writer.write_all(b"one\n").unwrap();
                 writer.write_all(b"two\n").unwrap();
@@ -96,7 +95,7 @@ fn a_writer_to_a_terminal_continues(backend: Backend) {
         };
         let all = vec![b'x'; N_BYTES];
         let both = async { polyloop::join!(read, writer.write_all(&all)) };
-        let (_, written) = timeout(Duration::from_secs(30), both).await.expect("it goes on");
+        let (_, written) = timeout(Duration::from_secs(30), both).await.expect("it continues");
         written.unwrap();
     });
 }

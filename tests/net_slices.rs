@@ -1,4 +1,4 @@
-//! Aim: any number of slices, and slices without any room, are read and written like others.
+//! Aim: any number of slices, and empty slices, are read and written like others.
 
 mod common;
 
@@ -18,7 +18,7 @@ backends!(
     reading_into_an_empty_buffer_returns_at_once,
 );
 
-/// More than one system call takes, and no multiple of what it takes.
+/// More than one system call takes, and not a multiple of that.
 const N_SLICES: usize = 5_000;
 
 async fn tcp_pair() -> (TcpStream, TcpStream) {
@@ -27,7 +27,7 @@ async fn tcp_pair() -> (TcpStream, TcpStream) {
     (client, listener.accept().await.unwrap().0)
 }
 
-/// Does the same with every kind of stream: one end that reads and one that writes.
+/// Repeats a test for every kind of stream, with a reader and a writer.
 macro_rules! for_each_stream {
     (|$reader:ident, $writer:ident| $body:block) => {{
         let ($reader, $writer) = tcp_pair().await;
@@ -115,19 +115,19 @@ fn leading_empty_slices_are_not_the_end_of_the_stream(backend: Backend) {
     });
 }
 
-/// Polls once; a future that is pending has failed.
+/// Polls once, and panics if the future is pending.
 fn at_once<F: Future<Output = io::Result<usize>>>(future: F) -> usize {
     let mut future = std::pin::pin!(future);
     match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(n_bytes) => n_bytes.unwrap(),
-        Poll::Pending => panic!("it waits"),
+        Poll::Pending => panic!("pending"),
     }
 }
 
 fn reading_into_an_empty_buffer_returns_at_once(backend: Backend) {
     run_on(backend, async {
         for_each_stream!(|reader, writer| {
-            // Before anything has come, when it is known that nothing has, and when something is there.
+            // Before any data arrives, after a read that would block, and when data is available.
             for round in 0..3 {
                 assert_eq!(at_once(reader.read(&mut [])), 0, "round {round}");
                 assert_eq!(at_once(reader.read_vectored(&mut [])), 0);

@@ -1,4 +1,4 @@
-//! Aim: a splice moves what lies behind urgent data, and waits there without spinning.
+//! Aim: a splice moves data after urgent data, and waits there without spinning.
 #![cfg(any(target_os = "linux", target_os = "android"))]
 
 mod common;
@@ -30,17 +30,17 @@ fn tcp_pair() -> (net::TcpStream, net::TcpStream) {
     (client, listener.accept().unwrap().0)
 }
 
-/// Waits until the kernel has `n_bytes` to read, the urgent ones among them or not.
+/// Waits until the kernel has `n_bytes` to read, with or without the urgent ones.
 fn wait_until_queued(receiver: &net::TcpStream, n_bytes: usize) {
     receiver.set_nonblocking(false).unwrap();
     receiver.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    // Up to the first urgent byte: those behind it were sent earlier than the peer's next answer.
+    // Up to the first urgent byte: the bytes after it were sent before the peer's next answer.
     while receiver.peek(&mut [0; 64]).unwrap() < n_bytes {
         std::thread::yield_now();
     }
 }
 
-/// Splices from `front` to another connection until it ends, and returns what came out.
+/// Splices from `front` to another connection until it ends, and returns the bytes.
 async fn spliced<A: Connection + 'static>(front: A) -> (io::Result<u64>, Vec<u8>) {
     let (back, mut out) = unix::UnixStream::pair().unwrap();
     let back = UnixStream::from_std(back).unwrap();
@@ -156,7 +156,7 @@ fn a_splice_that_waits_behind_urgent_data_does_not_spin(backend: Backend) {
         let before = polyloop::runtime::metrics().n_polls;
         polyloop::sleep(Duration::from_millis(20)).await;
         let n_polls = polyloop::runtime::metrics().n_polls - before;
-        assert!(n_polls < 10, "{n_polls} polls while nothing happens");
+        assert!(n_polls < 10, "{n_polls} polls without an event");
         drop(client);
         assert_eq!(moving.await.unwrap().unwrap(), 6);
     });

@@ -1,5 +1,5 @@
-//! What may be awaited at the numbers 0 to 2, or is the same open file as a standard stream: each
-//! case in a process of its own.
+//! Which descriptors with the numbers 0 to 2, or of the same open file as a standard stream, can be awaited.
+//! Each case runs in a separate process.
 #![cfg(any(target_os = "linux", target_os = "android"))]
 
 mod common;
@@ -19,17 +19,17 @@ use common::{process, role, run_on};
 
 backends!(a_socket_is_accepted_at_the_numbers_of_the_standard_streams);
 
-/// Runs the test again with `stdin`; true in that process.
+/// Runs the test again with `stdin`. Returns `true` in that process.
 fn has_stdin(test: &str, stdin: impl Into<Stdio>) -> bool {
     if role().is_some() {
         return true;
     }
     let status = process(test, "child").stdin(stdin).status().unwrap();
-    assert!(status.success(), "in its own process: {status}");
+    assert!(status.success(), "in a separate process: {status}");
     false
 }
 
-/// Takes a descriptor of its own for the open file that is standard input.
+/// Duplicates the descriptor of standard input.
 fn stdin() -> OwnedFd {
     io::stdin().as_fd().try_clone_to_owned().unwrap()
 }
@@ -54,11 +54,11 @@ fn a_socket_is_accepted_at_the_numbers_of_the_standard_streams(backend: Backend)
     }
     run_on(backend, async {
         let mut buf = [0; 8];
-        // Not 1: the test harness writes there when this is over.
+        // Not 1: the test harness writes there at the end.
         for number in [2, 0] {
             let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
             close(number).unwrap();
-            // The lowest number that is free.
+            // The lowest free number.
             let listener = TcpListener::bind(addr).unwrap();
             assert_eq!(listener.as_fd().as_raw_fd(), number);
             let (connected, accepted) =
@@ -106,7 +106,7 @@ fn a_pipe_is_refused_and_keeps_its_mode_under_any_number() {
         assert_refused(AsyncFd::new(io::stdin()));
         assert_refused(AsyncFd::new(stdin()));
         assert_refused(PipeReader::from_std(stdin()));
-        // Whose mode does not change is accepted.
+        // A descriptor whose mode does not change is accepted.
         fcntl(io::stdin(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
         AsyncFd::new(io::stdin()).unwrap();
         PipeReader::from_std(stdin()).unwrap();

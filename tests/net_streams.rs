@@ -1,5 +1,5 @@
-//! Copying, lines and frames: what arrives is what was sent, under every split of the data and
-//! with every future dropped at every poll.
+//! Copies, lines and frames: all data arrives unchanged, under every split of the data and with every future
+//! dropped at every poll.
 
 mod common;
 
@@ -43,14 +43,14 @@ mod linux {
     );
 }
 
-/// Gives its pieces one by one, and is not ready before each of them, nor before the end.
+/// Returns its pieces one by one, and is pending before each and before the end.
 struct Pieces {
     pieces: VecDeque<Vec<u8>>,
     is_ready: bool,
 }
 
 impl Pieces {
-    /// Cuts `data` behind each byte whose bit in `cuts` is set.
+    /// Cuts `data` after each byte whose bit in `cuts` is set.
     fn cut(data: &[u8], cuts: u32) -> Pieces {
         let mut pieces = VecDeque::from([Vec::new()]);
         for (i, byte) in data.iter().enumerate() {
@@ -63,7 +63,7 @@ impl Pieces {
         Pieces { pieces, is_ready: false }
     }
 
-    /// Not ready, and ready, and not ready, and ready.
+    /// Alternates between pending and ready.
     async fn take_turn(is_ready: &mut bool) {
         poll_fn(|_| {
             *is_ready = !*is_ready;
@@ -86,17 +86,17 @@ impl Read for Pieces {
         Ok(n)
     }
 
-    /// Waits for one poll, as a socket does whose read would have blocked.
+    /// Is pending for one poll, as a socket whose read would block.
     async fn readable(&mut self) -> io::Result<()> {
         polyloop::yield_now().await;
         Ok(())
     }
 }
 
-/// Takes as many bytes at a time as it is told to, and is not ready before each time.
+/// Accepts a given number of bytes at a time, and is pending before each.
 struct Gulps {
     received: Vec<u8>,
-    /// The sizes that are taken, again and again.
+    /// The accepted sizes, repeated cyclically.
     sizes: Vec<usize>,
     n_writes: usize,
     is_ready: bool,
@@ -137,7 +137,7 @@ fn poll_times<F: Future>(future: F, n_polls: usize) -> Option<F::Output> {
     None
 }
 
-/// How often a future is polled before it is dropped. The last is as good as never.
+/// The number of polls before a future is dropped. The last means never.
 const PATIENCES: [usize; 4] = [1, 2, 3, 1_000];
 
 #[test]
@@ -161,7 +161,7 @@ fn lines_survive_every_split_and_every_drop() {
     }
 }
 
-/// Takes all that a stream has, polling it until it is ready.
+/// Collects all items of a stream, polling it until it is ready.
 fn collect<S: Stream>(stream: S) -> Vec<S::Item> {
     let mut stream = pin!(stream);
     let cx = &mut Context::from_waker(Waker::noop());
@@ -209,7 +209,7 @@ fn delimiters_may_change_from_call_to_call() {
     for cuts in 0..1 << 8 {
         let mut reader = BufReader::new(Pieces::cut(b"a;b,c;d,e", cuts));
         let mut parts: Vec<Vec<u8>> = Vec::new();
-        // One search is given up for others: it has read the first piece.
+        // One search is dropped after it has read the first piece.
         assert!(poll_times(reader.read_until(b'x'), 2).is_none());
         for delimiter in *b";,,;," {
             loop {
@@ -258,7 +258,7 @@ fn queued_frames_survive_every_short_write_and_every_drop() {
             let mut writer = FrameWriter::new(Gulps::of(&[size, 1, 3]), Framing::big_endian(1));
             for frame in [&b"abc"[..], b"", b"defgh"] {
                 writer.queue(frame).unwrap();
-                // Begun, and given up.
+                // Started and dropped.
                 let _ = poll_times(writer.flush(), n_polls);
             }
             while poll_times(writer.shutdown(), n_polls).is_none() {}
@@ -353,12 +353,12 @@ async fn poll_once<F: Future>(future: F) -> Option<F::Output> {
     .await
 }
 
-/// Sends `bytes` from a task of its own, and ends the stream.
+/// Sends `bytes` from a new task, and ends the stream.
 fn send(stream: TcpStream, bytes: Vec<u8>) {
     drop(polyloop::spawn(async move {
         stream.write_all(&bytes).await.unwrap();
         stream.shutdown(Shutdown::Write).unwrap();
-        // Open until the other side is done.
+        // Open until the peer is done.
         let _ = stream.read(&mut [0]).await;
     }));
 }
@@ -405,7 +405,7 @@ fn both_directions_are_copied_and_end_independently(backend: Backend) {
         client.write_all(b"question").await.unwrap();
         client.shutdown(Shutdown::Write).unwrap();
         let mut question = Vec::new();
-        // It ends although the answer has not begun.
+        // It ends although the answer has not started.
         copy(&server, &mut question).await.unwrap();
         assert_eq!(question, b"question");
         server.write_all(b"a longer answer").await.unwrap();
@@ -460,7 +460,7 @@ fn frames_cross_a_connection(backend: Backend) {
             let mut writer = FrameWriter::new(client, Framing::default());
             for frame in &frames {
                 writer.queue(frame).unwrap();
-                // Half of them are given up once, to be gone on with.
+                // Half of them are dropped once, and then resumed.
                 if frame.len() % 2 == 0 {
                     let _ = poll_once(writer.flush()).await;
                 } else {

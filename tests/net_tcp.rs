@@ -1,5 +1,4 @@
-//! TCP beyond the echo: settings, connecting to several addresses, names, and bad input, on every
-//! backend.
+//! TCP beyond the echo: settings, several addresses, names, and invalid input, on every backend.
 
 mod common;
 
@@ -86,7 +85,7 @@ async fn poll_once<F: Future>(future: F) -> Option<F::Output> {
     .await
 }
 
-/// An address where nobody listens, nor will while this lives.
+/// An address without a listener, reserved while this is alive.
 struct Refused {
     addr: SocketAddr,
     _socket: TcpSocket,
@@ -152,7 +151,7 @@ fn settings_have_the_values_that_were_set(backend: Backend) {
         assert!(set.recv_buffer_size().unwrap() >= 30_000);
         assert_eq!((set.ttl_v4().unwrap(), set.tos_v4().unwrap()), (33, 0x10));
 
-        // Where there is IPv6.
+        // Only with IPv6.
         let Ok(listener) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)) else { return };
         let client = TcpSocket::v6().unwrap().only_v6(true).unwrap().ttl(7).unwrap();
         let client = client.tos(0x20).unwrap();
@@ -201,7 +200,7 @@ fn settings_of_linux_have_the_values_that_were_set(backend: Backend) {
             Ok(socket) => {
                 assert_eq!(SockRef::from(&socket).device().unwrap().as_deref(), Some(&b"lo"[..]));
             }
-            // Not everybody may do it.
+            // It needs a privilege.
             Err(error) => assert_eq!(error.kind(), ErrorKind::PermissionDenied),
         }
     });
@@ -213,7 +212,7 @@ fn fast_open_carries_the_first_data(backend: Backend) {
         let listener = TcpSocket::v4().unwrap().fast_open(16).unwrap().bind(LOCAL).unwrap();
         let listener = listener.listen(16).unwrap();
         let addr = listener.local_addr().unwrap();
-        // The first connection fetches the cookie, if the system has it switched on.
+        // The first connection gets the cookie, if the system has this enabled.
         for _ in 0..3 {
             let client = TcpSocket::v4().unwrap().fast_open_connect(true).unwrap();
             let connecting = polyloop::spawn(async move {
@@ -271,7 +270,7 @@ fn a_large_vectored_write_arrives_whole(backend: Backend) {
         fastrand::Rng::with_seed(9).fill(&mut sent);
         let bytes = sent.clone();
         let sending = polyloop::spawn(async move {
-            // Pieces of all sizes, so that writes end in the middle of them.
+            // Pieces of all sizes, so that writes end inside them.
             let mut rest = &bytes[..];
             let mut pieces = Vec::new();
             let mut size = 0;
@@ -305,7 +304,7 @@ fn writing_to_a_closed_peer_never_raises_a_signal(backend: Backend) {
         let (one, other) = UnixStream::pair().unwrap();
         drop(other);
         let bufs = [IoSlice::new(b"x")];
-        // The first tells of the reset, those after it of the broken pipe.
+        // The first write reports the reset, later ones the broken pipe.
         for _ in 0..3 {
             assert!(client.write(b"x").await.is_err());
             assert!(client.write_vectored(&bufs).await.is_err());
@@ -323,7 +322,7 @@ fn writing_to_a_closed_peer_never_raises_a_signal(backend: Backend) {
             assert_eq!(error.kind(), ErrorKind::BrokenPipe);
             assert!(writer.try_write(b"x").is_err());
         }
-        // These have no flag that would say so to the system.
+        // These calls have no flag like `MSG_NOSIGNAL`.
         #[cfg(any(target_os = "linux", target_os = "android"))]
         for _ in 0..3 {
             let file = fs::File::open("Cargo.toml").unwrap();
@@ -362,7 +361,7 @@ fn streams_and_listeners_convert_to_std_and_back(backend: Backend) {
         let mut server = server.into_std().unwrap();
         server.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         client.write_all(b"x").await.unwrap();
-        // It waits, or it would be an error.
+        // It waits, or it would return an error.
         assert_eq!(server.read(&mut [0]).unwrap(), 1);
         let server = TcpStream::from_std(server).unwrap();
         assert!(poll_once(server.read(&mut [0])).await.is_none());
@@ -395,7 +394,7 @@ fn connect_timeout_elapses(backend: Backend) {
         let error = TcpStream::connect_timeout(hole.addr, limit).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert!(began.elapsed() >= limit);
-        // Who is quick enough is not late.
+        // A connection in time succeeds.
         let listener = TcpListener::bind(LOCAL).unwrap();
         let limit = Duration::from_secs(30);
         TcpStream::connect_timeout(listener.local_addr().unwrap(), limit).await.unwrap();
@@ -413,7 +412,7 @@ fn after_a_refusal_the_next_address_is_tried_at_once(backend: Backend) {
         let began = Instant::now();
         let client = TcpStream::connect(addrs).await.unwrap();
         assert_eq!(client.peer_addr().unwrap(), listener.local_addr().unwrap());
-        // With a head start for each it would be ten seconds.
+        // With a delay for each it would take ten seconds.
         assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     });
 }
@@ -429,16 +428,20 @@ fn after_a_delay_without_answer_the_next_address_is_tried(backend: Backend) {
         assert!(began.elapsed() >= Duration::from_millis(250), "{:?}", began.elapsed());
         assert_eq!(client.peer_addr().unwrap(), good);
         drop(client);
-        assert_eq!(polyloop::runtime::metrics().n_sources, before, "the attempt that lost is gone");
+        assert_eq!(
+            polyloop::runtime::metrics().n_sources,
+            before,
+            "the losing attempt has been dropped"
+        );
 
-        // A hole between the refused ones costs one head start and no more.
+        // An unresponsive address between refused ones costs one delay only.
         let began = Instant::now();
         let refused = [Refused::new(), Refused::new()];
         let addrs = [refused[0].addr, hole.addr, refused[1].addr, good];
         let client = TcpStream::connect(&addrs[..]).await.unwrap();
         assert_eq!(client.peer_addr().unwrap(), good);
         assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
-        // Who answers first wins, and the ones after it are not tried.
+        // The first to answer wins, and later addresses are not tried.
         let began = Instant::now();
         let client = TcpStream::connect([good, hole.addr]).await.unwrap();
         assert_eq!(client.peer_addr().unwrap(), good);
@@ -476,7 +479,7 @@ fn a_name_is_connected_to(backend: Backend) {
     run_on(backend, async {
         let listener = TcpListener::bind(LOCAL).unwrap();
         let port = listener.local_addr().unwrap().port();
-        // Also where the name means an IPv6 address first, at which nobody listens.
+        // Also if the name resolves to an IPv6 address without a listener first.
         let by_name = TcpStream::connect(format!("localhost:{port}")).await.unwrap();
         assert_eq!(by_name.peer_addr().unwrap().port(), port);
         TcpStream::connect(("localhost", port)).await.unwrap();
@@ -488,12 +491,12 @@ fn a_name_is_connected_to(backend: Backend) {
 
 fn a_name_that_does_not_resolve_is_an_error_that_names_it(backend: Backend) {
     run_on(backend, async {
-        // No name server may know it (RFC 6761). Without any the system takes its time.
+        // No name server may resolve it (RFC 6761). Without a name server the lookup may take long.
         for name in ["no-such-host.invalid", "a name with spaces", "nul\0inside"] {
             let error = TcpStream::connect((name, 80)).await.unwrap_err();
             assert!(error.to_string().contains(&format!("{name:?}")), "{error}");
         }
-        // The loop goes on meanwhile, unless the system knows at once.
+        // The loop continues meanwhile, unless the system answers at once.
         let mut looking = pin!(lookup_host("another-host.invalid:80"));
         let looked_up = match poll_once(looking.as_mut()).await {
             Some(at_once) => at_once,
@@ -532,7 +535,7 @@ fn a_port_in_use_is_an_error(backend: Backend) {
         assert_eq!(TcpListener::bind(addr).unwrap_err().kind(), ErrorKind::AddrInUse);
         let error = TcpSocket::v4().unwrap().bind(addr).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AddrInUse);
-        // It is free again at once, with connections that are still being wound up.
+        // It is free again at once, although connections are still closing.
         let client = TcpStream::connect(addr).await.unwrap();
         let (server, _) = listener.accept().await.unwrap();
         drop(server);
@@ -544,7 +547,7 @@ fn a_port_in_use_is_an_error(backend: Backend) {
 
 fn an_unreachable_host_is_an_error(backend: Backend) {
     run_on(backend, async {
-        // Nobody can be connected to everybody.
+        // A stream cannot connect to the broadcast address.
         let everybody = SocketAddr::from((Ipv4Addr::BROADCAST, 80));
         let limit = Duration::from_secs(30);
         let error = TcpStream::connect_timeout(everybody, limit).await.unwrap_err();
@@ -562,7 +565,7 @@ fn a_full_backlog_refuses_no_client_permanently(backend: Backend) {
         let hole = BlackHole::new().await;
         let mut waiting = pin!(TcpStream::connect(hole.addr));
         assert!(poll_once(waiting.as_mut()).await.is_none());
-        // Somebody begins to accept, and the system asks again within a second or two.
+        // The server starts to accept, and the kernel retries within a second or two.
         hole.listener.set_nonblocking(true).unwrap();
         let listener = TcpListener::from_std(hole.listener.into()).unwrap();
         let accepting = polyloop::spawn(async move {
@@ -586,7 +589,7 @@ fn a_connection_aborted_before_it_was_accepted_affects_no_other(backend: Backend
         }
         let polite = TcpStream::connect(addr).await.unwrap();
         polite.write_all(b"x").await.unwrap();
-        // The aborted ones come first, or not at all.
+        // The aborted ones are returned first, or not at all.
         loop {
             let (server, peer) = listener.accept().await.unwrap();
             let read = server.read(&mut [0]).await;
@@ -613,16 +616,16 @@ fn a_reset_in_the_middle_is_an_error_of_both_directions(backend: Backend) {
         let mut kinds = Vec::new();
         for ended in [reading.await.unwrap(), writing.await.unwrap()] {
             match ended {
-                // The error goes to the one who comes first; the other sees the end.
+                // The first operation gets the error; the other gets the end of the stream.
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => {}
                 Err(error) => kinds.push(error.kind()),
-                Ok(()) => panic!("it ended well"),
+                Ok(()) => panic!("it succeeded"),
             }
         }
-        // The library takes the error away from the socket; what is left is the broken pipe.
+        // libkqueue consumes the error of the socket; the broken pipe is left.
         let expects_reset = !is_libkqueue(backend);
         assert!(!expects_reset || kinds.contains(&ErrorKind::ConnectionReset), "{kinds:?}");
-        assert!(!kinds.is_empty(), "nobody was told");
+        assert!(!kinds.is_empty(), "no task got the error");
         assert!(kinds.iter().all(|kind| expected.contains(kind)), "{kinds:?}");
     });
 }
@@ -665,7 +668,7 @@ fn a_broken_listener_is_distinguished(backend: Backend) {
         let listener = TcpListener::from_std(socket.unwrap().into()).unwrap();
         let error = listener.accept().await.unwrap_err();
         assert_eq!(accept_failure(&error), AcceptFailure::Listener, "{error}");
-        // A server does not spin over it, but says so.
+        // A server does not spin, but returns the error.
         let server = polyloop::net::Server::from_listener(listener);
         let ended = server.serve(async |_, _| -> io::Result<()> { Ok(()) }).await;
         assert_eq!(ended.unwrap_err().raw_os_error(), Some(libc::EINVAL));
@@ -680,7 +683,7 @@ fn urgent_data_does_not_stop_the_reader(backend: Backend) {
         client.write_all(b"before").await.unwrap();
         SockRef::from(&client).send_out_of_band(b"!").unwrap();
         client.write_all(b"after").await.unwrap();
-        // All of it is there when the loop looks, and the system cuts a read at the urgent byte.
+        // All of it has arrived when the loop polls for events, and the kernel ends a read at the urgent byte.
         polyloop::yield_now().await;
         let mut buf = [0; 64];
         let mut received = Vec::new();

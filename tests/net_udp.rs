@@ -1,4 +1,4 @@
-//! Datagrams, through the facade, on every backend.
+//! UDP, through the facade, on every backend.
 
 mod common;
 
@@ -48,7 +48,7 @@ async fn connected_pair() -> (UdpSocket, UdpSocket) {
     (one, other)
 }
 
-/// An address where nobody listens.
+/// An address without a listener.
 fn dead_port() -> SocketAddr {
     socket().local_addr().unwrap()
 }
@@ -136,9 +136,9 @@ fn a_truncated_datagram_is_marked(backend: Backend) {
         assert!(!other.receive(&mut buf).await.unwrap().is_truncated);
         let cut = other.receive(&mut buf).await.unwrap();
         assert_eq!((cut.n_bytes, cut.is_truncated, &buf), (5, true, b"longe"));
-        // The rest is gone and not taken for a message.
+        // The remainder is discarded, and not returned as a message.
         assert_eq!(other.recv(&mut buf).await.unwrap(), 4);
-        // Into no buffer at all.
+        // Into an empty buffer.
         one.send(b"x").await.unwrap();
         let cut = other.receive(&mut []).await.unwrap();
         assert_eq!((cut.n_bytes, cut.is_truncated), (0, true));
@@ -181,7 +181,7 @@ fn an_unreachable_port_is_reported_once_and_the_socket_continues(backend: Backen
         one.send(b"anybody there?").await.unwrap();
         let error = one.recv(&mut [0; 4]).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
-        // Now somebody is.
+        // Now there is a peer.
         let other = UdpSocket::bind(addr).unwrap();
         one.send(b"and now?").await.unwrap();
         let mut buf = [0; 16];
@@ -229,7 +229,7 @@ fn a_dropped_receive_has_taken_no_datagram(backend: Backend) {
         });
         let mut buf = [0; 4];
         let mut next = 0;
-        // Every receive is dropped at its first pending poll, and begun anew.
+        // Every receive is dropped at its first pending poll and restarted.
         while next < 256 {
             if let Some(n) = poll_once(other.recv(&mut buf)).await {
                 assert_eq!((n.unwrap(), usize::from(buf[0])), (1, next));
@@ -312,14 +312,14 @@ fn a_multicast_group_receives_what_is_sent_to_it(backend: Backend) {
         let listener = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
         let sender = socket();
         let error = listener.join_multicast_v4(Ipv4Addr::LOCALHOST, Ipv4Addr::LOCALHOST);
-        assert!(error.is_err(), "that is no group");
+        assert!(error.is_err(), "not a multicast group");
         listener.join_multicast_v4(group, Ipv4Addr::LOCALHOST).unwrap();
         sender.set_multicast_interface_v4(Ipv4Addr::LOCALHOST).unwrap();
         sender.set_multicast_loop_v4(true).unwrap();
         sender.set_multicast_ttl_v4(1).unwrap();
         let to = SocketAddr::from((group, listener.local_addr().unwrap().port()));
         match sender.send_to(b"all of you", to).await {
-            // Loopback alone, without a route for groups.
+            // Only a loopback device, without a multicast route.
             Err(error) if error.kind() == ErrorKind::NetworkUnreachable => return,
             sent => assert_eq!(sent.unwrap(), 10),
         }
@@ -337,7 +337,7 @@ fn options_have_the_values_that_were_set(backend: Backend) {
         one.set_ttl(7).unwrap();
         assert_eq!(one.ttl().unwrap(), 7);
         assert!(one.take_error().unwrap().is_none());
-        // Only where there is IPv6.
+        // Only with IPv6.
         if let Ok(v6) = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)) {
             v6.set_multicast_loop_v6(true).unwrap();
             assert!(v6.leave_multicast_v6("ff02::7107".parse().unwrap(), 0).is_err());
@@ -363,7 +363,7 @@ fn a_socket_converts_from_std_and_back(backend: Backend) {
         assert!(poll_once(other.recv(&mut [0])).await.is_none());
         let other = other.into_std().unwrap();
         one.send(b"x").await.unwrap();
-        // Blocking again, or this would be an error now and then.
+        // Blocking again, or this would sometimes return an error.
         other.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         assert_eq!(other.recv(&mut [0]).unwrap(), 1);
         let other = UdpSocket::from_std(other).unwrap();

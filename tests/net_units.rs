@@ -1,5 +1,5 @@
-//! Aim: a duration or a number that an option of a socket cannot express is rounded up, bounded or
-//! refused, and never becomes another setting.
+//! Aim: a duration or number that a socket option cannot represent is rounded up, bounded or refused, and
+//! never becomes a different setting.
 
 mod common;
 
@@ -19,7 +19,7 @@ backends!(
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Lengths below, between, at and beyond what an option counts in seconds.
+/// Durations below, between, at and beyond the values of an option in seconds.
 const LENGTHS: [(Duration, Duration); 7] = [
     (Duration::from_nanos(1), SECOND),
     (Duration::from_millis(500), SECOND),
@@ -30,7 +30,7 @@ const LENGTHS: [(Duration, Duration); 7] = [
     (Duration::MAX, Duration::MAX),
 ];
 
-/// Checks what was made of `asked`; `Duration::MAX` stands for the bound.
+/// Checks the value that was set for `requested`; `Duration::MAX` stands for the bound.
 fn check(asked: Duration, got: Duration, expected: Duration) {
     match expected {
         Duration::MAX => assert!(got >= Duration::from_secs(300), "{asked:?} became {got:?}"),
@@ -94,7 +94,7 @@ fn keepalive_is_rounded_up_and_bounded() {
     ] {
         let error = TcpSocket::v4().unwrap().keepalive(nothing).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        // The system has a number only.
+        // The system gives only a number.
         assert!(error.to_string().contains("prob"), "{error}");
     }
 }
@@ -128,7 +128,7 @@ fn a_buffer_size_beyond_the_systems_range_is_not_the_minimum() {
     let modest = size_of(64 * 1024).unwrap();
     let large = [1 << 31, 1 << 32, (1 << 32) + 1, u64::MAX].map(usize::try_from);
     for asked in large.into_iter().flatten().chain([usize::MAX]) {
-        // Some systems refuse what is above their limit, and Linux cuts it down.
+        // Some systems refuse values above their limit, and Linux reduces them.
         if let Ok(got) = size_of(asked) {
             assert!(got.0 >= modest.0 && got.1 >= modest.1, "{asked}: {got:?}, {modest:?}");
         }

@@ -1,4 +1,4 @@
-//! Sockets within one host, and what travels over them, on every backend.
+//! Unix-domain sockets, credentials and descriptor passing, on every backend.
 
 mod common;
 
@@ -53,7 +53,7 @@ backends!(
     streams_convert_from_std_and_back,
 );
 
-/// A path that nobody else uses, without anything at it.
+/// A unique path without a file.
 fn fresh_path() -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let n = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -206,7 +206,7 @@ fn the_socket_file_is_removed_with_its_listener(backend: Backend) {
         let listener = UnixListener::bind(&path).unwrap();
         assert!(path.exists());
         assert_eq!(UnixListener::bind(&path).unwrap_err().kind(), ErrorKind::AddrInUse);
-        assert!(path.exists(), "the one that failed has removed the other's file");
+        assert!(path.exists(), "the failed one removed the other's file");
         drop(listener);
         assert!(!path.exists());
         let error = UnixStream::connect(&path).await.unwrap_err();
@@ -223,7 +223,7 @@ fn the_socket_file_of_another_listener_stays(backend: Backend) {
     run_on(backend, async {
         let path = fresh_path();
         let first = UnixListener::bind(&path).unwrap();
-        // Somebody takes the path over.
+        // Another listener replaces the file.
         let moved = path.with_extension("old");
         fs::rename(&path, &moved).unwrap();
         let second = UnixListener::bind(&path).unwrap();
@@ -233,7 +233,7 @@ fn the_socket_file_of_another_listener_stays(backend: Backend) {
         second.accept().await.unwrap();
         fs::remove_file(&moved).unwrap();
 
-        // And a listener that was taken over stays where it is too.
+        // A replaced listener stays usable too.
         drop(second.into_std().unwrap());
         assert!(path.exists());
         fs::remove_file(&path).unwrap();
@@ -243,7 +243,7 @@ fn the_socket_file_of_another_listener_stays(backend: Backend) {
 fn a_stale_socket_file_is_replaced_and_an_active_one_is_not(backend: Backend) {
     run_on(backend, async {
         let path = fresh_path();
-        // Left behind, as by a program that was killed.
+        // Stale, as after a killed program.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let error = UnixStream::connect(&path).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
@@ -306,7 +306,7 @@ fn a_full_queue_is_waited_for(backend: Backend) {
     });
 }
 
-/// A file with `text` in it, that is gone once it is closed.
+/// A file with `text` in it, which is deleted when it is closed.
 fn file_with(text: &str) -> File {
     let path = fresh_path();
     let mut file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
@@ -381,7 +381,7 @@ fn reading_past_descriptors_does_not_stop_at_them(backend: Backend) {
         one.write_all(b"before").await.unwrap();
         one.send_fds(b"with", &[one.as_fd()]).await.unwrap();
         one.write_all(b"after").await.unwrap();
-        // All of it is there when the loop looks, and the system cuts it at the descriptor.
+        // All of it has arrived when the loop polls for events, and the kernel ends a read at the descriptor.
         polyloop::yield_now().await;
         let mut buf = [0; 15];
         other.read_exact(&mut buf).await.unwrap();
@@ -452,7 +452,7 @@ fn a_full_receiver_is_waited_for_without_spinning(backend: Backend) {
         let receiver = UnixDatagram::bind(&path).unwrap();
         let one = UnixDatagram::unbound().unwrap();
         let mut n_sent = 0_u32;
-        // Until it does not go in.
+        // Until it would block.
         while poll_once(one.send_to(&n_sent.to_le_bytes(), &path)).await.is_some() {
             n_sent += 1;
         }
@@ -573,7 +573,7 @@ fn messages_keep_their_boundaries_and_have_an_end(backend: Backend) {
         assert_eq!(client.send(b"x").await.unwrap_err().kind(), ErrorKind::BrokenPipe);
         assert!(!path.exists());
 
-        // A file that was left behind is replaced, whoever left it, and a living listener is not.
+        // A stale file is replaced, whichever process left it, and an active listener is not.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let listener = UnixSeqpacketListener::bind_or_replace(&path).unwrap();
         let error = UnixSeqpacketListener::bind_or_replace(&path).unwrap_err();

@@ -1,4 +1,4 @@
-//! Aim: every address that a peer of a Unix socket can have is accepted, and costs no server.
+//! Aim: a peer of a Unix socket may have any address, and no address ends the server.
 //!
 //! A path may fill the whole address: 108 bytes on Linux, without the NUL that shorter ones end with.
 #![cfg(target_os = "linux")]
@@ -28,10 +28,10 @@ backends!(
     a_datagrams_sender_may_have_any_name,
 );
 
-/// The longest path that the kernel takes.
+/// The longest path that the kernel accepts.
 const FULL_LEN: usize = 108;
 
-/// A directory of the test's own, removed with all that is in it.
+/// A temporary directory, removed with its contents.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -61,7 +61,7 @@ impl Drop for Directory {
     }
 }
 
-/// What a peer calls itself.
+/// A peer's name.
 enum Name {
     None,
     Auto,
@@ -70,7 +70,7 @@ enum Name {
 }
 
 impl Name {
-    /// One of each kind, and the longest of each.
+    /// A name of each kind, and the longest of each.
     fn all(directory: &Directory) -> Vec<Name> {
         vec![
             Name::None,
@@ -82,7 +82,7 @@ impl Name {
         ]
     }
 
-    /// Makes a blocking socket of this name.
+    /// Makes a blocking socket with this name.
     fn bind(&self, socket_type: SocketType) -> rustix::fd::OwnedFd {
         let socket =
             socket_with(AddressFamily::UNIX, socket_type, SocketFlags::CLOEXEC, None).unwrap();
@@ -116,7 +116,7 @@ fn connect_all(names: &[Name], socket_type: SocketType, path: &Path) -> Vec<rust
     names.iter().map(connect).collect()
 }
 
-/// Has a server serve a client of each name, and then one that has none.
+/// Runs a server with a client of each name, and then one without a name.
 async fn serve_all<L: Listener<Addr = SocketAddr>>(
     server: Server<L>,
     handler: impl AsyncFn(L::Stream) -> io::Result<()> + 'static,
@@ -213,7 +213,7 @@ fn a_datagrams_sender_may_have_any_name(backend: Backend) {
     });
 }
 
-/// A process outside this one's PID namespace has a user, and no number: as the host has for a container.
+/// A process outside this one's PID namespace has a user ID and no process ID, as the host has in a container.
 #[test]
 fn a_peer_in_another_pid_namespace_has_credentials_without_a_process_id() {
     const NAME: &str = "a_peer_in_another_pid_namespace_has_credentials_without_a_process_id";

@@ -1,4 +1,4 @@
-//! Aim: of all that want to replace a listener which was left behind, one does, and its file stays.
+//! Aim: of several listeners that try to replace a stale socket file, one succeeds, and its file stays.
 
 mod common;
 
@@ -14,7 +14,7 @@ use polyloop::net::UnixListener;
 
 use common::{process, role};
 
-/// A directory of the test's own, removed with all that is in it.
+/// A temporary directory, removed with its contents.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -40,7 +40,7 @@ fn leave_behind(path: &Path) {
     drop(net::UnixListener::bind(path).unwrap());
 }
 
-/// Replaces what is at `path`, if no other listener is quicker.
+/// Replaces the file at `path`; returns `None` if another listener was first.
 fn replace(path: &Path) -> Result<Option<UnixListener>, String> {
     match UnixListener::bind_or_replace(path) {
         Ok(listener) => Ok(Some(listener)),
@@ -49,7 +49,7 @@ fn replace(path: &Path) -> Result<Option<UnixListener>, String> {
     }
 }
 
-/// How often threads race. `POLYLOOP_REPLACE_ROUNDS` asks for more.
+/// The number of races. `POLYLOOP_REPLACE_ROUNDS` overrides it.
 fn n_rounds() -> usize {
     std::env::var("POLYLOOP_REPLACE_ROUNDS").map_or(300, |rounds| rounds.parse().unwrap())
 }
@@ -60,7 +60,7 @@ fn one_of_many_threads_replaces_a_stale_socket_file() {
     let path = directory.0.join("socket");
     let (begin, end) = (Barrier::new(8), Barrier::new(8));
     for round in 0..n_rounds() {
-        // In every other round there is nothing to replace.
+        // In every other round there is no file to replace.
         if round % 2 == 0 {
             leave_behind(&path);
         }
@@ -68,7 +68,7 @@ fn one_of_many_threads_replaces_a_stale_socket_file() {
             let race = || {
                 begin.wait();
                 let listener = replace(&path);
-                // All listen until all have tried.
+                // Listeners stay open until all have tried.
                 end.wait();
                 usize::from(listener.unwrap().is_some())
             };
@@ -86,7 +86,7 @@ fn one_of_several_processes_replaces_a_stale_socket_file() {
     if let Some(path) = role() {
         let listener = replace(Path::new(&path)).unwrap();
         println!("listening: {}", listener.is_some());
-        // The one that listens does so until all have tried: until its stdin is closed.
+        // A listener stays open until all have tried: until its stdin is closed.
         std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).unwrap();
         return;
     }
@@ -106,7 +106,7 @@ fn one_of_several_processes_replaces_a_stale_socket_file() {
             let mut line = String::new();
             while !line.contains("listening: ") {
                 line.clear();
-                assert_ne!(output.read_line(&mut line).unwrap(), 0, "it has not answered");
+                assert_ne!(output.read_line(&mut line).unwrap(), 0, "no answer");
             }
             n_listeners += usize::from(line.contains("listening: true"));
             outputs.push(output);
@@ -117,7 +117,7 @@ fn one_of_several_processes_replaces_a_stale_socket_file() {
             assert!(child.wait().unwrap().success());
         }
         assert_eq!(n_listeners, 1);
-        // Those who were refused leave the file of the one that listens, which takes it along.
+        // Refused processes leave the listener's file, which the listener removes.
         assert!(directory.names().is_empty(), "{:?}", directory.names());
     }
 }

@@ -1,5 +1,5 @@
-//! Aim: an IPv6 address with the name of a device, in brackets, is an address wherever one is
-//! taken, and is not looked up.
+//! Aim: a bracketed IPv6 address with a device name as its zone is accepted wherever an address is, and is
+//! not looked up.
 
 mod common;
 
@@ -19,13 +19,13 @@ backends!(
 const LOOPBACK: &str =
     if cfg!(any(target_os = "linux", target_os = "android")) { "lo" } else { "lo0" };
 
-/// Returns this host's addresses that need a zone, with their devices, and one that does not.
+/// Returns this host's addresses that need a zone, with their devices, and the loopback address.
 fn zoned_addrs() -> Vec<String> {
     let mut addrs = vec![format!("::1%{LOOPBACK}")];
     let listed = std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
     for line in listed.lines() {
         let fields: Vec<_> = line.split_whitespace().collect();
-        // Its flags say whether it is usable already.
+        // The flags show whether it is usable.
         if let [digits, _, _, "20", "80", device] = fields[..] {
             let digits = u128::from_str_radix(digits, 16).unwrap();
             addrs.push(format!("{}%{device}", std::net::Ipv6Addr::from(digits)));

@@ -1,6 +1,6 @@
-//! Aim: a panic that the caller has caused names the caller's line, and says what to do.
+//! Aim: a panic that the caller causes names the caller's line and a remedy.
 //!
-//! The panic hook belongs to the process, so all of it is one test.
+//! The panic hook belongs to the process, so this is one test.
 
 use std::future::{pending, ready};
 use std::os::fd::AsFd;
@@ -25,10 +25,10 @@ use polyloop::selectors::{Events, KeyedSelector};
 use polyloop::time::{interval, interval_at};
 use polyloop::{JoinSet, Runtime, gather, sleep, spawn, spawn_blocking};
 
-/// Where the last panic was, and its message.
+/// The location and message of the last panic.
 type Seen = Arc<Mutex<Option<(String, u32, String)>>>;
 
-/// Asserts that an expression panics at its own place with a message that contains `$text`.
+/// Asserts that an expression panics at its location with a message that contains `$text`.
 macro_rules! check {
     ($seen:expr, $text:expr, $expression:expr) => {{
         let first = line!();
@@ -51,7 +51,7 @@ fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// What every panic for want of a runtime says.
+/// The text of every panic without a runtime.
 const REMEDIES: &str = "no runtime on this thread: start one with `polyloop::run`";
 
 #[test]
@@ -155,8 +155,8 @@ fn futures_that_are_polled(seen: &Seen) {
         assert_place(seen, "after it was ready", has_panicked, "await", first);
     });
     inside.unwrap();
-    // The place of the panic is in the library, since the futures are polled there; where they were
-    // made is in the message.
+    // The location of the panic is in the library, because the futures are polled there; the message has the
+    // location where they were created.
     let first = line!();
     let made = pin!(gather([ready(())]));
     assert!(panic::catch_unwind(AssertUnwindSafe(|| poll(made))).is_err());

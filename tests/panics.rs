@@ -87,6 +87,6 @@ fn a_panic_in_the_main_future_reaches_the_caller(backend: Backend) {
         })
     }));
     assert_eq!(caught.map(|_: std::io::Result<()>| ()).unwrap_err().downcast_ref(), Some(&"main"));
-    // The loop is still good.
+    // The loop still works.
     assert_eq!(runtime.block_on(async { polyloop::spawn(async { 7 }).await.unwrap() }).unwrap(), 7);
 }

@@ -1,4 +1,4 @@
-//! Signals as futures. Each test has a process of its own, since signals are the process's.
+//! Signals as futures. Each test runs in a separate process, because signals belong to the process.
 #![cfg(unix)]
 
 mod common;
@@ -19,7 +19,7 @@ backends!(
     listeners_on_two_loops_are_both_notified,
 );
 
-/// Sends this process a signal, by the shell's own `kill`: a small system has no program for it.
+/// Sends this process a signal with the shell's builtin `kill`: small systems lack the program.
 fn kill(signal: &str) {
     let command = format!("kill {signal} {}", std::process::id());
     let status = Command::new("sh").args(["-c", &command]).status().unwrap();

@@ -43,7 +43,7 @@ async fn echo(stream: TcpStream) -> io::Result<u64> {
     }
 }
 
-/// Starts a server that echoes to whoever connects.
+/// Starts an echo server.
 fn start_server() -> (SocketAddr, JoinHandle<io::Result<()>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
@@ -86,7 +86,7 @@ fn one_client_gets_back_what_it_sent(backend: Backend) {
 fn many_clients_at_once_get_their_own_bytes_back(backend: Backend) {
     let name = format!("on_{backend}::many_clients_at_once_get_their_own_bytes_back");
     match role().as_deref() {
-        // The server has a process to itself, since select's descriptors end at 1,023,
+        // The server has a separate process, because select's descriptors end at 1,023,
         None | Some("alone") if !is_alone(&name) => {}
         // and the clients another one.
         None | Some("alone") => run_on(backend, async move {
@@ -106,7 +106,7 @@ fn many_clients_at_once_get_their_own_bytes_back(backend: Backend) {
     }
 }
 
-/// Connects `n_clients` times, and then lets all talk at once.
+/// Connects `n_clients` clients, which then exchange messages concurrently.
 async fn be_many_clients(addr: SocketAddr, n_clients: u64) {
     let mut clients = Vec::new();
     for seed in 0..n_clients {
@@ -161,7 +161,7 @@ fn data_sent_before_a_half_close_still_comes_back(backend: Backend) {
         client.read_exact(&mut buf).await.unwrap();
         assert_eq!(&buf, b"last words");
         assert_eq!(client.read(&mut buf).await.unwrap(), 0);
-        // The end of the stream stays the end.
+        // The end of the stream is permanent.
         assert_eq!(client.read(&mut buf).await.unwrap(), 0);
     });
 }
@@ -202,13 +202,13 @@ fn a_slow_reader_blocks_the_writer(backend: Backend) {
                 count.set(count.get() + 1);
             }
         });
-        // The writer goes on until the buffers of the system are full, and no further.
+        // The writer continues until the kernel's buffers are full.
         let mut before = usize::MAX;
         while before != filled.get() {
             before = filled.get();
             polyloop::sleep(Duration::from_millis(50)).await;
         }
-        assert!(before < 512, "32 MiB went somewhere");
+        assert!(before < 512, "32 MiB were buffered");
 
         let mut buf = vec![0; block.len()];
         for _ in 0..512 {
@@ -340,7 +340,7 @@ fn steady_messages_cost_one_read_and_one_write(backend: Backend) {
             counts.send(listener.local_addr().unwrap()).unwrap();
             let (stream, _) = listener.accept().await.unwrap();
             let mut buf = [0; 4_096];
-            // Found to block before the client begins, or a quick client might put that off.
+            // Blocks before the client starts, because a fast client might delay that.
             assert!(polyloop::timeout(Duration::ZERO, stream.read(&mut buf)).await.is_err());
             stream.write_all(b"!").await.unwrap();
             let mut before = polyloop::runtime::metrics();
@@ -372,10 +372,10 @@ fn steady_messages_cost_one_read_and_one_write(backend: Backend) {
     });
     let (io_calls, control_calls, waits) = server.join().unwrap();
     if backend == Backend::Kqueue {
-        // A short read proves nothing there, so the next one may have to be tried.
+        // A short read proves nothing there, so another read may be needed.
         assert!((2 * N_MESSAGES..=3 * N_MESSAGES).contains(&io_calls), "{io_calls}");
     } else {
-        assert_eq!(io_calls, 2 * N_MESSAGES, "one read and one write a message");
+        assert_eq!(io_calls, 2 * N_MESSAGES, "one read and one write per message");
     }
     assert_eq!(control_calls, 0);
     assert!(waits <= N_MESSAGES + 2, "{waits} waits for {N_MESSAGES} messages");
@@ -401,7 +401,7 @@ fn short_connections_leave_no_descriptor_behind(backend: Backend) {
         for _ in 0..10_000 {
             exchange().await;
         }
-        // The last connections' tasks may not have seen the end yet.
+        // The tasks of the last connections may not have got the end yet.
         for _ in 0..100 {
             polyloop::sleep(Duration::from_millis(1)).await;
             if common::open_fds() <= before {

@@ -1,4 +1,4 @@
-//! Sockets that move between loops, and loops that are reached from other threads.
+//! Sockets that move between loops, and loops that other threads reach.
 
 mod common;
 
@@ -31,7 +31,7 @@ async fn pair() -> (TcpStream, TcpStream) {
     (client, server)
 }
 
-/// Sends a message and waits for its echo: the stream is registered where this runs.
+/// Sends a message and waits for its echo, which registers the stream with the current loop.
 async fn exchange(stream: &TcpStream, message: &[u8]) {
     stream.write_all(message).await.unwrap();
     let mut buf = vec![0; message.len()];
@@ -49,7 +49,7 @@ async fn echo(stream: TcpStream) {
     }
 }
 
-/// Echoes on a loop of its own until the client goes.
+/// Echoes on a new loop until the client closes.
 fn echo_elsewhere(backend: Backend, stream: TcpStream) -> thread::JoinHandle<()> {
     thread::spawn(move || run_on(backend, echo(stream)))
 }
@@ -63,7 +63,7 @@ fn a_stream_moved_to_another_loop_keeps_working_there(backend: Backend) {
             server.write_all(&buf[..n]).await.unwrap();
             server
         });
-        exchange(&client, b"at home").await;
+        exchange(&client, b"here").await;
         (client, server.await.unwrap())
     });
     let echoing = echo_elsewhere(backend, server);
@@ -174,7 +174,7 @@ fn one_listener_serves_several_loops(backend: Backend) {
 fn a_stream_dropped_away_from_its_loop_is_closed(backend: Backend) {
     run_on(backend, async move {
         let (client, server) = pair().await;
-        // Found to block here, so it is registered here.
+        // It blocks here, so it is registered here.
         assert!(polyloop::timeout(Duration::ZERO, server.read(&mut [0])).await.is_err());
         let sources = polyloop::runtime::metrics().n_sources;
         thread::spawn(move || drop(server)).join().unwrap();
@@ -190,7 +190,7 @@ fn a_stream_outlives_the_loop_it_was_registered_with(backend: Backend) {
         assert!(polyloop::timeout(Duration::ZERO, server.read(&mut [0])).await.is_err());
         (client, server)
     });
-    // Several loops, so that one of them gets the number of the first.
+    // Several loops, so that one of them reuses the number of the first.
     for _ in 0..3 {
         run_on(backend, async {
             client.write_all(b"x").await.unwrap();

@@ -1,4 +1,4 @@
-//! Aim: between two turns of a loop, its handles tell the truth and its descriptor tells what is due.
+//! Aim: between two turns of a loop, handles report the true state and the descriptor reports what is due.
 
 mod util;
 
@@ -33,12 +33,12 @@ fn runtimes() -> impl Iterator<Item = Runtime> {
     Backend::available().iter().map(|backend| Builder::new().backend(*backend).build().unwrap())
 }
 
-/// Those whose descriptor a host can watch.
+/// The backends whose descriptor a host can watch.
 fn watchable() -> impl Iterator<Item = Runtime> {
     runtimes().filter(|runtime| runtime.pollable_fd().is_ok())
 }
 
-/// Is a host's own poll loop.
+/// A host's poll loop.
 struct Host(Box<dyn Selector>, Events);
 
 impl Host {
@@ -63,7 +63,7 @@ fn is_finished_is_true_between_turns_once_the_task_has_finished() {
             while !task.is_finished() {
                 runtime.turn(None, Duration::MAX).unwrap();
             }
-            // Inside another loop of the same thread as well.
+            // Also inside another loop of the same thread.
             assert!(run(async { task.is_finished() }).unwrap());
             assert!(runtime.block_on(task).unwrap().is_ok());
         }
@@ -102,7 +102,7 @@ fn a_host_polls_names_and_aborts_tasks_between_turns() {
         task.on_done(move |output| pushed.borrow_mut().push(**output.as_ref().unwrap()));
         let (foreign, waker) = ForeignWaker::new();
         let mut cx = Context::from_waker(&waker);
-        // However often, and whatever the last task has left of its budget.
+        // Any number of times, and regardless of the last task's remaining budget.
         for _ in 0..1_000 {
             assert!(Pin::new(&mut task).poll(&mut cx).is_pending());
         }
@@ -113,7 +113,7 @@ fn a_host_polls_names_and_aborts_tasks_between_turns() {
         assert!(task.is_finished());
         assert_eq!(*seen.borrow(), [7]);
         task.on_done(|output| assert!(output.is_ok()));
-        let Poll::Ready(output) = Pin::new(&mut task).poll(&mut cx) else { panic!("it is over") };
+        let Poll::Ready(output) = Pin::new(&mut task).poll(&mut cx) else { panic!("not finished") };
         assert_eq!(*output.unwrap(), 7);
 
         let witness = Rc::new(());
@@ -124,7 +124,7 @@ fn a_host_polls_names_and_aborts_tasks_between_turns() {
         });
         turn(&runtime);
         task.abort();
-        assert!(task.is_finished(), "an abort on the loop's thread is done at once");
+        assert!(task.is_finished(), "an abort on the loop's thread takes effect at once");
         assert_eq!(Rc::strong_count(&witness), 1);
         let output = runtime.spawn(async move { witness });
         turn(&runtime);
@@ -171,7 +171,7 @@ fn the_descriptor_is_readable_for_messages_before_the_first_turn_and_after_block
         assert!(host.is_called(), "sent during a block_on, and not read");
     }
     for runtime in runtimes() {
-        // Sent before the descriptor was asked for.
+        // Sent before the descriptor was requested.
         let handle = runtime.handle();
         thread::spawn(move || handle.call_soon(|| ())).join().unwrap();
         assert!(runtime.next_turn().is_due());
@@ -202,12 +202,12 @@ fn the_descriptor_is_readable_for_ready_tasks_from_any_source() {
         runtime.enter(|| local.send(1).unwrap());
         calls("send inside enter");
         sender.send(1).unwrap();
-        calls("send on the loop's own thread");
+        calls("send on the loop's thread");
         let mut joined = Box::pin(async move { kept.await.is_err() });
         let joiner = runtime.spawn(async move { joined.as_mut().await });
         calls("spawn again");
         drop(joiner);
-        // A turn is bounded, and what it leaves is due.
+        // A turn is bounded, and tasks that it leaves ready make another one due.
         let n = Rc::new(Cell::new(0));
         for _ in 0..300 {
             let n = n.clone();
@@ -220,7 +220,7 @@ fn the_descriptor_is_readable_for_ready_tasks_from_any_source() {
     }
 }
 
-/// A socket of the test's.
+/// A socket that belongs to the test.
 struct Socket(UnixStream);
 
 impl AsFd for Socket {
@@ -247,7 +247,7 @@ fn a_turn_without_a_wait_does_not_spin() {
     for _ in 0..5 {
         turn(&runtime);
     }
-    assert!(start.elapsed() < limit, "{:?} for five looks", start.elapsed());
+    assert!(start.elapsed() < limit, "{:?} for five turns", start.elapsed());
 }
 
 #[test]
@@ -263,7 +263,7 @@ fn a_duplicate_of_the_descriptor_is_not_readable_after_the_runtime_is_dropped() 
         assert!(host.is_called());
         thread::spawn(move || handle.call_soon(|| ())).join().unwrap();
         drop(runtime);
-        assert!(!host.is_called(), "the socket lives on, but nobody watches it");
+        assert!(!host.is_called(), "the socket still exists, but is not registered");
         drop(socket);
     }
 }

@@ -1,4 +1,4 @@
-//! Aim: blocking work is bounded in threads, ends alone, and never keeps a loop from ending.
+//! Aim: blocking work uses a bounded number of threads, fails in isolation, and never prevents a loop from ending.
 
 mod util;
 
@@ -79,7 +79,7 @@ fn as_many_jobs_as_threads_run_concurrently() {
     with_watchdog(LIMIT, || {
         runtime_with(4)
             .block_on(async {
-                // Each waits for all the others: one fewer thread would be a deadlock.
+                // Each waits for all others: with fewer threads this would deadlock.
                 let barrier = Arc::new(Barrier::new(4));
                 let jobs = [(); 4].map(|()| {
                     let barrier = Arc::clone(&barrier);
@@ -134,7 +134,7 @@ fn an_abort_cancels_queued_jobs_only() {
             running.abort();
             go.send(()).unwrap();
             assert!(queued.await.unwrap_err().is_cancelled());
-            // It may have been aborted before it began, but if it began it finished.
+            // It may have been aborted before it started; if it started, it finished.
             match running.await {
                 Ok(output) => assert_eq!(output, "finished"),
                 Err(error) => assert!(error.is_cancelled()),
@@ -147,7 +147,7 @@ fn an_abort_cancels_queued_jobs_only() {
 #[test]
 fn an_aborted_job_finishes_at_once_although_its_queue_is_blocked() {
     let pool = BlockingPool::new(1);
-    let held = Held::begin(&pool, "held");
+    let held = Held::start(&pool, "held");
     let n_runs = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&n_runs);
     let mut queued = pool.spawn(move || count.fetch_add(1, Ordering::SeqCst));
@@ -161,16 +161,16 @@ fn an_aborted_job_finishes_at_once_although_its_queue_is_blocked() {
 
 #[test]
 fn the_end_of_the_loop_waits_for_running_jobs() {
-    let (began, has_begun) = mpsc::channel();
+    let (started, has_started) = mpsc::channel();
     let finished = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&finished);
     run(async move {
         drop(spawn_blocking(move || {
-            began.send(()).unwrap();
+            started.send(()).unwrap();
             thread::sleep(Duration::from_millis(50));
             count.store(1, Ordering::SeqCst);
         }));
-        has_begun.recv().unwrap();
+        has_started.recv().unwrap();
     })
     .unwrap();
     assert_eq!(finished.load(Ordering::SeqCst), 1);
@@ -179,24 +179,24 @@ fn the_end_of_the_loop_waits_for_running_jobs() {
 #[test]
 fn the_end_of_the_loop_does_not_wait_indefinitely() {
     let (release, wait) = mpsc::channel::<()>();
-    let (began, has_begun) = mpsc::channel();
+    let (started, has_started) = mpsc::channel();
     let grace = Duration::from_millis(30);
     let runtime = Builder::new().blocking_threads(1).shutdown_grace(grace).build().unwrap();
     let (endless, queued) = runtime
         .block_on(async move {
             let endless = spawn_blocking(move || {
-                began.send(()).unwrap();
+                started.send(()).unwrap();
                 let _ = wait.recv();
             });
-            has_begun.recv().unwrap();
-            (endless, spawn_blocking(|| unreachable!("it never has its turn")))
+            has_started.recv().unwrap();
+            (endless, spawn_blocking(|| unreachable!("it never runs")))
         })
         .unwrap();
     let start = Instant::now();
     drop(runtime);
     let took = start.elapsed();
     assert!(took >= grace && took < grace + Duration::from_secs(2), "{took:?}");
-    // What was queued is cancelled, what runs goes on and tells whoever still listens.
+    // Queued jobs are cancelled; the running job continues, and its handle returns the output.
     assert!(block_on_elsewhere(queued).unwrap_err().is_cancelled());
     drop(release);
     block_on_elsewhere(endless).unwrap();
@@ -207,16 +207,16 @@ fn a_job_that_outlives_its_loop_may_drop_its_result() {
     let dropped = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&dropped);
     let (release, wait) = mpsc::channel::<()>();
-    let (began, has_begun) = mpsc::channel();
+    let (started, has_started) = mpsc::channel();
     let runtime = Builder::new().shutdown_grace(Duration::ZERO).build().unwrap();
     runtime
         .block_on(async move {
             drop(spawn_blocking(move || {
-                began.send(()).unwrap();
+                started.send(()).unwrap();
                 let _ = wait.recv();
                 OnDrop(move || count.store(1, Ordering::SeqCst))
             }));
-            has_begun.recv().unwrap();
+            has_started.recv().unwrap();
         })
         .unwrap();
     drop(runtime);
@@ -273,26 +273,26 @@ fn the_loop_continues_while_jobs_block() {
     .unwrap();
 }
 
-// Pools of one's own.
+// Separate pools.
 
-/// A job that does not end before it is released.
+/// A job that runs until it is released.
 struct Held {
     job: JoinHandle<()>,
     release: mpsc::Sender<()>,
 }
 
 impl Held {
-    /// Returns when the job has begun.
+    /// Returns when the job has started.
     #[track_caller]
-    fn begin(pool: &BlockingPool, name: &'static str) -> Held {
+    fn start(pool: &BlockingPool, name: &'static str) -> Held {
         let (release, hold) = mpsc::channel::<()>();
-        let (began, has_begun) = mpsc::channel();
+        let (started, has_started) = mpsc::channel();
         let job = pool.spawn_named(name, move || {
-            began.send(()).unwrap();
-            // An error is as good: the test is over.
+            started.send(()).unwrap();
+            // An error means that the test has ended.
             let _ = hold.recv();
         });
-        has_begun.recv().unwrap();
+        has_started.recv().unwrap();
         Held { job, release }
     }
 
@@ -303,9 +303,9 @@ impl Held {
 }
 
 fn wait_until(condition: impl Fn() -> bool) {
-    let begin = Instant::now();
+    let start = Instant::now();
     while !condition() {
-        assert!(begin.elapsed() < LIMIT, "nothing has happened");
+        assert!(start.elapsed() < LIMIT, "timed out");
         thread::yield_now();
     }
 }
@@ -329,7 +329,7 @@ fn a_pool_serves_plain_threads_without_a_loop() {
 #[test]
 fn a_plain_thread_can_join_again_after_a_timeout() {
     let pool = BlockingPool::new(1);
-    let Held { mut job, release } = Held::begin(&pool, "held");
+    let Held { mut job, release } = Held::start(&pool, "held");
     assert!(!job.is_finished());
     assert!(job.join(Duration::from_millis(5)).is_err());
     drop(release);
@@ -341,7 +341,7 @@ fn a_plain_thread_can_join_again_after_a_timeout() {
 #[test]
 fn several_loops_share_a_pool_that_outlives_them() {
     let pool = BlockingPool::builder().name("shared").max_threads(1).build();
-    let held = Held::begin(&pool, "held");
+    let held = Held::start(&pool, "held");
     let threads: Vec<_> = (0..2)
         .map(|_| {
             let pool = pool.clone();
@@ -352,7 +352,7 @@ fn several_loops_share_a_pool_that_outlives_them() {
             })
         })
         .collect();
-    // The loops are over. Their jobs have not begun and are not lost.
+    // The loops have ended. Their queued jobs are not lost.
     let jobs: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
     held.end();
     for job in jobs.into_iter().flatten() {
@@ -365,7 +365,7 @@ fn each_pool_has_its_name_and_its_threads() {
     let pools = ["left", "right"].map(|name| BlockingPool::builder().name(name).max_threads(2));
     let pools = pools.map(|pool| pool.build());
     with_watchdog(LIMIT, move || {
-        // All four wait for each other, so none can have run in another's place.
+        // All four wait for each other, so each ran on a separate thread.
         let barrier = Arc::new(Barrier::new(4));
         let jobs = [0, 1, 0, 1].map(|i| {
             let barrier = Arc::clone(&barrier);
@@ -411,7 +411,7 @@ fn no_job_is_lost_to_a_thread_that_is_about_to_end() {
 fn a_stack_has_the_requested_size() {
     const N_BYTES: usize = 8 << 20;
     let pool = BlockingPool::builder().stack_size(8 * N_BYTES).build();
-    // It would overflow a stack of the usual two MiB, and end the process.
+    // It would overflow the default stack of two MiB, and abort the process.
     let job = pool.spawn(|| black_box([1_u8; N_BYTES]).iter().map(|&byte| usize::from(byte)).sum());
     let sum: usize = block_on_elsewhere(job).unwrap();
     assert_eq!(sum, N_BYTES);
@@ -419,7 +419,7 @@ fn a_stack_has_the_requested_size() {
 
 #[test]
 fn a_pool_that_cannot_start_a_thread_reports_that_and_drops_the_job() {
-    // No address space has as much room in one piece, even one of 32 bits under a 64-bit kernel.
+    // No address space has a hole of that size, not even a 32-bit one under a 64-bit kernel.
     let pool = BlockingPool::builder().stack_size(usize::MAX / 4 * 3).build();
     let held = Arc::new(());
     let work = Arc::clone(&held);
@@ -439,7 +439,7 @@ fn a_name_with_a_nul_byte_is_refused_at_once() {
 fn wait_and_as_completed_take_jobs() {
     let pool = BlockingPool::new(3);
     run(async {
-        let held = ["first", "second"].map(|name| Held::begin(&pool, name));
+        let held = ["first", "second"].map(|name| Held::start(&pool, name));
         let panics = pool.spawn(|| panic!("job"));
         let (jobs, releases): (Vec<_>, Vec<_>) =
             held.into_iter().map(|held| (held.job, held.release)).unzip();
@@ -463,10 +463,10 @@ fn wait_and_as_completed_take_jobs() {
 fn running_jobs_are_listed_with_name_line_and_time() {
     let pool = BlockingPool::new(3);
     let line = line!() + 1;
-    let held = Held::begin(&pool, "held");
-    let begun = Instant::now();
-    wait_until(|| begun.elapsed() >= Duration::from_millis(2));
-    let later = Held::begin(&pool, "later");
+    let held = Held::start(&pool, "held");
+    let started = Instant::now();
+    wait_until(|| started.elapsed() >= Duration::from_millis(2));
+    let later = Held::start(&pool, "later");
     let running = pool.running();
     assert_eq!(
         running.iter().map(|job| job.name().unwrap()).collect::<Vec<_>>(),
@@ -527,7 +527,7 @@ fn map_processes_as_many_items_concurrently_as_there_are_threads() {
     with_watchdog(LIMIT, || {
         let pool = BlockingPool::new(4);
         let barrier = Arc::new(Barrier::new(4));
-        // Fewer at once would be a deadlock.
+        // With fewer threads this would deadlock.
         let map = pool.map(0..8, move |_| barrier.wait().is_leader());
         assert_eq!(map.into_iter().filter(|leads| *leads.as_ref().unwrap()).count(), 2);
     });
@@ -591,7 +591,7 @@ fn a_map_during_a_shutdown_never_ends_without_an_error() {
                 }
                 Err(error) => (n, Some(error)),
             });
-            assert!(last.is_some_and(|error| error.is_cancelled()), "an end after {order}");
+            assert!(last.is_some_and(|error| error.is_cancelled()), "ended after {order}");
             ending.join().unwrap();
         }
     });
@@ -605,12 +605,12 @@ fn iterating_over_a_map_inside_a_loop_is_refused() {
     assert!(error.to_string().contains("await `next` instead"), "{error}");
 }
 
-// The end of a pool.
+// Shutdown of a pool.
 
 #[test]
 fn shutdown_cancels_queued_jobs_and_waits_for_running_ones() {
     let pool = BlockingPool::new(1);
-    let held = Held::begin(&pool, "held");
+    let held = Held::start(&pool, "held");
     let queued = pool.spawn(|| ());
     let releasing = thread::spawn(move || {
         thread::sleep(Duration::from_millis(20));
@@ -638,7 +638,7 @@ fn finish_runs_queued_jobs_and_refuses_new_ones() {
 #[test]
 fn close_waits_for_nothing_and_lets_the_queue_run() {
     let pool = BlockingPool::new(1);
-    let held = Held::begin(&pool, "held");
+    let held = Held::start(&pool, "held");
     let queued = pool.spawn(|| 7);
     pool.close();
     assert!(pool.is_closed());
@@ -654,7 +654,7 @@ fn unfinished_jobs_are_named_after_a_bounded_wait() {
     for graceful in [false, true] {
         let pool = BlockingPool::builder().name("stuck").max_threads(2).build();
         let line = line!() + 1;
-        let held = ["one", "two"].map(|name| Held::begin(&pool, name));
+        let held = ["one", "two"].map(|name| Held::start(&pool, name));
         let queued = pool.spawn(|| ());
         let start = Instant::now();
         let unfinished = if graceful { pool.finish(limit) } else { pool.shutdown(limit) };
@@ -671,7 +671,7 @@ fn unfinished_jobs_are_named_after_a_bounded_wait() {
             assert!(text.contains(part), "{text} lacks {part}");
         }
         assert_eq!(io::Error::from(unfinished).kind(), io::ErrorKind::TimedOut);
-        // They were told of, and are not waited for again.
+        // They have been reported, and are not waited for again.
         let start = Instant::now();
         drop(pool);
         assert!(start.elapsed() < Duration::from_secs(1));
@@ -682,7 +682,7 @@ fn unfinished_jobs_are_named_after_a_bounded_wait() {
 #[test]
 fn a_shutdown_with_a_zero_timeout_reports_cancelled_jobs() {
     let pool = BlockingPool::new(1);
-    // On a busy machine the thread may have come to some of them already.
+    // On a busy machine the thread may have started some of them already.
     let jobs: Vec<_> = (0..1_000).map(|_| pool.spawn(thread::yield_now)).collect();
     let n_cancelled = pool.finish(Duration::ZERO).map_or_else(|error| error.n_cancelled(), |()| 0);
     let outcomes = jobs.into_iter().map(block_on_elsewhere);
@@ -692,7 +692,7 @@ fn a_shutdown_with_a_zero_timeout_reports_cancelled_jobs() {
 #[test]
 fn a_panicking_destructor_of_a_cancelled_job_does_not_stop_a_shutdown() {
     let pool = BlockingPool::new(1);
-    let held = Held::begin(&pool, "held");
+    let held = Held::start(&pool, "held");
     let bombs = [(); 2].map(|()| {
         let bomb = OnDrop(|| panic!("bomb"));
         pool.spawn(move || drop(bomb))
@@ -703,7 +703,7 @@ fn a_panicking_destructor_of_a_cancelled_job_does_not_stop_a_shutdown() {
         assert!(block_on_elsewhere(job).unwrap_err().is_cancelled());
     }
     held.end();
-    // Nor does one that comes too late disturb whoever spawns it.
+    // A job that is spawned too late does not affect its spawner either.
     let bomb = OnDrop(|| panic!("bomb"));
     let late = pool.spawn(move || drop(bomb));
     assert!(block_on_elsewhere(late).unwrap_err().is_cancelled());
@@ -729,7 +729,7 @@ fn a_job_may_spawn_into_its_own_pool() {
 fn a_job_that_shuts_down_its_pool_waits_only_for_the_others() {
     with_watchdog(LIMIT, || {
         let pool = BlockingPool::new(2);
-        let other = Held::begin(&pool, "other");
+        let other = Held::start(&pool, "other");
         let theirs = pool.clone();
         let job = pool.spawn_named("own", move || {
             let unfinished = theirs.shutdown(Duration::from_millis(10)).unwrap_err();
@@ -783,7 +783,7 @@ fn a_pool_in_a_thread_local_ends_with_its_thread() {
     with_watchdog(LIMIT, || {
         let job = thread::spawn(|| {
             let pool = BlockingPool::new(1);
-            let held = Held::begin(&pool, "held");
+            let held = Held::start(&pool, "held");
             let queued = pool.spawn(|| ());
             POOL.set(Some(pool));
             (held, queued)
@@ -808,16 +808,16 @@ fn a_forked_child_gets_an_error_and_does_not_wait() {
         pool.shutdown(GRACE).unwrap();
         drop(pool);
         assert!(start.elapsed() < GRACE);
-        // One of its own works.
+        // A new pool works.
         block_on_elsewhere(BlockingPool::new(1).spawn(|| 7)).unwrap() == 7
     });
     assert_eq!(code.unwrap(), 0);
 }
 
-/// Says to a test that it runs by itself in a process of its own.
+/// Set in the process that runs one test alone.
 const ALONE: &str = "POLYLOOP_TEST_ALONE";
 
-/// Runs one test of this file in a process of its own, and returns what it says on standard error.
+/// Runs one test of this file in a separate process, and returns its standard error.
 fn stderr_of(test: &str) -> String {
     let mut command = Command::new(env::current_exe().unwrap());
     let output = command.args([test, "--exact", "--nocapture"]).env(ALONE, "1").output().unwrap();
@@ -838,22 +838,22 @@ fn dropping_the_last_handle_names_unfinished_jobs_on_stderr() {
     }
     let grace = Duration::from_millis(10);
     let pool = BlockingPool::builder().name("mine").shutdown_grace(grace).build();
-    let held = Held::begin(&pool, "endless");
+    let held = Held::start(&pool, "endless");
     drop(pool);
     held.end();
-    // The same for the loop's own.
-    let (began, has_begun) = mpsc::channel();
+    // The same for the loop's pool.
+    let (started, has_started) = mpsc::channel();
     let runtime = Builder::new().shutdown_grace(grace).build().unwrap();
     runtime
         .block_on(async move {
             drop(spawn_blocking(move || {
-                began.send(()).unwrap();
+                started.send(()).unwrap();
                 thread::park_timeout(LIMIT);
             }));
-            has_begun.recv().unwrap();
+            has_started.recv().unwrap();
         })
         .unwrap();
     drop(runtime);
-    // Without a wait for the one that is left.
+    // Without waiting for the unfinished job.
     process::exit(0);
 }

@@ -1,7 +1,7 @@
-//! Aim: blocking work costs no more than it must. What a round trip allocates is counted, which no noise
-//! disturbs.
+//! Aim: blocking work has minimal overhead. The test counts the allocations of a round trip, which are
+//! deterministic.
 //!
-//! The test counts for the process, so it is alone in its file.
+//! The count is for the whole process, so this test is alone in its file.
 
 use std::alloc::System;
 
@@ -14,7 +14,7 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 #[test]
 fn a_round_trip_allocates_its_work_and_its_outcome_and_nothing_else() {
     const N: usize = 1_000;
-    // In debug mode a loop that goes to sleep asks the system how many threads there are, and allocates.
+    // In debug mode a loop that goes to sleep counts the process's threads, which allocates.
     let runtime = Builder::new().debug(false).build().unwrap();
     let measured = runtime.block_on(async {
         let trips = async |n: usize| {

@@ -1,4 +1,4 @@
-//! Aim: a selector that fails or panics is an error of that call, and the loop is as good as before.
+//! Aim: a selector that fails or panics makes that call fail, and the loop stays usable.
 
 mod util;
 
@@ -19,7 +19,7 @@ use util::with_watchdog;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// What the next wait is to do.
+/// What the next wait does.
 #[derive(Clone, Copy, PartialEq)]
 enum Fault {
     None,
@@ -32,7 +32,7 @@ thread_local! {
     static N_WAITS: Cell<usize> = const { Cell::new(0) };
 }
 
-/// A selector whose waits fail when they are told to.
+/// A selector whose waits fail on request.
 #[derive(Debug)]
 struct Faulty(Box<dyn Selector>);
 
@@ -106,7 +106,7 @@ fn runtimes() -> impl Iterator<Item = Runtime> {
     })
 }
 
-/// Sees that the loop sleeps when it has nothing to do, and hears other threads.
+/// Checks that the loop sleeps when it has nothing to do, and is woken by other threads.
 fn check_sleeps(runtime: &Runtime) {
     let before = N_WAITS.get();
     let handle = runtime.handle();
@@ -122,7 +122,7 @@ fn check_sleeps(runtime: &Runtime) {
     });
     assert_eq!(slept.unwrap(), 7);
     let n_waits = N_WAITS.get() - before;
-    assert!(n_waits < 20, "{n_waits} waits for three things to happen: the loop spins");
+    assert!(n_waits < 20, "{n_waits} waits for three events: the loop spins");
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn a_failed_turn_leaves_the_loop_reachable() {
                         Fault::Panic => drop(turned.unwrap_err()),
                         _ => drop(turned.unwrap().unwrap_err()),
                     }
-                    // The failed turn counts as asleep: a letter makes the descriptor readable.
+                    // After the failed turn the loop counts as asleep: a message makes the descriptor readable.
                     let mut poll = Backend::Poll.open().unwrap();
                     let mut events = Events::with_capacity(1);
                     let fd = runtime.pollable_fd();
@@ -177,7 +177,7 @@ fn a_failed_turn_leaves_the_loop_reachable() {
                     thread::spawn(move || theirs.send(7).unwrap()).join().unwrap();
                     if fd.is_ok() {
                         poll.select(&mut events, Some(Duration::ZERO)).unwrap();
-                        assert_eq!(events.len(), 1, "nobody would call the next turn");
+                        assert_eq!(events.len(), 1, "the host would not call the next turn");
                     }
                     runtime.turn(None, Duration::MAX).unwrap();
                     assert_eq!(seen.replace(0), 7);
@@ -192,7 +192,7 @@ fn a_failed_turn_leaves_the_loop_reachable() {
 fn wakes_during_a_selector_error_are_not_lost() {
     with_watchdog(LIMIT, || {
         for runtime in runtimes() {
-            // The timer is due by the time that the wait has failed.
+            // The timer is due when the wait has failed.
             let task = runtime.spawn(async {
                 sleep(Duration::from_millis(5)).await;
                 spawn(yield_now()).await.unwrap();

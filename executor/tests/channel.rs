@@ -1,4 +1,4 @@
-//! Aim: a channel keeps order and bound, loses no message, and knows when it is over.
+//! Aim: a channel keeps order and bound, loses no message, and reports when it is closed.
 
 mod util;
 
@@ -23,7 +23,7 @@ async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
     poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
 }
 
-/// Makes a test of each body for each way of sharing, which it finds under the name `chan`.
+/// Makes a test of each body for each kind of channel, under the module name `chan`.
 macro_rules! both {
     ($($name:ident = $body:expr;)*) => {
         mod between_threads {
@@ -85,7 +85,7 @@ both! {
             .collect();
         yield_now().await;
         for i in 0..100 {
-            // Nobody steals the room that is meant for those who wait.
+            // `try_send` does not take capacity that is granted to waiting senders.
             assert!(i == 99 || sender.try_send(1_000).is_err());
             assert_eq!(receiver.recv().await, Some(i));
             yield_now().await;
@@ -167,13 +167,13 @@ both! {
         for waiting in [&mut first, &mut second, &mut third] {
             assert!(poll_once(waiting.as_mut()).await.is_pending());
         }
-        // The first is granted the room, the second leaves, the first never looks.
+        // The first is granted capacity, the second is dropped, and the first is never polled.
         assert_eq!(receiver.recv().await, Some(0));
         drop(second);
         drop(first);
         third.await.unwrap().send(1);
         assert_eq!(receiver.recv().await, Some(1));
-        // A permit that is dropped gives its room back as well.
+        // A dropped permit also releases its capacity.
         drop(sender.reserve().await.unwrap());
         sender.try_send(2).unwrap();
         assert_eq!(receiver.len(), 1);
@@ -213,7 +213,7 @@ both! {
     };
 
     a_busy_channel_yields = async {
-        // Both are always ready, so only the budget lets the third have its turn.
+        // Both are always ready, so only the budget lets the third run.
         let (sender, mut receiver) = chan::unbounded();
         let n_turns = Rc::new(Cell::new(0));
         let count = n_turns.clone();

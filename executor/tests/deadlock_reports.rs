@@ -1,7 +1,7 @@
-//! Debug mode calls a loop stuck only if it is, however busy other threads are when it looks.
+//! Debug mode reports a deadlock only if there is one, regardless of what other threads do during its check.
 //!
-//! A file of its own with a single test, which goes on in forked children: a thread of the test
-//! harness could wake any loop, so that none would be called stuck beside it.
+//! The only test of its file, which continues in forked children: a thread of the test harness could wake
+//! any loop, so that no deadlock would be reported beside it.
 
 use std::future::{pending, poll_fn};
 use std::io;
@@ -21,10 +21,10 @@ use polyloop_executor::{
 use polyloop_reactor::conformance::in_forked_child;
 use polyloop_reactor::{Backend, Direction, Token, Watched};
 
-/// Enough to fail in nearly every run if a hundredth of the waits is called stuck, or fewer.
+/// Enough to fail in nearly every run if a hundredth of the waits is wrongly reported.
 const N_WAITS: usize = 1_000;
 
-/// Below the descriptors that a select loop takes.
+/// Below the limit of a select loop.
 const N_SOCKETS: usize = 900;
 
 struct Socket(UdpSocket);
@@ -42,7 +42,7 @@ impl Watched for Socket {
 }
 
 impl Socket {
-    /// Makes a socket for which a task has waited once, and does not wait any more.
+    /// Makes a socket that a task has waited for once and no longer waits for.
     fn idle() -> Token {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_nonblocking(true).unwrap();
@@ -52,12 +52,12 @@ impl Socket {
         let mut key = None;
         let mut cx = Context::from_waker(Waker::noop());
         assert!(poll_source(token, Direction::Read, &mut key, &mut cx).is_pending());
-        forget_waiter(token, Direction::Read, key.expect("it waits"));
+        forget_waiter(token, Direction::Read, key.expect("it is waiting"));
         token
     }
 }
 
-/// Waits for a socket, in vain.
+/// Waits for a socket that never becomes ready.
 async fn readable(token: Token) {
     let mut key = None;
     poll_fn(|cx| poll_source(token, Direction::Read, &mut key, cx)).await.unwrap();
@@ -86,7 +86,7 @@ fn wait_for_a_thread_that_resets_a_sleep(runtime: &Runtime) -> io::Result<()> {
     });
     let outcome = runtime.block_on(poll_fn(|cx| {
         let poll = Pin::new(&mut *nap.lock().unwrap()).poll(cx);
-        // The thread has ended if this is the last poll.
+        // If this is the last poll, the thread has ended.
         let _ = polled.send(());
         poll
     }));
@@ -104,7 +104,7 @@ fn is_stuck<T>(outcome: io::Result<T>) -> bool {
     outcome.is_err_and(|error| error.kind() == io::ErrorKind::Deadlock)
 }
 
-/// Reports whether the system says how many threads there are.
+/// Reports whether the system can count the process's threads.
 fn threads_are_counted() -> bool {
     Path::new("/proc/self/stat").exists()
 }
@@ -114,7 +114,7 @@ fn a_deadlock_is_reported_only_if_nothing_can_wake_the_loop() {
     for backend in Backend::available() {
         let code = in_forked_child(|| {
             let runtime = Builder::new().backend(*backend).debug(true).build().unwrap();
-            // What nothing can end is found, even if another thread could, for there is none yet.
+            // A deadlock is found; there is no other thread yet.
             let (sender, mut receiver) = channel::unbounded::<()>();
             let is_found = is_stuck(runtime.block_on(pending::<()>()))
                 && (!threads_are_counted()
@@ -130,16 +130,16 @@ fn a_deadlock_is_reported_only_if_nothing_can_wake_the_loop() {
                 .map(|wait| count_errors(&runtime, wait))
             };
             let without = n_wrong();
-            // They make a loop's look at itself long.
+            // They make the loop's check take long.
             let sockets: Vec<_> =
                 runtime.enter(|| (0..N_SOCKETS).map(|_| Socket::idle()).collect());
             let with = n_wrong();
-            // Not while somebody waits for one of them.
+            // Not while a task waits for one of them.
             let brief = timeout(Duration::from_millis(50), readable(sockets[0]));
             let is_late = matches!(runtime.block_on(brief), Ok(Err(_)));
             if (without, with) != ([0; 3], [0; 3]) {
                 eprintln!(
-                    "{backend}: {without:?} and {with:?} of {N_WAITS} waits were called stuck"
+                    "{backend}: {without:?} and {with:?} of {N_WAITS} waits were reported as deadlocks"
                 );
             }
             is_found && is_late && (without, with) == ([0; 3], [0; 3])

@@ -1,4 +1,4 @@
-//! Aim: what owns the next one of its kind is dropped at any depth, on any stack.
+//! Aim: values that own the next one of their kind are dropped at any depth, on any stack.
 
 use std::cell::Cell;
 use std::future::{Future, pending};
@@ -14,7 +14,7 @@ use polyloop_executor::{
     yield_now,
 };
 
-/// Runs `f` where a recursion for each link of a chain would have no room.
+/// Runs `f` on a stack that is too small for a recursion over all links of a chain.
 fn on_a_small_stack(f: impl FnOnce() + Send + 'static) {
     thread::Builder::new().stack_size(256 * 1024).spawn(f).unwrap().join().unwrap();
 }
@@ -46,7 +46,7 @@ fn a_chain_of_join_sets_is_dropped() {
 
 type Level = Pin<Box<dyn Future<Output = Result<(), ()>>>>;
 
-/// Opens a scope whose child opens a scope, and so on.
+/// Opens a scope whose child opens the next scope.
 fn nested_scopes(depth: usize, open: Rc<Cell<usize>>, witness: Rc<()>) -> Level {
     Box::pin(async move {
         let outcome = TaskGroup::scope(async |group: &TaskGroup<()>| {
@@ -113,7 +113,7 @@ impl Count {
     }
 }
 
-/// An output that owns what gives another output of its kind.
+/// An output that owns the handle or set of the next output of its kind.
 struct Link<C> {
     _next: Option<C>,
     _count: Count,
@@ -186,7 +186,7 @@ fn a_chain_of_outputs_in_join_sets_is_dropped() {
     });
 }
 
-/// Asks for the output of one finished task after another, each within the callback of the one before.
+/// Requests the output of one finished task after another, each in the callback of the previous one.
 fn ask_from(handles: Rc<Vec<JoinHandle<usize>>>, position: usize, n_calls: Rc<Cell<usize>>) {
     let Some(handle) = handles.get(position) else { return };
     let others = Rc::clone(&handles);
@@ -211,8 +211,8 @@ fn nested_callbacks_of_finished_tasks_are_called_before_the_first_returns() {
             let n_calls = Rc::new(Cell::new(0));
             ask_from(Rc::clone(&handles), 0, Rc::clone(&n_calls));
             assert_eq!(n_calls.get(), N);
-            // The outputs are where they were.
-            let handles = Rc::into_inner(handles).expect("the callbacks are gone");
+            // The outputs have not moved.
+            let handles = Rc::into_inner(handles).expect("the callbacks have been dropped");
             for (i, handle) in handles.into_iter().enumerate() {
                 assert_eq!(handle.await.unwrap(), i);
             }

@@ -1,6 +1,6 @@
-//! Aim: a host that watches for edges is not left deaf by a turn that took as many events as it could.
+//! Aim: an edge-triggered host is notified after a turn that took as many events as it could.
 //!
-//! A file of its own with a single test: it opens thousands of descriptors, and select takes no large ones.
+//! The only test of its file: it opens thousands of descriptors, and select takes no large ones.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -22,7 +22,7 @@ fn turn(runtime: &Runtime) {
     runtime.turn(LOOK, Duration::MAX).unwrap();
 }
 
-/// A socket of the test's.
+/// A socket that belongs to the test.
 struct Socket(UnixStream);
 
 impl AsFd for Socket {
@@ -74,13 +74,13 @@ fn an_edge_triggered_host_is_notified_of_events_left_over_by_a_turn() {
     theirs.iter_mut().for_each(|other| other.write_all(b"x").unwrap());
     let start = Instant::now();
     while !seen.get() {
-        assert!(start.elapsed() < LIMIT, "the host is deaf");
+        assert!(start.elapsed() < LIMIT, "the host is not notified");
         let timeout = runtime.next_turn().timeout();
         outer.select(&mut events, timeout.or(Some(Duration::from_millis(200)))).unwrap();
         if !events.is_empty() || runtime.next_turn().is_due() {
             turn(&runtime);
         } else {
-            panic!("neither an edge nor a deadline, and events are left");
+            panic!("neither an edge nor a deadline although events are left");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Aim: a host with a loop of its own drives polyloop turn by turn, and misses nothing.
+//! Aim: a host drives polyloop turn by turn from its event loop, and misses nothing.
 
 mod util;
 
@@ -17,8 +17,7 @@ use util::with_watchdog;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Is a host: watches the runtime's descriptor in a poll loop of its own until `is_done`, and
-/// counts its turns.
+/// A host: watches the runtime's descriptor in a poll loop until `is_done`, and counts its turns.
 fn host(runtime: &Runtime, is_done: impl Fn() -> bool) -> io::Result<usize> {
     let mut poll = Backend::Poll.open()?;
     let mut events = Events::with_capacity(8);
@@ -74,7 +73,7 @@ fn a_wake_from_another_thread_reaches_a_host_that_sleeps() {
             });
             let thread = thread::spawn(move || {
                 for i in 0..50 {
-                    // Now and then the host has gone to sleep before.
+                    // Sometimes the host is already asleep.
                     if i % 10 == 0 {
                         thread::sleep(Duration::from_millis(2));
                     }
@@ -105,7 +104,7 @@ fn the_descriptor_is_not_readable_when_there_is_nothing_to_do() {
         let handle = runtime.handle();
         thread::spawn(move || handle.call_soon(|| ())).join().unwrap();
         assert!(is_readable() && runtime.next_turn().is_due());
-        // One turn reads the letter, and the call is ready or done.
+        // One turn reads the message; the call is then ready or done.
         for _ in 0..2 {
             runtime.turn(Some(Duration::ZERO), Duration::MAX).unwrap();
         }
@@ -153,7 +152,7 @@ fn select_and_poll_have_no_descriptor_and_return_an_error() {
         let error = runtime.pollable_fd().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::Unsupported);
         assert!(error.to_string().contains(backend.name()), "{error}");
-        // They are driven by turns that wait.
+        // Driven by turns that wait.
         let task = runtime.spawn(sleep(Duration::from_millis(1)));
         while !runtime.enter(|| task.is_finished()) {
             runtime.turn(None, Duration::MAX).unwrap();

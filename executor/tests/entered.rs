@@ -1,4 +1,4 @@
-//! Aim: what cannot be done inside `Runtime::enter` names it.
+//! Aim: errors of calls that are not allowed inside `Runtime::enter` name it.
 
 use std::io::ErrorKind;
 

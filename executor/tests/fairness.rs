@@ -1,4 +1,4 @@
-//! Aim: whoever always has work keeps nobody else from being served, within stated bounds.
+//! Aim: a task that always has work does not keep others from being served, within documented bounds.
 
 mod util;
 
@@ -20,9 +20,8 @@ use polyloop_executor::{
 };
 use polyloop_reactor::{Backend, Direction, Token, Watched};
 
-/// The bound that the loop states: descriptors, timers and letters are looked at after this
-/// many polls at the latest.
-const POLLS_PER_LOOK: u64 = 128;
+/// The documented bound: descriptors, timers and messages are checked after at most this many polls.
+const POLLS_PER_CHECK: u64 = 128;
 
 struct Stream(UnixStream);
 
@@ -44,7 +43,7 @@ async fn read_byte(stream: &Arc<Stream>, token: Token) -> u8 {
         let mut byte = [0];
         match (&stream.0).read(&mut byte) {
             Ok(1) => return Poll::Ready(byte[0]),
-            Ok(_) => panic!("the other end is gone"),
+            Ok(_) => panic!("the peer has closed"),
             Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock),
         }
         let mut waker = Some(cx.waker().clone());
@@ -82,7 +81,7 @@ fn a_descriptor_is_served_while_tasks_yield_indefinitely() {
                     let sent_at = sent.clone();
                     let mut send = Some(move || sent_at.set(metrics().n_polls));
                     let mut reading = std::pin::pin!(read_byte(&stream, token));
-                    // Polled once, so that it waits; then there is something to read.
+                    // Polled once, so that it waits; then data arrives.
                     let byte = poll_fn(|cx| {
                         let polled = reading.as_mut().poll(cx);
                         if let Some(note) = send.take() {
@@ -95,7 +94,7 @@ fn a_descriptor_is_served_while_tasks_yield_indefinitely() {
                     assert_eq!(byte, i);
                     assert!(sent.get() >= before);
                     let waited = metrics().n_polls - sent.get();
-                    let bound = POLLS_PER_LOOK + 2 * (N_BUSY + 1);
+                    let bound = POLLS_PER_CHECK + 2 * (N_BUSY + 1);
                     assert!(waited <= bound, "{backend}: served after {waited} polls");
                 }
                 release_source(token);
@@ -128,7 +127,7 @@ fn a_timer_is_served_while_a_task_yields_indefinitely() {
 #[test]
 fn a_due_timer_waits_for_at_most_the_documented_number_of_polls() {
     util::run_virtual(async {
-        // The clock stands still while tasks are ready, so a deadline of now is due at once.
+        // Virtual time stands still while tasks are ready, so a deadline of now is due at once.
         drop(spawn(async {
             loop {
                 yield_now().await;
@@ -138,7 +137,7 @@ fn a_due_timer_waits_for_at_most_the_documented_number_of_polls() {
             let before = metrics().n_polls;
             sleep(Duration::ZERO).await;
             let waited = metrics().n_polls - before;
-            assert!(waited <= POLLS_PER_LOOK + 4, "{waited} polls");
+            assert!(waited <= POLLS_PER_CHECK + 4, "{waited} polls");
         }
     });
 }
@@ -174,7 +173,7 @@ fn a_task_that_is_always_ready_spends_its_budget_and_yields() {
         let n_greedy = Rc::new(Cell::new(0_u32));
         let count = n_greedy.clone();
         let greedy = spawn(poll_fn(move |cx| {
-            // A leaf that is always ready, in a loop that never ends by itself.
+            // A leaf future that is always ready, in an infinite loop.
             while poll_proceed(cx).is_ready() {
                 count.set(count.get() + 1);
             }
@@ -184,7 +183,7 @@ fn a_task_that_is_always_ready_spends_its_budget_and_yields() {
         for _ in 0..1_000 {
             yield_now().await;
             let now = n_greedy.get();
-            assert!(now - before <= 128, "{} operations in one go", now - before);
+            assert!(now - before <= 128, "{} operations in one poll", now - before);
             before = now;
         }
         assert!(before >= 100_000);
@@ -220,7 +219,7 @@ fn a_task_that_wakes_itself_runs_once_in_each_round_of_a_thousand() {
             other.await.unwrap();
         }
         assert_eq!(n_rounds.get(), 100);
-        // A few more for the joins, whose budget makes the main future give way.
+        // A few more for the joins, whose budget makes the main future yield.
         assert!((100..=115).contains(&n_polls.get()), "{} polls", n_polls.get());
     })
     .unwrap();

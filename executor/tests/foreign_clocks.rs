@@ -1,4 +1,4 @@
-//! A delay that is asked for on one clock and waited for by another is as long as it was asked for.
+//! A delay that is requested on one clock and awaited on another has the requested length.
 
 mod util;
 
@@ -20,7 +20,7 @@ const DELAY: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Has a plain thread do something with the handle of this loop, while that waits.
+/// Runs `f` with this loop's handle on a plain thread, while the loop waits.
 async fn on_a_thread<R: Send + 'static>(f: impl FnOnce(Handle) -> R + Send + 'static) -> R {
     let handle = Handle::current().unwrap();
     spawn_blocking(move || thread::spawn(move || f(handle)).join().unwrap()).await.unwrap()
@@ -31,13 +31,13 @@ fn a_call_from_a_thread_runs_after_its_delay_in_virtual_time() {
     run_virtual(async {
         // The loop's clock is ahead of the thread's.
         sleep(DAY).await;
-        let begin = now();
+        let start = now();
         let (sender, mut receiver) = channel::unbounded();
         on_a_thread(move |handle| {
             handle.call_later(DELAY, move || sender.send(now()).unwrap());
         })
         .await;
-        assert_eq!(receiver.recv().await.unwrap() - begin, DELAY);
+        assert_eq!(receiver.recv().await.unwrap() - start, DELAY);
     });
 }
 
@@ -47,7 +47,7 @@ fn a_call_from_a_virtual_clock_runs_after_its_delay_on_a_real_one() {
     with_watchdog(LIMIT, || {
         let real = Runtime::new().unwrap();
         let handle = real.handle();
-        let begin = Instant::now();
+        let start = Instant::now();
         let (sender, mut receiver) = channel::unbounded();
         thread::spawn(move || {
             run_virtual(async move {
@@ -56,7 +56,7 @@ fn a_call_from_a_virtual_clock_runs_after_its_delay_on_a_real_one() {
             });
         });
         real.block_on(receiver.recv()).unwrap().unwrap();
-        assert!(begin.elapsed() >= REAL);
+        assert!(start.elapsed() >= REAL);
     });
 }
 
@@ -64,16 +64,16 @@ fn a_call_from_a_virtual_clock_runs_after_its_delay_on_a_real_one() {
 fn a_sleep_and_a_timeout_from_a_thread_last_their_duration_in_virtual_time() {
     run_virtual(async {
         sleep(DAY).await;
-        let begin = now();
+        let start = now();
         let task = on_a_thread(|handle| handle.spawn(sleep(DELAY))).await;
         task.await.unwrap();
-        assert_eq!(now() - begin, DELAY);
+        assert_eq!(now() - start, DELAY);
         let late = on_a_thread(|handle| handle.spawn(timeout(DELAY, sleep(DAY)))).await;
         assert!(late.await.unwrap().is_err());
-        assert_eq!(now() - begin, 2 * DELAY);
+        assert_eq!(now() - start, 2 * DELAY);
         let in_time = on_a_thread(|handle| handle.spawn(timeout(DAY, sleep(DELAY)))).await;
         assert!(in_time.await.unwrap().is_ok());
-        assert_eq!(now() - begin, 3 * DELAY);
+        assert_eq!(now() - start, 3 * DELAY);
     });
 }
 
@@ -81,14 +81,14 @@ fn a_sleep_and_a_timeout_from_a_thread_last_their_duration_in_virtual_time() {
 fn an_interval_from_a_thread_ticks_at_once_and_then_in_virtual_time() {
     run_virtual(async {
         sleep(DAY).await;
-        let begin = now();
+        let start = now();
         let ticks = on_a_thread(|handle| {
             let mut ticks = interval(DELAY);
             handle
                 .spawn(async move { [ticks.tick().await, ticks.tick().await, ticks.tick().await] })
         });
-        assert_eq!(ticks.await.await.unwrap(), [begin, begin + DELAY, begin + 2 * DELAY]);
-        assert_eq!(now() - begin, 2 * DELAY);
+        assert_eq!(ticks.await.await.unwrap(), [start, start + DELAY, start + 2 * DELAY]);
+        assert_eq!(now() - start, 2 * DELAY);
     });
 }
 
@@ -99,11 +99,11 @@ fn a_sleep_created_before_its_loop_lasts_its_duration_there() {
     runtime.block_on(sleep(DAY)).unwrap();
     runtime
         .block_on(async {
-            let begin = now();
+            let start = now();
             nap.await;
-            assert_eq!(now() - begin, DELAY);
+            assert_eq!(now() - start, DELAY);
             zero.await;
-            assert_eq!(now() - begin, DELAY);
+            assert_eq!(now() - start, DELAY);
         })
         .unwrap();
 }
@@ -111,16 +111,16 @@ fn a_sleep_created_before_its_loop_lasts_its_duration_there() {
 #[test]
 fn a_sleep_counts_from_its_creation_if_the_clock_is_the_same() {
     run_virtual(async {
-        let begin = now();
+        let start = now();
         let nap = sleep(DELAY);
         sleep(DELAY / 2).await;
         nap.await;
-        assert_eq!(now() - begin, DELAY);
+        assert_eq!(now() - start, DELAY);
     });
-    // All real loops have one clock.
+    // All loops without virtual time share one clock.
     const REAL: Duration = Duration::from_millis(30);
     let nap = sleep(REAL);
-    let begin = Instant::now();
+    let start = Instant::now();
     thread::sleep(REAL);
     run(async {
         let mut nap = pin!(nap);
@@ -130,11 +130,11 @@ fn a_sleep_counts_from_its_creation_if_the_clock_is_the_same() {
             if nap.as_mut().poll(cx).is_ready() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
-        // It is over at the loop's first look.
+        // It has elapsed at the loop's first check.
         assert_eq!(was_called.get(), 2);
     })
     .unwrap();
-    assert!(begin.elapsed() >= REAL);
+    assert!(start.elapsed() >= REAL);
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! A forked child can do its parent's loop no harm, and can make one of its own.
+//! A forked child cannot damage its parent's loop, and can create a loop.
 //!
-//! A file of its own with a single test: a child has one thread, so as few others as possible
-//! should be doing something when it is made.
+//! The only test of its file: a child has one thread, so as few other threads as possible should be active
+//! at the fork.
 
 use std::future::{pending, ready};
 use std::io;
@@ -28,15 +28,15 @@ fn a_forked_child_gets_an_error_from_its_parents_loop_and_can_create_one() {
                 && run(async { spawn(async { 7 }).await.unwrap() }).is_ok_and(|seven| seven == 7)
         });
         assert_eq!(code.unwrap(), 0, "{backend}");
-        // The parent's loop is as good as before.
+        // The parent's loop still works.
         assert_eq!(runtime.block_on(async { spawn(ready(7)).await }).unwrap().unwrap(), 7);
     }
 
-    // A child that is made inside the loop, and gives way there.
+    // A child that is forked inside the loop, and yields there.
     let is_child = run(async {
         let runtime = Runtime::new().unwrap();
         let code = in_forked_child(move || {
-            // Dropping the parent's runtime ends the tasks of the copy, and nothing else.
+            // Dropping the copy of the parent's runtime drops its tasks, and affects nothing else.
             drop(runtime);
             true
         });

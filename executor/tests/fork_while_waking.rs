@@ -1,7 +1,6 @@
-//! A child that is forked while other threads wake, end and make loops can make a loop of its own.
+//! A child that is forked while other threads wake, create and drop loops can create a loop.
 //!
-//! A file of its own with a single test: what the child inherits is what the threads of this process
-//! were doing.
+//! The only test of its file: the child inherits the state that all threads of this process have left.
 
 mod util;
 
@@ -22,10 +21,10 @@ use util::with_fatal_watchdog;
 
 const N_FORKS: usize = 400;
 
-/// Longer than anything in the child takes.
+/// Longer than any step in the child takes.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Uses a loop of the child's own, with threads.
+/// Uses a loop of the child, with threads.
 fn use_own_loop() -> io::Result<u32> {
     run(async {
         let (sender, mut receiver) = channel::unbounded();
@@ -75,7 +74,7 @@ fn a_child_forked_while_threads_wake_loops_can_create_loops_and_reaches_none_of_
         let mut tasks: Vec<JoinHandle<()>> = Vec::new();
         for number in 0..N_FORKS {
             if number % 10 == 0 {
-                // The parent's loops read their letters now and then.
+                // The parent's loops read their messages from time to time.
                 runtime.block_on(yield_now()).unwrap();
                 other.block_on(yield_now()).unwrap();
             }
@@ -84,7 +83,7 @@ fn a_child_forked_while_threads_wake_loops_can_create_loops_and_reaches_none_of_
             let mut runtime = Some((number % 7 == 0).then(|| Runtime::new().unwrap()));
             let code = in_forked_child(|| {
                 with_fatal_watchdog(LIMIT, || {
-                    // Whatever names the parent's loops reaches none here, and waits for nothing.
+                    // Handles of the parent's loops reach no loop here, and do not wait.
                     wakers.iter().for_each(Waker::wake_by_ref);
                     let stranger = handle.spawn(ready(7)).join(Duration::from_secs(30));
                     let is_refused = stranger.is_ok_and(|outcome| outcome.is_err());
@@ -94,7 +93,7 @@ fn a_child_forked_while_threads_wake_loops_can_create_loops_and_reaches_none_of_
                     let task = own.spawn(pending::<()>());
                     own.block_on(yield_now()).unwrap();
                     assert_ne!(own.handle(), handle);
-                    // No number of the parent's is taken for one of this loop's.
+                    // Ids of the parent's tasks do not name tasks of this loop.
                     let is_own = own.block_on(async {
                         inherited.iter().for_each(|task| task.abort());
                         yield_now().await;
@@ -111,7 +110,7 @@ fn a_child_forked_while_threads_wake_loops_can_create_loops_and_reaches_none_of_
         }
         is_over.store(true, Ordering::Relaxed);
     });
-    // The parent's loops are as good as before.
+    // The parent's loops still work.
     for runtime in [runtime, other] {
         assert_eq!(runtime.block_on(async { spawn(ready(7)).await }).unwrap().unwrap(), 7);
     }

@@ -1,4 +1,4 @@
-//! Aim: a join handle serves wherever it goes, and whatever is asked of it.
+//! Aim: a join handle works on any thread, loop and executor.
 
 mod util;
 
@@ -17,7 +17,7 @@ use util::{Trace, block_on_elsewhere, run_virtual, with_watchdog};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Takes a handle that may cross threads to a plain thread, and what `f` makes of it back.
+/// Moves a `Send` handle to a plain thread, calls `f` there, and returns its result.
 async fn elsewhere<T: Send + 'static, R: Send + 'static>(
     handle: JoinHandle<T>,
     f: impl FnOnce(JoinHandle<T>) -> R + Send + 'static,
@@ -54,7 +54,7 @@ fn a_handle_from_spawn_is_awaited_on_another_loop_and_under_a_foreign_executor()
 fn a_handle_of_another_loop_on_the_same_thread_returns_an_output_that_is_not_send() {
     let (home, away) = (Runtime::new().unwrap(), Runtime::new().unwrap());
     let mut task = home.spawn(async { Rc::new(7) });
-    // Asked for away, made at home, taken away.
+    // Requested elsewhere, completed on the loop, taken elsewhere.
     away.block_on(async {
         let asked = polyloop_executor::timeout(Duration::ZERO, &mut task).await;
         assert!(asked.is_err());
@@ -190,7 +190,7 @@ fn is_finished_is_accurate_on_the_loops_thread_and_after_a_request_elsewhere() {
         assert!(task.is_finished());
         let finished = elsewhere(task, |mut task| {
             let before = task.is_finished();
-            // The first poll asks; the loop answers.
+            // The first poll sends a request; the loop answers.
             while task.join(Duration::ZERO).is_err() {
                 if task.is_finished() {
                     break;
@@ -257,7 +257,7 @@ fn a_callback_is_called_for_a_finished_detached_panicked_or_cancelled_task() {
         aborted.on_done(note("aborted"));
         aborted.abort();
         yield_now().await;
-        spawn(pending()).on_done(note("left over"));
+        spawn(pending()).on_done(note("unfinished"));
     })
     .unwrap();
     trace.assert(&[
@@ -265,7 +265,7 @@ fn a_callback_is_called_for_a_finished_detached_panicked_or_cancelled_task() {
         "aborted was cancelled",
         "detached returned",
         "panicking panicked",
-        "left over was cancelled",
+        "unfinished was cancelled",
     ]);
 }
 

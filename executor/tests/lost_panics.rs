@@ -1,4 +1,4 @@
-//! In debug mode every panic of a task or a job is reported whose outcome is given to no one.
+//! Debug mode reports every panic of a task or job whose outcome is not received.
 
 use std::cell::RefCell;
 use std::future::pending;
@@ -12,10 +12,10 @@ use polyloop_executor::{
     gather, race, spawn, spawn_blocking, try_gather, wait, yield_now,
 };
 
-/// What the reports say, in order.
+/// The texts of the reports, in order.
 type Lost = Rc<RefCell<Vec<String>>>;
 
-/// A loop in debug mode, and what it reports as lost.
+/// A loop in debug mode, and the lost panics that it reports.
 fn debugged() -> (Runtime, Lost) {
     let lost = Lost::default();
     let seen = Rc::clone(&lost);
@@ -34,7 +34,7 @@ fn debugged() -> (Runtime, Lost) {
     (builder.reporter(reporter).build().unwrap(), lost)
 }
 
-/// Runs `future` on a loop in debug mode, ends the loop, and returns what it has reported.
+/// Runs `future` on a loop in debug mode, drops the loop, and returns its reports.
 fn lost_in<F: Future>(future: F) -> Vec<String> {
     let (runtime, lost) = debugged();
     drop(runtime.block_on(future).unwrap());
@@ -47,12 +47,12 @@ async fn boom(what: &'static str) {
     panic!("{what}");
 }
 
-/// Is what a job does.
+/// The body of a job: panics.
 fn fail(what: &str) {
     panic!("{what}");
 }
 
-/// Lets the other tasks come to their ends.
+/// Lets the other tasks finish.
 async fn rest() {
     for _ in 0..300 {
         yield_now().await;
@@ -124,10 +124,10 @@ fn of_gather_that_is_dropped_and_of_try_gather_behind_the_first() {
         Ok::<(), ()>(())
     };
     let lost = lost_in(async {
-        let first = try_gather(["returned", "behind it"].map(fails)).await;
+        let first = try_gather(["returned", "second"].map(fails)).await;
         assert!(first.is_err());
     });
-    assert_eq!(lost, ["task panicked: behind it"]);
+    assert_eq!(lost, ["task panicked: second"]);
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn of_jobs_of_any_pool_and_of_its_map() {
     });
     assert_eq!(lost.len(), 2, "{lost:?}");
     assert!(lost[0].contains("named") && lost[1].contains("second"), "{lost:?}");
-    // No loop has asked for these.
+    // No loop has spawned these.
     drop(pool.spawn(|| fail("no loop's")));
     pool.finish(Duration::from_secs(60)).unwrap();
 }
@@ -199,7 +199,7 @@ fn of_a_job_that_ends_with_the_loop() {
     let lost = lost_in(async {
         drop(spawn_blocking(|| fail("at the end")));
     });
-    // It has begun, or it was cancelled.
+    // It has started, or it was cancelled.
     assert!(lost.is_empty() || lost == ["task panicked: at the end"], "{lost:?}");
 }
 

@@ -18,7 +18,7 @@ mod util;
 
 use util::block_on_elsewhere;
 
-/// Runs on a clock that jumps, so that no test takes the time it speaks of.
+/// Runs `future` in virtual time, so that long sleeps take no real time.
 fn run<F: Future>(future: F) -> F::Output {
     Runtime::builder().virtual_time(true).build().unwrap().block_on(future).unwrap()
 }
@@ -28,7 +28,7 @@ async fn after<T>(seconds: u64, value: T) -> T {
     value
 }
 
-/// Counts those of its clones that are alive.
+/// Counts its clones that are alive.
 #[derive(Clone)]
 struct Alive(Rc<()>);
 
@@ -126,7 +126,7 @@ fn a_reused_set_returns_no_output_of_detached_tasks() {
                 output
             });
         }
-        // One is done already, and its output dropped with the others.
+        // One has already finished, and its output is dropped with the others.
         let output = alive.clone();
         set.spawn(async { output });
         yield_now().await;
@@ -245,7 +245,7 @@ fn wait_ends_at_the_first_failure_if_requested() {
 #[test]
 fn wait_sees_every_task_however_many_there_are() {
     run(async {
-        // More than a poll's budget allows to look at, and the first of them never end.
+        // More than the budget of one poll, and the first of them never finish.
         let tasks = || {
             (0..1_000_u64).map(|i| {
                 spawn(async move {
@@ -264,7 +264,7 @@ fn wait_sees_every_task_however_many_there_are() {
         let rest = first.pending.into_iter().map(|(_, task)| task);
         let rest = wait(rest, Until::All, limit).await;
         assert_eq!((rest.done.len(), rest.pending.len()), (50, 949));
-        // A poll for each task, some for each end, and few for looking.
+        // A poll for each task, some for each completion, and few for the checks.
         let n_polls = metrics().n_polls - before;
         assert!(n_polls < 2_000, "{n_polls}");
     });
@@ -283,10 +283,10 @@ fn wait_of_nothing_returns_at_once() {
 fn wait_takes_any_limit() {
     run(async {
         for limit in [Duration::ZERO, Duration::from_nanos(1), Duration::MAX] {
-            let begin = now();
+            let start = now();
             let waited = wait([spawn(after(1, 7))], Until::All, Some(limit)).await;
             assert_eq!(waited.done.len(), usize::from(limit == Duration::MAX));
-            assert_eq!(now() - begin, limit.min(Duration::from_secs(1)));
+            assert_eq!(now() - start, limit.min(Duration::from_secs(1)));
         }
     });
 }
@@ -307,9 +307,9 @@ fn wait_until_counts_returned_errors() {
     run(async {
         let task = |seconds, result: Result<(), &'static str>| spawn(after(seconds, result));
         let tasks = [task(1, Ok(())), task(3, Ok(())), task(2, Err("second"))];
-        let begin = now();
+        let start = now();
         let waited = wait_until(tasks, |output| !matches!(output, Ok(Ok(()))), None).await;
-        assert_eq!(now() - begin, Duration::from_secs(2));
+        assert_eq!(now() - start, Duration::from_secs(2));
         let positions: Vec<usize> = waited.done.iter().map(|(position, _)| *position).collect();
         assert_eq!(positions, [0, 2]);
         assert_eq!(waited.pending[0].0, 1);
@@ -374,13 +374,13 @@ fn try_gather_keeps_the_order_and_distinguishes_panics_from_errors() {
 #[test]
 fn join_awaits_all_concurrently_and_keeps_the_order() {
     run(async {
-        let begin = now();
+        let start = now();
         let text = String::from("borrowed");
         let outputs = join!(after(3, 'a'), after(1, 2), async { text.as_str() }, ready(()));
         assert_eq!(outputs, ('a', 2, "borrowed", ()));
-        assert_eq!(now() - begin, Duration::from_secs(3));
+        assert_eq!(now() - start, Duration::from_secs(3));
         assert_eq!(join!(ready(1),), (1,));
-        // In its own arguments, and with what an expression can be.
+        // Nested in its arguments, and with any kind of expression.
         assert_eq!(
             join!(async { join!(ready(1), ready(2)) }, after(after(1, 1).await, 2)),
             ((1, 2), 2)
@@ -399,7 +399,7 @@ fn join_polls_in_written_order_and_drops_finished_futures() {
             poll_fn(move |cx| {
                 let _alive = &alive;
                 trace.borrow_mut().push(name.to_owned());
-                left = left.checked_sub(1).expect("it is not polled after it was ready");
+                left = left.checked_sub(1).expect("not polled after it was ready");
                 cx.waker().wake_by_ref();
                 if left == 0 { Poll::Ready(()) } else { Poll::Pending }
             })
@@ -421,7 +421,7 @@ impl Drop for OnDrop {
 #[test]
 fn try_join_ends_at_the_first_error_and_drops_the_others() {
     run(async {
-        let begin = now();
+        let start = now();
         let alive = Alive::new();
         let other = async {
             let _alive = alive.clone();
@@ -429,7 +429,7 @@ fn try_join_ends_at_the_first_error_and_drops_the_others() {
         };
         let error = try_join!(after(1, Ok::<_, &str>(1)), other, after(2, Err::<(), _>("second")));
         assert_eq!(error, Err("second"));
-        assert_eq!((alive.others(), now() - begin), (0, Duration::from_secs(2)));
+        assert_eq!((alive.others(), now() - start), (0, Duration::from_secs(2)));
         assert_eq!(try_join!(ready(Ok::<_, ()>(1)), after(1, Ok("x"))), Ok((1, "x")));
         let both = try_join!(ready(Err::<(), _>("left")), ready(Err::<(), _>("right")));
         assert_eq!(both, Err("left"));
@@ -545,7 +545,7 @@ fn or_prefers_the_left_future_and_race_neither() {
             assert_eq!(or(ready('l'), ready('r')).await, Left('l'));
         }
         let mut n_left = 0;
-        // How often the same side has won in a row, at most.
+        // The longest run of wins of one side.
         let (mut last, mut n_same, mut longest) = (None, 0, 0);
         for _ in 0..1_000 {
             let winner = race(ready('l'), ready('r')).await;
@@ -607,7 +607,7 @@ fn races_of_many_poll_in_written_order_from_any_position_on() {
         }
         let expected = ["abcd", "bcd", "cd", "d"].map(String::from);
         assert_eq!(orders, HashSet::from(expected));
-        // Of futures that are always ready, each wins its share.
+        // Futures that are always ready win equally often.
         let mut n_wins = [0; 3];
         for _ in 0..600 {
             let (position, name) =
@@ -623,13 +623,13 @@ fn races_of_many_poll_in_written_order_from_any_position_on() {
 fn a_future_that_lost_a_race_of_many_can_be_raced_again() {
     run(async {
         let mut slow = pin!(after(3, 's'));
-        let begin = now();
+        let start = now();
         let mut winners = Vec::new();
         for _ in 0..2 {
             winners.push(race_all(&mut [slow.as_mut(), pin!(after(2, 'f'))]).await);
         }
         assert_eq!(winners, [(1, 'f'), (0, 's')]);
-        assert_eq!(now() - begin, Duration::from_secs(3));
+        assert_eq!(now() - start, Duration::from_secs(3));
     });
 }
 

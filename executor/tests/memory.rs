@@ -1,6 +1,6 @@
-//! Aim: what a loop holds depends on what is alive, not on what there ever was.
+//! Aim: a loop's memory depends on what is alive, not on what has ever existed.
 //!
-//! The tests of this file measure the process, so they are one test.
+//! The tests of this file measure the process, so they form one test.
 
 mod util;
 
@@ -26,7 +26,7 @@ fn bytes() -> usize {
     stats.bytes_allocated - stats.bytes_deallocated
 }
 
-/// Runs `step` a million times, and asserts that the second half allocates nothing that stays.
+/// Runs `step` a million times, and asserts that the second half leaves no allocation behind.
 async fn assert_flat(what: &str, mut step: impl AsyncFnMut(usize)) {
     for i in 0..100_000 {
         step(i).await;
@@ -54,7 +54,7 @@ fn a_million_of_anything_leaves_nothing_behind() {
             task.await.unwrap_err();
         })
         .await;
-        assert_flat("timers that are cancelled", async |i| {
+        assert_flat("cancelled timers", async |i| {
             let mut nap = sleep(Duration::from_millis(1_000 - i as u64 % 1_000));
             poll_fn(|cx| {
                 assert!(std::pin::Pin::new(&mut nap).poll(cx).is_pending());
@@ -68,7 +68,7 @@ fn a_million_of_anything_leaves_nothing_behind() {
     })
     .unwrap();
 
-    util::run_virtual(assert_flat("timers that fire", async |i| {
+    util::run_virtual(assert_flat("fired timers", async |i| {
         sleep(Duration::from_nanos(i as u64 % 1_000)).await;
     }));
 
@@ -80,13 +80,13 @@ fn a_million_of_anything_leaves_nothing_behind() {
     a_burst_leaves_nothing_behind();
 }
 
-/// Asserts that what `f` returns holds little, whatever it held before.
+/// Asserts that the value that `f` returns holds little memory after a burst.
 fn assert_small<T>(what: &str, f: impl AsyncFnOnce() -> T) {
     run(async {
         let before = bytes();
         let kept = f().await;
         let left = bytes().saturating_sub(before);
-        assert!(left < 256 * 1_024, "{what}: {left} bytes are left of a burst");
+        assert!(left < 256 * 1_024, "{what}: {left} bytes remain after a burst");
         drop(kept);
     })
     .unwrap();
@@ -101,7 +101,7 @@ fn a_burst_leaves_nothing_behind() {
         for _ in 0..N {
             receiver.recv().await.unwrap();
         }
-        // It gives back when it is found empty.
+        // It releases memory when it is found empty.
         assert!(receiver.try_recv().is_err());
         (sender, receiver)
     });
@@ -111,7 +111,7 @@ fn a_burst_leaves_nothing_behind() {
         for _ in 0..N {
             receiver.recv().await.unwrap();
         }
-        // It gives back when it is found empty.
+        // It releases memory when it is found empty.
         assert!(receiver.try_recv().is_err());
         (sender, receiver)
     });
@@ -121,7 +121,7 @@ fn a_burst_leaves_nothing_behind() {
         for _ in 0..N {
             receiver.recv().await.unwrap();
         }
-        // It gives back when it is found empty.
+        // It releases memory when it is found empty.
         assert!(receiver.try_recv().is_err());
         (sender, receiver)
     });
@@ -132,7 +132,7 @@ fn a_burst_leaves_nothing_behind() {
         assert!(receiver.try_recv().is_err());
         (sender, receiver)
     });
-    assert_small("senders that wait for room", async || {
+    assert_small("senders that wait for capacity", async || {
         let (sender, receiver) = channel::bounded(1);
         sender.send(0).await.unwrap();
         let mut waiting: Vec<_> = (0..N).map(|_| Box::pin(sender.send(1))).collect();
@@ -158,7 +158,7 @@ fn a_burst_leaves_nothing_behind() {
             set.spawn(async { [1_u64; 64] });
         }
         while set.join_next().await.is_some() {}
-        // The tasks' own slots are given back when the loop sleeps.
+        // The slots of the tasks are released when the loop sleeps.
         for _ in 0..30 {
             sleep(Duration::from_millis(1)).await;
         }
@@ -201,22 +201,22 @@ fn ten_tasks_after_a_million_hold_little() {
         yield_now().await;
         let most = bytes() - before;
         drop(million.into_iter().map(|task| task.abort()).collect::<Vec<_>>());
-        // Memory is given back in small steps while the loop has nothing to do.
+        // Memory is released in small steps while the loop is idle.
         for _ in 0..200 {
             sleep(Duration::from_millis(1)).await;
         }
         let left = bytes().saturating_sub(before);
-        assert!(left < most / 50, "{left} of {most} bytes stay");
+        assert!(left < most / 50, "{left} of {most} bytes remain");
         ten.into_iter().for_each(|task| task.abort());
     })
     .unwrap();
 }
 
-/// What a loop may keep of the memory of a million tasks: the table's first list, a MiB, and the boxes
-/// for the next spawns, another.
+/// The memory that a loop may keep after a million tasks: one MiB for the table's first chunk, and one for
+/// the allocations of the next spawns.
 const KEPT: usize = 5 * 1_024 * 1_024;
 
-/// Has a million tasks come and go; returns what they have taken.
+/// Runs a million tasks; returns the memory that they have taken.
 async fn a_million_tasks(before: usize) -> usize {
     let tasks: Vec<_> = (0..1_000_000).map(|_| spawn(async {})).collect();
     let most = bytes() - before;
@@ -235,8 +235,10 @@ fn a_loop_that_never_sleeps_follows_its_load_down() {
             yield_now().await;
         }
         let left = bytes().saturating_sub(before);
-        println!("{most} bytes of a million tasks, {at_once} when they have ended, {left} later");
-        assert!(left < KEPT, "{left} of {most} bytes stay");
+        println!(
+            "{most} bytes with a million tasks, {at_once} after they have finished, {left} later"
+        );
+        assert!(left < KEPT, "{left} of {most} bytes remain");
     })
     .unwrap();
 }
@@ -247,7 +249,7 @@ fn a_loop_that_sleeps_once_follows_its_load_down() {
         let most = a_million_tasks(before).await;
         sleep(Duration::from_secs(3)).await;
         let left = bytes().saturating_sub(before);
-        assert!(left < KEPT, "{left} of {most} bytes stay");
+        assert!(left < KEPT, "{left} of {most} bytes remain");
     })
     .unwrap();
 }

@@ -1,4 +1,4 @@
-//! Aim: what owns the next of its kind may be nested to any depth, whatever the stack.
+//! Aim: values that own the next one of their kind may be nested to any depth on any stack.
 
 mod util;
 
@@ -15,13 +15,13 @@ use util::OnDrop;
 /// Deep enough to overflow eight MiB if each level took 90 bytes.
 const DEPTH: usize = 100_000;
 
-/// Runs `f` on a thread whose stack is as small as the library itself can do with.
+/// Runs `f` on a thread with the smallest stack that the library needs.
 fn on_a_small_stack(f: impl FnOnce() + Send + 'static) {
     let size = if cfg!(debug_assertions) { 192 * 1_024 } else { 64 * 1_024 };
     thread::Builder::new().stack_size(size).spawn(f).unwrap().join().unwrap();
 }
 
-/// Spawns tasks of which each owns what `own` makes of the next one's handle.
+/// Spawns tasks, each of which owns the result of `own` for the next task's handle.
 fn chain<T: 'static>(depth: usize, own: impl Fn(JoinHandle<()>) -> T) -> JoinHandle<()> {
     let mut last = spawn(pending::<()>());
     for _ in 0..depth {
@@ -194,7 +194,7 @@ fn sixteen_aborts_nest_and_deeper_ones_run_before_the_sixteenth_returns() {
         next.unwrap().abort();
         let mut expected: Vec<_> = (1..=16).map(|level| ("begins", level)).collect();
         expected.push(("ends", 16));
-        expected.extend((17..=20).flat_map(|level| [("begins", level), ("ends", level)]));
+        expected.extend((17..=20).flat_map(|level| [("starts", level), ("ends", level)]));
         expected.extend((1..=15).rev().map(|level| ("ends", level)));
         assert_eq!(*notes.borrow(), expected);
     })

@@ -1,4 +1,4 @@
-//! Aim: a host that watches what the runtime lends needs nothing else: no deadline, no timer of its own.
+//! Aim: a host that watches the runtime's descriptors needs nothing else: no deadline and no timer.
 
 mod util;
 
@@ -33,12 +33,12 @@ fn runtimes() -> impl Iterator<Item = Runtime> {
     Backend::available().iter().map(|backend| Builder::new().backend(*backend).build().unwrap())
 }
 
-/// Those whose descriptor a host can watch.
+/// The backends whose descriptor a host can watch.
 fn watchable() -> impl Iterator<Item = Runtime> {
     runtimes().filter(|runtime| runtime.pollable_fd().is_ok())
 }
 
-/// Is a host's own loop, which waits for one descriptor and for nothing else.
+/// A host's loop that waits for one descriptor only.
 struct Host(Box<dyn Selector>, Events);
 
 impl Host {
@@ -48,17 +48,17 @@ impl Host {
         Host(selector, Events::with_capacity(8))
     }
 
-    /// Waits up to `timeout`; true if the runtime asks for a turn.
+    /// Waits up to `timeout`. Returns `true` if a turn is due.
     fn wait(&mut self, timeout: Duration) -> bool {
         self.0.select(&mut self.1, Some(timeout)).unwrap();
         !self.1.is_empty()
     }
 
-    /// The whole glue. Returns the number of turns.
+    /// The integration of the runtime. Returns the number of turns.
     fn drive(&mut self, runtime: &Runtime, budget: Duration, is_done: impl Fn() -> bool) -> usize {
         let mut n_turns = 0;
         while !is_done() {
-            assert!(self.wait(LIMIT), "the host was left to sleep");
+            assert!(self.wait(LIMIT), "the host was not woken");
             runtime.turn(LOOK, budget).unwrap();
             n_turns += 1;
         }
@@ -66,7 +66,7 @@ impl Host {
     }
 }
 
-/// Each kind of host loop, and how it may watch.
+/// Each kind of host loop, and the modes in which it can watch.
 fn hosts() -> Vec<(Backend, Mode)> {
     let all = Backend::available().iter().copied();
     let is_library = |backend| backend == Backend::Kqueue && cfg!(target_os = "linux");
@@ -76,11 +76,11 @@ fn hosts() -> Vec<(Backend, Mode)> {
         .collect()
 }
 
-/// Is a host that waits for whatever the runtime lists before each wait.
+/// A host that gets the list of descriptors before each wait.
 struct ListHost(Vec<PollableFd>);
 
 impl ListHost {
-    /// Waits up to `timeout`; true if the runtime asks for a turn.
+    /// Waits up to `timeout`. Returns `true` if a turn is due.
     fn wait(&mut self, runtime: &Runtime, timeout: Duration) -> bool {
         runtime.pollable_fds(&mut self.0).unwrap();
         let mut poll = mio::Poll::new().unwrap();
@@ -99,7 +99,7 @@ impl ListHost {
     }
 }
 
-/// A socket of the test's.
+/// A socket that belongs to the test.
 struct Socket(UnixStream);
 
 impl AsFd for Socket {
@@ -114,7 +114,7 @@ impl Watched for Socket {
     }
 }
 
-/// Waits until there is something to read, without reading it.
+/// Waits until data can be read, without reading it.
 async fn readable(socket: Arc<Socket>) {
     let token = with_reactor(|reactor| reactor.register(socket.clone())).unwrap().unwrap();
     with_reactor(|reactor| reactor.clear_ready(token, Direction::Read)).unwrap();
@@ -123,12 +123,12 @@ async fn readable(socket: Arc<Socket>) {
     polyloop_executor::release_source(token);
 }
 
-/// Has everything happen for which a turn can be due, one after the other. `wait` is the host's wait.
+/// Triggers each reason for a turn, one after the other. `wait` is the host's wait.
 fn hear_of_everything(runtime: &Runtime, mut wait: impl FnMut(Duration) -> bool) {
     let mut expect = |why: &str, is_done: &dyn Fn() -> bool| {
         let mut n_turns = 0;
         while !is_done() {
-            assert!(wait(LIMIT), "{why}: the host was left to sleep");
+            assert!(wait(LIMIT), "{why}: the host was not woken");
             runtime.turn(LOOK, Duration::from_millis(1)).unwrap();
             n_turns += 1;
             assert!(n_turns < 1_000, "{why}: the host spins");
@@ -147,7 +147,7 @@ fn hear_of_everything(runtime: &Runtime, mut wait: impl FnMut(Duration) -> bool)
     let task = runtime.enter(|| spawn(sleep(Duration::from_millis(5))));
     expect("timer", &|| task.is_finished());
 
-    // Earlier than the one that is set, and later than one that is cancelled.
+    // Earlier than the current one, and later than a cancelled one.
     let far = runtime.spawn(sleep(Duration::from_secs(3_600)));
     let task = runtime.spawn(sleep(Duration::from_millis(5)));
     let gone = runtime.spawn(sleep(Duration::from_millis(2)));
@@ -157,7 +157,7 @@ fn hear_of_everything(runtime: &Runtime, mut wait: impl FnMut(Duration) -> bool)
     let gone = runtime.spawn(sleep(Duration::from_millis(5)));
     runtime.turn(LOOK, Duration::MAX).unwrap();
     gone.abort();
-    expect("a timer behind one that was cancelled", &|| task.is_finished());
+    expect("a timer after a cancelled one", &|| task.is_finished());
 
     let called = Rc::new(Cell::new(false));
     let seen = called.clone();
@@ -200,12 +200,12 @@ fn hear_of_everything(runtime: &Runtime, mut wait: impl FnMut(Duration) -> bool)
             n.set(n.get() + 1);
         }));
     }
-    expect("tasks that a turn has left", &|| n.get() == 20);
+    expect("tasks left by a turn", &|| n.get() == 20);
 
-    // A block_on in between takes nothing away from the host.
+    // A block_on in between hides nothing from the host.
     let task = runtime.spawn(sleep(Duration::from_millis(5)));
     runtime.block_on(sleep(Duration::from_millis(1))).unwrap();
-    expect("a timer that a block_on has left", &|| task.is_finished());
+    expect("a timer left by a block_on", &|| task.is_finished());
     drop(far);
 }
 
@@ -279,8 +279,8 @@ fn a_timer_that_is_moved_or_cancelled_costs_at_most_one_spurious_turn() {
                 runtime.turn(LOOK, Duration::MAX).unwrap();
                 n_turns += 1;
             }
-            assert!(n_turns <= 1, "{n_turns} turns in vain");
-            // In a wait of the loop itself neither.
+            assert!(n_turns <= 1, "{n_turns} spurious turns");
+            // Nor in a wait of the loop itself.
             drop(runtime.spawn(pending::<()>()));
             let gone = runtime.spawn(sleep(Duration::from_millis(1)));
             runtime.turn(LOOK, Duration::MAX).unwrap();
@@ -324,7 +324,7 @@ fn tasks_that_the_main_futures_destructors_wake_are_announced() {
         let fd = runtime.pollable_fd().unwrap();
         let mut host = Host::watch(Backend::Poll, Mode::Level, fd.as_fd());
         runtime.turn(LOOK, Duration::MAX).unwrap();
-        // The sender is dropped when the future is, which is after it has ended.
+        // The sender is dropped with the future, after its completion.
         let main = poll_fn(move |_| {
             let _ = &sender;
             Poll::Ready(())
@@ -374,14 +374,14 @@ fn a_due_timer_makes_the_descriptor_readable_and_not_before() {
                 });
                 let n_turns = host.drive(&runtime, Duration::MAX, || task.is_finished());
                 assert!(start.elapsed() >= Duration::from_millis(20));
-                // One to begin, and up to two for each timer, one of which finds it not quite due.
+                // One to start, and up to two per timer, because the first may be slightly early.
                 assert!(n_turns <= 11, "{n_turns} turns for five timers: the host does not sleep");
             }
         }
     });
 }
 
-/// A datagram socket of the test's.
+/// A datagram socket that belongs to the test.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 struct Datagrams(std::net::UdpSocket);
 
@@ -399,7 +399,7 @@ impl Watched for Datagrams {
     }
 }
 
-/// A source that reports an error which no operation finds rests: meanwhile it is not in the list.
+/// A source whose reported error no operation returns is paused; meanwhile it is not in the list.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 #[test]
 fn a_host_is_notified_when_a_paused_source_is_registered_again() {
@@ -438,13 +438,13 @@ fn a_host_is_notified_when_a_paused_source_is_registered_again() {
             let mut host = ListHost(Vec::new());
             runtime.pollable_fds(&mut host.0).unwrap();
             let task = runtime.spawn(receive(Arc::new(Datagrams(socket))));
-            // What it takes until the error is noticed.
+            // Until the error is noticed.
             while !matches!(runtime.next_turn(), NextTurn::At(_)) {
                 runtime.turn(LOOK, Duration::MAX).unwrap();
             }
             sender.send(b"y").unwrap();
             while !task.is_finished() {
-                assert!(host.wait(&runtime, LIMIT), "{backend}: the host was left to sleep");
+                assert!(host.wait(&runtime, LIMIT), "{backend}: the host was not woken");
                 runtime.turn(LOOK, Duration::MAX).unwrap();
             }
         }

@@ -1,5 +1,4 @@
-//! Aim: the output of a task that has finished reaches a handle that still exists, whatever has
-//! become of the loop.
+//! Aim: the output of a finished task reaches its handle even if the loop has ended.
 
 mod util;
 
@@ -18,7 +17,7 @@ use util::OnDrop;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Makes a loop, has a task finish on it, and ends the loop.
+/// Creates a loop, runs a task on it to completion, and drops the loop.
 fn outlive<T: 'static>(output: impl FnOnce() -> T + 'static) -> JoinHandle<T> {
     let runtime = Runtime::new().unwrap();
     let task = runtime.spawn(async move { output() });
@@ -68,7 +67,7 @@ fn an_output_that_outlives_its_loop_is_dropped_with_its_handle_and_not_before() 
     drop(task);
     assert_eq!(n_dropped.get(), 1);
 
-    // The same with a handle that aborts, and with one that goes on another thread.
+    // The same with `AbortOnDrop`, and with a handle that is dropped on another thread.
     let far = Arc::new(AtomicUsize::new(0));
     let count = |n: &Arc<AtomicUsize>| {
         let n = n.clone();
@@ -92,12 +91,12 @@ fn an_output_reaches_a_waiting_thread_although_its_loop_never_runs_again() {
         let (asked, is_asked) = mpsc::channel();
         let mut task = runtime.spawn(async move { round });
         let thread = thread::spawn(move || {
-            assert!(task.join(Duration::ZERO).is_err(), "nobody has run it");
+            assert!(task.join(Duration::ZERO).is_err(), "it has not run");
             asked.send(()).unwrap();
             task.join(LIMIT).unwrap().unwrap()
         });
         is_asked.recv().unwrap();
-        // The task finishes in the last turn that there is.
+        // The task finishes in the last turn.
         runtime.turn(Some(Duration::ZERO), Duration::MAX).unwrap();
         drop(runtime);
         assert_eq!(thread.join().unwrap(), round);
@@ -118,14 +117,14 @@ fn ten_thousand_outputs_at_the_end_of_their_loop_are_not_lost() {
                 }
             }
         });
-        // Somewhere in the middle.
+        // At a random time.
         thread::sleep(Duration::from_micros(round * 20));
         drop(runtime);
         thread.join().unwrap();
     }
 }
 
-/// Describes the main future that runs.
+/// Describes the running main future.
 fn main_future() -> TaskInfo {
     task::all().into_iter().find(|task| task.id.is_main()).unwrap()
 }

@@ -1,4 +1,4 @@
-//! Aim: destructors and wakers that panic, wherever they are called, end nothing but themselves.
+//! Aim: destructors and wakers that panic affect nothing else, wherever they are called.
 
 mod util;
 
@@ -33,7 +33,7 @@ impl Drop for Bomb {
     }
 }
 
-/// A socket whose owner's destructor panics, as that of any `T` in an `AsyncFd<T>` may.
+/// A socket whose owner panics in its destructor, as any `T` in an `AsyncFd<T>` may.
 struct Mine(UdpSocket, #[allow(dead_code, reason = "held to be dropped")] Bomb);
 
 impl AsFd for Mine {
@@ -48,14 +48,14 @@ impl Watched for Mine {
     }
 }
 
-/// Registers a socket with the running loop, which is then its only owner.
+/// Registers a socket with the running loop, which becomes its only owner.
 fn register_mine() -> Token {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_nonblocking(true).unwrap();
     with_reactor(|reactor| reactor.register(Arc::new(Mine(socket, Bomb)))).unwrap().unwrap()
 }
 
-/// Panics when it is woken, and counts that.
+/// Panics when it is woken, and counts the wakes.
 #[derive(Default)]
 struct WakeBomb(AtomicUsize);
 
@@ -115,7 +115,7 @@ fn a_runtime_with_panicking_destructors_releases_its_number() {
     with_watchdog(LIMIT, || {
         let runtime = Runtime::new().unwrap();
         let handle = runtime.handle();
-        // One of each: a source, a source in a letter, a future, an output, a callback, a timer.
+        // One of each: a source, a source in a message, a future, an output, a callback, a timer.
         let released = runtime.enter(|| {
             register_mine();
             register_mine()
@@ -182,7 +182,7 @@ fn a_source_dropped_on_its_own_loop_panics_where_it_is_dropped() {
     .unwrap();
 }
 
-/// Leaves panicking wakers in front of a good one, has them woken, and sees that the good one is.
+/// Registers panicking wakers before a good one, and checks that all are woken.
 #[track_caller]
 fn survives<F: Future>(mut make: impl FnMut() -> F, wake: impl FnOnce()) {
     let bomb = Arc::new(WakeBomb::default());
@@ -195,8 +195,8 @@ fn survives<F: Future>(mut make: impl FnMut() -> F, wake: impl FnOnce()) {
     assert!(poll_under(last.as_mut(), &good_waker).is_pending());
     wake();
     assert_eq!(bomb.0.load(Ordering::SeqCst), 3, "all were woken");
-    assert_eq!(good.n_wakes(), 1, "also the one behind those that panic");
-    // Wakers whose last clone is dropped with its future panic there, or nowhere.
+    assert_eq!(good.n_wakes(), 1, "including the one after the panicking wakers");
+    // A waker whose last clone is dropped with its future panics there, or not at all.
     drop((bad_ones, last));
 }
 
@@ -258,7 +258,7 @@ fn panicking_wakers_of_timers_and_sources_do_not_prevent_other_wakes() {
                 }
                 sleep(Duration::from_millis(2)).await;
                 assert_eq!(bomb.0.load(Ordering::SeqCst), 3);
-                // Wakers that panic when they are dropped unwoken.
+                // Wakers that panic when they are dropped without a wake.
                 let mut nap = Box::pin(sleep(Duration::from_secs(3_600)));
                 assert!(poll_under(nap.as_mut(), &drop_bomb()).is_pending());
                 assert!(poll_under(nap.as_mut(), &drop_bomb()).is_pending());
@@ -273,7 +273,7 @@ fn joining_with_a_panicking_waker_ends_neither_the_task_nor_the_loop() {
     run(async {
         let bomb = Arc::new(WakeBomb::default());
         let waker = Waker::from(bomb.clone());
-        // At home, through a packet, in a set.
+        // On the loop, through a packet, and in a set.
         let mut home = spawn(yield_now());
         assert!(poll_under(Pin::new(&mut home), &waker).is_pending());
         let mut set = JoinSet::new();
@@ -286,7 +286,7 @@ fn joining_with_a_panicking_waker_ends_neither_the_task_nor_the_loop() {
         home.await.unwrap();
         set.join_next().await.unwrap().1.unwrap();
         assert!(job.await.unwrap());
-        // A task that is detached, or ends, drops the waker of whoever has joined it.
+        // A task that is detached or ends drops its joiner's waker.
         let mut joined = spawn(pending::<()>());
         assert!(poll_under(Pin::new(&mut joined), &drop_bomb()).is_pending());
         assert!(poll_under(Pin::new(&mut joined), &drop_bomb()).is_pending());
@@ -321,7 +321,7 @@ fn plain_functions_and_callbacks_may_panic() {
         let after = count();
         task.on_done(move |_| after());
         task.await.unwrap();
-        // The output and the waker of a task that nobody wants.
+        // The output and the waker of a task whose handle is dropped.
         drop(spawn(async { Bomb }));
         let handled = handle.spawn(async { sleep(Duration::from_millis(1)).await });
         drop(handled);
@@ -340,7 +340,7 @@ fn a_reporter_that_panics_ends_nothing() {
         .build()
         .unwrap();
     let ran = runtime.block_on(async {
-        drop(spawn(async { panic!("nobody joins this") }));
+        drop(spawn(async { panic!("not joined") }));
         for _ in 0..3 {
             yield_now().await;
         }
@@ -354,9 +354,9 @@ fn blocking_jobs_that_panic_in_every_way_leave_the_threads_usable() {
     run(async {
         let bomb = Bomb;
         assert!(spawn_blocking(move || drop(bomb)).await.unwrap_err().is_panic());
-        // Nobody takes the output, and it panics when it is dropped.
+        // The output is not taken, and panics when it is dropped.
         drop(spawn_blocking(|| Bomb));
-        // Or when its handle is, because it is there by then.
+        // Or when its handle is dropped, because the output has arrived by then.
         let done = spawn_blocking(|| Bomb);
         while !done.is_finished() {
             yield_now().await;

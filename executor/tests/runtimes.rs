@@ -1,4 +1,4 @@
-//! Aim: loops come and go, one after another and side by side, and never meet.
+//! Aim: loops that run one after another or concurrently are independent.
 
 mod util;
 
@@ -14,7 +14,7 @@ use polyloop_reactor::Backend;
 
 use util::{Blind, block_on_elsewhere};
 
-/// The tests of this file count what the whole process has, so they take turns.
+/// The tests of this file count resources of the process, so they run one at a time.
 static TURN: Mutex<()> = Mutex::new(());
 
 fn take_turn() -> MutexGuard<'static, ()> {
@@ -35,7 +35,7 @@ fn run_within_run_is_an_error_with_a_remedy() {
         let other = Runtime::new().unwrap();
         let error = other.block_on(async {}).unwrap_err();
         assert!(error.to_string().contains("`block_on`"), "{error}");
-        // The outer loop goes on.
+        // The outer loop continues.
         spawn(yield_now()).await.unwrap();
     })
     .unwrap();
@@ -194,7 +194,7 @@ fn more_than_1024_loops_at_once_is_an_error_and_existing_ones_work() {
     for runtime in &runtimes {
         runtime.block_on(yield_now()).unwrap();
     }
-    // One that goes makes room for one.
+    // Dropping one allows another.
     runtimes.pop();
     runtimes.push(blind_runtime().unwrap());
     blind_runtime().unwrap_err();
@@ -225,7 +225,7 @@ fn ids_of_a_dead_loop_never_reach_the_next_loop_with_its_number() {
     for round in 0..50 {
         let runtime = Runtime::new().unwrap();
         let number = runtime.block_on(async { current_loop().unwrap() }).unwrap();
-        assert_eq!(number, 0, "all earlier loops are gone");
+        assert_eq!(number, 0, "all earlier loops have been dropped");
         let n_polls = std::rc::Rc::new(std::cell::Cell::new(0));
         let (count, kept) = (n_polls.clone(), std::rc::Rc::new(std::cell::RefCell::new(None)));
         let keep = kept.clone();
@@ -239,7 +239,7 @@ fn ids_of_a_dead_loop_never_reach_the_next_loop_with_its_number() {
             .block_on(async {
                 yield_now().await;
                 poll_fn(|cx| Poll::Ready(armed.as_mut().poll(cx).is_ready())).await;
-                // Everything that is left of earlier loops is used, here and from afar.
+                // Handles and wakers of earlier loops are used, here and on other threads.
                 wakers.iter().for_each(Waker::wake_by_ref);
                 handles.clear();
                 sleeps.clear();
@@ -253,7 +253,7 @@ fn ids_of_a_dead_loop_never_reach_the_next_loop_with_its_number() {
                 yield_now().await;
             })
             .unwrap();
-        assert_eq!(n_polls.get(), 1, "round {round}: a stale number reached a new task");
+        assert_eq!(n_polls.get(), 1, "round {round}: a stale id reached a new task");
         assert_eq!(runtime.block_on(async { polyloop_executor::metrics().n_timers }).unwrap(), 1);
         wakers.extend(kept.take());
         handles.push(task);

@@ -1,4 +1,4 @@
-//! Aim: scopes, groups and joined futures that are dropped after whichever poll leave nothing behind.
+//! Aim: scopes, groups and joined futures leave nothing behind, whichever poll they are dropped after.
 
 mod util;
 
@@ -16,7 +16,7 @@ use util::{group_with_timeout, run_virtual};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What every body and child does: a section that is shielded, and something that is not.
+/// The work of every body and child: a shielded section and an unshielded wait.
 async fn member() -> Result<(), ()> {
     shielded(sleep(2 * SECOND)).await;
     sleep(SECOND).await;
@@ -34,7 +34,7 @@ async fn group() -> Result<(), ()> {
     group.await.map_err(drop)
 }
 
-/// Awaits `future` and drops it after that many polls. True if it was done before.
+/// Awaits `future` and drops it after that many polls. Returns `true` if it completed before.
 async fn drop_after(n_polls: u32, future: impl Future<Output = ()>) -> bool {
     let mut future = Box::pin(future);
     let mut n_left = n_polls;
@@ -46,7 +46,7 @@ async fn drop_after(n_polls: u32, future: impl Future<Output = ()>) -> bool {
     .await
 }
 
-/// Drops what `work` makes before its first poll, after it, and so on until it is done.
+/// Drops the future of `work` before its first poll, after its first, second, ... until it completes.
 #[track_caller]
 fn assert_nothing_stays<F: Future<Output = ()>>(work: impl Fn() -> F) {
     for n_polls in 0.. {
@@ -57,7 +57,7 @@ fn assert_nothing_stays<F: Future<Output = ()>>(work: impl Fn() -> F) {
             is_done
         });
         if is_done {
-            assert!(n_polls > 1, "it has never waited");
+            assert!(n_polls > 1, "it never waited");
             return;
         }
     }

@@ -1,5 +1,4 @@
-//! Aim: scopes, deadlines and shielded sections, nested at random, end exactly when and how a plain
-//! calculation says.
+//! Aim: randomly nested scopes, deadlines and shielded sections end exactly as a simple model calculates.
 
 mod util;
 
@@ -22,7 +21,7 @@ enum Step {
 /// How a scope ended: its number, whether its body was done, and when.
 type Ended = (usize, bool, u64);
 
-/// Makes a body. Times are random to the nanosecond, so that no two of them meet.
+/// Makes a body. Times are random to the nanosecond, so that no two coincide.
 fn make(random: &mut fastrand::Rng, depth: u32, n_scopes: &mut usize) -> Vec<Step> {
     let n_steps = random.usize(0..4);
     let mut step = |_| match random.u8(..if depth == 0 { 1 } else { 3 }) {
@@ -37,7 +36,7 @@ fn make(random: &mut fastrand::Rng, depth: u32, n_scopes: &mut usize) -> Vec<Ste
     (0..n_steps).map(&mut step).collect()
 }
 
-/// Does the steps for real.
+/// Executes the steps.
 fn run_steps<'a>(
     steps: &'a [Step],
     begin: Instant,
@@ -60,20 +59,20 @@ fn run_steps<'a>(
     })
 }
 
-/// Calculates what the steps come to.
+/// Calculates the result of the steps.
 #[derive(Default)]
 struct Model {
     at: u64,
     ended: Vec<Ended>,
-    /// Set within a section that nobody waits for.
+    /// Set inside a section that is not waited for.
     is_late: bool,
 }
 
-/// Why steps are not done.
+/// Why steps are not executed.
 enum Cut {
-    /// A scope around them ends: the position of its deadline among theirs.
+    /// An enclosing scope ends: the position of its deadline among theirs.
     Scope(usize),
-    /// They wait, in a section that nobody waits for.
+    /// They wait in a section that is not waited for.
     Late,
 }
 
@@ -93,7 +92,7 @@ impl Model {
                     self.at = end;
                 }
                 Step::Shielded(section) => {
-                    // In there the deadlines do not count.
+                    // Deadlines do not count inside the section.
                     let was_late = self.is_late;
                     self.is_late |= self.check(deadlines).is_err();
                     let outcome = self.steps(section, &mut Vec::new());
@@ -104,7 +103,7 @@ impl Model {
                     }
                 }
                 Step::Scope { number, limit_ns, body } => {
-                    // A scope in one that is to end does not begin.
+                    // A scope inside a cancelled one does not start.
                     self.check(deadlines)?;
                     deadlines.push(self.at + limit_ns);
                     let outcome = self.steps(body, deadlines);
@@ -144,6 +143,6 @@ fn scopes_nested_at_random_end_as_calculated() {
         n_done += model.ended.iter().filter(|(_, is_done, _)| *is_done).count();
         n_cut += model.ended.iter().filter(|(_, is_done, _)| !is_done).count();
     }
-    // The test says something only if both are common.
+    // The test is meaningful only if both are common.
     assert!(n_done > 3_000 && n_cut > 1_000, "{n_done} done, {n_cut} cut short");
 }

@@ -1,4 +1,4 @@
-//! Aim: a scope ends at its deadline to the nanosecond, and no shielded section is cut short by it.
+//! Aim: a scope ends at its deadline to the nanosecond, and never interrupts a shielded section.
 
 mod util;
 
@@ -29,12 +29,12 @@ static ELAPSED: LazyLock<Cancelled> = LazyLock::new(|| {
     Cancelled::Elapsed(elapsed.join().unwrap().unwrap_err())
 });
 
-/// Runs `body` in virtual time and returns what it returned with the time that it took.
+/// Runs `body` in virtual time; returns its output and duration.
 fn timed<F: Future>(body: impl FnOnce() -> F) -> (F::Output, Duration) {
     run_virtual(async {
         let begin = now();
         let output = body().await;
-        assert_eq!(metrics().n_timers, 0, "a timer was left");
+        assert_eq!(metrics().n_timers, 0, "a timer is left");
         (output, now() - begin)
     })
 }
@@ -202,7 +202,7 @@ fn a_body_that_is_always_ready_still_ends_at_its_deadline() {
     });
 }
 
-// Cancelling by request.
+// Explicit cancellation.
 
 #[test]
 fn a_scope_is_cancelled_by_its_body_at_the_next_wait() {
@@ -211,13 +211,13 @@ fn a_scope_is_cancelled_by_its_body_at_the_next_wait() {
         CancelScope::new().run(async |scope| {
             scope.cancel();
             assert!(scope.is_cancelled() && !scope.is_elapsed());
-            trace.push("goes on");
+            trace.push("continues");
             yield_now().await;
             trace.push("never");
         })
     });
     assert_eq!((outcome, took), (Err(Cancelled::Requested), Duration::ZERO));
-    trace.assert(&["goes on"]);
+    trace.assert(&["continues"]);
 }
 
 #[test]
@@ -381,13 +381,13 @@ fn a_shielded_section_is_awaited_and_what_follows_it_is_not_run() {
                 trace.push("section done");
             })
             .await;
-            trace.push("goes on to the next wait");
+            trace.push("continues to the next wait");
             sleep(Duration::ZERO).await;
             trace.push("never");
         })
     });
     assert_eq!((outcome, took), (Err(*ELAPSED), 3 * SECOND));
-    trace.assert(&["section done", "goes on to the next wait", "body dropped"]);
+    trace.assert(&["section done", "continues to the next wait", "body dropped"]);
 }
 
 #[test]
@@ -428,7 +428,7 @@ fn sections_that_overlap_indefinitely_do_not_keep_a_scope_alive() {
             let ((), ()) = join!(alternate(0), alternate(1));
         })
     });
-    // At ten seconds a section ends and the other one is half done.
+    // At ten seconds one section ends while the other is half done.
     assert_eq!((outcome, took), (Err(*ELAPSED), 12 * SECOND));
 }
 
@@ -444,7 +444,7 @@ fn a_section_holds_every_scope_around_it() {
                         .run(async |_| pending::<()>().await)
                         .await;
                     assert_eq!(own, Err(*ELAPSED));
-                    trace.push("own deadline");
+                    trace.push("inner deadline");
                     sleep(3 * SECOND).await;
                     trace.push("section done");
                 })
@@ -457,7 +457,7 @@ fn a_section_holds_every_scope_around_it() {
         })
     });
     assert_eq!((outcome, took), (Err(*ELAPSED), 4 * SECOND));
-    trace.assert(&["own deadline", "section done", "between the scopes"]);
+    trace.assert(&["inner deadline", "section done", "between the scopes"]);
 }
 
 #[test]
@@ -467,7 +467,7 @@ fn nothing_runs_after_an_inner_scope_that_an_outer_one_has_ended() {
         CancelScope::new().timeout(SECOND).run(async |_| {
             let held = shielded(sleep(5 * SECOND));
             let retry = async {
-                // Without the rule this would go round for ever within one poll.
+                // Without the rule this would loop indefinitely in one poll.
                 while CancelScope::new()
                     .run(async |_| {
                         let _guard = trace.on_drop("inner dropped");
@@ -527,7 +527,7 @@ fn a_section_is_dropped_with_the_future_of_its_scope_and_by_a_plain_timeout() {
 fn a_dropped_section_releases_its_scope() {
     let (outcome, took) = timed(|| {
         CancelScope::new().timeout(SECOND).run(async |_| {
-            // The plain timeout drops the section when the scope is cancelled already.
+            // The plain timeout drops the section although the scope is already cancelled.
             assert!(timeout(3 * SECOND, shielded(pending::<()>())).await.is_err());
             pending::<()>().await;
         })
@@ -552,7 +552,7 @@ fn a_section_without_a_scope_is_just_awaited() {
     assert_eq!(timed(|| shielded(after(3, 7))), (7, 3 * SECOND));
 }
 
-// Futures that are polled here and there.
+// Futures that are polled in several places.
 
 #[test]
 fn a_borrowed_scope_outlives_its_borrower() {
@@ -574,7 +574,7 @@ fn a_borrowed_scope_outlives_its_borrower() {
 fn a_section_holds_the_scope_in_which_it_is_polled_and_no_other() {
     let (outcomes, took) = timed(async || {
         let mut section = Box::pin(shielded(sleep(5 * SECOND)));
-        // Polled once in this scope, and then set aside: the scope may end.
+        // Polled once in this scope and then moved out: the scope may end.
         let mut first = Box::pin(CancelScope::new().run(async |scope| {
             assert!(poll_once(&mut section).await.is_pending());
             scope.clone()
@@ -597,7 +597,7 @@ fn a_scope_that_moves_takes_its_sections_along() {
             Box::pin(CancelScope::new().run(async |_| shielded(sleep(5 * SECOND)).await));
         let first = CancelScope::new().timeout(9 * SECOND).run(async |_| {
             assert!(poll_once(&mut work).await.is_pending());
-            // Dropped from here on: what was polled in this scope goes on in the next.
+            // From here on, the future that was polled in this scope continues in the next.
             let second = CancelScope::new().timeout(SECOND).run(async |_| (&mut work).await).await;
             assert_eq!(second, Ok(Ok(())));
             7
@@ -628,7 +628,7 @@ fn a_scope_that_awaits_itself_from_a_task_does_not_form_a_cycle() {
     let inside = Rc::clone(&slot);
     run_virtual(async move {
         let future = CancelScope::new().run(async move |_| {
-            // The gathered task is in the scope, and polls the scope's own future.
+            // The gathered task is in the scope, and polls the scope's future.
             let take = async move {
                 yield_now().await;
                 let future = inside.borrow_mut().take().expect("it was put there");
@@ -660,7 +660,7 @@ fn a_scope_without_a_deadline_works_under_any_executor_and_wakes_foreign_wakers(
     assert_eq!(foreign.n_wakes(), 0);
     section_done.set(true);
     assert!(body.as_mut().poll(&mut cx).is_pending());
-    assert_eq!(foreign.n_wakes(), 0, "a scope wakes nobody by itself");
+    assert_eq!(foreign.n_wakes(), 0, "a scope alone wakes no task");
 }
 
 #[test]
@@ -943,7 +943,7 @@ fn the_deadline_of_an_outer_scope_cancels_unshielded_members_of_a_group_at_once(
             let note =
                 move |what: &str| inner.push(format!("{what} at {}", (now() - begin).as_secs()));
             let (n1, n2, n3) = (note.clone(), note.clone(), note.clone());
-            // A group in a child of a group, so that nobody but the groups can reach the innermost.
+            // A group in a child of a group, so that only the groups can reach the innermost.
             let outcome = TaskGroup::scope(async |outer: &TaskGroup<()>| {
                 outer.spawn(async move {
                     let inner = TaskGroup::scope(async |inner: &TaskGroup<()>| {
@@ -959,13 +959,13 @@ fn the_deadline_of_an_outer_scope_cancels_unshielded_members_of_a_group_at_once(
                         Ok(())
                     });
                     let _never = inner.await;
-                    unreachable!("the outer deadline has ended all this")
+                    unreachable!("the outer deadline has cancelled this")
                 });
                 let _guard = util::OnDrop(move || n3("body dropped"));
                 pending::<Result<(), ()>>().await
             });
             let _never = outcome.await;
-            unreachable!("the outer deadline has ended all this")
+            unreachable!("the outer deadline has cancelled this")
         })
     });
     assert_eq!((outcome, took), (Err::<(), _>(*ELAPSED), 3 * SECOND));
@@ -1052,7 +1052,7 @@ fn a_thousand_shielded_children_are_awaited_without_spurious_polls() {
             metrics().n_polls
         })
         .unwrap();
-    // A child: to begin, when it is told, when its section ends. The group: when a child ends.
+    // A child is polled at its start, at the cancellation and when its section ends; the group when a child ends.
     assert!(n_polls < 5_000, "{n_polls}");
 }
 
@@ -1081,12 +1081,12 @@ fn groups_nest_deeply_through_tasks() {
                 group.spawn(nest(depth - 1));
                 Ok(())
             });
-            outcome.await.map_err(|_| unreachable!("the outermost has ended all"))
+            outcome.await.map_err(|_| unreachable!("the outermost scope has cancelled this"))
         })
     }
     let (outcome, took) =
         timed(|| CancelScope::new().timeout(SECOND).run(async |_| nest(1_000).await));
-    // The section ends in a task far within, and then nothing holds the outermost scope.
+    // The section ends in a deeply nested task; then nothing holds the outermost scope.
     assert_eq!((outcome, took), (Err(*ELAPSED), 3 * SECOND));
 }
 
@@ -1108,7 +1108,7 @@ fn a_spawned_task_outlives_the_scope_that_awaits_it() {
             CancelScope::new().timeout(SECOND).run(async |_| (&mut saving).await.unwrap()).await;
         assert_eq!((outcome, now() - begin), (Err(*ELAPSED), 2 * SECOND));
         assert_eq!(saving.await.unwrap(), 7);
-        // And without any reference to it.
+        // Also without a handle to it.
         let inner = trace.clone();
         drop(spawn(async move {
             sleep(SECOND).await;

@@ -1,4 +1,4 @@
-//! Aim: a seed finds the interleavings that first in, first out never meets, and finds them again.
+//! Aim: a seed finds interleavings that FIFO order never produces, and reproduces them.
 
 mod util;
 
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use polyloop_executor::{Builder, gather, sleep, yield_now};
 
-/// Runs ten tasks of three steps each and tells in which order the steps were made.
+/// Runs ten tasks of three steps each; returns the order of the steps.
 fn interleaving(seed: u64) -> Vec<u32> {
     let runtime = Builder::new().seed(seed).virtual_time(true).build().unwrap();
     let steps = Rc::new(RefCell::new(Vec::new()));
@@ -46,7 +46,7 @@ fn other_seeds_make_other_interleavings_and_lose_nothing() {
 
 #[test]
 fn a_race_that_fifo_order_hides_is_found_and_reproduced() {
-    // A bug: whoever comes second believes that the first has prepared everything.
+    // A bug: the second task assumes that the first has prepared everything.
     let is_met = |seed: Option<u64>| {
         let builder = Builder::new().virtual_time(true);
         let builder = match seed {

@@ -1,4 +1,4 @@
-//! Aim: a program that hangs, or is slow, or has lost a panic, tells what it is about.
+//! Aim: a program that hangs, is slow or has lost a panic reports the cause.
 
 mod util;
 
@@ -25,7 +25,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Describes one task.
 fn see<T>(handle: &JoinHandle<T>) -> TaskInfo {
     let found = task::all().into_iter().find(|task| Some(task.id) == handle.id());
-    found.expect("the task is there")
+    found.expect("the task exists")
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn a_task_spawned_from_outside_has_no_parent() {
     let runtime = Runtime::new().unwrap();
     let task = runtime.spawn(pending::<()>());
     runtime.block_on(async { assert_eq!(see(&task).parent, None) }).unwrap();
-    // No future of `block_on` is there any more.
+    // `block_on` has returned.
     let dump = runtime.dump();
     assert!(dump.tasks().iter().all(|task| !task.id.is_main()), "{dump}");
 }
@@ -242,13 +242,13 @@ fn a_panic_is_reported_unless_it_is_joined() {
         .block_on(async {
             let boom = || async { panic!("boom") };
             assert!(spawn(boom()).await.is_err());
-            // Dropped before its end, and after it.
+            // Dropped before and after its completion.
             drop(spawn(boom()).named("before"));
             let after = spawn(boom()).named("after");
             yield_now().await;
             drop(after);
             drop(handle.spawn(boom()));
-            // Taken by nobody until the loop ends.
+            // Not taken until the loop ends.
             let kept = spawn(boom()).named("kept");
             for _ in 0..200 {
                 yield_now().await;
@@ -285,7 +285,7 @@ fn a_reporter_that_panics_ends_nothing() {
 
 #[track_caller]
 fn assert_stuck<T>(outcome: io::Result<T>, reasons: &[&str]) {
-    let error = outcome.err().expect("a loop that can never go on");
+    let error = outcome.err().expect("a deadlock is an error");
     assert_eq!(error.kind(), io::ErrorKind::Deadlock);
     for reason in reasons {
         assert!(error.to_string().contains(reason), "{reason:?} in {error}");
@@ -318,7 +318,7 @@ fn a_deadlocked_loop_returns_an_error_that_names_every_task() {
             set.join_next().await;
         });
         assert_stuck(set, &["the tasks of a set"]);
-        // The loop is as good as before.
+        // The loop still works.
         assert_eq!(runtime.block_on(async { spawn(ready(7)).await }).unwrap().unwrap(), 7);
     });
 }
@@ -365,7 +365,7 @@ fn a_listener_for_dumps_does_not_keep_a_loop_from_being_stuck() {
     with_watchdog(LIMIT, || {
         let builder = Builder::new().debug(true).dump_on(SignalFd::WINDOW_CHANGE);
         let runtime = builder.build().unwrap();
-        // The listener for the signal does not count as something to wait for.
+        // The listener for the signal does not prevent a deadlock report.
         assert_stuck(runtime.block_on(pending::<()>()), &["\"dump\"", "readable fd"]);
     });
 }

@@ -1,4 +1,4 @@
-//! Aim: whatever a task does, and however it ends, it ends alone, once, and in order.
+//! Aim: however a task ends, it ends in isolation, once, and in order.
 
 mod util;
 
@@ -14,7 +14,7 @@ use polyloop_executor::{JoinHandle, Runtime, metrics, run, sleep, spawn, yield_n
 
 use util::{ForeignWaker, OnDrop, Trace, run_virtual, virtual_runtime};
 
-/// Runs one more task on the loop, to see that it still works.
+/// Runs one more task on the loop, to check that it still works.
 async fn assert_loop_works() {
     let before = metrics().n_tasks;
     assert_eq!(spawn(async { 6 * 7 }).await.unwrap(), 42);
@@ -122,7 +122,7 @@ fn a_panicking_destructor_of_an_aborted_future_is_contained() {
 #[test]
 fn a_panicking_destructor_of_an_unwanted_output_is_contained() {
     run(async {
-        // Detached before it is over, and after.
+        // Detached before and after its completion.
         drop(spawn(async { OnDrop(|| panic!("unwanted")) }));
         let task = spawn(async { OnDrop(|| panic!("unwanted, later")) });
         yield_now().await;
@@ -247,7 +247,7 @@ fn a_task_that_aborts_itself_is_dropped_at_its_next_await() {
         let task = spawn(async move {
             let _guard = guard;
             own.borrow().as_ref().unwrap().abort();
-            inner.push("goes on to its await");
+            inner.push("continues to its await");
             yield_now().await;
             inner.push("never");
         });
@@ -258,7 +258,7 @@ fn a_task_that_aborts_itself_is_dropped_at_its_next_await() {
         assert!(task.await.unwrap_err().is_cancelled());
     })
     .unwrap();
-    trace.assert(&["goes on to its await", "dropped"]);
+    trace.assert(&["continues to its await", "dropped"]);
 }
 
 #[test]
@@ -419,7 +419,7 @@ fn a_thousand_tasks_woken_at_once_run_in_the_order_of_the_wakes() {
             yield_now().await;
         }
         is_open.set(true);
-        // A fixed shuffle: 7 and 1,000 have no common divisor.
+        // A fixed permutation: 7 and 1,000 have no common divisor.
         let expected: Vec<_> = (0..1_000).map(|i| i * 7 % 1_000).collect();
         for i in &expected {
             wakers.borrow()[*i].wake_by_ref();
@@ -445,7 +445,7 @@ fn a_waker_kept_beyond_its_task_is_harmless() {
             .await
             .unwrap();
         }
-        // The slots have new tenants, which must not be woken by the old numbers.
+        // The slots have new owners, which stale ids must not wake.
         let n_polls = Rc::new(Cell::new(0));
         let count = n_polls.clone();
         let waiting = spawn(poll_fn(move |_| {

@@ -1,4 +1,4 @@
-//! Aim: no wake-up, task or result is lost between threads, whoever asks and whenever.
+//! Aim: no wake-up, task or result is lost between threads.
 
 mod util;
 
@@ -21,7 +21,7 @@ use util::{ForeignWaker, OnDrop, block_on_elsewhere, with_watchdog};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Waits until the loop has surely read the letters that have come: it does so every 128 polls.
+/// Waits until the loop has read the messages that have arrived: it does so every 128 polls.
 async fn letters_are_read() {
     for _ in 0..=128 {
         yield_now().await;
@@ -67,7 +67,7 @@ fn a_million_wakes_from_eight_threads_lose_none() {
             })
             .collect();
         run(async {
-            // Each step sleeps again, so that the end of sleep and the wakes meet in every way.
+            // Each step sleeps again, so that wake-ups and wakes interleave in many ways.
             for n in (0..=N_THREADS * N_EACH).step_by(100) {
                 signal.wait_for(n).await;
             }
@@ -128,7 +128,7 @@ fn a_spinning_loop_is_reachable_and_an_idle_one_stops_spinning() {
                     signal.wait_for(n).await;
                 }
                 sender.join().unwrap();
-                // Far apart: a few times it is tried, and then the loop sleeps at once.
+                // Far apart: spinning is tried a few times, and then the loop sleeps at once.
                 for _ in 0..8 {
                     sleep(20 * limit).await;
                 }
@@ -350,7 +350,7 @@ fn a_sleep_moves_from_loop_to_loop() {
     })
     .join()
     .unwrap();
-    // The timer at home was disarmed from afar; the one away has ended with its loop.
+    // The timer on this loop was disarmed by the other thread; the other one has ended with its loop.
     let n_timers = home.block_on(async {
         letters_are_read().await;
         metrics().n_timers

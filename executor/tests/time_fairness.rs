@@ -1,4 +1,4 @@
-//! Aim: no timer, and no number of timers, keeps other tasks and I/O waiting.
+//! Aim: timers, however many, do not starve other tasks and I/O.
 
 mod util;
 
@@ -22,7 +22,7 @@ const US: Duration = Duration::from_micros(1);
 const MS: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// Counts how often a task that is always ready is polled, until it is aborted.
+/// Counts the polls of a task that is always ready, until it is aborted.
 fn count_turns() -> (Rc<Cell<usize>>, polyloop_executor::AbortOnDrop<()>) {
     let n_turns = Rc::new(Cell::new(0));
     let theirs = Rc::clone(&n_turns);
@@ -69,17 +69,17 @@ fn a_million_ticks_after_a_stall_do_not_fire_in_one_poll() {
 #[test]
 fn a_tick_that_yielded_is_not_lost() {
     run_virtual(async {
-        let begin = now();
+        let start = now();
         let mut beat = interval(MS);
         beat.tick().await;
         sleep(100 * MS).await;
-        // Polled once and dropped, again and again: each makes progress in the end.
+        // Repeatedly polled once and dropped: each eventually makes progress.
         let mut n_ticks = 0;
         while n_ticks < 100 {
             let mut tick = pin!(beat.tick());
             if let Poll::Ready(due) = poll_fn(|cx| Poll::Ready(tick.as_mut().poll(cx))).await {
                 n_ticks += 1;
-                assert_eq!(due - begin, n_ticks * MS);
+                assert_eq!(due - start, n_ticks * MS);
             }
             yield_now().await;
         }
@@ -109,7 +109,7 @@ fn a_timeout_elapses_although_its_future_has_spent_the_budget() {
                 (&mut over).await;
             }
         };
-        // Time passes only when nothing is ready, so the deadline has to be past already.
+        // Virtual time passes only when nothing is ready, so the deadline has to be in the past.
         let mut limit = sleep_until(now());
         let mut endless = pin!(endless);
         let raced = poll_fn(|cx| match endless.as_mut().poll(cx) {
@@ -147,7 +147,7 @@ fn many_due_timers_fire_in_order_in_bounded_batches() {
     run_virtual(async {
         let count = Arc::new(Count::default());
         let waker = Waker::from(Arc::clone(&count));
-        // Armed first, so that the watcher runs from the first of the timers on.
+        // Armed first, so that the watcher runs when the first timer fires.
         let mut first = sleep(HOUR);
         poll_fn(|cx| Poll::Ready(Pin::new(&mut first).poll(cx).is_pending())).await;
         let mut naps: Vec<_> = (0..10_000).map(|_| sleep(HOUR)).collect();
@@ -185,7 +185,7 @@ fn an_interval_whose_body_is_longer_than_its_period_lets_timers_fire() {
         })
         .abort_on_drop();
         sleep(5 * MS).await;
-        // Each takes two milliseconds at least, so the third one ends after the deadline.
+        // Each takes at least two milliseconds, so the third one ends after the deadline.
         assert!(n_bodies.get() <= 5, "the timer waited for {} bodies", n_bodies.get());
     })
     .unwrap();

@@ -1,4 +1,4 @@
-//! Aim: a sleep that is reset wakes the task that awaits it, whoever resets it and wherever.
+//! Aim: a sleep that is reset wakes the task that awaits it, on whichever task or thread it is reset.
 
 mod util;
 
@@ -37,7 +37,7 @@ async fn poll_once(nap: &Shared) -> Poll<()> {
 
 #[test]
 fn a_task_that_awaits_a_sleep_is_woken_at_the_deadline_that_another_task_sets() {
-    // Earlier, later, at once, and from never.
+    // To an earlier time, to a later one, to now, and from never.
     for (first, second) in
         [(10 * HOUR, 2 * HOUR), (HOUR, 3 * HOUR), (HOUR, Duration::ZERO), (Duration::MAX, 2 * HOUR)]
     {
@@ -142,7 +142,7 @@ fn a_scope_that_another_task_reschedules_ends_at_the_new_deadline() {
     });
 }
 
-/// Awaits a sleep on a loop of its own thread, and says when it was over.
+/// Awaits a sleep on a loop on a new thread, and returns when it elapsed.
 fn await_elsewhere(nap: &Arc<Mutex<Sleep>>) -> (thread::JoinHandle<Instant>, mpsc::Receiver<()>) {
     let (armed, is_armed) = mpsc::channel();
     let nap = Arc::clone(nap);
@@ -166,7 +166,7 @@ fn a_sleep_that_a_plain_thread_resets_wakes_its_task_at_the_new_deadline() {
     let nap = Arc::new(Mutex::new(sleep(HOUR)));
     let (thread, is_armed) = await_elsewhere(&nap);
     is_armed.recv().unwrap();
-    // Later and then earlier: what was sent first must not win.
+    // Later and then earlier: the last message takes effect.
     nap.lock().unwrap().reset(Instant::now() + 2 * HOUR);
     let deadline = Instant::now() + 30 * MS;
     nap.lock().unwrap().reset(deadline);
@@ -211,7 +211,7 @@ fn resets_from_another_thread_make_no_sleep_early_and_lose_none() {
                 let polled = Pin::new(&mut *nap).poll(cx);
                 if polled.is_ready() {
                     assert!(Instant::now() >= *latest.lock().unwrap(), "early");
-                    // On the thread of the loop, between those of the other thread.
+                    // On the thread of the loop, between the resets by the other thread.
                     let deadline = Instant::now() + Duration::from_micros(200);
                     nap.reset(deadline);
                     *latest.lock().unwrap() = deadline;
@@ -243,7 +243,7 @@ fn a_reset_between_two_calls_of_block_on_takes_effect() {
 fn a_sleep_of_a_loop_that_has_ended_may_be_reset_and_polled_on_another() {
     let nap = shared(HOUR);
     run(async { assert!(poll_once(&nap).await.is_pending()) }).unwrap();
-    // Before the next loop has the number of the last, and while it has.
+    // Before and while the next loop has the number of the last one.
     nap.borrow_mut().reset(Instant::now() + HOUR);
     run(async { assert!(poll_once(&nap).await.is_pending()) }).unwrap();
     run(async {

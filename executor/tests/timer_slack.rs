@@ -1,4 +1,4 @@
-//! Aim: the timer slack that a loop asks for ends with the run, and no thread of ours has it.
+//! Aim: the timer slack that a loop sets ends with the run, and no thread of the library has it.
 #![cfg(target_os = "linux")]
 
 use std::fs;
@@ -25,13 +25,13 @@ fn slack_of_child_ns() -> u64 {
 
 #[test]
 fn the_timer_slack_of_a_thread_is_restored_after_its_loop_has_run() {
-    // On a thread of its own, whose slack is that of nobody else.
+    // On a separate thread, whose slack no other code changes.
     thread::spawn(|| {
         let before = slack_ns();
         for _ in 0..2 {
             run(async {
                 sleep(MS).await;
-                assert!(slack_ns() <= 10_000, "the wait was not punctual");
+                assert!(slack_ns() <= 10_000, "the timer slack was not reduced");
             })
             .unwrap();
             assert_eq!(slack_ns(), before);
@@ -58,7 +58,7 @@ fn blocking_threads_have_the_default_timer_slack() {
             sleep(MS).await;
             assert_eq!(spawn_blocking(slack_ns).await.unwrap(), before);
             sleep(MS).await;
-            assert!(slack_ns() <= 10_000, "the wait was not punctual");
+            assert!(slack_ns() <= 10_000, "the timer slack was not reduced");
         })
         .unwrap();
     })

@@ -1,4 +1,4 @@
-//! Aim: cancellation tokens in great numbers and great depth, and beside wakers that misbehave.
+//! Aim: cancellation tokens in large numbers and at great depth, and with misbehaving wakers.
 
 mod util;
 
@@ -11,12 +11,12 @@ use polyloop_executor::{CancellationToken, run, spawn};
 
 use util::ForeignWaker;
 
-/// Runs `f` where a recursion over many tokens would have no room.
+/// Runs `f` on a stack that is too small for a recursion over many tokens.
 fn on_a_small_stack(f: impl FnOnce() + Send + 'static) {
     thread::Builder::new().stack_size(128 * 1024).spawn(f).unwrap().join().unwrap();
 }
 
-/// Makes a chain of tokens, and returns the first and the last, the others being dropped.
+/// Makes a chain of tokens, returns the first and the last, and drops the others.
 fn chain(n_tokens: usize) -> (CancellationToken, CancellationToken) {
     let first = CancellationToken::new();
     let mut last = first.child();
@@ -42,7 +42,7 @@ fn a_chain_of_a_million_tokens_is_cancelled_and_dropped_without_recursion() {
         drop(last);
         drop(first);
 
-        // With all handles kept, dropped from the top and from the bottom.
+        // With all handles kept, and dropped in either order.
         for reverse in [false, true] {
             let mut tokens = vec![CancellationToken::new()];
             for i in 0..1_000_000 {

@@ -1,4 +1,4 @@
-//! Aim: a turn takes no longer than its budget and one poll more, and says when the next one is due.
+//! Aim: a turn takes at most its budget and one poll more, and returns when the next one is due.
 
 use std::cell::Cell;
 use std::future::pending;
@@ -30,7 +30,7 @@ fn slow_tasks_do_not_hold_the_host_beyond_the_budget() {
             }));
         }
         let next = runtime.turn(LOOK, Duration::from_millis(5)).unwrap();
-        // Each takes a millisecond at least, so five of them spend the budget.
+        // Each takes at least a millisecond, so five of them spend the budget.
         assert!((1..=5).contains(&n_done.get()), "{} in a turn", n_done.get());
         assert_eq!(next, NextTurn::Now);
         let mut n_turns = 1;
@@ -60,7 +60,7 @@ fn a_turn_without_budget_polls_one_task() {
 #[test]
 fn a_budget_is_used_while_tasks_are_ready_and_no_longer() {
     let runtime = Runtime::new().unwrap();
-    // More polls than between two looks, in one turn.
+    // More polls in one turn than between two checks for events.
     let counted = Rc::new(Cell::new(0));
     let n = counted.clone();
     let task = runtime.spawn(async move {
@@ -160,7 +160,7 @@ fn a_host_that_waits_for_the_rounded_time_takes_one_turn_for_each_timer() {
             next = runtime.turn(LOOK, Duration::MAX).unwrap();
             n_turns += 1;
         }
-        assert_eq!(n_turns, 11, "one to begin, and one for each timer");
+        assert_eq!(n_turns, 11, "one to start, and one per timer");
     }
 }
 
@@ -198,7 +198,7 @@ fn a_task_may_turn_another_loop() {
             });
             while !inner_task.is_finished() {
                 inner.turn(LOOK, Duration::MAX).unwrap();
-                // What is spawned here belongs to this loop again.
+                // `spawn` here spawns on this loop again.
                 spawn(yield_now()).await.unwrap();
             }
             other.await.unwrap();
@@ -224,7 +224,7 @@ fn a_turn_inside_a_task_of_the_same_loop_is_an_error() {
     let kind =
         runtime.block_on(async move { inside.turn(LOOK, Duration::MAX).unwrap_err().kind() });
     assert_eq!(kind.unwrap(), io::ErrorKind::ResourceBusy);
-    // Through a loop in between as well.
+    // Also through a loop in between.
     let seen = Rc::new(Cell::new(None));
     let (inside, found) = (Rc::downgrade(&runtime), seen.clone());
     drop(runtime.spawn(async move {

@@ -1,5 +1,4 @@
-//! Aim: a branch that always has something to do does not keep the other branches of its task, or other
-//! tasks, from progress.
+//! Aim: a branch that is always busy does not starve the other branches of its task, or other tasks.
 
 mod util;
 
@@ -17,14 +16,14 @@ use polyloop_executor::{
     yield_now,
 };
 
-/// Takes from the budget without end, as who reads from a peer that floods.
+/// Spends the budget indefinitely, as a reader of a flooding peer does.
 async fn flood() {
     loop {
         poll_fn(poll_proceed).await;
     }
 }
 
-/// Is ready at its third poll that the budget allows, as a leaf future that was woken.
+/// Is ready at its third poll within the budget, as a leaf future that was woken.
 fn third() -> impl Future<Output = ()> {
     let mut n_polls = 0;
     poll_fn(move |cx| {
@@ -48,7 +47,7 @@ fn run_within(n_polls: u64, future: impl Future<Output = ()>) {
         let before = metrics().n_polls;
         let mut future = pin!(future);
         poll_fn(|cx| {
-            // By hand, since a combinator is what is tested.
+            // Written by hand, because the test is about combinators.
             if watchdog.is_finished() {
                 panic!("not ready after {} polls", metrics().n_polls - before);
             }
@@ -119,7 +118,7 @@ fn a_busy_branch_of_a_join_lets_the_others_finish() {
 fn a_race_that_is_recreated_for_each_message_receives_the_stop_message() {
     run_within(2_000, async {
         let (sender, mut receiver) = local::unbounded();
-        // As fast as it is received, for ever.
+        // As fast as it is received, indefinitely.
         let flooding = spawn(async move {
             loop {
                 for i in 0..1_000 {
@@ -196,7 +195,7 @@ fn a_scope_with_a_busy_body_observes_the_failure_of_a_child() {
     });
 }
 
-/// Asserts that a task which does nothing but `step` lets a timer fire.
+/// Asserts that a task that only repeats `step` lets a timer fire.
 fn assert_yields(what: &str, step: impl AsyncFnMut() + 'static) {
     run(async {
         let is_over = Rc::new(Cell::new(false));
@@ -266,14 +265,14 @@ fn a_task_that_awaits_only_ready_futures_yields() {
     assert_yields("try_gather nothing", async || {
         assert!(try_gather(None::<Pending<Result<(), ()>>>).await.is_ok());
     });
-    assert_yields("the end of what has completed", async || {
+    assert_yields("as_completed at its end", async || {
         assert!(as_completed(None::<Pending<()>>).next().await.is_none());
     });
     assert_yields("an empty scope", async || {
         assert!(TaskGroup::scope(async |_: &TaskGroup<()>| Ok(())).await.is_ok());
     });
     let (sender, mut receiver) = local::bounded(1);
-    assert_yields("a channel with room and a message", async move || {
+    assert_yields("a channel with capacity and a message", async move || {
         sender.send(()).await.unwrap();
         receiver.recv().await.unwrap();
     });
@@ -289,15 +288,15 @@ fn a_task_that_awaits_only_ready_futures_yields() {
         sender.send(()).await.unwrap_err();
     });
     let (_, mut receiver) = local::bounded::<()>(1);
-    assert_yields("a channel that is over", async move || {
+    assert_yields("a channel without senders", async move || {
         assert!(receiver.recv().await.is_none());
     });
-    assert_yields("tasks that are aborted", async || {
+    assert_yields("aborted tasks", async || {
         let task = spawn(pending::<()>());
         task.abort();
         task.await.unwrap_err();
     });
-    assert_yields("a timeout around what is ready", async || {
+    assert_yields("a timeout around a ready future", async || {
         timeout(Duration::from_secs(9), poll_fn(poll_proceed)).await.unwrap();
     });
 }

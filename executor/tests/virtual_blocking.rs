@@ -1,4 +1,4 @@
-//! Aim: virtual time stands still while the program's own blocking work is running.
+//! Aim: virtual time stands still while the program's blocking work runs.
 
 mod util;
 
@@ -20,15 +20,15 @@ const HOUR: Duration = Duration::from_secs(3_600);
 #[test]
 fn a_timeout_of_an_hour_around_50_ms_of_blocking_work_does_not_elapse() {
     run_virtual(async {
-        let begin = now();
+        let start = now();
         let work = spawn_blocking(|| {
             thread::sleep(WORK);
             7
         });
-        assert_eq!(timeout(HOUR, work).await.expect("time has jumped").unwrap(), 7);
-        assert_eq!(now(), begin);
+        assert_eq!(timeout(HOUR, work).await.expect("virtual time has advanced").unwrap(), 7);
+        assert_eq!(now(), start);
         sleep(HOUR).await;
-        assert_eq!(now() - begin, HOUR);
+        assert_eq!(now() - start, HOUR);
     });
 }
 
@@ -36,27 +36,29 @@ fn a_timeout_of_an_hour_around_50_ms_of_blocking_work_does_not_elapse() {
 fn jobs_of_any_pool_hold_time_in_the_loop_that_spawned_them() {
     let pool = BlockingPool::new(1);
     run_virtual(async {
-        let begin = now();
+        let start = now();
         let jobs: Vec<_> =
             (0..4).map(|i| pool.spawn(move || (thread::sleep(WORK / 4), i).1)).collect();
         for (i, job) in jobs.into_iter().enumerate() {
-            assert_eq!(timeout(HOUR, job).await.expect("time has jumped").unwrap(), i);
+            assert_eq!(timeout(HOUR, job).await.expect("virtual time has advanced").unwrap(), i);
         }
         let mut results = pool.map(0..4, |i| (thread::sleep(WORK / 4), i).1);
-        while let Some(result) = timeout(HOUR, results.next()).await.expect("time has jumped") {
+        while let Some(result) =
+            timeout(HOUR, results.next()).await.expect("virtual time has advanced")
+        {
             result.unwrap();
         }
-        assert_eq!(now(), begin);
+        assert_eq!(now(), start);
     });
 }
 
 #[test]
 fn timers_of_other_tasks_also_wait_and_then_fire_in_order() {
     run_virtual(async {
-        let begin = now();
+        let start = now();
         let other = spawn(async move {
             sleep(HOUR).await;
-            now() - begin
+            now() - start
         });
         let real = Instant::now();
         spawn_blocking(|| thread::sleep(WORK)).await.unwrap();
@@ -69,20 +71,20 @@ fn timers_of_other_tasks_also_wait_and_then_fire_in_order() {
 fn a_timer_that_is_due_fires_while_time_is_held() {
     const FAR: Duration = Duration::from_secs(10);
     run_virtual(async {
-        let begin = now();
+        let start = now();
         for turn in 0..3 {
             let (sender, receiver) = mpsc::channel();
-            // What the job waits for is sent only after the timer.
+            // The message that the job waits for is sent only after the timer.
             let job = spawn_blocking(move || receiver.recv_timeout(FAR));
             match turn {
                 0 => sleep(Duration::ZERO).await,
-                1 => sleep_until(begin).await,
+                1 => sleep_until(start).await,
                 _ => assert!(timeout(Duration::ZERO, pending::<()>()).await.is_err()),
             }
             sender.send(turn).unwrap();
             assert_eq!(job.await.unwrap(), Ok(turn), "the timer waited for the job");
         }
-        assert_eq!(now(), begin);
+        assert_eq!(now(), start);
     });
 }
 
@@ -93,17 +95,17 @@ fn a_turn_is_due_if_a_timer_is_while_time_is_held() {
     let task = runtime.spawn(async move { nap.as_mut().await });
     runtime.turn(Some(Duration::ZERO), Duration::MAX).unwrap();
     let is_over = task.is_finished();
-    assert!(is_over || runtime.next_turn().is_due(), "the host would wait for the hold");
+    assert!(is_over || runtime.next_turn().is_due(), "the host would wait until the hold ends");
     drop(hold);
 }
 
 #[test]
 fn a_job_whose_handle_was_dropped_holds_time_until_it_ends() {
     run_virtual(async {
-        let begin = Instant::now();
+        let start = Instant::now();
         drop(spawn_blocking(|| thread::sleep(WORK)));
         sleep(HOUR).await;
-        assert!(begin.elapsed() >= WORK);
+        assert!(start.elapsed() >= WORK);
     });
 }
 
@@ -111,7 +113,7 @@ fn a_job_whose_handle_was_dropped_holds_time_until_it_ends() {
 fn time_passes_again_after_a_job_panics_or_is_aborted() {
     let pool = BlockingPool::new(1);
     run_virtual(async {
-        let begin = now();
+        let start = now();
         let broken = pool.spawn(|| panic!("on purpose"));
         let (end, wait) = mpsc::channel::<()>();
         let first = pool.spawn(move || wait.recv().is_err());
@@ -121,7 +123,7 @@ fn time_passes_again_after_a_job_panics_or_is_aborted() {
         drop(end);
         assert!(first.await.unwrap());
         assert!(broken.await.unwrap_err().is_panic());
-        assert_eq!(now(), begin);
+        assert_eq!(now(), start);
         sleep(HOUR).await;
     });
 }
@@ -129,7 +131,7 @@ fn time_passes_again_after_a_job_panics_or_is_aborted() {
 #[test]
 fn messages_of_blocking_work_are_received_before_time_passes() {
     run_virtual(async {
-        let begin = now();
+        let start = now();
         let (sender, mut receiver) = polyloop_executor::channel::unbounded();
         let handle = Handle::current().unwrap();
         let work = spawn_blocking(move || {
@@ -143,7 +145,7 @@ fn messages_of_blocking_work_are_received_before_time_passes() {
             assert_eq!(timeout(HOUR, receiver.recv()).await, Ok(Some(i)));
         }
         work.await.unwrap();
-        assert_eq!(now(), begin);
+        assert_eq!(now(), start);
     });
 }
 
@@ -152,15 +154,15 @@ fn a_turn_for_a_host_waits_in_real_time_while_work_runs() {
     let runtime = virtual_runtime();
     let (end, wait) = mpsc::channel::<()>();
     let task = runtime.spawn(async move {
-        let begin = now();
+        let start = now();
         let work = spawn_blocking(move || wait.recv().is_err());
-        assert!(timeout(HOUR, work).await.expect("time has jumped").unwrap());
-        now() - begin
+        assert!(timeout(HOUR, work).await.expect("virtual time has advanced").unwrap());
+        now() - start
     });
     runtime.turn(Some(Duration::ZERO), Duration::MAX).unwrap();
-    let begin = Instant::now();
+    let start = Instant::now();
     runtime.turn(Some(WORK), Duration::MAX).unwrap();
-    assert!(begin.elapsed() >= WORK);
+    assert!(start.elapsed() >= WORK);
     assert_eq!(runtime.next_turn(), NextTurn::OnEvent);
     drop(end);
     while !runtime.enter(|| task.is_finished()) {

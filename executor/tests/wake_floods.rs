@@ -1,6 +1,6 @@
-//! Aim: wakes from other threads take no more room than there are tasks, however many they are.
+//! Aim: memory for wakes from other threads is bounded by the number of tasks.
 //!
-//! The tests of this file measure the process, so they are one test.
+//! The tests of this file measure the process, so they form one test.
 
 use std::alloc::System;
 use std::future::poll_fn;
@@ -14,7 +14,7 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Wakes the tasks in turn, many times, while one poll runs. Returns the bytes that this took.
+/// Wakes the tasks in turn, many times, during one poll. Returns the bytes that this allocated.
 fn flood(wakers: &[Waker], n_wakes: usize) -> usize {
     let before = ALLOCATOR.stats();
     thread::scope(|scope| {
@@ -48,7 +48,7 @@ fn tasks_woken_repeatedly_during_one_poll_are_listed_once() {
                 let bytes = flood(&wakers, 2_000_000);
                 let limit = 64 * n_tasks + 16_384;
                 assert!(bytes < limit, "{n_tasks} tasks: {bytes} bytes for two million wakes");
-                // The loop has to look at its mailbox.
+                // The loop has to read its mailbox.
                 sleep(Duration::from_millis(1)).await;
                 assert_eq!(n_polls.get(), n_tasks * (1 + round), "each is polled once");
             }

@@ -1,4 +1,4 @@
-//! Aim: a test that hangs fails by itself, and hides no other.
+//! Aim: a test that hangs fails alone, and hides no other.
 
 mod util;
 

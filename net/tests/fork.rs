@@ -1,7 +1,7 @@
-//! A forked child that ends leaves the files of its parent's sockets where they are.
+//! A forked child that exits leaves the files of its parent's sockets in place.
 //!
-//! A file of its own with a single test: a child has one thread, so as few others as possible should be
-//! doing something when it is made.
+//! The only test of its file: a child has one thread, so as few other threads as possible should be active
+//! at the fork.
 
 use polyloop_net::{UnixDatagram, UnixListener, UnixStream};
 use polyloop_reactor::conformance::in_forked_child;

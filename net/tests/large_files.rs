@@ -1,4 +1,4 @@
-//! Aim: files beyond 2 GiB and beyond the year 2038 are files like any other, on 32 bits as well.
+//! Aim: files beyond 2 GiB and beyond the year 2038 work like any other, also on 32-bit systems.
 
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
@@ -21,7 +21,7 @@ fn a_large_or_late_file_is_refused_as_a_file() {
     let large = temporary("large");
     large.set_len(5 * GIBIBYTE).unwrap();
     let late = temporary("late");
-    // Not every file system has dates like this.
+    // Not every file system supports such dates.
     let _ = late.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(3 << 30));
     for file in [large, late] {
         let error = AsyncFd::new(file).unwrap_err();

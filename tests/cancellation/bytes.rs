@@ -1,4 +1,4 @@
-//! Lines, frames and copies: the next call goes on where the last one was dropped.
+//! Lines, frames and copies: the next call resumes where the last one was dropped.
 
 use std::fs::File;
 use std::future::poll_fn;
@@ -51,7 +51,7 @@ async fn dropped_searches_lose_no_byte(dropper: &Dropper) {
         }
         reader.consume(reader.buffered().len());
     }
-    assert!(n_left <= 1, "{n_left} bytes were doubled");
+    assert!(n_left <= 1, "{n_left} bytes were repeated");
 }
 
 async fn a_dropped_wait_for_a_line_of_the_stream_loses_none(dropper: &Dropper) {
@@ -91,7 +91,7 @@ async fn a_dropped_wait_for_a_frame_loses_none(dropper: &Dropper) {
     assert_eq!(frames, [&b"abc"[..], b"", b"defgh"]);
 }
 
-/// Connects a stream that has little room to one that is read in steps.
+/// Connects a stream with small buffers to one that is read in steps.
 fn narrow() -> (UnixStream, Sink<unix::UnixStream>) {
     let (stream, peer) = unix();
     socket2::SockRef::from(&stream).set_send_buffer_size(4_096).unwrap();
@@ -147,14 +147,14 @@ async fn a_dropped_copy_has_written_what_it_read_but_for_one_piece(dropper: &Dro
     // It stays open for the answer.
     let half = HalfClose(peer.try_clone().unwrap());
     let (mut world, sink) = (feed(dropper, half, TEXT), Sink::new(sink));
-    // The answer is empty and there from the start.
+    // The answer is empty and complete from the start.
     sink.end();
     let copied = dropper.once(copy_bidirectional(&a, &b), &mut world).await;
     drop(b);
     check_copy(&sink.finish(), copied.map(|copied| copied.unwrap().0));
 }
 
-/// Ends sending when it is dropped.
+/// Ends the stream when it is dropped.
 struct HalfClose(unix::UnixStream);
 
 impl Drop for HalfClose {
@@ -173,7 +173,7 @@ impl std::io::Write for HalfClose {
     }
 }
 
-/// Checks that what has come is the begin of what was sent; all of it, if the copy has ended.
+/// Checks that the received bytes are a prefix of the sent ones, and all of them if the copy has finished.
 fn check_copy(received: &[u8], copied: Option<u64>) {
     assert!(TEXT.starts_with(received), "{received:?}");
     if let Some(n_bytes) = copied {
@@ -225,7 +225,7 @@ pub(crate) mod linux {
             let mut splicer = Splicer::new(&reader, &writer).unwrap();
             let step = || {
                 world();
-                // A byte alone takes as much room as many.
+                // A single byte occupies as much of the buffer as many.
                 sink.step();
             };
             let spliced = dropper.again(async || splicer.run().await, step).await.unwrap();

@@ -1,4 +1,4 @@
-//! Channels: a message is delivered once, or never left its sender.
+//! Channels: a message is delivered once, or stays with its sender.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -10,7 +10,7 @@ use polyloop::channel::{self, local};
 
 use crate::dropper::{Dropper, cases};
 
-/// Makes the cases of one kind of channel.
+/// Defines the cases of one kind of channel.
 macro_rules! channels {
     ($kind:ident, $module:ident) => {
         pub(crate) mod $kind {
@@ -71,7 +71,7 @@ macro_rules! channels {
                 let (sender, receiver) = $module::bounded(1);
                 let (receiver, received) = (RefCell::new(receiver), RefCell::new(Vec::new()));
                 let world = || received.borrow_mut().extend(receiver.borrow_mut().try_recv().ok());
-                // Each attempt has a message of its own.
+                // Each attempt has a separate message.
                 let next = Cell::new(0);
                 let mut sent = Vec::new();
                 for _ in 0..5 {
@@ -91,7 +91,7 @@ macro_rules! channels {
             async fn a_dropped_reserve_gives_its_place_to_the_next(dropper: &Dropper) {
                 let (sender, receiver) = $module::bounded(1);
                 sender.try_send(0).unwrap();
-                // The other waits as well, and must not wait for one that is gone.
+                // The other waits as well, and must not wait for a dropped one.
                 let other = sender.clone();
                 let is_sent = Rc::new(Cell::new(false));
                 let tell = Rc::clone(&is_sent);
@@ -101,7 +101,7 @@ macro_rules! channels {
                     tell.set(true);
                 });
                 let (receiver, received) = (RefCell::new(receiver), RefCell::new(Vec::new()));
-                // One message is taken, and so one place free, until the other has had it.
+                // One message is taken, so one place is free until the other takes it.
                 let world = || {
                     if received.borrow().is_empty() || is_sent.get() {
                         received.borrow_mut().extend(receiver.borrow_mut().try_recv().ok());
@@ -114,7 +114,7 @@ macro_rules! channels {
                 for _ in 0..2 {
                     world();
                 }
-                // What was granted and not used is free again.
+                // Capacity that was granted and not used is free again.
                 assert_eq!(*received.borrow(), [0, 1]);
                 assert_eq!(sender.capacity(), 1);
             }

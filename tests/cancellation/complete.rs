@@ -1,15 +1,14 @@
-//! Is anything missing? The sources are read, and every function that returns a future has to be
-//! dropped by a case, or to be named here with the reason why not. And each says what a drop
-//! loses.
+//! Checks completeness against the sources: every public function that returns a future is dropped by a
+//! case, or excluded here with a reason, and documents its cancel safety.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The rooms that have futures.
-const ROOMS: [&str; 2] = ["executor/src", "net/src"];
+/// The crates that have futures.
+const CRATES: [&str; 2] = ["executor/src", "net/src"];
 
-/// Whatever the cases of the other modules drop.
+/// The functions that the cases of the other modules drop.
 fn shown() -> BTreeSet<&'static str> {
     let lists: &[&[&str]] = &[
         crate::tasks::SHOWN,
@@ -48,7 +47,7 @@ fn shown() -> BTreeSet<&'static str> {
     lists.iter().copied().flatten().copied().collect()
 }
 
-/// What no case drops, and why.
+/// The functions that no case drops, and why.
 const EXCLUDED: &[(&str, &str)] = &[];
 
 /// A function that returns a future, or a type that is one, or a stream.
@@ -56,18 +55,18 @@ const EXCLUDED: &[(&str, &str)] = &[];
 struct Found {
     file: PathBuf,
     line: usize,
-    /// Whether its documentation says what a drop loses.
+    /// Whether its documentation has a section `# Cancel safety`.
     says_what_is_lost: bool,
-    /// The future with a name that it returns.
+    /// The named future that it returns.
     returns: Option<String>,
 }
 
-/// Reads the sources for what is public and asynchronous, by name: `function`, `Type::function`,
-/// `macro!::function` for what a macro writes for several types, `Type` for a future that has a
-/// name, `Type as Stream`.
+/// Finds the public asynchronous items in the sources, by name: `function`, `Type::function`,
+/// `macro!::function` for functions that a macro defines for several types, `Type` for a named future,
+/// and `Type as Stream`.
 fn found() -> BTreeMap<String, Found> {
     let mut files = Vec::new();
-    for room in ROOMS {
+    for room in CRATES {
         source_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join(room), &mut files);
     }
     let texts: Vec<_> =
@@ -96,7 +95,7 @@ fn source_files(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// Returns the type that a line at the left margin implements `which` for.
+/// Returns the type that an unindented line implements `which` for.
 fn implementor(line: &str, which: &str) -> Option<String> {
     if !line.starts_with("impl") {
         return None;
@@ -109,7 +108,7 @@ fn first_word(text: &str) -> String {
     text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
 }
 
-/// Adds what one file has.
+/// Adds the items of one file.
 fn read_file(
     text: &str,
     file: &Path,
@@ -123,7 +122,7 @@ fn read_file(
     for (i, line) in lines.iter().enumerate() {
         let code = line.trim_start();
         if *line == "#[cfg(test)]" || line.starts_with("#[cfg(all(test") {
-            // What follows is tests.
+            // Tests follow.
             break;
         }
         if *line == "}" {
@@ -131,7 +130,7 @@ fn read_file(
         } else if let Some(name) = code.strip_prefix("macro_rules! ") {
             of_macro = Some(format!("{}!", first_word(name)));
         } else if code.starts_with("impl") && (of_macro.is_some() || code == *line) {
-            // Those further in are inside of functions.
+            // Further indented ones are inside functions.
             owner = of_macro.clone().or_else(|| Some(implemented(code)));
         } else if let Some(name) = line.strip_prefix("pub trait ") {
             (owner, in_trait) = (Some(first_word(name)), true);
@@ -146,7 +145,7 @@ fn read_file(
             let line = i + 1;
             let new = Found { file: file.to_owned(), line, says_what_is_lost, returns };
             let old = found.insert(name.clone(), new);
-            assert!(old.is_none(), "two functions go by the name `{name}`: {old:?}");
+            assert!(old.is_none(), "two functions have the name `{name}`: {old:?}");
         };
         if let Some(name) = code.strip_prefix("pub struct ").map(first_word) {
             if named.contains(&name) {
@@ -171,18 +170,18 @@ fn read_file(
                 }
             }
         }
-        // Attributes stand between the documentation and what it is of.
+        // Attributes may follow the documentation.
         if !code.starts_with("#[") {
             docs.clear();
         }
     }
 }
 
-/// Returns the type that an `impl` is of.
+/// Returns the type of an `impl`.
 fn implemented(code: &str) -> String {
     let code = code.split_once(" for ").map_or(code, |(_, of)| of);
     let code = code.trim_start_matches("impl");
-    // Behind the type's parameters, if it has some.
+    // After the type's parameters, if it has any.
     let mut depth = 0;
     let name = code.char_indices().find(|(_, c)| {
         depth += i32::from(*c == '<') - i32::from(*c == '>');
@@ -191,12 +190,12 @@ fn implemented(code: &str) -> String {
     first_word(&code[name.map_or(0, |(i, _)| i)..])
 }
 
-/// Returns the first word of what the function that begins here returns: `impl` of a future
-/// without a name, or the name of a type.
+/// Returns the first word of the return type of the function that starts here: `impl`, or the name of a
+/// type.
 fn returned(lines: &[&str]) -> Option<String> {
     let n_lines = lines.iter().position(|line| line.trim_end().ends_with(['{', ';']))?;
     let signature = lines[..=n_lines].join(" ");
-    // Past the arguments, whose closures have arrows as well.
+    // After the arguments, whose closures have arrows too.
     let end = end_of_arguments(&signature)?;
     let (_, output) = signature[end..].split_once("->")?;
     let output = output.trim().trim_start_matches("io::Result<").trim_start_matches("Option<");
@@ -206,7 +205,7 @@ fn returned(lines: &[&str]) -> Option<String> {
     }
 }
 
-/// Finds the parenthesis that ends the arguments.
+/// Finds the closing parenthesis of the arguments.
 fn end_of_arguments(signature: &str) -> Option<usize> {
     let mut depth = 0;
     let ends = |(i, c): (usize, char)| {
@@ -219,7 +218,7 @@ fn end_of_arguments(signature: &str) -> Option<usize> {
 #[test]
 fn every_future_of_the_library_is_dropped_at_every_poll_or_excluded_with_a_reason() {
     let (found, shown) = (found(), shown());
-    // Far fewer would say that the sources are not read as they are meant to be.
+    // A much smaller number would mean that the parser no longer works.
     assert!(found.len() > 90, "only {} were found: {:?}", found.len(), found.keys());
     let excluded: BTreeMap<_, _> = EXCLUDED.iter().copied().collect();
     let missing: Vec<String> = found
@@ -232,7 +231,7 @@ fn every_future_of_the_library_is_dropped_at_every_poll_or_excluded_with_a_reaso
         shown.iter().chain(excluded.keys()).filter(|name| !found.contains_key(**name)).collect();
     assert!(stale.is_empty(), "these are not in the sources: {stale:?}");
     let twice: Vec<_> = excluded.keys().filter(|name| shown.contains(*name)).collect();
-    assert!(twice.is_empty(), "these are excluded, and dropped all the same: {twice:?}");
+    assert!(twice.is_empty(), "these are excluded and also dropped: {twice:?}");
     assert!(EXCLUDED.iter().all(|(_, reason)| !reason.is_empty()));
 }
 
@@ -242,8 +241,8 @@ fn every_future_of_the_library_documents_its_cancel_safety() {
     let says = |name: &str| found.get(name).is_some_and(|found| found.says_what_is_lost);
     let mut silent = Vec::new();
     for (name, here) in &found {
-        // A future that has a name says it itself, or the functions that return it do. What holds
-        // for a stream is said by its method that returns one item.
+        // A named future documents it, or the functions that return it do. A stream documents it at its method
+        // that returns one item.
         let by_type = here.returns.as_deref().is_some_and(says);
         let by_function = found
             .values()

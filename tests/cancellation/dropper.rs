@@ -1,12 +1,12 @@
-//! The one harness: it drops an operation at every poll, and begins it anew.
+//! The harness: it drops an operation at every poll, and restarts it.
 //!
-//! A case sets its scene up, hands each operation to the [`Dropper`] instead of awaiting it, and
-//! checks in the end that nothing was lost or doubled. [`at_every_poll`] runs the case again and
-//! again, with the drop at the first pending poll, at the second, and so on, until the operation
-//! is over before its turn to be dropped comes.
+//! A case prepares its sockets or tasks, passes each operation to the [`Dropper`] instead of awaiting it,
+//! and finally checks that nothing was lost or repeated. [`at_every_poll`] runs the case repeatedly, with
+//! the drop at the first pending poll, the second, and so on, until the operation completes before it
+//! would be dropped.
 //!
-//! The world around the operation stands still but for one step at each pending poll. So every
-//! poll finds as little as possible, and every state between two polls is one to be dropped in.
+//! The operation's peer makes one step at each pending poll and stands still otherwise. So each poll makes
+//! as little progress as possible, and the operation is dropped in every state between two polls.
 
 use std::cell::Cell;
 use std::fmt;
@@ -25,22 +25,22 @@ use crate::common::run_on;
 /// More pending polls than any operation here needs.
 const MAX_POLLS: usize = 200;
 
-/// How often an operation is dropped before it may go on to its end, if it is more than once.
+/// How often an operation is dropped before it may complete, if more than once.
 const MANY_DROPS: usize = 40;
 
-/// How long the world waits for the operation to be woken before it makes one more step. TCP may
-/// need several until there is room again.
+/// How long to wait for the operation to be woken before the peer makes another step. TCP may need several
+/// until its buffer has space again.
 const PATIENCE: Duration = Duration::from_millis(1);
 
-/// How often the loop may turn until what the case has dropped is gone.
+/// The maximum number of turns until the loop has released what the case dropped.
 const TURNS_TO_SETTLE: usize = 1_000;
 
 /// When an operation is dropped.
 #[derive(Clone, Copy, Debug)]
 enum Moment {
-    /// When it has just returned that it is pending.
+    /// Just after it returned `Pending`.
     AtOnce,
-    /// When it was woken, in place of the poll: what it was woken for is now for nobody.
+    /// After it was woken, instead of the poll, so that the wake is lost.
     OnceWoken,
 }
 
@@ -50,16 +50,16 @@ struct Plan {
     at_poll: usize,
     moment: Moment,
     max_drops: usize,
-    /// Whether the budget of the task is used up when it begins: then every leaf is pending once.
-    is_tired: bool,
-    /// How the world cuts what it sends.
+    /// Whether the task's budget is spent at the start, so that every leaf is pending once.
+    is_spent: bool,
+    /// The sizes of the pieces that the peer sends.
     piece_bytes: usize,
 }
 
 impl fmt::Debug for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Plan { at_poll, moment, max_drops, is_tired, piece_bytes } = self;
-        write!(f, "dropped at poll {at_poll} {moment:?}, {max_drops} times, tired: {is_tired}, ")?;
+        let Plan { at_poll, moment, max_drops, is_spent, piece_bytes } = self;
+        write!(f, "dropped at poll {at_poll} {moment:?}, {max_drops} times, spent: {is_spent}, ")?;
         write!(f, "pieces of {piece_bytes}")
     }
 }
@@ -70,22 +70,22 @@ impl Plan {
             at_poll,
             moment: if i & 1 == 0 { Moment::AtOnce } else { Moment::OnceWoken },
             max_drops: if i & 2 == 0 { 1 } else { MANY_DROPS },
-            is_tired: i & 4 != 0,
-            // Each is combined with each poll, and with each of the others at one poll or other.
+            is_spent: i & 4 != 0,
+            // Each is combined with each poll, and with each of the others at some poll.
             piece_bytes: [1, 3, 1_000][(at_poll + i) % 3],
         })
     }
 }
 
-/// Drops operations as its plan says.
+/// Drops operations according to its plan.
 pub(crate) struct Dropper {
     plan: Plan,
     n_drops: Cell<usize>,
 }
 
 impl Dropper {
-    /// Performs an operation, beginning anew whenever it was dropped. `world` makes one step at
-    /// each pending poll.
+    /// Performs an operation, and restarts it whenever it is dropped. `peer` makes one step at each pending
+    /// poll.
     pub(crate) async fn again<T>(
         &self,
         mut begin: impl AsyncFnMut() -> T,
@@ -98,25 +98,25 @@ impl Dropper {
         }
     }
 
-    /// Returns how much the world should send at each step.
+    /// Returns how much the peer should send at each step.
     pub(crate) fn piece_bytes(&self) -> usize {
         self.plan.piece_bytes
     }
 
-    /// Performs an operation; none if it was dropped.
+    /// Performs an operation; returns `None` if it was dropped.
     pub(crate) async fn once<F: Future>(
         &self,
         future: F,
         mut world: impl FnMut(),
     ) -> Option<F::Output> {
-        let Plan { at_poll, moment, max_drops, is_tired, .. } = self.plan;
+        let Plan { at_poll, moment, max_drops, is_spent, .. } = self.plan;
         let is_dropped = self.n_drops.get() < max_drops;
         let output = {
             let mut future = pin!(future);
             let mut tick = pin!(interval(PATIENCE));
             let mut n_polls = 0;
             poll_fn(|cx| {
-                if is_tired && n_polls == 0 {
+                if is_spent && n_polls == 0 {
                     while poll_proceed(cx).is_ready() {}
                 }
                 if n_polls == at_poll && is_dropped {
@@ -140,15 +140,14 @@ impl Dropper {
             if matches!(moment, Moment::AtOnce) {
                 world();
             }
-            // The loop looks at the world, and whoever else waits for something has it.
+            // The loop polls for events, and the other waiters get theirs.
             sleep(Duration::from_micros(1)).await;
         }
         output
     }
 }
 
-/// Runs `case` with its operations dropped at every poll, and checks that it leaves nothing in
-/// the loop.
+/// Runs `case` with its operations dropped at every poll, and checks that nothing is left in the loop.
 pub(crate) fn at_every_poll(backend: Backend, case: impl AsyncFn(&Dropper)) {
     for at_poll in 1..MAX_POLLS {
         let mut n_drops = 0;
@@ -172,20 +171,20 @@ pub(crate) fn at_every_poll(backend: Backend, case: impl AsyncFn(&Dropper)) {
             drop(say);
         }
         if n_drops == 0 {
-            assert!(at_poll > 1, "nothing was dropped, since nothing was ever pending");
+            assert!(at_poll > 1, "nothing was dropped, because no operation was pending");
             return;
         }
     }
-    panic!("it is still pending at poll {MAX_POLLS}");
+    panic!("still pending at poll {MAX_POLLS}");
 }
 
-/// Counts what is left in the loop.
+/// Counts the tasks, timers and sources in the loop.
 fn n_left() -> [usize; 3] {
     let metrics = metrics();
     [metrics.n_tasks, metrics.n_timers, metrics.n_sources]
 }
 
-/// Names the plan under which a case has failed.
+/// Prints the plan under which a case failed.
 struct SayWhere(Plan);
 
 impl Drop for SayWhere {
@@ -196,7 +195,7 @@ impl Drop for SayWhere {
     }
 }
 
-/// Makes a test of each case, on each backend, and notes which functions it shows something of.
+/// Defines a test of each case on each backend, and records the functions that it covers.
 macro_rules! cases {
     ($($case:ident: $($shown:literal),+;)*) => {
         /// The functions that the cases here drop.
@@ -216,7 +215,7 @@ macro_rules! cases {
 
 pub(crate) use cases;
 
-/// What the harness itself is worth.
+/// Tests of the harness.
 mod tests {
     use std::io::Write;
     use std::os::unix::net::UnixStream as StdStream;
@@ -226,7 +225,7 @@ mod tests {
 
     use super::*;
 
-    /// Reads two bytes as nobody should: the first is lost if it is dropped before the second.
+    /// Reads two bytes in a way that is not cancel safe: a drop between them loses the first.
     async fn read_carelessly(stream: &UnixStream) -> [u8; 2] {
         let mut bytes = [0; 2];
         stream.read_exact(&mut bytes).await.unwrap();

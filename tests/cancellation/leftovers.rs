@@ -1,4 +1,4 @@
-//! What a future that is dropped leaves behind: nothing.
+//! A dropped future leaves nothing behind.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -26,7 +26,7 @@ async fn pair() -> (TcpStream, TcpStream) {
     (client, server)
 }
 
-/// Polls `future` once and drops it; returns the output, if it was ready.
+/// Polls `future` once and drops it. Returns the output if it was ready.
 async fn poll_once<F: Future>(future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     poll_fn(|cx| match future.as_mut().poll(cx) {
@@ -47,7 +47,7 @@ fn a_dropped_read_has_taken_no_byte(backend: Backend) {
                 polyloop::yield_now().await;
             }
         });
-        // Every read is dropped at its first pending poll, and begun anew.
+        // Every read is dropped at its first pending poll and restarted.
         let mut received = Vec::new();
         while received.len() < message.len() {
             let mut buf = [0; 3];
@@ -76,7 +76,7 @@ fn a_dropped_accept_has_taken_no_connection(backend: Backend) {
 
 fn a_dropped_connect_leaves_no_descriptor_registered(backend: Backend) {
     run_on(backend, async {
-        // A backlog that is full: further connects do not get an answer.
+        // A full backlog: further connects get no answer.
         let listener = socket2::Socket::new(
             socket2::Domain::IPV4,
             socket2::Type::STREAM,
@@ -110,7 +110,7 @@ fn a_dropped_wait_leaves_no_waker_behind(backend: Backend) {
             assert!(poll_once(server.readable()).await.is_none_or(|ready| ready.is_ok()));
             assert!(poll_once(server.read(&mut [0])).await.is_none());
         }
-        // If a thousand wakers were left, each would now poll this task for nothing.
+        // If a thousand wakers were left, each would now poll this task.
         let before = polyloop::runtime::metrics().n_polls;
         client.write_all(b"x").await.unwrap();
         server.read_exact(&mut [0]).await.unwrap();

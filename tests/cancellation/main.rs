@@ -1,7 +1,7 @@
-//! What is lost when a future is dropped: nothing, or what its caller can see.
+//! A dropped future loses nothing, or only what its caller can see.
 //!
-//! [`dropper`] is the harness. The other modules hand every asynchronous function of the library
-//! to it, and [`complete`] checks that none is missing.
+//! [`dropper`] is the harness. The other modules pass every asynchronous function of the library to it, and
+//! [`complete`] checks that none is missing.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -25,7 +25,7 @@ cases! {
     a_dropped_wait_for_a_shutdown_completes_when_repeated: "Session::shutdown_requested";
 }
 
-/// As [`cases!`] would note them.
+/// As [`cases!`] would record them.
 pub(crate) const SIGNALS_SHOWN: &[&str] = &["ctrl_c", "terminate", "Signalled"];
 
 crate::backends!(a_dropped_signal_listener_takes_the_signal_from_no_other);
@@ -114,9 +114,9 @@ fn a_dropped_signal_listener_takes_the_signal_from_no_other(backend: Backend) {
     }
     at_every_poll(backend, async |dropper| {
         let (interrupted, terminated) = (ctrl_c(), terminate());
-        // Each call is a listener of its own, so each attempt needs a signal of its own. It is
-        // raised on this thread, where it has come before the call returns: one on its way to
-        // another thread might find the last listener gone, and end the process.
+        // Each call is a separate listener, so each attempt needs a separate signal. It is raised on this
+        // thread, where it is delivered before the call returns: on another thread it might be delivered
+        // after the last listener was dropped, and end the process.
         let interrupt = || raise(Signal::SIGINT).unwrap();
         dropper.again(async || ctrl_c().await, interrupt).await.unwrap();
         interrupted.await.unwrap();

@@ -1,4 +1,4 @@
-//! Accepting, connecting, and messages.
+//! Accept, connect, and messages.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -40,7 +40,7 @@ cases! {
     a_dropped_transfer_of_descriptors_sends_and_receives_them_once: "passing!::send_fds", "passing!::receive_fds";
 }
 
-/// How many connections or messages are sent, one at each step.
+/// The number of connections or messages, one per step.
 const N_SENT: u8 = 5;
 
 /// Reads the number that a client has sent.
@@ -117,7 +117,7 @@ async fn a_dropped_connect_closes_the_connection(dropper: &Dropper) {
         let addr = stream.local_addr().unwrap();
         (stream, addr)
     });
-    // Whoever was connected and is not among them was given up: it ends at once.
+    // Connections of dropped attempts are closed at once.
     let mut n_alive = 0;
     while let Ok((stream, peer)) = listener.try_accept() {
         if ours.iter().any(|(_, addr)| *addr == peer) {
@@ -136,7 +136,7 @@ fn udp() -> (UdpSocket, net::UdpSocket) {
     (ours, peer)
 }
 
-/// Sends a datagram of a number and as many bytes at each step.
+/// Sends a datagram with a number, and that many bytes, at each step.
 fn datagrams(mut send: impl FnMut(&[u8])) -> impl FnMut() {
     let mut numbers = 1..=N_SENT;
     move || {
@@ -146,7 +146,7 @@ fn datagrams(mut send: impl FnMut(&[u8])) -> impl FnMut() {
     }
 }
 
-/// Calls each way of receiving in turn, and checks that the datagrams come once and in order.
+/// Calls each receiving function in turn, and checks that datagrams arrive once and in order.
 macro_rules! receives_each_once {
     ($dropper:ident, $ours:ident, $world:ident) => {
         for number in 1..=N_SENT {
@@ -236,11 +236,11 @@ async fn a_dropped_connect_to_a_name_leaves_the_socket_as_it_was(dropper: &Dropp
         },
         || {},
     );
-    assert!(!connect.await.unwrap(), "an attempt that was dropped had connected it");
+    assert!(!connect.await.unwrap(), "a dropped attempt had connected it");
     assert_eq!(ours.peer_addr().unwrap(), peer.local_addr().unwrap());
 }
 
-/// A path that nobody else has.
+/// A unique path.
 pub(crate) fn fresh_path() -> PathBuf {
     static N_PATHS: AtomicUsize = AtomicUsize::new(0);
     let name =
@@ -289,7 +289,7 @@ async fn a_dropped_wait_for_the_stream_of_unix_connections_loses_none(dropper: &
 }
 
 async fn a_dropped_connect_closes_the_unix_connection(dropper: &Dropper) {
-    // With a queue so short that connecting waits for a place in it.
+    // With a queue so short that connect waits for a place.
     let path = fresh_path();
     let listener = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None);
     let listener = listener.unwrap();
@@ -313,7 +313,7 @@ async fn a_dropped_connect_closes_the_unix_connection(dropper: &Dropper) {
     while let Ok(one) = listener.try_accept() {
         accepted.borrow_mut().push(one);
     }
-    // One of them is ours, and those that were given up have ended.
+    // One of them is ours; those of dropped attempts have closed.
     let mut n_alive = 0;
     let accepted = accepted.into_inner();
     assert!(accepted.len() > n_waiting);
@@ -333,7 +333,7 @@ async fn a_dropped_receive_has_taken_no_unix_datagram(dropper: &Dropper) {
     receives_each_once!(dropper, ours, world);
 }
 
-/// Sends until there is no room; returns how many datagrams that were.
+/// Sends until the buffer is full; returns the number of datagrams.
 fn fill(mut try_send: impl FnMut(&[u8]) -> std::io::Result<usize>) -> usize {
     let mut n_sent = 0;
     while try_send(&[0; 100]).is_ok() {
@@ -388,7 +388,7 @@ async fn a_dropped_transfer_of_descriptors_sends_and_receives_them_once(dropper:
             std::fs::File::from(fd).write_all(&byte).unwrap();
         }
     }
-    // No copy is left open anywhere, or this would not end.
+    // No copy is left open, or this would not end.
     let mut text = String::new();
     reader.read_to_string(&mut text).unwrap();
     assert_eq!(text, "12");
@@ -416,7 +416,7 @@ pub(crate) mod seqpacket {
         let client = client.await.unwrap();
         client.send(b"here").await.unwrap();
         dropper.again(async || listener.readable().await, || {}).await.unwrap();
-        // Those before it were given up.
+        // Those before it were dropped.
         loop {
             let accept = async || listener.accept().await;
             let (server, _) = dropper.again(accept, || {}).await.unwrap();
@@ -432,7 +432,7 @@ pub(crate) mod seqpacket {
         let (ours, peer) = UnixSeqpacket::pair().unwrap();
         let n_filled = fill(|buf| ours.try_send(buf));
         let sizes = RefCell::new(Vec::new());
-        // Many at a time: the system says that there is room when most of it is free.
+        // Many at a time: the kernel reports writability only when most of the buffer is free.
         let receive = || {
             for _ in 0..100 {
                 let received = peer.try_receive(&mut [0; 200]).ok();

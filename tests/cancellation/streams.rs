@@ -1,4 +1,4 @@
-//! Reading and writing bytes, on every kind of stream.
+//! Reads and writes on every kind of stream.
 
 use std::cell::RefCell;
 use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
@@ -15,7 +15,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::dropper::{Dropper, cases};
 
-/// What is sent to readers. No byte is zero, so it shows how far a buffer was filled.
+/// The bytes that are sent to readers. None is zero, so that the filled part of a buffer is visible.
 const SENT: &[u8] = b"0123456789abcdefg";
 
 pub(crate) fn tcp() -> (TcpStream, net::TcpStream) {
@@ -57,13 +57,13 @@ pub(crate) fn feed(dropper: &Dropper, peer: impl Write, bytes: &[u8]) -> impl Fn
     }
 }
 
-/// Says what the bytes at this place of the stream are.
+/// Returns the bytes at a position of the stream.
 fn pattern(from: usize, n_bytes: usize) -> &'static [u8] {
     static BYTES: LazyLock<Vec<u8>> = LazyLock::new(|| (0..251).cycle().take(8 << 20).collect());
     &BYTES[from % 251..][..n_bytes]
 }
 
-/// The other end of a stream that is written to, which reads a little at each step.
+/// The peer of a writer, which reads a little at each step.
 pub(crate) struct Sink<R> {
     peer: RefCell<R>,
     received: RefCell<Vec<u8>>,
@@ -83,12 +83,12 @@ impl<R: Read + AsFd> Sink<R> {
         }
     }
 
-    /// Says that nothing will be sent back.
+    /// Shuts down the direction back.
     pub(crate) fn end(&self) {
         SockRef::from(&*self.peer.borrow()).shutdown(net::Shutdown::Write).unwrap();
     }
 
-    /// Reads to the end, and returns all that has come.
+    /// Reads to the end, and returns all bytes.
     pub(crate) fn finish(self) -> Vec<u8> {
         let (mut peer, mut received) = (self.peer.into_inner(), self.received.into_inner());
         SockRef::from(&peer).set_nonblocking(false).unwrap();
@@ -97,7 +97,7 @@ impl<R: Read + AsFd> Sink<R> {
     }
 }
 
-/// Writes until there is no room; returns how much that was.
+/// Writes until the buffer is full; returns the number of bytes.
 fn fill(mut try_write: impl FnMut(&[u8]) -> std::io::Result<usize>) -> usize {
     let mut n_filled = 0;
     loop {
@@ -109,10 +109,10 @@ fn fill(mut try_write: impl FnMut(&[u8]) -> std::io::Result<usize>) -> usize {
     }
 }
 
-/// How much is written at once: more than there is room for.
+/// The size of one write: more than the buffer holds.
 const WRITTEN_BYTES: usize = 30_000;
 
-/// Makes the cases of one kind of stream that can be read.
+/// Defines the cases of one kind of readable stream.
 macro_rules! readers {
     ($kind:ident, $open:expr, |$owner:ident| $reader:expr) => {
         pub(crate) mod $kind {
@@ -206,7 +206,7 @@ macro_rules! readers {
     };
 }
 
-/// Makes the cases of one kind of stream that can be looked into.
+/// Defines the cases of one kind of stream with peek.
 macro_rules! peekers {
     ($kind:ident, $open:expr, |$owner:ident| $reader:expr) => {
         pub(crate) mod $kind {
@@ -238,7 +238,7 @@ macro_rules! peekers {
     };
 }
 
-/// Makes the cases of one kind of stream that can be written.
+/// Defines the cases of one kind of writable stream.
 macro_rules! writers {
     ($kind:ident, $open:expr, |$owner:ident| $writer:expr) => {
         pub(crate) mod $kind {
@@ -353,7 +353,7 @@ macro_rules! writers {
     };
 }
 
-/// Checks that of what was to be written after `n_filled` bytes a part has come, or all of it.
+/// Checks that a part of what was written after `n_filled` bytes has arrived, or all of it.
 fn check_part(received: &[u8], n_filled: usize, is_done: bool) {
     let n_all = n_filled + WRITTEN_BYTES;
     assert!(received == pattern(0, received.len()));
@@ -366,7 +366,7 @@ fn owned_halves() -> ((OwnedReadHalf, OwnedWriteHalf), net::TcpStream) {
     (stream.into_split(), peer)
 }
 
-/// Has little room for what is sent, on both sides.
+/// Makes the buffers of both sides small.
 pub(crate) fn small_tcp() -> (TcpStream, net::TcpStream) {
     small(tcp_with(|peer| peer.set_recv_buffer_size(4_096).unwrap()))
 }
@@ -376,7 +376,7 @@ fn small_owned_halves() -> ((OwnedReadHalf, OwnedWriteHalf), net::TcpStream) {
     (stream.into_split(), peer)
 }
 
-/// Has little room for what is sent.
+/// Makes the send buffer small.
 fn small<S: AsFd, R>((stream, peer): (S, R)) -> (S, R) {
     SockRef::from(&stream).set_send_buffer_size(4_096).unwrap();
     (stream, peer)
@@ -445,7 +445,7 @@ async fn a_dropped_wait_for_a_descriptor_loses_nothing(dropper: &Dropper) {
 async fn a_dropped_wait_for_a_direction_loses_nothing(dropper: &Dropper) {
     let ((tcp, tcp_peer), (unix, unix_peer)) = (tcp(), unix());
     let mut world = feed(dropper, tcp_peer, SENT);
-    // Waited for until there is something to read: it may be told too often, but not too rarely.
+    // Waits until data can be read: readiness may be reported too often, but not too rarely.
     while tcp.try_read(&mut [0]).is_err() {
         dropper.again(async || tcp.ready(Direction::Read).await, &mut world).await.unwrap();
     }

@@ -1,4 +1,4 @@
-//! Time, tasks, and waiting for many of them.
+//! Time, tasks and combinators.
 
 use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn};
@@ -55,7 +55,7 @@ async fn a_dropped_sleep_leaves_no_timer_and_the_next_is_not_early(dropper: &Dro
     };
     dropper.again(nap, || {}).await;
     assert!(begun.get().elapsed() >= SHORT);
-    // One that is kept, and only the waiting for it dropped, is not begun anew.
+    // The sleep itself is kept; only the future that awaits it is dropped.
     let mut kept = sleep(SHORT);
     let deadline = kept.deadline().unwrap();
     dropper.again(async || Pin::new(&mut kept).await, || {}).await;
@@ -77,12 +77,12 @@ async fn a_dropped_wait_loses_no_tick(dropper: &Dropper) {
     }
 }
 
-/// A task that ends with the sum of what it was sent, when it was sent enough.
+/// A task that ends with the sum of its messages once it has received enough.
 fn adder() -> (impl FnMut(), impl Future<Output = u32> + 'static) {
     let (sender, mut receiver) = local::unbounded();
     let mut numbers = 1..=4;
     let world = move || {
-        // It does not listen any more once it has them all.
+        // It has stopped receiving once it has them all.
         let _ = numbers.next().map(|number| sender.send(number));
     };
     let sum = async move {
@@ -99,7 +99,7 @@ async fn a_dropped_join_loses_no_output(dropper: &Dropper) {
     let (world, sum) = adder();
     let mut task = spawn(sum).named("adder");
     assert_eq!(dropper.again(async || (&mut task).await, world).await.unwrap(), 10);
-    // The waiting is dropped, and not what would end the task.
+    // The wait is dropped, not the owner whose drop would abort the task.
     let (world, sum) = adder();
     let mut task = spawn(sum).abort_on_drop().into_handle().abort_on_drop();
     assert_eq!(dropper.again(async || (&mut task).await, world).await.unwrap(), 10);
@@ -149,12 +149,12 @@ async fn a_dropped_wait_for_a_result_of_a_pool_loses_none(dropper: &Dropper) {
     assert!(results.next().await.is_none());
 }
 
-/// Futures that end one at each step, the last first.
+/// Futures that complete one per step, the last first.
 fn one_by_one() -> (impl FnMut(), Vec<impl Future<Output = usize> + 'static>) {
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..4).map(|_| local::unbounded()).unzip();
     let mut senders = senders.into_iter().enumerate();
     let world = move || {
-        // Whoever waits for them may have given up.
+        // The receiver may have been dropped.
         let _ = senders.next_back().map(|(i, sender)| sender.send(i));
     };
     let wait = |mut receiver: local::Receiver<usize>| async move { receiver.recv().await.unwrap() };
@@ -189,7 +189,7 @@ async fn a_dropped_wait_for_the_next_of_a_set_loses_no_output(dropper: &Dropper)
     assert_eq!(numbers, [3, 2, 1, 0]);
 }
 
-/// Lends each of the futures a share in something, and so shows when all are gone.
+/// Gives each future a reference count, which shows when all have been dropped.
 fn watched<F: Future>(
     shared: &Rc<()>,
     futures: Vec<F>,
@@ -242,7 +242,7 @@ async fn a_dropped_wait_detaches_its_tasks(dropper: &Dropper) {
         if let Some(waited) = waited {
             assert_eq!((waited.done.len(), waited.pending.len()), (4, 0));
         }
-        // They go on, whoever waits.
+        // They continue although the wait was dropped.
         while n_done.get() < 4 {
             world();
             yield_now().await;
@@ -290,12 +290,12 @@ async fn a_dropped_timeout_is_as_cancel_safe_as_its_future(dropper: &Dropper) {
                 0 => timeout(hour, receiver.recv()).await.unwrap(),
                 1 => timeout_at(Instant::now() + hour, receiver.recv()).await.unwrap(),
                 2 => match race(pending::<()>(), receiver.recv()).await {
-                    Either::Left(()) => unreachable!("it waits for ever"),
+                    Either::Left(()) => unreachable!("it never completes"),
                     Either::Right(received) => received,
                 },
                 3 => match or(receiver.recv(), pending::<()>()).await {
                     Either::Left(received) => received,
-                    Either::Right(()) => unreachable!("it waits for ever"),
+                    Either::Right(()) => unreachable!("it never completes"),
                 },
                 4 => token.run_until_cancelled(receiver.recv()).await.unwrap(),
                 5 => CancelScope::new()

@@ -1,8 +1,8 @@
-//! Aim: an example server serves, and an example client verifies every byte, while system calls fail
-//! or return short under them.
+//! Aim: the example servers serve, and the example client verifies every byte, while system calls fail or
+//! return short.
 //!
 //! `preload.c` is built with the C compiler that Rust links with, and preloaded into the examples.
-//! Each cell of the tables below is a process of its own.
+//! Each cell of the tables below is a separate process.
 #![cfg(all(target_os = "linux", target_env = "gnu"))]
 
 mod programs;
@@ -22,10 +22,10 @@ use programs::{PATIENCE, Server, run_client};
 
 const BACKENDS: [&str; 3] = ["select", "poll", "epoll"];
 
-/// One exchange: enough bytes for several reads and writes, in a pattern that a loss shifts.
+/// One exchange: enough bytes for several reads and writes, in a pattern that shows losses.
 const MESSAGE_BYTES: usize = 4 * 1024;
 
-/// Sends a message in four pieces, reads it back, and sees the end of the stream.
+/// Sends a message in four pieces, and reads it back up to the end of the stream.
 fn exchange(server: &Server) -> std::io::Result<()> {
     let message: Vec<u8> = (0..MESSAGE_BYTES).map(|i| (i * 31 % 251) as u8).collect();
     let mut stream = TcpStream::connect(server.addr())?;
@@ -43,8 +43,8 @@ fn exchange(server: &Server) -> std::io::Result<()> {
     }
 }
 
-/// Runs a server under `rules` on every backend: of five clients at most `n_lost` may find their
-/// connection dropped, the last is served, and SIGTERM still ends the server in order.
+/// Runs a server under `rules` on every backend: of five clients at most `n_lost` lose their connection, the
+/// last is served, and SIGTERM still stops the server.
 fn survives(rules: &str, n_lost: usize) {
     example_survives("echo_server", rules, n_lost);
 }
@@ -68,7 +68,7 @@ fn example_survives(name: &str, rules: &str, n_lost: usize) {
                 }
             }
         }
-        // The other one leaves signals to the system.
+        // The other one does not handle signals.
         if name == "echo_server" {
             server.stop();
         }
@@ -138,7 +138,7 @@ fn an_error_of_one_connection_ends_only_that_connection() {
 #[test]
 fn a_descriptor_that_cannot_be_registered_ends_one_connection() {
     for error in [ENOSPC, ENOMEM] {
-        // The signals' descriptors come first; a server that cannot watch those does not start.
+        // The descriptors of the signals come first; a server that cannot register them does not start.
         for first in 4..=6 {
             survives(&format!("epoll_ctl:errno={error}:{first}:1"), 1);
         }
@@ -161,17 +161,17 @@ fn a_refused_accept4_is_replaced() {
     }
 }
 
-/// A failure of one connection is no reason to let the next one wait.
+/// A failure of one connection must not delay the next one.
 #[test]
 fn a_failed_accept_of_one_connection_delays_no_other() {
     for name in ["echo_server", "echo_raw"] {
-        // Every third call: the one after a failure looks whether all of them are refused.
+        // Every third call: the one after a failure checks whether all are refused.
         let server = Server::start_example(name, "epoll", &format!("accept4:every={EPERM}:3"));
         let started = std::time::Instant::now();
         for _ in 0..100 {
             exchange(&server).expect("no connection is lost");
         }
-        // With a rest after each failure it would be at least 1.5 s.
+        // With a back-off after each failure it would take at least 1.5 s.
         assert!(started.elapsed() < Duration::from_secs(1), "{name}: {:?}", started.elapsed());
     }
 }
@@ -182,7 +182,7 @@ fn a_server_that_is_not_permitted_to_accept_ends_with_an_error() {
         for backend in BACKENDS {
             let rules = format!("accept4:errno={error}:1:1000000,accept:errno={error}:1:1000000");
             let server = Server::start(backend, &rules);
-            // It may have to see a client first.
+            // It may need a client first.
             drop(TcpStream::connect(server.addr()));
             let (status, said) = server.ended();
             assert_eq!(status.code(), Some(1), "{backend}, {rules}: {said}");
@@ -211,14 +211,14 @@ fn a_program_that_cannot_start_ends_with_the_reason() {
         ("poll", format!("socket:errno={ENOSYS}:1:100"), "not implemented"),
     ] {
         for name in ["echo_client", "echo_raw"] {
-            // The client is not given to the options of a server.
+            // The client does not take the options of a server.
             let output = Server::refused_example(name, backend, &rules);
             let said = String::from_utf8_lossy(&output.stderr);
-            assert!(!output.status.success(), "{name}, {rules}: it claims success");
+            assert!(!output.status.success(), "{name}, {rules}: it reports success");
             assert!(!said.contains("Usage"), "{name}, {rules}: {said}");
         }
         let output = Server::refused(backend, &rules);
-        assert!(!output.status.success(), "{rules}: the server claims success");
+        assert!(!output.status.success(), "{rules}: the server reports success");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(said.contains(named), "{rules}: {said}");
         assert!(!said.contains("panicked") && !said.contains("Usage"), "{rules}: {said}");
@@ -247,7 +247,7 @@ fn a_client_verifies_every_byte_despite_faults() {
     }
 }
 
-/// The harness itself: a rule that should break the exchange does break it.
+/// Tests the harness: a rule that should break the exchange breaks it.
 #[test]
 fn the_faults_are_injected() {
     let server = Server::start("epoll", &format!("recv:errno={ECONNRESET}:1:1000000"));

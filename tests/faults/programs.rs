@@ -1,4 +1,4 @@
-//! The examples as processes with system calls that fail.
+//! Runs the examples as processes with failing system calls.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -11,19 +11,18 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SIGTERM, kill};
 
-/// Longer than anything here takes; a test that needs it has failed.
+/// A test that takes this long has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Builds the library that is preloaded, once for all tests of this program.
+/// Builds the preloaded library, once for all tests of this program.
 fn preload() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faults/preload.c");
         let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join("polyloop_faults.so");
-        // Another name first: a second run of this program may be using the library.
+        // Under a temporary name first: another run of this program may be using the library.
         let built = library.with_extension(format!("{}", std::process::id()));
-        // It has to be of the examples' kind: `CFLAGS` says so where Rust compiles for another
-        // system than `cc` does.
+        // It is compiled for the examples' target: `CFLAGS` has the options if that is not the target of `cc`.
         let (compiler, flags) = (std::env::var("CC"), std::env::var("CFLAGS"));
         let compiled = Command::new(compiler.as_deref().unwrap_or("cc"))
             .args(flags.unwrap_or_default().split_whitespace())
@@ -32,7 +31,7 @@ fn preload() -> &'static Path {
             .args([source, "-ldl"])
             .status();
         assert!(compiled.expect("cc, which Rust links with").success(), "cc failed");
-        fs::rename(&built, &library).expect("the library gets its name");
+        fs::rename(&built, &library).expect("the library can be renamed");
         library
     })
 }
@@ -53,22 +52,22 @@ fn faulty(name: &str, rules: &str) -> Command {
     command
 }
 
-/// An `echo_server` in a process of its own.
+/// An `echo_server` in a separate process.
 pub(crate) struct Server {
     child: Child,
     addr: SocketAddr,
     rules: String,
-    /// What it writes to stderr until it ends.
+    /// Its stderr.
     complaints: Option<thread::JoinHandle<std::io::Result<String>>>,
 }
 
 impl Server {
-    /// Starts one, which must say where it listens.
+    /// Starts a server, which must print its address.
     pub(crate) fn start(backend: &str, rules: &str) -> Server {
         Server::start_example("echo_server", backend, rules)
     }
 
-    /// Starts the server of an example that takes the options of `echo_server`.
+    /// Starts an example that takes the options of `echo_server`.
     pub(crate) fn start_example(name: &str, backend: &str, rules: &str) -> Server {
         let mut command = faulty(name, rules);
         command.args(["--addr", "127.0.0.1:0", "--backend", backend]);
@@ -77,7 +76,7 @@ impl Server {
         let mut stdout = BufReader::new(stdout);
         let mut line = String::new();
         stdout.read_line(&mut line).expect("a line of text");
-        // What else it prints is not looked at, but must not fill the pipes.
+        // Further output is ignored, but must not fill the pipes.
         thread::spawn(move || std::io::read_to_string(stdout));
         let stderr = child.stderr.take().expect("stderr is a pipe");
         let complaints = thread::spawn(move || std::io::read_to_string(stderr));
@@ -89,22 +88,22 @@ impl Server {
         Server { child, addr, rules: rules.to_owned(), complaints: Some(complaints) }
     }
 
-    /// Runs one that cannot start, and returns what it said.
+    /// Runs a server that cannot start, and returns its output.
     ///
     /// # Panics
-    /// Panics if it starts nevertheless.
+    /// Panics if it starts.
     pub(crate) fn refused(backend: &str, rules: &str) -> Output {
         Server::refused_example("echo_server", backend, rules)
     }
 
-    /// Runs an example that cannot start, and returns what it said.
+    /// Runs an example that cannot start, and returns its output.
     pub(crate) fn refused_example(name: &str, backend: &str, rules: &str) -> Output {
         let mut command = faulty(name, rules);
         command.args(["--addr", "127.0.0.1:0", "--backend", backend]);
         let mut child = command.spawn().expect("the server is run");
         let mut stdout = BufReader::new(child.stdout.take().expect("stdout is a pipe"));
         let mut line = String::new();
-        // At its end, or as soon as the server listens.
+        // Returns at its end, or as soon as the server listens.
         stdout.read_line(&mut line).expect("a line of text");
         if !line.is_empty() {
             child.kill().expect("it is our child");
@@ -118,18 +117,18 @@ impl Server {
         self.addr
     }
 
-    /// Asks it to stop, and fails if it does not do so in order.
+    /// Sends SIGTERM, and panics if the server does not exit successfully.
     pub(crate) fn stop(&mut self) {
         let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
-        kill(pid, SIGTERM).expect("it is still there");
+        kill(pid, SIGTERM).expect("it is still running");
         let status = self.wait();
         assert!(status.success(), "{}: {status}", self.rules);
     }
 
-    /// Waits until it ends by itself, and returns what it said.
+    /// Waits until it exits, and returns its output.
     pub(crate) fn ended(mut self) -> (ExitStatus, String) {
         let status = self.wait();
-        let complaints = self.complaints.take().expect("it is asked for once").join();
+        let complaints = self.complaints.take().expect("this is called once").join();
         (status, complaints.expect("it is read").expect("it is text"))
     }
 
@@ -153,7 +152,7 @@ impl Drop for Server {
     }
 }
 
-/// Runs one test of this program in a process of its own, under `rules`, with [`UNDER`] set.
+/// Runs one test of this program in a separate process, under `rules`, with [`UNDER`] set.
 pub(crate) fn run_test(test: &str, rules: &str) -> Output {
     let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
     command.args(["--exact", test, "--nocapture"]).env(UNDER, "1");
@@ -161,7 +160,7 @@ pub(crate) fn run_test(test: &str, rules: &str) -> Output {
     command.output().expect("this program can be run again")
 }
 
-/// Tells a test that it is run by [`run_test`].
+/// Set for tests that [`run_test`] runs.
 pub(crate) const UNDER: &str = "POLYLOOP_UNDER_FAULTS";
 
 /// Runs an `echo_client` against `server` for a moment.

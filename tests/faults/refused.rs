@@ -1,4 +1,4 @@
-//! Aim: calls that save others are done without where the system refuses them.
+//! Aim: system calls that the system refuses are replaced by plain ones.
 
 use std::fs::{self, File};
 use std::io::{IoSliceMut, Read, Write};
@@ -11,7 +11,7 @@ use polyloop::net::{TcpStream, UdpSocket, UnixStream};
 
 use crate::programs::{UNDER, run_test};
 
-/// Runs `exchange` in a process of its own, with `call` refused from the first time on and later.
+/// Runs `exchange` in a separate process, with `call` refused from the first call on and from a later one.
 fn with_refused(test: &str, call: &str, exchange: impl AsyncFnOnce()) {
     if std::env::var_os(UNDER).is_some() {
         return polyloop::run(exchange()).expect("a loop");

@@ -1,4 +1,4 @@
-//! What several test files need.
+//! Helpers for several test files.
 #![allow(dead_code, reason = "not every file uses all of it")]
 #![allow(unreachable_pub, reason = "a module of a test has no other reader")]
 
@@ -18,12 +18,12 @@ use std::time::Duration;
 use polyloop_executor::{Builder, GroupError, Runtime, TaskGroup};
 use polyloop_reactor::{Backend, Events, Interest, Mode, Notifier, Registration, Selector, Token};
 
-/// Makes a loop whose clock jumps to the next deadline.
+/// Makes a loop with virtual time.
 pub fn virtual_runtime() -> Runtime {
     Builder::new().virtual_time(true).build().unwrap()
 }
 
-/// Runs `future` on such a loop.
+/// Runs `future` in virtual time.
 pub fn run_virtual<F: Future>(future: F) -> F::Output {
     virtual_runtime().block_on(future).unwrap()
 }
@@ -40,7 +40,7 @@ pub async fn group_with_timeout<T, E: 'static>(
     .await
 }
 
-/// What happened, in order.
+/// A record of events, in order.
 #[derive(Clone, Default)]
 pub struct Trace(Rc<RefCell<Vec<String>>>);
 
@@ -54,7 +54,7 @@ impl Trace {
         assert_eq!(*self.0.borrow(), expected);
     }
 
-    /// Returns a value whose destructor notes `what`.
+    /// Returns a value whose destructor records `what`.
     pub fn on_drop(&self, what: &'static str) -> OnDrop<impl FnMut() + use<>> {
         let trace = self.clone();
         OnDrop(move || trace.push(what))
@@ -70,7 +70,7 @@ impl<F: FnMut()> Drop for OnDrop<F> {
     }
 }
 
-/// A waker that is not polyloop's: it counts, and ends a wait.
+/// A foreign waker: counts its wakes, and unblocks a thread.
 #[derive(Default)]
 pub struct ForeignWaker {
     n_wakes: AtomicUsize,
@@ -105,7 +105,7 @@ impl Wake for ForeignWaker {
     }
 }
 
-/// The smallest executor there is: one future on one thread, under a foreign waker.
+/// A minimal executor: one future on one thread, with a foreign waker.
 pub fn block_on_elsewhere<F: Future>(future: F) -> F::Output {
     let (foreign, waker) = ForeignWaker::new();
     let mut future = std::pin::pin!(future);
@@ -117,8 +117,8 @@ pub fn block_on_elsewhere<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// Calls `f` on a thread of its own, and panics if it takes longer than `limit`: a lost wake-up shows as a
-/// hang. That thread is then left to itself, so that other tests of the process are not held up.
+/// Calls `f` on a new thread, and panics if it takes longer than `limit`, because a lost wake-up shows as a
+/// hang. The thread is then detached, so that it does not delay other tests.
 #[track_caller]
 pub fn with_watchdog<R>(limit: Duration, f: impl FnOnce() -> R + Send + 'static) -> R
 where
@@ -135,18 +135,18 @@ where
         }
         Err(mpsc::RecvTimeoutError::Disconnected) => resume_unwind(body.join().unwrap_err()),
         Err(mpsc::RecvTimeoutError::Timeout) => {
-            panic!("nothing has happened for {limit:?}: a wake-up was lost")
+            panic!("no progress for {limit:?}: a wake-up was lost")
         }
     }
 }
 
-/// Calls `f` on this thread, and ends the process if it takes longer than `limit`: for forked children,
-/// in which no other test is.
+/// Calls `f` on this thread, and ends the process if it takes longer than `limit`: for forked children, which
+/// run no other test.
 pub fn with_fatal_watchdog<R>(limit: Duration, f: impl FnOnce() -> R) -> R {
     let (done, is_done) = mpsc::channel::<()>();
     let dog = thread::spawn(move || {
         if is_done.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
-            eprintln!("nothing has happened for {limit:?}: a wake-up was lost");
+            eprintln!("no progress for {limit:?}: a wake-up was lost");
             process::abort();
         }
     });
@@ -156,7 +156,7 @@ pub fn with_fatal_watchdog<R>(limit: Duration, f: impl FnOnce() -> R) -> R {
     result
 }
 
-/// A selector without descriptors: it only waits for its notifier.
+/// A selector without descriptors, which only waits for its notifier.
 #[derive(Debug)]
 pub struct Blind {
     shared: Arc<(Mutex<bool>, Condvar)>,

@@ -1,19 +1,19 @@
-//! What a peer sends, and in which pieces it arrives.
+//! A peer's bytes, and the pieces in which they arrive.
 
 use std::io;
 
 use polyloop::io::Read;
 
-/// Splits the fuzzer's bytes: two that choose, and the rest.
+/// Splits the fuzzer's bytes: two that control the pieces, and the data.
 pub(crate) fn split(data: &[u8]) -> Option<(u8, u8, &[u8])> {
     let [first, second, rest @ ..] = data else { return None };
     Some((*first, *second, rest))
 }
 
-/// A stream whose bytes arrive in pieces of changing sizes, some of them only after a pause.
+/// A stream whose bytes arrive in pieces of varying sizes, some after a pending poll.
 pub(crate) struct Pieces<'a> {
     bytes: &'a [u8],
-    /// Chooses the sizes.
+    /// Determines the sizes.
     state: u8,
     step: u8,
 }

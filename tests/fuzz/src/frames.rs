@@ -4,10 +4,10 @@ use polyloop::io::{FrameReader, FrameWriter, Framing};
 
 use crate::bytes::{Pieces, split};
 
-/// Reads frames from any bytes in any pieces, and writes what it has read.
+/// Reads frames from any bytes in any pieces, and writes them again.
 ///
 /// # Panics
-/// If a frame is lost, doubled or changed, or if what is written differs from what was read.
+/// If a frame is lost, repeated or changed, or if the written bytes differ from those read.
 pub fn frames(data: &[u8]) {
     let Some((seed, choice, bytes)) = split(data) else { return };
     let n_length_bytes = usize::from(choice & 7) + 1;
@@ -50,7 +50,7 @@ pub fn frames(data: &[u8]) {
     .expect("a loop");
 }
 
-/// Takes the next frame off `rest`, by a plain calculation.
+/// Takes the next frame from `rest`: the model.
 fn next_frame<'a>(
     rest: &mut &'a [u8],
     n_length_bytes: usize,

@@ -1,7 +1,7 @@
-//! Fuzz targets, each with a model that says what should come out.
+//! Fuzz targets, each with a model of the expected result.
 //!
 //! `run.sh` beside this package builds them with the coverage flags of stable Rust and runs each for
-//! a number of seconds. Without those flags a target replays the files that it is given:
+//! a number of seconds. Without those flags a target replays the files on its command line:
 //! `cargo run -p polyloop-fuzz --bin lines FILE...`.
 
 mod addresses;
@@ -10,7 +10,7 @@ mod frames;
 mod lines;
 mod selector;
 
-// The differential test's own parts: the script, the world it acts on, and all selectors in lockstep.
+// Parts of the differential test: the script, its descriptors, and all selectors in lockstep.
 macro_rules! from_the_differential_test {
     ($($module:ident $path:literal),* $(,)?) => {
         $(
@@ -40,7 +40,7 @@ pub use frames::frames;
 pub use lines::lines;
 pub use selector::selector_script;
 
-/// Runs `target` on each file that the command line names.
+/// Runs `target` on each file of the command line.
 pub fn replay(target: fn(&[u8])) -> ExitCode {
     let mut n_files = 0;
     for path in std::env::args_os().skip(1) {

@@ -7,10 +7,10 @@ use crate::bytes::{Pieces, split};
 /// Reads lines, and parts between other delimiters, from a stream of any bytes in any pieces.
 ///
 /// # Panics
-/// If a line is lost, doubled or changed, or if reading does not come to an end.
+/// If a line is lost, repeated or changed, or if reading does not end.
 pub fn lines(data: &[u8]) {
     let Some((seed, choice, bytes)) = split(data) else { return };
-    // Every other input meets the limit.
+    // Every other input can exceed the limit.
     let limit = if choice & 1 == 0 { 64 } else { 1 << 20 };
     let delimiter = if choice & 2 == 0 { b'\n' } else { b';' };
     polyloop::run(async {
@@ -20,18 +20,18 @@ pub fn lines(data: &[u8]) {
     .expect("a loop");
 }
 
-/// What lies up to and with each delimiter, and what is left at the end.
+/// The parts up to and including each delimiter, and the remainder.
 fn parts_of(bytes: &[u8], delimiter: u8) -> impl Iterator<Item = &[u8]> {
     bytes.split_inclusive(move |byte| *byte == delimiter)
 }
 
-/// Asserts that `error` reports a part that is over the limit.
+/// Asserts that `error` reports a part over the limit.
 fn assert_too_long(error: &std::io::Error, part: &[u8], limit: usize) {
     assert_eq!(TooLong::of(error).expect("an error of the limit").limit(), limit);
     assert!(part.len() > limit, "{} bytes are within the limit", part.len());
 }
 
-/// Reads every part: one that is over the limit is one error, and the next one is read.
+/// Reads every part: one over the limit is one error, and the next one is read.
 async fn read_parts(bytes: &[u8], seed: u8, limit: usize, delimiter: u8) {
     let mut reader = BufReader::with_limit(Pieces::new(bytes, seed), limit);
     for expected in parts_of(bytes, delimiter) {
@@ -42,7 +42,7 @@ async fn read_parts(bytes: &[u8], seed: u8, limit: usize, delimiter: u8) {
             }
             Err(error) => assert_too_long(&error, expected, limit),
         }
-        assert!(reader.buffered().len() <= limit, "more is kept than the limit allows");
+        assert!(reader.buffered().len() <= limit, "more is buffered than the limit allows");
     }
     assert_eq!(reader.read_until(delimiter).await.expect("the end"), None);
 }

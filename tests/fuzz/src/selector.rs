@@ -9,13 +9,13 @@ use crate::script::{self, HOWS, KINDS, MODES, N_SLOTS, Step};
 /// How long the network may take to deliver.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The length of a script: beyond it only time grows.
+/// The maximum length of a script: longer ones only take more time.
 const MAX_STEPS: usize = 200;
 
 /// Runs a script over all selectors in lockstep, each step made of four bytes.
 ///
 /// # Panics
-/// If a selector reports something else than the others.
+/// If a selector's reports differ from the others'.
 pub fn selector_script(data: &[u8]) {
     let steps: Vec<Step> = data
         .chunks_exact(4)
@@ -31,7 +31,7 @@ pub fn selector_script(data: &[u8]) {
     }
 }
 
-/// Makes a step of four bytes. All bytes make one.
+/// Makes a step from any four bytes.
 fn step([what, a, b, c]: [u8; 4]) -> Step {
     let slot = usize::from(a) % N_SLOTS;
     let other = usize::from(b) % N_SLOTS;

@@ -11,7 +11,7 @@ fn with_listener<R>(f: impl FnOnce(&mut Option<SignalFd>) -> R) -> R {
     f(&mut LISTENER.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Begins to listen for `signum`. Returns 0, or -1.
+/// Starts to listen for `signum`. Returns 0, or -1 on failure.
 #[no_mangle]
 pub extern "C" fn plugin_listen(signum: c_int) -> c_int {
     match SignalFd::listen(signum) {
@@ -23,7 +23,7 @@ pub extern "C" fn plugin_listen(signum: c_int) -> c_int {
     }
 }
 
-/// Returns 1 if the signal has come since the last call, 0 if not.
+/// Returns 1 if the signal has arrived since the last call, or else 0.
 #[no_mangle]
 pub extern "C" fn plugin_take() -> c_int {
     with_listener(|listener| match listener.as_ref().map(SignalFd::take) {

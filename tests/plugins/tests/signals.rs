@@ -1,7 +1,7 @@
-//! Aim: copies of polyloop in one process, as plugins bring them, do not take signals from each other,
-//! and leave nothing behind in whatever order they stop and are unloaded.
+//! Aim: copies of polyloop in one process, such as in plugins, do not take signals from each other, and leave
+//! nothing behind, in whatever order they stop and are unloaded.
 //!
-//! `host.c` is built with the C compiler that Rust links with. Each script is a process of its own.
+//! `host.c` is built with the C compiler that Rust links with. Each script is a separate process.
 #![cfg(all(target_os = "linux", target_env = "gnu"))]
 
 use std::ffi::OsString;
@@ -13,20 +13,20 @@ use std::{env, fs};
 
 const SIGUSR1: i32 = 10;
 
-/// Three copies of the library, which the loader takes for different ones, and the host.
+/// Three copies of the library, which the loader treats as different ones, and the host.
 static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugins");
     fs::create_dir_all(&folder).unwrap();
-    // Beside this test is what it was built with.
+    // The library is beside this test program.
     let library = env::current_exe().unwrap().with_file_name("libpolyloop_plugins.so");
     for copy in 0..3 {
         let path = folder.join(format!("copy{copy}.so"));
-        // A new file, in case that the last run has not ended.
+        // A new file, in case the last run has not ended.
         let _ = fs::remove_file(&path);
         fs::copy(&library, path).unwrap();
     }
     let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/host.c");
-    // `CFLAGS` says so where Rust compiles for another system than `cc` does.
+    // `CFLAGS` has the options if Rust compiles for another target than `cc`.
     let (compiler, flags) = (env::var("CC"), env::var("CFLAGS"));
     let built = Command::new(compiler.as_deref().unwrap_or("cc"))
         .args(flags.unwrap_or_default().split_whitespace())
@@ -60,7 +60,7 @@ fn assert_runs(script: &str) {
     assert!(status.success(), "{script}: {status}");
 }
 
-/// The script ends with the signal's default action, which is to end the process.
+/// Asserts that the script ends with the signal's default action, which ends the process.
 #[track_caller]
 fn assert_ends_by_the_signal(script: &str) {
     let status = run(script);

@@ -151,10 +151,10 @@ fn a_result_arrives_by_callback() {
         async |printed| {
             let result = Rc::new(RefCell::new(None));
             let set = Rc::clone(&result);
-            let asked = printed.clone();
+            let output = printed.clone();
             call_later(Duration::from_secs(1), move || {
                 *set.borrow_mut() = Some("... world");
-                asked.line("set");
+                output.line("set");
             });
             printed.line("hello ...");
             while result.borrow().is_none() {

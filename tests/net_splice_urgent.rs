@@ -108,8 +108,8 @@ fn several_urgent_bytes_lose_no_other_byte(backend: Backend) {
             while !rest.is_empty() {
                 let (piece, others) = rest.split_at(random.usize(1..3_000).min(rest.len()));
                 (&client).write_all(piece).unwrap();
-                // An urgent byte that another one replaces becomes a plain one, by RFC 6093. Its
-                // value tells it from the others.
+                // An urgent byte that another one replaces becomes a plain one (RFC 6093). Its value
+                // identifies it.
                 SockRef::from(&client).send_out_of_band(&[255]).unwrap();
                 rest = others;
             }

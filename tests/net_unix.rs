@@ -251,7 +251,7 @@ fn a_stale_socket_file_is_replaced_and_an_active_one_is_not(backend: Backend) {
         let listener = UnixListener::bind_or_replace(&path).unwrap();
         let error = UnixListener::bind_or_replace(&path).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AddrInUse);
-        // The knock of the one that asked.
+        // The connection of the one that checked.
         drop(listener.accept().await.unwrap());
         drop(listener);
 
@@ -362,7 +362,7 @@ fn descriptors_beyond_the_maximum_are_closed(backend: Backend) {
             let received = other.receive_fds(&mut [0; 8], 2).await.unwrap();
             assert!(received.is_truncated && received.fds.len() == 2, "{received:?}");
         }
-        // Not asked for at all.
+        // Not requested.
         for _ in 0..100 {
             one.send_fds(b"x", &[one.as_fd(); 5]).await.unwrap();
             assert_eq!(other.read(&mut [0; 8]).await.unwrap(), 1);

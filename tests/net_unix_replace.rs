@@ -58,7 +58,7 @@ fn n_rounds() -> usize {
 fn one_of_many_threads_replaces_a_stale_socket_file() {
     let directory = Directory::new("threads");
     let path = directory.0.join("socket");
-    let (begin, end) = (Barrier::new(8), Barrier::new(8));
+    let (start, end) = (Barrier::new(8), Barrier::new(8));
     for round in 0..n_rounds() {
         // In every other round there is no file to replace.
         if round % 2 == 0 {
@@ -66,7 +66,7 @@ fn one_of_many_threads_replaces_a_stale_socket_file() {
         }
         let n_listeners: usize = thread::scope(|scope| {
             let race = || {
-                begin.wait();
+                start.wait();
                 let listener = replace(&path);
                 // Listeners stay open until all have tried.
                 end.wait();

@@ -29,7 +29,7 @@ fn a_panic_in_one_connection_leaves_the_others_alone(backend: Backend) {
                 let serve = polyloop::spawn(async move {
                     let mut byte = [0];
                     while stream.read(&mut byte).await.unwrap() > 0 {
-                        assert_ne!(byte[0], b'!', "asked to panic");
+                        assert_ne!(byte[0], b'!', "panic requested");
                         stream.write_all(&byte).await.unwrap();
                     }
                 });

@@ -86,8 +86,8 @@ fn the_two_signals_are_distinguished(backend: Backend) {
 fn the_former_disposition_is_restored_after_the_last_listener(backend: Backend) {
     let name = format!("on_{backend}::the_former_disposition_is_restored_after_the_last_listener");
     if role().is_none() {
-        // The second signal must kill: nobody listens any more. It is SIGTERM, since a shell lets
-        // what it runs in the background ignore SIGINT.
+        // The second signal must end the process, because no listener is left. It is SIGTERM, because
+        // shells make background processes ignore SIGINT.
         use std::os::unix::process::ExitStatusExt;
         let status = process(&name, "alone").status().unwrap();
         assert_eq!(status.signal(), Some(15), "{status}");

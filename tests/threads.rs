@@ -209,8 +209,8 @@ fn wakes_from_eight_threads_are_never_lost(backend: Backend) {
     run_on(backend, async {
         let tasks: Vec<_> = (0..N_THREADS)
             .map(|_| {
-                // Each thread wakes its task only after the task has seen the wake before, so
-                // one that is lost stops everything.
+                // Each thread wakes its task only after the task has got the previous wake, so a lost
+                // one stops everything.
                 let count = Arc::new(AtomicU64::new(0));
                 let (send, receive) = mpsc::channel::<Waker>();
                 let counter = Arc::clone(&count);
@@ -222,13 +222,13 @@ fn wakes_from_eight_threads_are_never_lost(backend: Backend) {
                 });
                 polyloop::spawn(async move {
                     for seen in 0..N_WAKES {
-                        let mut asked = false;
+                        let mut has_waited = false;
                         std::future::poll_fn(|cx| {
                             if count.load(Ordering::Acquire) > seen {
                                 return Poll::Ready(());
                             }
-                            if !asked {
-                                asked = true;
+                            if !has_waited {
+                                has_waited = true;
                                 send.send(cx.waker().clone()).unwrap();
                             }
                             Poll::Pending

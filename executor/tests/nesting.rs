@@ -180,7 +180,7 @@ fn sixteen_aborts_nest_and_deeper_ones_run_before_the_sixteenth_returns() {
         for level in (1..=20).rev() {
             let (aborted, notes) = (next.take(), notes.clone());
             let note = OnDrop(move || {
-                notes.borrow_mut().push(("begins", level));
+                notes.borrow_mut().push(("starts", level));
                 if let Some(aborted) = &aborted {
                     aborted.abort();
                 }
@@ -192,7 +192,7 @@ fn sixteen_aborts_nest_and_deeper_ones_run_before_the_sixteenth_returns() {
             }));
         }
         next.unwrap().abort();
-        let mut expected: Vec<_> = (1..=16).map(|level| ("begins", level)).collect();
+        let mut expected: Vec<_> = (1..=16).map(|level| ("starts", level)).collect();
         expected.push(("ends", 16));
         expected.extend((17..=20).flat_map(|level| [("starts", level), ("ends", level)]));
         expected.extend((1..=15).rev().map(|level| ("ends", level)));

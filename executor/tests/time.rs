@@ -245,7 +245,7 @@ fn a_deadline_in_the_past_yields_once() {
         let inner = trace.clone();
         let other = spawn(async move { inner.push("other") });
         sleep_until(now() - MS).await;
-        trace.push("over");
+        trace.push("elapsed");
         other.await.unwrap();
     });
     trace.assert(&["other", "elapsed"]);

@@ -196,11 +196,11 @@ fn a_host_does_not_sleep_before_all_waiters_are_served() {
     let mut events = Events::with_capacity(8);
     let (fd, token) = (runtime.pollable_fd().unwrap(), Token::from_raw(1));
     poll.register(fd, token, Interest::READABLE, Mode::Level).unwrap();
-    let begin = Instant::now();
+    let start = Instant::now();
     while runtime.enter(|| !tasks.iter().all(|task| task.is_finished())) {
         let timeout = runtime.next_turn().timeout().unwrap_or(PATIENCE);
         poll.select(&mut events, Some(timeout)).unwrap();
         runtime.turn(Some(Duration::ZERO), Duration::MAX).unwrap();
-        assert!(begin.elapsed() < PATIENCE, "the host was not woken");
+        assert!(start.elapsed() < PATIENCE, "the host was not woken");
     }
 }

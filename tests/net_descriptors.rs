@@ -70,12 +70,12 @@ fn a_timerfd_is_awaited_and_not_early(backend: Backend) {
     run_on(backend, async {
         let timer = AsyncFd::new(timer()).unwrap();
         let period = Duration::from_millis(3);
-        let begun = Instant::now();
+        let started = Instant::now();
         let every = Expiration::Interval(TimeSpec::from_duration(period));
         timer.get_ref().set(every, TimerSetTimeFlags::empty()).unwrap();
         for n_periods in 1..=3 {
             run_out(&timer).await;
-            assert!(begun.elapsed() >= period * n_periods);
+            assert!(started.elapsed() >= period * n_periods);
         }
     });
 }

@@ -389,11 +389,11 @@ fn readiness_is_reported_for_each_direction(backend: Backend) {
 fn connect_timeout_elapses(backend: Backend) {
     run_on(backend, async {
         let hole = BlackHole::new().await;
-        let began = Instant::now();
+        let started = Instant::now();
         let limit = Duration::from_millis(30);
         let error = TcpStream::connect_timeout(hole.addr, limit).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
-        assert!(began.elapsed() >= limit);
+        assert!(started.elapsed() >= limit);
         // A connection in time succeeds.
         let listener = TcpListener::bind(LOCAL).unwrap();
         let limit = Duration::from_secs(30);
@@ -409,11 +409,11 @@ fn after_a_refusal_the_next_address_is_tried_at_once(backend: Backend) {
         let refused = Refused::new();
         let mut addrs = vec![refused.addr; 40];
         addrs.push(listener.local_addr().unwrap());
-        let began = Instant::now();
+        let started = Instant::now();
         let client = TcpStream::connect(addrs).await.unwrap();
         assert_eq!(client.peer_addr().unwrap(), listener.local_addr().unwrap());
         // With a delay for each it would take ten seconds.
-        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     });
 }
 
@@ -423,9 +423,9 @@ fn after_a_delay_without_answer_the_next_address_is_tried(backend: Backend) {
         let listener = TcpListener::bind(LOCAL).unwrap();
         let good = listener.local_addr().unwrap();
         let before = polyloop::runtime::metrics().n_sources;
-        let began = Instant::now();
+        let started = Instant::now();
         let client = TcpStream::connect([hole.addr, good]).await.unwrap();
-        assert!(began.elapsed() >= Duration::from_millis(250), "{:?}", began.elapsed());
+        assert!(started.elapsed() >= Duration::from_millis(250), "{:?}", started.elapsed());
         assert_eq!(client.peer_addr().unwrap(), good);
         drop(client);
         assert_eq!(
@@ -435,17 +435,17 @@ fn after_a_delay_without_answer_the_next_address_is_tried(backend: Backend) {
         );
 
         // An unresponsive address between refused ones costs one delay only.
-        let began = Instant::now();
+        let started = Instant::now();
         let refused = [Refused::new(), Refused::new()];
         let addrs = [refused[0].addr, hole.addr, refused[1].addr, good];
         let client = TcpStream::connect(&addrs[..]).await.unwrap();
         assert_eq!(client.peer_addr().unwrap(), good);
-        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
         // The first to answer wins, and later addresses are not tried.
-        let began = Instant::now();
+        let started = Instant::now();
         let client = TcpStream::connect([good, hole.addr]).await.unwrap();
         assert_eq!(client.peer_addr().unwrap(), good);
-        assert!(began.elapsed() < Duration::from_secs(5));
+        assert!(started.elapsed() < Duration::from_secs(5));
     });
 }
 

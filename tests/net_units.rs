@@ -31,10 +31,10 @@ const LENGTHS: [(Duration, Duration); 7] = [
 ];
 
 /// Checks the value that was set for `requested`; `Duration::MAX` stands for the bound.
-fn check(asked: Duration, got: Duration, expected: Duration) {
+fn check(requested: Duration, got: Duration, expected: Duration) {
     match expected {
-        Duration::MAX => assert!(got >= Duration::from_secs(300), "{asked:?} became {got:?}"),
-        _ => assert_eq!(got, expected, "{asked:?}"),
+        Duration::MAX => assert!(got >= Duration::from_secs(300), "{requested:?} became {got:?}"),
+        _ => assert_eq!(got, expected, "{requested:?}"),
     }
 }
 
@@ -42,11 +42,11 @@ fn linger_is_rounded_up_and_bounded_and_only_zero_resets(backend: Backend) {
     run_on(backend, async {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        for (asked, expected) in LENGTHS {
-            stream.set_linger(Some(asked)).unwrap();
-            check(asked, stream.linger().unwrap().unwrap(), expected);
-            let socket = TcpSocket::v4().unwrap().linger(Some(asked)).unwrap();
-            check(asked, SockRef::from(&socket).linger().unwrap().unwrap(), expected);
+        for (requested, expected) in LENGTHS {
+            stream.set_linger(Some(requested)).unwrap();
+            check(requested, stream.linger().unwrap().unwrap(), expected);
+            let socket = TcpSocket::v4().unwrap().linger(Some(requested)).unwrap();
+            check(requested, SockRef::from(&socket).linger().unwrap().unwrap(), expected);
         }
         stream.set_linger(Some(Duration::ZERO)).unwrap();
         assert_eq!(stream.linger().unwrap(), Some(Duration::ZERO));
@@ -72,19 +72,19 @@ fn a_short_linger_sends_queued_data_instead_of_resetting(backend: Backend) {
 #[cfg(not(target_os = "openbsd"))]
 #[test]
 fn keepalive_is_rounded_up_and_bounded() {
-    for (asked, expected) in LENGTHS {
-        let keepalive = Keepalive::after(asked).interval(asked).retries(3);
+    for (requested, expected) in LENGTHS {
+        let keepalive = Keepalive::after(requested).interval(requested).retries(3);
         let socket = TcpSocket::v4().unwrap().keepalive(keepalive).unwrap();
         let socket = SockRef::from(&socket);
         assert!(socket.keepalive().unwrap());
-        check(asked, socket.tcp_keepalive_time().unwrap(), expected);
-        check(asked, socket.tcp_keepalive_interval().unwrap(), expected);
+        check(requested, socket.tcp_keepalive_time().unwrap(), expected);
+        check(requested, socket.tcp_keepalive_interval().unwrap(), expected);
         assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
     }
-    for (asked, expected) in [(1, 1), (127, 127), (128, 127), (u32::MAX, 127)] {
-        let keepalive = Keepalive::after(SECOND).retries(asked);
+    for (requested, expected) in [(1, 1), (127, 127), (128, 127), (u32::MAX, 127)] {
+        let keepalive = Keepalive::after(SECOND).retries(requested);
         let socket = TcpSocket::v4().unwrap().keepalive(keepalive).unwrap();
-        assert_eq!(SockRef::from(&socket).tcp_keepalive_retries().unwrap(), expected, "{asked}");
+        assert_eq!(SockRef::from(&socket).tcp_keepalive_retries().unwrap(), expected, "{requested}");
     }
     let zero = Duration::ZERO;
     for nothing in [
@@ -103,7 +103,7 @@ fn keepalive_is_rounded_up_and_bounded() {
 #[test]
 fn a_user_timeout_is_rounded_up_and_bounded_and_only_zero_is_the_default() {
     let millisecond = Duration::from_millis(1);
-    for (asked, expected) in [
+    for (requested, expected) in [
         (Duration::ZERO, None),
         (Duration::from_nanos(1), Some(millisecond)),
         (Duration::from_micros(999), Some(millisecond)),
@@ -113,24 +113,24 @@ fn a_user_timeout_is_rounded_up_and_bounded_and_only_zero_is_the_default() {
         (Duration::from_millis(1 << 32), Some(Duration::from_millis((1 << 31) - 1))),
         (Duration::MAX, Some(Duration::from_millis((1 << 31) - 1))),
     ] {
-        let socket = TcpSocket::v4().unwrap().user_timeout(asked).unwrap();
-        assert_eq!(SockRef::from(&socket).tcp_user_timeout().unwrap(), expected, "{asked:?}");
+        let socket = TcpSocket::v4().unwrap().user_timeout(requested).unwrap();
+        assert_eq!(SockRef::from(&socket).tcp_user_timeout().unwrap(), expected, "{requested:?}");
     }
 }
 
 #[test]
 fn a_buffer_size_beyond_the_systems_range_is_not_the_minimum() {
-    let size_of = |asked| {
-        let socket = TcpSocket::v4()?.send_buffer_size(asked)?.recv_buffer_size(asked)?;
+    let size_of = |requested| {
+        let socket = TcpSocket::v4()?.send_buffer_size(requested)?.recv_buffer_size(requested)?;
         let socket = SockRef::from(&socket);
         io::Result::Ok((socket.send_buffer_size()?, socket.recv_buffer_size()?))
     };
     let modest = size_of(64 * 1024).unwrap();
     let large = [1 << 31, 1 << 32, (1 << 32) + 1, u64::MAX].map(usize::try_from);
-    for asked in large.into_iter().flatten().chain([usize::MAX]) {
+    for requested in large.into_iter().flatten().chain([usize::MAX]) {
         // Some systems refuse values above their limit, and Linux reduces them.
-        if let Ok(got) = size_of(asked) {
-            assert!(got.0 >= modest.0 && got.1 >= modest.1, "{asked}: {got:?}, {modest:?}");
+        if let Ok(got) = size_of(requested) {
+            assert!(got.0 >= modest.0 && got.1 >= modest.1, "{requested}: {got:?}, {modest:?}");
         }
     }
 }

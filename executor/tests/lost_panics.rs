@@ -60,7 +60,7 @@ async fn rest() {
 }
 
 /// Polls `future` for a while, and drops it.
-async fn begin(future: impl Future) {
+async fn start(future: impl Future) {
     race(async { drop(future.await) }, rest()).await;
 }
 
@@ -103,7 +103,7 @@ fn of_as_completed_and_wait() {
     });
     assert_eq!(lost, ["task panicked: second"]);
     let lost = lost_in(async {
-        begin(wait([spawn(boom("dropped")), spawn(pending())], Until::All, None)).await;
+        start(wait([spawn(boom("dropped")), spawn(pending())], Until::All, None)).await;
         let waited = wait([spawn(boom("taken"))], Until::All, None).await;
         assert!(waited.done[0].1.is_err());
     });
@@ -116,7 +116,7 @@ fn of_gather_that_is_dropped_and_of_try_gather_behind_the_first() {
         assert!(gather(["returned"].map(boom)).await[0].is_err());
         let ends_or_not =
             |i| async move { if i == 0 { boom("dropped").await } else { pending().await } };
-        begin(gather([0, 1].map(ends_or_not))).await;
+        start(gather([0, 1].map(ends_or_not))).await;
     });
     assert_eq!(lost, ["task panicked: dropped"]);
     let fails = |what| async move {
@@ -140,7 +140,7 @@ fn of_the_children_of_a_scope_that_is_dropped() {
         polyloop_executor::shielded(pending::<()>()).await;
         Ok(())
     };
-    assert_eq!(lost_in(begin(TaskGroup::scope(members))), ["task panicked: child"]);
+    assert_eq!(lost_in(start(TaskGroup::scope(members))), ["task panicked: child"]);
     let lost = lost_in(async {
         let failed = TaskGroup::scope(async |group: &TaskGroup<()>| {
             group.spawn(async {
@@ -162,12 +162,12 @@ fn of_a_blocking_job_whose_handle_is_dropped_before_or_after_it_finishes() {
             yield_now().await;
         }
         drop(finished);
-        let (begin, has_begun) = mpsc::channel::<()>();
+        let (start, has_started) = mpsc::channel::<()>();
         drop(spawn_blocking(move || {
-            let _ = has_begun.recv();
+            let _ = has_started.recv();
             fail("before");
         }));
-        drop(begin);
+        drop(start);
         spawn_blocking(|| fail("awaited")).await.unwrap_err();
         rest().await;
     });

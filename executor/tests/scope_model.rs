@@ -39,19 +39,19 @@ fn make(random: &mut fastrand::Rng, depth: u32, n_scopes: &mut usize) -> Vec<Ste
 /// Executes the steps.
 fn run_steps<'a>(
     steps: &'a [Step],
-    begin: Instant,
+    start: Instant,
     ended: &'a Rc<RefCell<Vec<Ended>>>,
 ) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
     Box::pin(async move {
         for step in steps {
             match step {
                 Step::Sleep(ns) => sleep(Duration::from_nanos(*ns)).await,
-                Step::Shielded(section) => shielded(run_steps(section, begin, ended)).await,
+                Step::Shielded(section) => shielded(run_steps(section, start, ended)).await,
                 Step::Scope { number, limit_ns, body } => {
                     let limit = Duration::from_nanos(*limit_ns);
-                    let body = async |_: &_| run_steps(body, begin, ended).await;
+                    let body = async |_: &_| run_steps(body, start, ended).await;
                     let outcome = CancelScope::new().timeout(limit).run(body).await;
-                    let at = (now() - begin).as_nanos() as u64;
+                    let at = (now() - start).as_nanos() as u64;
                     ended.borrow_mut().push((*number, outcome.is_ok(), at));
                 }
             }
@@ -135,9 +135,9 @@ fn scopes_nested_at_random_end_as_calculated() {
         let mut model = Model::default();
         assert!(model.steps(&steps, &mut Vec::new()).is_ok());
         let (ended, took) = run_virtual(async {
-            let (begin, ended) = (now(), Rc::default());
-            run_steps(&steps, begin, &ended).await;
-            (ended.take(), (now() - begin).as_nanos() as u64)
+            let (start, ended) = (now(), Rc::default());
+            run_steps(&steps, start, &ended).await;
+            (ended.take(), (now() - start).as_nanos() as u64)
         });
         assert_eq!((ended, took), (model.ended.clone(), model.at), "seed {seed}");
         n_done += model.ended.iter().filter(|(_, is_done, _)| *is_done).count();

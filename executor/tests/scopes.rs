@@ -32,10 +32,10 @@ static ELAPSED: LazyLock<Cancelled> = LazyLock::new(|| {
 /// Runs `body` in virtual time; returns its output and duration.
 fn timed<F: Future>(body: impl FnOnce() -> F) -> (F::Output, Duration) {
     run_virtual(async {
-        let begin = now();
+        let start = now();
         let output = body().await;
         assert_eq!(metrics().n_timers, 0, "a timer is left");
-        (output, now() - begin)
+        (output, now() - start)
     })
 }
 
@@ -131,14 +131,14 @@ fn every_duration_is_legal() {
     let long = [583 * YEAR, 585 * YEAR, Duration::from_secs(u64::MAX / 2), Duration::MAX];
     run_virtual(async {
         for short in [Duration::ZERO, Duration::from_nanos(1)] {
-            let begin = now();
+            let start = now();
             let late = CancelScope::new().timeout(short).run(async |_| pending::<()>().await).await;
-            assert_eq!((late, now() - begin), (Err(*ELAPSED), short));
+            assert_eq!((late, now() - start), (Err(*ELAPSED), short));
             let late = group_with_timeout(short, async |_: &TaskGroup<()>| {
                 pending::<Result<(), ()>>().await
             });
             assert!(late.await.unwrap_err().is_elapsed());
-            assert_eq!(now() - begin, 2 * short);
+            assert_eq!(now() - start, 2 * short);
         }
         for duration in long {
             let outcome = CancelScope::new().timeout(duration).run(async |limit| {
@@ -174,7 +174,7 @@ fn time_runs_from_the_call_and_not_from_the_first_poll() {
 
 #[test]
 fn deadlines_hold_on_the_real_clock_as_well() {
-    let begin = std::time::Instant::now();
+    let start = std::time::Instant::now();
     run(async {
         let limit = Duration::from_millis(20);
         let outcome =
@@ -185,8 +185,8 @@ fn deadlines_hold_on_the_real_clock_as_well() {
         );
     })
     .unwrap();
-    assert!(begin.elapsed() >= Duration::from_millis(60));
-    assert!(begin.elapsed() < Duration::from_secs(10));
+    assert!(start.elapsed() >= Duration::from_millis(60));
+    assert!(start.elapsed() < Duration::from_secs(10));
 }
 
 #[test]
@@ -225,14 +225,14 @@ fn a_scope_that_another_task_cancels_does_not_continue_even_if_it_was_woken() {
     let trace = Trace::default();
     let (outcome, took) = timed(|| {
         CancelScope::new().run(async |scope| {
-            let (begin, handle) = (now(), scope.clone());
+            let (start, handle) = (now(), scope.clone());
             let _canceller = spawn(async move {
-                sleep_until(begin + SECOND).await;
+                sleep_until(start + SECOND).await;
                 handle.cancel();
             });
             yield_now().await;
             // Woken in the same turn, after the task above.
-            sleep_until(begin + SECOND).await;
+            sleep_until(start + SECOND).await;
             trace.push("never");
         })
     });
@@ -292,8 +292,8 @@ fn nested_scopes_end_by_the_earliest_deadline() {
 #[test]
 fn the_effective_deadline_is_the_earliest_and_stops_at_a_shield() {
     run_virtual(async {
-        let begin = now();
-        let in_seconds = || current_effective_deadline().map(|at| (at - begin).as_secs());
+        let start = now();
+        let in_seconds = || current_effective_deadline().map(|at| (at - start).as_secs());
         assert_eq!(in_seconds(), None);
         let outcome = CancelScope::new().timeout(5 * SECOND).run(async |outer| {
             assert_eq!(in_seconds(), Some(5));
@@ -301,7 +301,7 @@ fn the_effective_deadline_is_the_earliest_and_stops_at_a_shield() {
                 .timeout(9 * SECOND)
                 .run(async |inner| {
                     assert_eq!(in_seconds(), Some(5));
-                    inner.set_deadline(begin + 3 * SECOND);
+                    inner.set_deadline(start + 3 * SECOND);
                     assert_eq!(in_seconds(), Some(3));
                     let section = async {
                         assert_eq!(in_seconds(), None);
@@ -790,10 +790,10 @@ fn a_group_waits_for_its_shielded_children_only_and_keeps_their_failures() {
     let begin_trace = trace.clone();
     let (outcome, took) = timed(|| {
         group_with_timeout(SECOND, async move |group: &TaskGroup<&str>| {
-            let begin = now();
+            let start = now();
             let trace = begin_trace;
             let note =
-                move |what: &str| trace.push(format!("{what} at {}", (now() - begin).as_secs()));
+                move |what: &str| trace.push(format!("{what} at {}", (now() - start).as_secs()));
             let (n1, n2, n3) = (note.clone(), note.clone(), note.clone());
             group.spawn(async move {
                 shielded(sleep(3 * SECOND)).await;
@@ -877,12 +877,12 @@ fn a_failure_cancels_unshielded_parts_of_a_held_body_at_once() {
     let trace = Trace::default();
     let (outcome, took) = timed(|| {
         TaskGroup::scope(async |group: &TaskGroup<&str>| {
-            let begin = now();
+            let start = now();
             group.spawn(after(1, Err("first")));
             let inner = trace.clone();
             let nested = TaskGroup::scope(async |nested: &TaskGroup<&str>| {
                 nested.spawn(async move {
-                    let _guard = util::OnDrop(move || inner.push((now() - begin).as_secs()));
+                    let _guard = util::OnDrop(move || inner.push((now() - start).as_secs()));
                     pending().await
                 });
                 Ok(())
@@ -938,10 +938,10 @@ fn the_deadline_of_an_outer_scope_cancels_unshielded_members_of_a_group_at_once(
     let trace = Trace::default();
     let (outcome, took) = timed(|| {
         CancelScope::new().timeout(SECOND).run(async |_| {
-            let begin = now();
+            let start = now();
             let inner = trace.clone();
             let note =
-                move |what: &str| inner.push(format!("{what} at {}", (now() - begin).as_secs()));
+                move |what: &str| inner.push(format!("{what} at {}", (now() - start).as_secs()));
             let (n1, n2, n3) = (note.clone(), note.clone(), note.clone());
             // A group in a child of a group, so that only the groups can reach the innermost.
             let outcome = TaskGroup::scope(async |outer: &TaskGroup<()>| {
@@ -1095,7 +1095,7 @@ fn groups_nest_deeply_through_tasks() {
 #[test]
 fn a_spawned_task_outlives_the_scope_that_awaits_it() {
     run_virtual(async {
-        let begin = now();
+        let start = now();
         let trace = Trace::default();
         let inner = trace.clone();
         let mut saving = spawn(async move {
@@ -1106,7 +1106,7 @@ fn a_spawned_task_outlives_the_scope_that_awaits_it() {
         assert!(timeout(SECOND, &mut saving).await.is_err());
         let outcome =
             CancelScope::new().timeout(SECOND).run(async |_| (&mut saving).await.unwrap()).await;
-        assert_eq!((outcome, now() - begin), (Err(*ELAPSED), 2 * SECOND));
+        assert_eq!((outcome, now() - start), (Err(*ELAPSED), 2 * SECOND));
         assert_eq!(saving.await.unwrap(), 7);
         // Also without a handle to it.
         let inner = trace.clone();

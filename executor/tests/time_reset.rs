@@ -42,7 +42,7 @@ fn a_task_that_awaits_a_sleep_is_woken_at_the_deadline_that_another_task_sets() 
         [(10 * HOUR, 2 * HOUR), (HOUR, 3 * HOUR), (HOUR, Duration::ZERO), (Duration::MAX, 2 * HOUR)]
     {
         run_virtual(async move {
-            let begin = now();
+            let start = now();
             let nap = shared(first);
             let theirs = Rc::clone(&nap);
             let waiter = spawn(async move {
@@ -50,9 +50,9 @@ fn a_task_that_awaits_a_sleep_is_woken_at_the_deadline_that_another_task_sets() 
                 now()
             });
             yield_now().await;
-            nap.borrow_mut().reset(begin + second);
+            nap.borrow_mut().reset(start + second);
             let woken = timeout(20 * HOUR, waiter).await;
-            assert_eq!(woken.expect("the waiter was lost").unwrap() - begin, second);
+            assert_eq!(woken.expect("the waiter was lost").unwrap() - start, second);
             assert_eq!(metrics().n_timers, 0);
         });
     }
@@ -61,7 +61,7 @@ fn a_task_that_awaits_a_sleep_is_woken_at_the_deadline_that_another_task_sets() 
 #[test]
 fn a_sleep_that_is_reset_again_and_again_ends_at_the_last_deadline() {
     run_virtual(async {
-        let begin = now();
+        let start = now();
         let nap = shared(HOUR);
         let theirs = Rc::clone(&nap);
         let waiter = spawn(async move {
@@ -75,14 +75,14 @@ fn a_sleep_that_is_reset_again_and_again_ends_at_the_last_deadline() {
             assert_eq!(metrics().n_timers, 1, "hour {hour}");
         }
         let woken = timeout(20 * HOUR, waiter).await.expect("the waiter was lost").unwrap();
-        assert_eq!(woken - begin, 49 * (HOUR - MS) + HOUR);
+        assert_eq!(woken - start, 49 * (HOUR - MS) + HOUR);
     });
 }
 
 #[test]
 fn a_sleep_reset_after_it_fired_and_before_its_task_ran_has_not_elapsed() {
     run_virtual(async {
-        let begin = now();
+        let start = now();
         let nap = shared(HOUR);
         let theirs = Rc::clone(&nap);
         // Armed first, so it runs first at the same deadline, and finds the other fired.
@@ -96,14 +96,14 @@ fn a_sleep_reset_after_it_fired_and_before_its_task_ran_has_not_elapsed() {
         });
         resetter.await.unwrap();
         let woken = timeout(20 * HOUR, waiter).await.expect("the waiter was lost").unwrap();
-        assert_eq!(woken - begin, 2 * HOUR);
+        assert_eq!(woken - start, 2 * HOUR);
     });
 }
 
 #[test]
 fn of_two_tasks_that_polled_a_sleep_the_last_is_woken_also_after_a_reset() {
     run_virtual(async {
-        let begin = now();
+        let start = now();
         let nap = shared(10 * HOUR);
         let theirs = Rc::clone(&nap);
         let first = spawn(async move {
@@ -117,9 +117,9 @@ fn of_two_tasks_that_polled_a_sleep_the_last_is_woken_also_after_a_reset() {
             now()
         });
         yield_now().await;
-        nap.borrow_mut().reset(begin + HOUR);
+        nap.borrow_mut().reset(start + HOUR);
         let woken = timeout(20 * HOUR, second).await.expect("the waiter was lost").unwrap();
-        assert_eq!(woken - begin, HOUR);
+        assert_eq!(woken - start, HOUR);
         first.abort();
     });
 }
@@ -127,9 +127,9 @@ fn of_two_tasks_that_polled_a_sleep_the_last_is_woken_also_after_a_reset() {
 #[test]
 fn a_scope_that_another_task_reschedules_ends_at_the_new_deadline() {
     run_virtual(async {
-        let begin = now();
+        let start = now();
         let outcome = CancelScope::new().run(async |scope| {
-            scope.set_deadline(begin + 10 * HOUR);
+            scope.set_deadline(start + 10 * HOUR);
             let theirs = scope.clone();
             let _detached = spawn(async move {
                 sleep(HOUR).await;
@@ -138,7 +138,7 @@ fn a_scope_that_another_task_reschedules_ends_at_the_new_deadline() {
             pending::<()>().await;
         });
         assert!(timeout(20 * HOUR, outcome).await.unwrap().is_err());
-        assert_eq!(now() - begin, 2 * HOUR);
+        assert_eq!(now() - start, 2 * HOUR);
     });
 }
 

@@ -88,11 +88,11 @@ impl Dropper {
     /// poll.
     pub(crate) async fn again<T>(
         &self,
-        mut begin: impl AsyncFnMut() -> T,
+        mut start: impl AsyncFnMut() -> T,
         mut world: impl FnMut(),
     ) -> T {
         loop {
-            if let Some(output) = self.once(begin(), &mut world).await {
+            if let Some(output) = self.once(start(), &mut world).await {
                 return output;
             }
         }

@@ -48,13 +48,13 @@ async fn a_dropped_sleep_leaves_no_timer_and_the_next_is_not_early(dropper: &Dro
     let deadline = Instant::now() + SHORT;
     dropper.again(async || sleep_until(deadline).await, || {}).await;
     assert!(Instant::now() >= deadline);
-    let begun = Cell::new(Instant::now());
+    let started = Cell::new(Instant::now());
     let nap = async || {
-        begun.set(Instant::now());
+        started.set(Instant::now());
         sleep(SHORT).await;
     };
     dropper.again(nap, || {}).await;
-    assert!(begun.get().elapsed() >= SHORT);
+    assert!(started.get().elapsed() >= SHORT);
     // The sleep itself is kept; only the future that awaits it is dropped.
     let mut kept = sleep(SHORT);
     let deadline = kept.deadline().unwrap();

@@ -29,7 +29,7 @@ fn a_listener_that_requests_credentials_loses_no_descriptor(backend: Backend) {
         let file = fs::File::open("/dev/null").unwrap();
         for n_fds in [0, 1, 2, 7] {
             client.send_fds(b"x", &vec![file.as_fd(); n_fds]).await.unwrap();
-            let received = server.receive_fds(&mut [0; 8], n_fds).await.unwrap();
+            let received = server.recv_fds(&mut [0; 8], n_fds).await.unwrap();
             assert_eq!((received.n_bytes, received.fds.len()), (1, n_fds));
             assert!(!received.is_truncated);
         }
@@ -42,9 +42,9 @@ fn a_datagram_with_credentials_loses_no_descriptor(backend: Backend) {
         SockRef::from(&other).set_passcred(true).unwrap();
         one.send_fds(b"first", &[one.as_fd()]).await.unwrap();
         one.send_fds(b"second", &[one.as_fd(); 3]).await.unwrap();
-        let received = other.receive_fds(&mut [0; 8], 1).await.unwrap();
+        let received = other.recv_fds(&mut [0; 8], 1).await.unwrap();
         assert_eq!((received.fds.len(), received.is_truncated), (1, false));
-        let received = other.receive_fds(&mut [0; 8], 1).await.unwrap();
+        let received = other.recv_fds(&mut [0; 8], 1).await.unwrap();
         assert_eq!((received.fds.len(), received.is_truncated), (1, true));
     });
 }

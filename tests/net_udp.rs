@@ -21,6 +21,7 @@ backends!(
     the_largest_datagram_arrives_whole_and_a_larger_one_is_an_error,
     a_truncated_datagram_is_marked,
     peek_leaves_the_datagram,
+    try_methods_receive_without_waiting,
     a_connected_socket_receives_from_its_peer_only,
     an_unreachable_port_is_reported_once_and_the_socket_continues,
     a_receiver_that_waits_is_woken_by_the_error,
@@ -101,7 +102,7 @@ fn an_empty_datagram_is_a_message_and_not_the_end(backend: Backend) {
         }
         let mut buf = [0; 8];
         for _ in 0..2 {
-            let received = other.receive(&mut buf).await.unwrap();
+            let received = other.recv_msg(&mut buf).await.unwrap();
             assert_eq!((received.n_bytes, received.is_truncated), (0, false));
             assert_eq!(received.from, Some(one.local_addr().unwrap()));
         }
@@ -115,7 +116,7 @@ fn the_largest_datagram_arrives_whole_and_a_larger_one_is_an_error(backend: Back
         let largest: Vec<u8> = (0..65_507_u32).map(|i| (i * 7) as u8).collect();
         assert_eq!(one.send(&largest).await.unwrap(), largest.len());
         let mut buf = vec![0; 65_536];
-        let received = other.receive(&mut buf).await.unwrap();
+        let received = other.recv_msg(&mut buf).await.unwrap();
         assert_eq!((received.n_bytes, received.is_truncated), (largest.len(), false));
         assert!(buf[..received.n_bytes] == largest);
 
@@ -133,14 +134,14 @@ fn a_truncated_datagram_is_marked(backend: Backend) {
         one.send(b"longer").await.unwrap();
         one.send(b"next").await.unwrap();
         let mut buf = [0; 5];
-        assert!(!other.receive(&mut buf).await.unwrap().is_truncated);
-        let cut = other.receive(&mut buf).await.unwrap();
+        assert!(!other.recv_msg(&mut buf).await.unwrap().is_truncated);
+        let cut = other.recv_msg(&mut buf).await.unwrap();
         assert_eq!((cut.n_bytes, cut.is_truncated, &buf), (5, true, b"longe"));
         // The remainder is discarded, and not returned as a message.
         assert_eq!(other.recv(&mut buf).await.unwrap(), 4);
         // Into an empty buffer.
         one.send(b"x").await.unwrap();
-        let cut = other.receive(&mut []).await.unwrap();
+        let cut = other.recv_msg(&mut []).await.unwrap();
         assert_eq!((cut.n_bytes, cut.is_truncated), (0, true));
     });
 }
@@ -151,11 +152,33 @@ fn peek_leaves_the_datagram(backend: Backend) {
         one.send(b"abc").await.unwrap();
         let mut buf = [0; 8];
         for _ in 0..3 {
-            assert_eq!(other.peek(&mut buf).await.unwrap().n_bytes, 3);
+            assert_eq!(other.peek_msg(&mut buf).await.unwrap().n_bytes, 3);
         }
-        assert!(other.peek(&mut buf[..2]).await.unwrap().is_truncated);
+        assert!(other.peek_msg(&mut buf[..2]).await.unwrap().is_truncated);
         assert_eq!(other.recv(&mut buf).await.unwrap(), 3);
-        assert_eq!(other.try_receive(&mut buf).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(other.try_recv_msg(&mut buf).unwrap_err().kind(), ErrorKind::WouldBlock);
+    });
+}
+
+fn try_methods_receive_without_waiting(backend: Backend) {
+    run_on(backend, async {
+        let (one, other) = connected_pair().await;
+        let from = one.local_addr().unwrap();
+        let mut buf = [0; 8];
+        let would_block = |error: std::io::Error| assert_eq!(error.kind(), ErrorKind::WouldBlock);
+        would_block(other.try_recv(&mut buf).unwrap_err());
+        would_block(other.try_recv_from(&mut buf).unwrap_err());
+        would_block(other.try_recv_msg(&mut buf).unwrap_err());
+        would_block(other.try_peek_msg(&mut buf).unwrap_err());
+        for bytes in [&b"1"[..], b"22", b"333"] {
+            assert_eq!(one.try_send(bytes).unwrap(), bytes.len());
+        }
+        other.readable().await.unwrap();
+        assert_eq!(other.try_peek_msg(&mut buf).unwrap().n_bytes, 1);
+        assert_eq!(other.try_recv(&mut buf).unwrap(), 1);
+        assert_eq!(other.try_recv_from(&mut buf).unwrap(), (2, from));
+        assert_eq!(other.try_recv_msg(&mut buf).unwrap().from, Some(from));
+        would_block(other.try_recv(&mut buf).unwrap_err());
     });
 }
 
@@ -258,7 +281,7 @@ fn many_datagrams_cross_in_few_calls(backend: Backend) {
         while received.len() < 64 {
             let rest = &mut space[received.len()..];
             let mut bufs: Vec<_> = rest.iter_mut().map(|buf| IoSliceMut::new(buf)).collect();
-            other.receive_many(&mut bufs, &mut received).await.unwrap();
+            other.recv_many(&mut bufs, &mut received).await.unwrap();
         }
         let n_calls = polyloop::runtime::metrics().n_io_calls - before;
         assert!(n_calls <= 8, "{n_calls} tries for 64 datagrams each way");
@@ -267,7 +290,7 @@ fn many_datagrams_cross_in_few_calls(backend: Backend) {
             assert_eq!(space[i][..one_received.n_bytes], bytes[i]);
         }
         assert_eq!(one.send_many(&[]).await.unwrap(), 0);
-        assert_eq!(other.receive_many(&mut [], &mut received).await.unwrap(), 0);
+        assert_eq!(other.recv_many(&mut [], &mut received).await.unwrap(), 0);
     });
 }
 
@@ -280,7 +303,7 @@ fn a_batch_marks_truncated_datagrams(backend: Backend) {
         let mut space = [[0; 4]; 3];
         let mut bufs: Vec<_> = space.iter_mut().map(|buf| IoSliceMut::new(buf)).collect();
         let mut received = Vec::new();
-        assert_eq!(other.receive_many(&mut bufs, &mut received).await.unwrap(), 3);
+        assert_eq!(other.recv_many(&mut bufs, &mut received).await.unwrap(), 3);
         let told: Vec<_> = received.iter().map(|one| (one.n_bytes, one.is_truncated)).collect();
         assert_eq!(told, [(4, false), (4, true), (0, false)]);
     });

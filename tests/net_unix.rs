@@ -46,6 +46,7 @@ backends!(
     descriptors_beyond_the_maximum_are_closed,
     reading_past_descriptors_does_not_stop_at_them,
     a_dropped_receive_has_taken_no_descriptor,
+    try_methods_receive_without_waiting,
     datagrams_keep_their_boundaries,
     a_datagram_has_its_senders_address,
     a_full_receiver_is_waited_for_without_spinning,
@@ -321,7 +322,7 @@ fn descriptors_cross_a_stream(backend: Backend) {
         let (one, other) = UnixStream::pair().unwrap();
         let receiving = polyloop::spawn(async move {
             let mut buf = [0; 8];
-            let received = other.receive_fds(&mut buf, 4).await.unwrap();
+            let received = other.recv_fds(&mut buf, 4).await.unwrap();
             assert_eq!((received.n_bytes, received.is_truncated), (5, false));
             let mut texts = Vec::new();
             for fd in received.fds {
@@ -355,11 +356,11 @@ fn descriptors_beyond_the_maximum_are_closed(backend: Backend) {
     }
     run_on(backend, async {
         let (one, other) = UnixStream::pair().unwrap();
-        assert!(poll_once(other.receive_fds(&mut [0], 2)).await.is_none());
+        assert!(poll_once(other.recv_fds(&mut [0], 2)).await.is_none());
         let before = open_fds();
         for _ in 0..100 {
             one.send_fds(b"x", &[one.as_fd(); 5]).await.unwrap();
-            let received = other.receive_fds(&mut [0; 8], 2).await.unwrap();
+            let received = other.recv_fds(&mut [0; 8], 2).await.unwrap();
             assert!(received.is_truncated && received.fds.len() == 2, "{received:?}");
         }
         // Not requested.
@@ -394,16 +395,35 @@ fn a_dropped_receive_has_taken_no_descriptor(backend: Backend) {
         let (one, other) = UnixStream::pair().unwrap();
         let mut buf = [0; 8];
         for i in 0..50 {
-            assert!(poll_once(other.receive_fds(&mut buf, 1)).await.is_none());
+            assert!(poll_once(other.recv_fds(&mut buf, 1)).await.is_none());
             one.send_fds(&[i], &[one.as_fd()]).await.unwrap();
             let received = loop {
-                if let Some(received) = poll_once(other.receive_fds(&mut buf, 1)).await {
+                if let Some(received) = poll_once(other.recv_fds(&mut buf, 1)).await {
                     break received.unwrap();
                 }
                 polyloop::yield_now().await;
             };
             assert_eq!((received.n_bytes, received.fds.len(), buf[0]), (1, 1, i));
         }
+    });
+}
+
+fn try_methods_receive_without_waiting(backend: Backend) {
+    run_on(backend, async {
+        let (one, other) = UnixDatagram::pair().unwrap();
+        let mut buf = [0; 8];
+        let would_block = |error: std::io::Error| assert_eq!(error.kind(), ErrorKind::WouldBlock);
+        would_block(other.try_recv(&mut buf).unwrap_err());
+        would_block(other.try_recv_from(&mut buf).unwrap_err());
+        would_block(other.try_peek_msg(&mut buf).unwrap_err());
+        assert_eq!(one.try_send(b"1").unwrap(), 1);
+        assert_eq!(one.try_send(b"22").unwrap(), 2);
+        assert_eq!(other.try_peek_msg(&mut buf).unwrap().n_bytes, 1);
+        assert_eq!(other.try_recv(&mut buf).unwrap(), 1);
+        let (n_bytes, from) = other.try_recv_from(&mut buf).unwrap();
+        assert!(n_bytes == 2 && from.is_unnamed());
+        assert!(other.take_error().unwrap().is_none());
+        drop(one);
     });
 }
 
@@ -414,13 +434,13 @@ fn datagrams_keep_their_boundaries(backend: Backend) {
             one.send(bytes).await.unwrap();
         }
         let mut buf = [0; 5];
-        assert_eq!(other.peek(&mut buf).await.unwrap().n_bytes, 5);
+        assert_eq!(other.peek_msg(&mut buf).await.unwrap().n_bytes, 5);
         assert_eq!(other.recv(&mut buf).await.unwrap(), 5);
-        let empty = other.receive(&mut buf).await.unwrap();
+        let empty = other.recv_msg(&mut buf).await.unwrap();
         assert_eq!((empty.n_bytes, empty.is_truncated), (0, false));
-        let cut = other.receive(&mut buf).await.unwrap();
+        let cut = other.recv_msg(&mut buf).await.unwrap();
         assert_eq!((cut.n_bytes, cut.is_truncated), (5, true));
-        assert_eq!(other.try_receive(&mut buf).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(other.try_recv_msg(&mut buf).unwrap_err().kind(), ErrorKind::WouldBlock);
         drop(other);
         assert!(one.send(b"nobody").await.is_err());
     });
@@ -487,12 +507,12 @@ fn descriptors_cross_with_datagrams(backend: Backend) {
         one.send_fds(b"a", &[file.as_fd()]).await.unwrap();
         one.send_fds(b"b", &[]).await.unwrap();
         let mut buf = [0; 4];
-        let received = other.receive_fds(&mut buf, 1).await.unwrap();
+        let received = other.recv_fds(&mut buf, 1).await.unwrap();
         let mut text = String::new();
         let [fd] = <[_; 1]>::try_from(received.fds).unwrap();
         File::from(fd).read_to_string(&mut text).unwrap();
         assert_eq!(text, "content");
-        assert!(other.receive_fds(&mut buf, 1).await.unwrap().fds.is_empty());
+        assert!(other.recv_fds(&mut buf, 1).await.unwrap().fds.is_empty());
     });
 }
 
@@ -548,7 +568,7 @@ fn messages_keep_their_boundaries_and_have_an_end(backend: Backend) {
             assert_eq!(listener.try_accept().unwrap_err().kind(), ErrorKind::WouldBlock);
             let mut buf = [0; 8];
             loop {
-                let received = server.receive(&mut buf).await.unwrap();
+                let received = server.recv_msg(&mut buf).await.unwrap();
                 if received.n_bytes == 0 {
                     break;
                 }
@@ -582,12 +602,15 @@ fn messages_keep_their_boundaries_and_have_an_end(backend: Backend) {
         drop(listener);
 
         let (one, other) = UnixSeqpacket::pair().unwrap();
-        assert_eq!(other.try_receive(&mut buf).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(other.try_recv_msg(&mut buf).unwrap_err().kind(), ErrorKind::WouldBlock);
         assert_eq!(one.try_send(b"now").unwrap(), 3);
         other.readable().await.unwrap();
-        assert_eq!(other.peek(&mut buf).await.unwrap().n_bytes, 3);
-        assert_eq!(other.try_receive(&mut buf).unwrap().n_bytes, 3);
+        assert_eq!(other.peek_msg(&mut buf).await.unwrap().n_bytes, 3);
+        assert_eq!(other.try_peek_msg(&mut buf).unwrap().n_bytes, 3);
+        assert_eq!(other.try_recv_msg(&mut buf).unwrap().n_bytes, 3);
+        assert_eq!(one.try_send(b"more").unwrap(), 4);
+        assert_eq!(other.try_recv(&mut buf).unwrap(), 4);
         one.send_fds(b"fd", &[one.as_fd()]).await.unwrap();
-        assert_eq!(other.receive_fds(&mut buf, 1).await.unwrap().fds.len(), 1);
+        assert_eq!(other.recv_fds(&mut buf, 1).await.unwrap().fds.len(), 1);
     });
 }

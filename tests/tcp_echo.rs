@@ -223,9 +223,11 @@ fn a_slow_reader_blocks_the_writer(backend: Backend) {
 fn peek_leaves_the_data(backend: Backend) {
     run_on(backend, async {
         let (client, server) = pair().await;
-        client.write_all(b"abc").await.unwrap();
         let mut buf = [0; 8];
+        assert_eq!(server.try_peek(&mut buf).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+        client.write_all(b"abc").await.unwrap();
         assert_eq!(server.peek(&mut buf).await.unwrap(), 3);
+        assert_eq!(server.try_peek(&mut buf).unwrap(), 3);
         assert_eq!(server.read(&mut buf).await.unwrap(), 3);
         assert_eq!(&buf[..3], b"abc");
     });

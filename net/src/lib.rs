@@ -15,6 +15,8 @@ mod backoff;
 #[cfg(any(test, not(target_has_atomic = "64")))]
 mod wide_atomic;
 
+mod methods;
+
 mod byte_stream;
 
 mod split;

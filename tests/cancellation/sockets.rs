@@ -24,20 +24,20 @@ cases! {
     a_dropped_wait_for_the_stream_of_connections_loses_none: "Incoming as Stream";
     a_dropped_connect_closes_the_connection: "TcpStream::connect", "TcpStream::connect_timeout",
         "TcpSocket::connect";
-    a_dropped_receive_has_taken_no_datagram: "UdpSocket::recv_from", "UdpSocket::recv",
-        "UdpSocket::receive", "UdpSocket::peek", "UdpSocket::readable";
-    a_dropped_receive_of_many_has_taken_no_datagram: "UdpSocket::receive_many";
+    a_dropped_receive_has_taken_no_datagram: "datagrams!::recv_from", "datagrams!::recv",
+        "messages!::recv_msg", "messages!::peek_msg", "messages!::readable";
+    a_dropped_receive_of_many_has_taken_no_datagram: "UdpSocket::recv_many";
     a_dropped_send_has_sent_no_datagram: "UdpSocket::send_to", "UdpSocket::send",
-        "UdpSocket::send_many", "UdpSocket::writable";
+        "UdpSocket::send_many", "messages!::writable";
     a_dropped_connect_to_a_name_leaves_the_socket_as_it_was: "UdpSocket::connect";
     a_dropped_accept_has_taken_no_unix_connection: "listening!::accept";
     a_dropped_wait_for_the_stream_of_unix_connections_loses_none: "Incoming as Stream";
     a_dropped_connect_closes_the_unix_connection: "UnixStream::connect";
-    a_dropped_receive_has_taken_no_unix_datagram: "UnixDatagram::recv_from", "UnixDatagram::recv",
-        "UnixDatagram::receive", "UnixDatagram::peek", "UnixDatagram::readable";
+    a_dropped_receive_has_taken_no_unix_datagram: "datagrams!::recv_from", "datagrams!::recv",
+        "messages!::recv_msg", "messages!::peek_msg", "messages!::readable";
     a_dropped_send_has_sent_no_unix_datagram: "UnixDatagram::send", "UnixDatagram::send_to",
-        "UnixDatagram::writable";
-    a_dropped_transfer_of_descriptors_sends_and_receives_them_once: "passing!::send_fds", "passing!::receive_fds";
+        "messages!::writable";
+    a_dropped_transfer_of_descriptors_sends_and_receives_them_once: "passing!::send_fds", "passing!::recv_fds";
 }
 
 /// The number of connections or messages, one per step.
@@ -160,25 +160,25 @@ macro_rules! receives_each_once {
                     $dropper.again(async || $ours.recv(&mut buf).await, &mut $world).await.unwrap()
                 }
                 3 => {
-                    let receive = async || $ours.receive(&mut buf).await;
+                    let receive = async || $ours.recv_msg(&mut buf).await;
                     $dropper.again(receive, &mut $world).await.unwrap().n_bytes
                 }
                 4 => {
-                    let peek = async || $ours.peek(&mut buf).await;
+                    let peek = async || $ours.peek_msg(&mut buf).await;
                     let peeked = $dropper.again(peek, &mut $world).await.unwrap();
                     assert_eq!(peeked.n_bytes, 4);
                     $ours.recv(&mut buf).await.unwrap()
                 }
                 _ => loop {
                     $dropper.again(async || $ours.readable().await, &mut $world).await.unwrap();
-                    if let Ok(received) = $ours.try_receive(&mut buf) {
+                    if let Ok(received) = $ours.try_recv_msg(&mut buf) {
                         break received.n_bytes;
                     }
                 },
             };
             assert_eq!(buf[..n_bytes], vec![number; number.into()]);
         }
-        assert!($ours.try_receive(&mut [0]).is_err());
+        assert!($ours.try_recv_msg(&mut [0]).is_err());
     };
 }
 
@@ -200,7 +200,7 @@ async fn a_dropped_receive_of_many_has_taken_no_datagram(dropper: &Dropper) {
         let (mut one, mut two, mut received) = ([0; 16], [0; 16], Vec::new());
         let receive = async || {
             let bufs = &mut [IoSliceMut::new(&mut one), IoSliceMut::new(&mut two)];
-            ours.receive_many(bufs, &mut received).await
+            ours.recv_many(bufs, &mut received).await
         };
         let n_received = dropper.again(receive, &mut world).await.unwrap();
         assert_eq!(n_received, received.len());
@@ -381,7 +381,7 @@ async fn a_dropped_transfer_of_descriptors_sends_and_receives_them_once(dropper:
     drop(writer);
     for byte in [*b"1", *b"2"] {
         let mut buf = [0];
-        let receive = async || ours.receive_fds(&mut buf, 2).await;
+        let receive = async || ours.recv_fds(&mut buf, 2).await;
         let received = dropper.again(receive, || {}).await.unwrap();
         assert_eq!((buf, received.fds.len()), (byte, 1));
         for fd in received.fds {
@@ -405,8 +405,8 @@ pub(crate) mod seqpacket {
         dropped_operations_have_accepted_and_connected_nobody: "UnixSeqpacket::connect",
             "listening!::accept", "listening!::readable";
         dropped_operations_have_moved_no_message: "UnixSeqpacket::send", "UnixSeqpacket::recv",
-            "UnixSeqpacket::receive", "UnixSeqpacket::peek", "UnixSeqpacket::readable",
-            "UnixSeqpacket::writable";
+            "messages!::recv_msg", "messages!::peek_msg", "messages!::readable",
+            "messages!::writable";
     }
 
     async fn dropped_operations_have_accepted_and_connected_nobody(dropper: &Dropper) {
@@ -435,7 +435,7 @@ pub(crate) mod seqpacket {
         // Many at a time: the kernel reports writability only when most of the buffer is free.
         let receive = || {
             for _ in 0..100 {
-                let received = peer.try_receive(&mut [0; 200]).ok();
+                let received = peer.try_recv_msg(&mut [0; 200]).ok();
                 sizes.borrow_mut().extend(received.map(|received| received.n_bytes));
             }
         };
@@ -444,16 +444,16 @@ pub(crate) mod seqpacket {
             receive();
         }
         assert_eq!(sizes.into_inner().split_off(n_filled), [3]);
-        assert!(peer.try_receive(&mut [0]).is_err());
+        assert!(peer.try_recv_msg(&mut [0]).is_err());
         peer.send(b"1").await.unwrap();
         peer.send(b"22").await.unwrap();
         let mut buf = [0; 8];
         dropper.again(async || ours.readable().await, || {}).await.unwrap();
         dropper.again(async || ours.writable().await, || {}).await.unwrap();
-        let peek = async || ours.peek(&mut buf).await;
+        let peek = async || ours.peek_msg(&mut buf).await;
         assert_eq!(dropper.again(peek, || {}).await.unwrap().n_bytes, 1);
         assert_eq!(dropper.again(async || ours.recv(&mut buf).await, || {}).await.unwrap(), 1);
-        let receive = async || ours.receive(&mut buf).await;
+        let receive = async || ours.recv_msg(&mut buf).await;
         assert_eq!(dropper.again(receive, || {}).await.unwrap().n_bytes, 2);
         drop(peer);
         assert_eq!(ours.recv(&mut buf).await.unwrap(), 0);

@@ -64,7 +64,7 @@ async fn datagrams_cross() {
         while received.len() < 3 {
             let mut rest: Vec<_> =
                 bufs[received.len()..].iter_mut().map(|buf| IoSliceMut::new(buf)).collect();
-            let n_received = receiver.receive_many(&mut rest, &mut received).await;
+            let n_received = receiver.recv_many(&mut rest, &mut received).await;
             assert!(n_received.expect("received one by one") > 0);
         }
         assert_eq!(received.iter().map(|one| one.n_bytes).collect::<Vec<_>>(), [3, 0, 4]);

@@ -238,6 +238,17 @@ macro_rules! peeking {
                 };
                 self.fd().async_io(polyloop_reactor::Direction::Read, peek).await
             }
+
+            /// Reads the bytes that are available now into `buf`, but leaves them in the socket.
+            ///
+            /// # Errors
+            /// [`WouldBlock`](std::io::ErrorKind::WouldBlock) if none are.
+            pub fn try_peek(&self, buf: &mut [u8]) -> std::io::Result<usize> {
+                let peek = |io: &_| {
+                    polyloop_reactor::socket::peek(std::os::fd::AsFd::as_fd(io), buf)
+                };
+                self.fd().try_io(polyloop_reactor::Direction::Read, peek)
+            }
         }
     };
 }

@@ -1,4 +1,4 @@
-//! Connecting within one host.
+//! Connecting to a Unix listener.
 
 use std::future::poll_fn;
 use std::io;
@@ -8,14 +8,14 @@ use polyloop_executor::poll_proceed;
 use polyloop_reactor::socket::is_in_progress;
 use socket2::{Domain, Socket, Type};
 
-use super::address;
+use super::address::address;
 use crate::AsyncFd;
 use crate::backoff::Backoff;
 use crate::connect::outcome;
 
 /// Connects a new non-blocking socket to the listener at `path`.
 pub(super) async fn connect(socket_type: Type, path: &Path) -> io::Result<Socket> {
-    // It may fail or succeed at once, and a loop around it would never yield.
+    // Takes from the budget, since an attempt that completes at once would never yield.
     poll_fn(poll_proceed).await;
     let addr = address(path)?;
     let socket = Socket::new(Domain::UNIX, socket_type, None)?;

@@ -1,4 +1,4 @@
-//! Datagrams within one host.
+//! Unix datagram sockets.
 
 use std::io;
 use std::net::Shutdown;
@@ -7,19 +7,22 @@ use std::os::unix::net::{self, SocketAddr};
 use std::path::Path;
 
 use polyloop_reactor::Direction;
-use polyloop_reactor::socket::{NO_SIGNAL, Received, is_out_of_buffers, receive};
+use polyloop_reactor::socket::{NO_SIGNAL, is_out_of_buffers};
 use socket2::{SockAddr, SockRef, Type};
 
-use super::listener::{SocketFile, bind};
-use super::{address, credentials, passing};
+use super::address::address;
+use super::credentials::credentials;
+use super::passing::passing;
+use super::socket_file::{SocketFile, bind};
 use crate::AsyncFd;
 use crate::async_fd::into_std;
 use crate::backoff::Backoff;
+use crate::methods::{addresses, datagrams, messages};
 
-/// Sends and receives datagrams within one host: in order, and without loss.
+/// A Unix datagram socket. Datagrams arrive in order and are not lost.
 ///
-/// Dropping one that was bound to a path removes the file: its own only, and not one that another
-/// socket has put there since.
+/// Dropping a socket that was bound to a path removes its file, unless another socket has replaced the
+/// file since. A forked child does not remove it.
 ///
 /// # Examples
 /// ```
@@ -40,20 +43,17 @@ pub struct UnixDatagram {
 }
 
 impl UnixDatagram {
-    /// Makes one without a name, which can send but not be sent to.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// Creates a socket without an address. It can send, but no other socket can send to it.
     pub fn unbound() -> io::Result<UnixDatagram> {
         UnixDatagram::from_std(net::UnixDatagram::unbound()?)
     }
 
-    /// Makes one that receives at `path`; on Linux `"\0name"` is an abstract name.
+    /// Creates a socket bound to `path`, or on Linux to an abstract name such as `"\0name"`.
     ///
     /// # Errors
-    /// What the system says, such as [`AddrInUse`](io::ErrorKind::AddrInUse) if there is a file.
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a path of more than about a hundred
-    /// bytes.
+    /// [`AddrInUse`](io::ErrorKind::AddrInUse) if the file exists;
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a path that is too long, which is more than 107
+    /// bytes on Linux and 103 on the other systems.
     ///
     /// # References
     /// [unix(7)](https://man7.org/linux/man-pages/man7/unix.7.html).
@@ -62,28 +62,22 @@ impl UnixDatagram {
         Ok(UnixDatagram { fd: AsyncFd::from_nonblocking(socket.into()), file })
     }
 
-    /// Makes two that are connected to each other.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// Creates a pair of connected sockets.
     pub fn pair() -> io::Result<(UnixDatagram, UnixDatagram)> {
         let (one, other) = net::UnixDatagram::pair()?;
         Ok((UnixDatagram::from_std(one)?, UnixDatagram::from_std(other)?))
     }
 
-    /// Takes a socket of the standard library and makes it non-blocking. Its file stays when it
-    /// is dropped.
+    /// Creates a socket from the standard library's type, and makes it non-blocking.
     ///
-    /// # Errors
-    /// What the system says.
+    /// Its file is not removed on drop.
     pub fn from_std(socket: net::UnixDatagram) -> io::Result<UnixDatagram> {
         Ok(UnixDatagram { fd: AsyncFd::new(socket)?, file: None })
     }
 
-    /// Gives the socket to the standard library, in blocking mode. Its file stays.
+    /// Converts the socket into the standard library's type, in blocking mode.
     ///
-    /// # Errors
-    /// What the system says.
+    /// Its file is not removed.
     pub fn into_std(mut self) -> io::Result<net::UnixDatagram> {
         if let Some(file) = self.file.take() {
             file.keep();
@@ -97,24 +91,25 @@ impl UnixDatagram {
         &self.fd
     }
 
-    /// Sends to `path` from now on, and receives from there only.
+    /// Connects the socket to the one at `path`.
+    ///
+    /// Afterwards the socket sends to and receives from that socket only.
     ///
     /// # Errors
-    /// What the system says, such as [`NotFound`](io::ErrorKind::NotFound).
+    /// [`NotFound`](io::ErrorKind::NotFound) if there is no such file.
     pub fn connect(&self, path: impl AsRef<Path>) -> io::Result<()> {
         SockRef::from(self).connect(&address(path.as_ref())?)
     }
 
-    /// Sends a datagram to the connected socket, and returns its size.
+    /// Sends a datagram to the connected socket and returns its size.
     ///
-    /// If the receiver's queue is full it waits.
+    /// Waits while the queue of the receiver is full.
     ///
     /// # Errors
-    /// What the system says, such as
-    /// [`ConnectionRefused`](io::ErrorKind::ConnectionRefused) if the receiver is gone.
+    /// [`ConnectionRefused`](io::ErrorKind::ConnectionRefused) if the receiver is closed.
     ///
     /// # Cancel safety
-    /// Nothing was sent if the future is dropped before it is ready.
+    /// If the future is dropped before it completes, the datagram was not sent.
     pub async fn send(&self, buf: &[u8]) -> io::Result<usize> {
         let mut backoff = Backoff::FULL_QUEUE;
         loop {
@@ -126,17 +121,17 @@ impl UnixDatagram {
         }
     }
 
-    /// Sends a datagram to `path`, and returns its size.
+    /// Sends a datagram to the socket at `path` and returns its size.
     ///
-    /// If the receiver's queue is full it is tried again from time to time: the system does not
-    /// tell when there is room.
+    /// While the queue of the receiver is full, it retries after 1 to 64 ms: the system does not report
+    /// when there is room.
     ///
     /// # Errors
-    /// What the system says, such as [`NotFound`](io::ErrorKind::NotFound) if there is no such
-    /// path.
+    /// [`NotFound`](io::ErrorKind::NotFound) if there is no such file;
+    /// [`ConnectionRefused`](io::ErrorKind::ConnectionRefused) if its socket is closed.
     ///
     /// # Cancel safety
-    /// Nothing was sent if the future is dropped before it is ready.
+    /// If the future is dropped before it completes, the datagram was not sent.
     pub async fn send_to(&self, buf: &[u8], path: impl AsRef<Path>) -> io::Result<usize> {
         let addr = address(path.as_ref())?;
         let mut backoff = Backoff::FULL_QUEUE;
@@ -148,88 +143,19 @@ impl UnixDatagram {
         }
     }
 
-    /// Receives a datagram, and returns its size.
-    ///
-    /// Of one that is longer than `buf` the rest is lost; [`receive`](UnixDatagram::receive)
-    /// tells. An empty one is a message, and not an end.
+    /// Sends a datagram to the connected socket without waiting, and returns its size.
     ///
     /// # Errors
-    /// What the system says.
-    ///
-    /// # Cancel safety
-    /// No datagram is lost.
-    pub async fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.fd.async_io(Direction::Read, |socket| socket.recv(buf)).await
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if there is no room; otherwise as for
+    /// [`send`](UnixDatagram::send).
+    pub fn try_send(&self, buf: &[u8]) -> io::Result<usize> {
+        self.fd.try_io(Direction::Write, |socket| socket.send(buf))
     }
 
-    /// Receives a datagram, and returns its size and its sender.
+    /// Sends a datagram to the socket at `path` without waiting, and returns its size.
     ///
     /// # Errors
-    /// What the system says.
-    ///
-    /// # Cancel safety
-    /// No datagram is lost.
-    pub async fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        self.fd.async_io(Direction::Read, |socket| socket.recv_from(buf)).await
-    }
-
-    /// Receives a datagram, and says its size and whether it was longer than `buf`.
-    ///
-    /// # Errors
-    /// What the system says.
-    ///
-    /// # Cancel safety
-    /// No datagram is lost.
-    pub async fn receive(&self, buf: &mut [u8]) -> io::Result<Received> {
-        self.fd.async_io(Direction::Read, |socket| receive(socket.as_fd(), buf, false)).await
-    }
-
-    /// Receives like [`receive`](UnixDatagram::receive), but leaves the datagram to be received
-    /// again.
-    ///
-    /// # Errors
-    /// What the system says.
-    ///
-    /// # Cancel safety
-    /// No datagram is lost.
-    pub async fn peek(&self, buf: &mut [u8]) -> io::Result<Received> {
-        self.fd.async_io(Direction::Read, |socket| receive(socket.as_fd(), buf, true)).await
-    }
-
-    /// Waits until something was received.
-    ///
-    /// # Errors
-    /// What the selector says.
-    ///
-    /// # Cancel safety
-    /// Nothing is lost.
-    pub async fn readable(&self) -> io::Result<()> {
-        self.fd.ready(Direction::Read).await
-    }
-
-    /// Waits until there is room to send to the connected socket.
-    ///
-    /// # Errors
-    /// What the selector says.
-    ///
-    /// # Cancel safety
-    /// Nothing is lost.
-    pub async fn writable(&self) -> io::Result<()> {
-        self.fd.ready(Direction::Write).await
-    }
-
-    /// Receives what is there now.
-    ///
-    /// # Errors
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if nothing is; what the system says.
-    pub fn try_receive(&self, buf: &mut [u8]) -> io::Result<Received> {
-        self.fd.try_io(Direction::Read, |socket| receive(socket.as_fd(), buf, false))
-    }
-
-    /// Sends to `path` if there is room now.
-    ///
-    /// # Errors
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if there is none; as for
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if there is no room; otherwise as for
     /// [`send_to`](UnixDatagram::send_to).
     pub fn try_send_to(&self, buf: &[u8], path: impl AsRef<Path>) -> io::Result<usize> {
         self.try_send_to_addr(buf, &address(path.as_ref())?)
@@ -245,41 +171,17 @@ impl UnixDatagram {
         }
     }
 
-    /// Sends to the connected socket if there is room now.
-    ///
-    /// # Errors
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if there is none; what the system says.
-    pub fn try_send(&self, buf: &[u8]) -> io::Result<usize> {
-        self.fd.try_io(Direction::Write, |socket| socket.send(buf))
-    }
-
-    /// Closes one direction or both.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// Shuts down one direction of the socket, or both.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         self.fd.get_ref().shutdown(how)
     }
-
-    /// Returns this side's address, which may have no name.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.fd.get_ref().local_addr()
-    }
-
-    /// Returns the connected address.
-    ///
-    /// # Errors
-    /// [`NotConnected`](io::ErrorKind::NotConnected) if there is none.
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.fd.get_ref().peer_addr()
-    }
 }
 
-credentials!(UnixDatagram);
+datagrams!(UnixDatagram, net::UnixDatagram, SocketAddr);
+messages!(UnixDatagram);
 passing!(UnixDatagram);
+addresses!(UnixDatagram, SocketAddr);
+credentials!(UnixDatagram);
 
 impl AsFd for UnixDatagram {
     fn as_fd(&self) -> BorrowedFd<'_> {

@@ -1,4 +1,4 @@
-//! Connections of messages within one host.
+//! Unix sockets that are connected and preserve message boundaries.
 
 use std::io;
 use std::net::Shutdown;
@@ -7,19 +7,25 @@ use std::os::unix::net::{self, SocketAddr};
 use std::path::Path;
 
 use polyloop_reactor::Direction;
-use polyloop_reactor::socket::{NO_SIGNAL, Received, receive};
+use polyloop_reactor::socket::NO_SIGNAL;
 use socket2::{Domain, Socket, Type};
 
+use super::address::{peer_of, to_std};
 use super::connect::connect;
-use super::listener::{BACKLOG, SocketFile, bind, listen_or_replace};
-use super::{credentials, passing, peer_of, to_std};
+use super::credentials::credentials;
+use super::passing::passing;
+use super::socket_file::{BACKLOG, SocketFile, bind, listen_or_replace};
 use crate::AsyncFd;
 use crate::accept::{accept, listening, sealed};
+use crate::methods::messages;
 
-/// A connection that keeps the borders of messages: in order, without loss, and with an end.
+/// A connected Unix socket that preserves message boundaries (`SOCK_SEQPACKET`).
+///
+/// Messages arrive in order and are not lost, and the receiver learns when the peer has closed the
+/// connection.
 ///
 /// # Platform
-/// Linux and the BSDs; macOS has none.
+/// Linux and the BSDs.
 ///
 /// # References
 /// `SOCK_SEQPACKET` in [unix(7)](https://man7.org/linux/man-pages/man7/unix.7.html).
@@ -47,24 +53,21 @@ pub struct UnixSeqpacket {
 }
 
 impl UnixSeqpacket {
-    /// Connects to the listener at `path`; on Linux `"\0name"` is an abstract name.
+    /// Connects to the listener at `path`, or on Linux at an abstract name such as `"\0name"`.
     ///
-    /// A listener whose queue is full is waited for.
+    /// Waits while the queue of the listener is full.
     ///
     /// # Errors
     /// As for [`UnixStream::connect`](crate::UnixStream::connect).
     ///
     /// # Cancel safety
-    /// The connection is given up.
+    /// If the future is dropped before it completes, the connection attempt is aborted.
     pub async fn connect(path: impl AsRef<Path>) -> io::Result<UnixSeqpacket> {
         let socket = connect(Type::SEQPACKET, path.as_ref()).await?;
         Ok(UnixSeqpacket { fd: AsyncFd::from_nonblocking(socket) })
     }
 
-    /// Makes two that are connected to each other.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// Creates a pair of connected sockets.
     pub fn pair() -> io::Result<(UnixSeqpacket, UnixSeqpacket)> {
         let (one, other) = Socket::pair(Domain::UNIX, Type::SEQPACKET, None)?;
         let wrap = |socket| AsyncFd::new(socket).map(|fd| UnixSeqpacket { fd });
@@ -75,107 +78,54 @@ impl UnixSeqpacket {
         &self.fd
     }
 
-    /// Sends a message, and returns its size. If there is no room it waits.
+    /// Sends a message and returns its size. Waits while there is no room.
     ///
     /// # Errors
-    /// What the system says, such as [`BrokenPipe`](io::ErrorKind::BrokenPipe), or that a message
-    /// is too long.
+    /// [`BrokenPipe`](io::ErrorKind::BrokenPipe) if the peer has closed the connection; `EMSGSIZE` for
+    /// a message that is too long.
     ///
     /// # Cancel safety
-    /// Nothing was sent if the future is dropped before it is ready.
+    /// If the future is dropped before it completes, the message was not sent.
     pub async fn send(&self, message: &[u8]) -> io::Result<usize> {
         let send = |socket: &Socket| socket.send_with_flags(message, NO_SIGNAL);
         self.fd.async_io(Direction::Write, send).await
     }
 
-    /// Receives a message, and returns its size. Zero is the end, or an empty message.
+    /// Receives a message into `buf` and returns its size.
     ///
-    /// Of one that is longer than `buf` the rest is lost; [`receive`](UnixSeqpacket::receive)
-    /// tells.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// A size of zero means that the peer has closed the connection, or has sent an empty message. If the
+    /// message is longer than `buf`, the excess bytes are lost; [`recv_msg`](UnixSeqpacket::recv_msg)
+    /// reports that.
     ///
     /// # Cancel safety
-    /// No message is lost.
+    /// If the future is dropped before it completes, no message was received.
     pub async fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
-        Ok(self.receive(buf).await?.n_bytes)
+        Ok(self.recv_msg(buf).await?.n_bytes)
     }
 
-    /// Receives a message, and says its size and whether it was longer than `buf`.
+    /// Sends a message without waiting, and returns its size.
     ///
     /// # Errors
-    /// What the system says.
-    ///
-    /// # Cancel safety
-    /// No message is lost.
-    pub async fn receive(&self, buf: &mut [u8]) -> io::Result<Received> {
-        self.fd.async_io(Direction::Read, |socket| receive(socket.as_fd(), buf, false)).await
-    }
-
-    /// Receives like [`receive`](UnixSeqpacket::receive), but leaves the message to be received
-    /// again.
-    ///
-    /// # Errors
-    /// What the system says.
-    ///
-    /// # Cancel safety
-    /// No message is lost.
-    pub async fn peek(&self, buf: &mut [u8]) -> io::Result<Received> {
-        self.fd.async_io(Direction::Read, |socket| receive(socket.as_fd(), buf, true)).await
-    }
-
-    /// Waits until a message is there, or the end.
-    ///
-    /// # Errors
-    /// What the selector says.
-    ///
-    /// # Cancel safety
-    /// Nothing is lost.
-    pub async fn readable(&self) -> io::Result<()> {
-        self.fd.ready(Direction::Read).await
-    }
-
-    /// Waits until there is room for a message.
-    ///
-    /// # Errors
-    /// What the selector says.
-    ///
-    /// # Cancel safety
-    /// Nothing is lost.
-    pub async fn writable(&self) -> io::Result<()> {
-        self.fd.ready(Direction::Write).await
-    }
-
-    /// Receives the message that is there now.
-    ///
-    /// # Errors
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if none is; what the system says.
-    pub fn try_receive(&self, buf: &mut [u8]) -> io::Result<Received> {
-        self.fd.try_io(Direction::Read, |socket| receive(socket.as_fd(), buf, false))
-    }
-
-    /// Sends a message if there is room now.
-    ///
-    /// # Errors
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if there is none; as for
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if there is no room; otherwise as for
     /// [`send`](UnixSeqpacket::send).
     pub fn try_send(&self, message: &[u8]) -> io::Result<usize> {
         self.fd.try_io(Direction::Write, |socket| socket.send_with_flags(message, NO_SIGNAL))
     }
 
-    /// Returns this side's address; mostly it has no name.
+    /// Receives a message that is available now, as [`recv`](UnixSeqpacket::recv) does.
     ///
     /// # Errors
-    /// What the system says.
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if none is.
+    pub fn try_recv(&self, buf: &mut [u8]) -> io::Result<usize> {
+        Ok(self.try_recv_msg(buf)?.n_bytes)
+    }
+
+    /// Returns the local address. It is usually unnamed.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         local_addr(self.fd.get_ref())
     }
 
-    /// Returns the other side's address.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// Returns the address of the peer.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         let socket = self.fd.get_ref();
         match to_std(&socket.peer_addr()?)? {
@@ -184,17 +134,15 @@ impl UnixSeqpacket {
         }
     }
 
-    /// Closes one direction or both.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// Shuts down one direction of the connection, or both.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         self.fd.get_ref().shutdown(how)
     }
 }
 
-credentials!(UnixSeqpacket);
+messages!(UnixSeqpacket);
 passing!(UnixSeqpacket);
+credentials!(UnixSeqpacket);
 
 impl AsFd for UnixSeqpacket {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -202,8 +150,9 @@ impl AsFd for UnixSeqpacket {
     }
 }
 
-/// Listens for connections of messages. Dropping it removes its file, as that of a
-/// [`UnixListener`](crate::UnixListener).
+/// Listens for [`UnixSeqpacket`] connections.
+///
+/// Dropping it removes its file, as with [`UnixListener`](crate::UnixListener).
 #[derive(Debug)]
 pub struct UnixSeqpacketListener {
     fd: AsyncFd<Socket>,
@@ -211,7 +160,7 @@ pub struct UnixSeqpacketListener {
 }
 
 impl UnixSeqpacketListener {
-    /// Listens at `path`; on Linux `"\0name"` is an abstract name, which needs no file.
+    /// Listens at `path`, or on Linux at an abstract name such as `"\0name"`.
     ///
     /// # Errors
     /// As for [`UnixListener::bind`](crate::UnixListener::bind).
@@ -221,7 +170,7 @@ impl UnixSeqpacketListener {
         Ok(UnixSeqpacketListener { fd: AsyncFd::from_nonblocking(socket), _file: file })
     }
 
-    /// Listens at `path`, in place of a listener that has left its file behind.
+    /// Listens at `path`, replacing the file of a listener that is gone.
     ///
     /// # Errors
     /// As for [`UnixListener::bind_or_replace`](crate::UnixListener::bind_or_replace).
@@ -230,10 +179,7 @@ impl UnixSeqpacketListener {
         Ok(UnixSeqpacketListener { fd: AsyncFd::from_nonblocking(socket), _file: file })
     }
 
-    /// Returns the address that is listened at.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// Returns the local address.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         local_addr(self.fd.get_ref())
     }

@@ -1,4 +1,4 @@
-//! A connection within one host.
+//! Unix stream sockets.
 
 use std::io;
 use std::net::Shutdown;
@@ -10,16 +10,18 @@ use polyloop_reactor::Direction;
 use socket2::Type;
 
 use super::connect::connect;
-use super::{credentials, passing};
+use super::credentials::credentials;
+use super::passing::passing;
 use crate::AsyncFd;
-use crate::async_fd::into_std;
 use crate::byte_stream::{peeking, reading, writing};
+use crate::methods::{addresses, std_conversions};
 use crate::split::{self, OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
 
-/// A connection of bytes within one host.
+/// A connected Unix stream socket.
 ///
-/// All methods take `&self`, as those of [`TcpStream`](crate::TcpStream) do. Writing to a
-/// connection that the peer has closed is an error, never a `SIGPIPE`.
+/// All methods take `&self`, as those of [`TcpStream`](crate::TcpStream) do. Writing to a connection
+/// that the peer has closed fails with [`BrokenPipe`](io::ErrorKind::BrokenPipe) and never raises
+/// `SIGPIPE`.
 ///
 /// # Examples
 /// ```
@@ -40,18 +42,18 @@ pub struct UnixStream {
 }
 
 impl UnixStream {
-    /// Connects to the listener at `path`; on Linux `"\0name"` is an abstract name.
+    /// Connects to the listener at `path`, or on Linux at an abstract name such as `"\0name"`.
     ///
-    /// A listener whose queue is full is waited for.
+    /// Waits while the queue of the listener is full.
     ///
     /// # Errors
-    /// What the system says, such as [`NotFound`](io::ErrorKind::NotFound), or
-    /// [`ConnectionRefused`](io::ErrorKind::ConnectionRefused) if the listener is gone and its
-    /// file is not. [`InvalidInput`](io::ErrorKind::InvalidInput) for a path of more than about a
-    /// hundred bytes.
+    /// [`NotFound`](io::ErrorKind::NotFound) if there is no such file;
+    /// [`ConnectionRefused`](io::ErrorKind::ConnectionRefused) if its listener is closed;
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a path that is too long, which is more than 107
+    /// bytes on Linux and 103 on the other systems.
     ///
     /// # Cancel safety
-    /// The connection is given up.
+    /// If the future is dropped before it completes, the connection attempt is aborted.
     ///
     /// # References
     /// [unix(7)](https://man7.org/linux/man-pages/man7/unix.7.html).
@@ -60,34 +62,13 @@ impl UnixStream {
         Ok(UnixStream::from_nonblocking(socket.into()))
     }
 
-    /// Makes two that are connected to each other.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// Creates a pair of connected sockets.
     ///
     /// # References
     /// [socketpair(2)](https://man7.org/linux/man-pages/man2/socketpair.2.html).
     pub fn pair() -> io::Result<(UnixStream, UnixStream)> {
         let (one, other) = net::UnixStream::pair()?;
         Ok((UnixStream::from_std(one)?, UnixStream::from_std(other)?))
-    }
-
-    /// Takes a connection of the standard library and makes it non-blocking.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn from_std(stream: net::UnixStream) -> io::Result<UnixStream> {
-        Ok(UnixStream { fd: AsyncFd::new(stream)? })
-    }
-
-    /// Gives the connection to the standard library, in blocking mode.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn into_std(self) -> io::Result<net::UnixStream> {
-        let stream = into_std(self.fd, net::UnixStream::try_clone)?;
-        stream.set_nonblocking(false)?;
-        Ok(stream)
     }
 
     pub(super) fn from_nonblocking(stream: net::UnixStream) -> UnixStream {
@@ -98,65 +79,35 @@ impl UnixStream {
         &self.fd
     }
 
-    /// Waits until an operation in `direction` is worth trying, as `readable` and `writable` do.
-    ///
-    /// # Errors
-    /// What the selector says.
+    /// Waits until the connection is ready in `direction`, as `readable` and `writable` do.
     ///
     /// # Cancel safety
-    /// Nothing is lost.
+    /// Dropping the future has no effect on the connection.
     pub async fn ready(&self, direction: Direction) -> io::Result<()> {
         self.fd.ready(direction).await
     }
 
-    /// Closes one direction or both, for all who share the connection.
+    /// Shuts down one direction of the connection, or both.
     ///
-    /// Closing for writing tells the peer that no more will come; what was written before still
-    /// arrives. Closing what is closed already is fine.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// After the write direction is shut down, the peer reads what was written before and then the end of
+    /// the stream. Shutting down a direction again, or after the peer has closed the connection, has no
+    /// effect.
     ///
     /// # References
     /// [shutdown(2)](https://man7.org/linux/man-pages/man2/shutdown.2.html).
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         match self.fd.get_ref().shutdown(how) {
-            // The peer is gone: there is nothing left to close.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
             result => result,
         }
     }
 
-    /// Returns this side's address; mostly it has no name.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.fd.get_ref().local_addr()
-    }
-
-    /// Returns the other side's address.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.fd.get_ref().peer_addr()
-    }
-
-    /// Takes the error that is pending on the socket, if there is one.
-    ///
-    /// # Errors
-    /// What the system says of the question itself.
-    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        self.fd.get_ref().take_error()
-    }
-
-    /// Lends the two directions to two pieces of code.
+    /// Borrows the two directions of the connection separately.
     pub fn split(&self) -> (ReadHalf<'_, UnixStream>, WriteHalf<'_, UnixStream>) {
         split::split(self)
     }
 
-    /// Splits the connection into two directions that can go to two tasks, or to two loops.
+    /// Splits the connection into two halves, which may move to different tasks or loops.
     pub fn into_split(self) -> (OwnedReadHalf<UnixStream>, OwnedWriteHalf<UnixStream>) {
         split::into_split(self)
     }
@@ -165,8 +116,10 @@ impl UnixStream {
 reading!(UnixStream);
 peeking!(UnixStream);
 writing!(UnixStream);
-credentials!(UnixStream);
 passing!(UnixStream);
+addresses!(UnixStream, SocketAddr);
+credentials!(UnixStream);
+std_conversions!(UnixStream, net::UnixStream);
 
 impl split::sealed::Connection for UnixStream {
     type Io = net::UnixStream;

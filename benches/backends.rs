@@ -1,14 +1,13 @@
-//! What the selectors cost, in criterion's hands.
+//! Criterion benchmarks of the selectors.
 //!
 //! ```text
 //! taskset -c 1 cargo bench --bench backends            everything
 //! taskset -c 1 cargo bench --bench backends -- epoll   one mechanism
 //! ```
 //!
-//! Each figure stands beside that of a bare loop over the same mechanism (`bare epoll`), but one
-//! is taken after the other: on a machine with other work a ratio of the two means little. The
-//! ratios that are promised come from `polyloop-yardstick`, which takes them in turns; see
-//! `docs/backends.md`. The loops and the work are the same there and here.
+//! Each figure has one of a bare loop over the same mechanism (`bare epoll`) beside it. They are measured one
+//! after the other, so on a busy machine their ratio means little. The published ratios come from
+//! `polyloop-yardstick`, which interleaves the same loops and operations; see `docs/backends.md`.
 
 use std::hint::black_box;
 use std::io;
@@ -34,7 +33,7 @@ fn main() -> io::Result<()> {
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(1))
         .configure_from_args();
-    // And some for the program itself, beside the low numbers that are left to select.
+    // Some more for the program, and for the low numbers that are reserved for select.
     let n_files = raise_open_files(20_000)? as usize;
     let can_open = |n_pairs: &usize| 2 * n_pairs + 1_200 <= n_files;
     for n_pairs in N_PAIRS.into_iter().filter(can_open) {
@@ -43,12 +42,12 @@ fn main() -> io::Result<()> {
             measure(group, n_pairs, |side, pairs, n_times| {
                 let n_events = n_times.max(n_active as u64);
                 let took = side.dispatch(pairs, n_active, n_events)?;
-                // The events that come with the active pairs were not asked for.
+                // Correct for the events of the other active pairs.
                 let share = n_times as f64 / n_events as f64;
                 Ok(Took { time: took.time.mul_f64(share), ..took })
             })?;
         }
-        let group = criterion.benchmark_group("look in vain");
+        let group = criterion.benchmark_group("select without events");
         measure(group, n_pairs, |side, _, n_times| side.look(n_times))?;
     }
     let (stream, _other_end) = UnixStream::pair()?;
@@ -62,7 +61,7 @@ fn main() -> io::Result<()> {
 
 /// Measures every backend and every bare loop, with `n_pairs` registered.
 ///
-/// `work` does something so many times and tells what that took.
+/// `work` performs an operation the given number of times and returns its duration.
 fn measure(
     mut group: BenchmarkGroup<'_, WallTime>,
     n_pairs: usize,
@@ -82,7 +81,7 @@ fn measure(
             group.bench_function(BenchmarkId::new(name, n_pairs), |bencher| {
                 bencher.iter_custom(|n_times| {
                     let took = work(contender.as_mut(), &pairs, n_times);
-                    black_box(took).expect("the system did what it did before").time
+                    black_box(took).expect("the operation succeeded before").time
                 });
             });
             contender.unwatch(&pairs)?;

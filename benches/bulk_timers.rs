@@ -1,8 +1,8 @@
-//! What a million timers do to one that is short: `cargo bench -p polyloop-benches --bench bulk_timers`.
+//! The effect of a million timers on a short sleep: `cargo bench -p polyloop-benches --bench bulk_timers`.
 //!
-//! A million timers are armed, reset and dropped, ten at a time with a yield between, in one task,
-//! while another sleeps for a millisecond again and again. Printed are the lateness of those sleeps and
-//! the longest single operations, which a busy machine lengthens: take the best of a few runs.
+//! One task arms, resets and drops a million timers, ten at a time with a yield in between, while another
+//! repeatedly sleeps for a millisecond. The output has the lateness of those sleeps and the longest single
+//! operations. A busy machine lengthens them: take the best of a few runs.
 
 #[macro_use]
 mod print;
@@ -17,11 +17,11 @@ use polyloop::time::{Sleep, now};
 use polyloop::{Runtime, sleep, spawn, yield_now};
 
 const N_TIMERS: usize = 1_000_000;
-/// The operations in one poll. The loop looks at its timers after 128 polls, here every 150 µs.
+/// The operations in one poll. The loop checks its timers after 128 polls, here every 150 µs.
 const BATCH: usize = 10;
 const NAP: Duration = Duration::from_millis(1);
 
-/// Durations, sorted and looked at.
+/// A set of durations.
 struct Samples(Vec<Duration>);
 
 impl Samples {
@@ -39,13 +39,13 @@ impl Samples {
     }
 }
 
-/// Polls a sleep as the task that runs would, with a waker that costs nothing.
+/// Polls a sleep with a no-op waker.
 fn arm(sleep: &mut Sleep) {
     let mut context = Context::from_waker(Waker::noop());
     assert_eq!(pin!(sleep).poll(&mut context), Poll::Pending);
 }
 
-/// Does something with each item, a batch at a time, and measures each.
+/// Calls `act` with each item, in batches, and measures each call.
 async fn each<T>(items: impl IntoIterator<Item = T>, mut act: impl FnMut(T)) -> Samples {
     let mut samples = Vec::with_capacity(N_TIMERS);
     for (i, item) in items.into_iter().enumerate() {
@@ -59,7 +59,7 @@ async fn each<T>(items: impl IntoIterator<Item = T>, mut act: impl FnMut(T)) -> 
     Samples(samples)
 }
 
-/// Sleeps for a millisecond again and again until `stop`, and returns how late each sleep was.
+/// Repeatedly sleeps for a millisecond until `stop`, and returns the lateness of each sleep.
 async fn nap_until(stop: Rc<Cell<bool>>) -> Samples {
     let mut late = Vec::new();
     while !stop.get() {

@@ -1,4 +1,4 @@
-//! What tasks, channels and runtimes cost. `polyloop-compare` has the same rows for the peers.
+//! Benchmarks of tasks, channels and runtimes. `polyloop-compare` has the same rows for the peers.
 
 use std::future::ready;
 use std::hint::black_box;

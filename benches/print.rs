@@ -1,19 +1,19 @@
-//! Printing that ends the program when its output is not read any more, as after `| head`; the standard
-//! library's macros panic. In front of the other modules (`#[macro_use]`), so that it is theirs as well.
+//! Print macros that end the program when its output is closed, as with `| head`, where those of the standard
+//! library panic. Declared before the other modules with `#[macro_use]`, so that they use these.
 //!
-//! The end is at once and runs no destructor: what has to be stopped is stopped before printing.
+//! The program exits at once, without destructors: callers stop their child processes before they print.
 
 use std::fmt::Arguments;
 use std::io::{ErrorKind, Write};
 
-#[allow(unused_macros, reason = "each program uses its own share")]
+#[allow(unused_macros, reason = "not every program uses all of it")]
 macro_rules! print {
     ($($text:tt)*) => {
         crate::print::write_out(format_args!($($text)*))
     };
 }
 
-#[allow(unused_macros, reason = "each program uses its own share")]
+#[allow(unused_macros, reason = "not every program uses all of it")]
 macro_rules! println {
     () => {
         print!("\n")
@@ -24,7 +24,7 @@ macro_rules! println {
 }
 
 /// Writes a line to stderr, or nothing if that fails.
-#[allow(unused_macros, reason = "each program uses its own share")]
+#[allow(unused_macros, reason = "not every program uses all of it")]
 macro_rules! eprintln {
     ($($text:tt)*) => {
         crate::print::complain(format_args!($($text)*))
@@ -35,7 +35,7 @@ macro_rules! eprintln {
 pub(crate) fn write_out(text: Arguments<'_>) {
     match std::io::stdout().write_fmt(text) {
         Ok(()) => {}
-        // The reader has seen enough.
+        // The reader has closed the pipe.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
         Err(error) => {
             complain(format_args!("stdout: {error}"));
@@ -45,7 +45,7 @@ pub(crate) fn write_out(text: Arguments<'_>) {
 }
 
 /// Writes a line to stderr.
-#[allow(dead_code, reason = "each program uses its own share")]
+#[allow(dead_code, reason = "not every program uses all of it")]
 pub(crate) fn complain(text: Arguments<'_>) {
     writeln!(std::io::stderr(), "{text}").ok();
 }

@@ -1,4 +1,4 @@
-//! What timers cost. `polyloop-compare` has the same rows for the peers.
+//! Benchmarks of timers. `polyloop-compare` has the same rows for the peers.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -16,7 +16,7 @@ async fn poll_once<F: Future>(mut future: Pin<&mut F>) {
     .await;
 }
 
-/// Deadlines of timeouts: far enough never to fire in a bench, and all different.
+/// Durations of timeouts: long enough never to fire in a bench, and all different.
 fn durations() -> impl FnMut() -> Duration {
     let mut random = fastrand::Rng::with_seed(7);
     move || Duration::from_micros(random.u64(100_000_000..1_000_000_000))

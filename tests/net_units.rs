@@ -84,7 +84,11 @@ fn keepalive_is_rounded_up_and_bounded() {
     for (requested, expected) in [(1, 1), (127, 127), (128, 127), (u32::MAX, 127)] {
         let keepalive = Keepalive::after(SECOND).retries(requested);
         let socket = TcpSocket::v4().unwrap().keepalive(keepalive).unwrap();
-        assert_eq!(SockRef::from(&socket).tcp_keepalive_retries().unwrap(), expected, "{requested}");
+        assert_eq!(
+            SockRef::from(&socket).tcp_keepalive_retries().unwrap(),
+            expected,
+            "{requested}"
+        );
     }
     let zero = Duration::ZERO;
     for nothing in [

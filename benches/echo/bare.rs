@@ -1,4 +1,4 @@
-//! The smallest echo server that could work: a loop over epoll, with nothing in between.
+//! A minimal echo server: a bare loop over epoll.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -49,7 +49,7 @@ pub(crate) fn serve(listener: TcpListener, edge: bool) -> io::Result<()> {
     }
 }
 
-/// Echoes what is there; false when the connection is over.
+/// Echoes the available bytes. Returns `false` after the connection has ended.
 fn echo(stream: &mut TcpStream, buffer: &mut [u8]) -> bool {
     loop {
         match stream.read(buffer) {
@@ -59,7 +59,7 @@ fn echo(stream: &mut TcpStream, buffer: &mut [u8]) -> bool {
                 while !rest.is_empty() {
                     match stream.write(rest) {
                         Ok(n) => rest = &rest[n..],
-                        // A client of this bench always reads on.
+                        // The clients of this bench always read.
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                         Err(_) => return false,
                     }

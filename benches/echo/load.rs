@@ -1,8 +1,7 @@
 //! The load: many connections, driven by one raw selector.
 //!
-//! It has a processor to itself and never sleeps. To wake it would be the server's work, the more of
-//! it the slower the server is, and would make the figures jump. Only a client that is alone sleeps
-//! until it is answered, as clients do.
+//! It has its own processor and does not sleep, because waking it would be work of the server, and the amount
+//! would depend on the server's speed. Only a single client sleeps until it is answered.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -11,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use polyloop::selectors::{Events, Interest, Mode, Selector, Token, default_selector};
 
-/// What the clients do.
+/// The behaviour of the clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Load {
     pub(crate) n_connections: usize,
@@ -29,7 +28,7 @@ struct Client {
     n_back: usize,
 }
 
-/// Connections that are ready to talk.
+/// The established connections.
 pub(crate) struct Clients {
     clients: Vec<Client>,
     selector: Box<dyn Selector>,
@@ -53,7 +52,7 @@ impl Clients {
         Ok(Clients { clients, selector, load })
     }
 
-    /// Talks for `duration`, to the end of every batch; returns the number of messages.
+    /// Exchanges messages for `duration`, and completes every batch. Returns the number of messages.
     pub(crate) fn talk(&mut self, duration: Duration) -> io::Result<u64> {
         let batch = vec![7; self.load.n_bytes * self.load.n_in_flight];
         let mut buffer = vec![0; 64 * 1024];
@@ -66,15 +65,15 @@ impl Clients {
             send(&mut client.stream, &batch)?;
         }
         while n_talking > 0 {
-            let begin = Instant::now();
+            let start = Instant::now();
             loop {
                 self.selector.select(&mut events, Some(wait))?;
-                if !events.is_empty() || begin.elapsed() > PATIENCE {
+                if !events.is_empty() || start.elapsed() > PATIENCE {
                     break;
                 }
             }
             if events.is_empty() {
-                let error = format!("the server has stopped answering {n_talking} connections");
+                let error = format!("the server stopped answering {n_talking} connections");
                 return Err(io::Error::new(io::ErrorKind::TimedOut, error));
             }
             let is_over = Instant::now() >= deadline;
@@ -102,7 +101,7 @@ impl Clients {
     }
 }
 
-/// Writes a batch message by message; the buffers of the system hold one.
+/// Writes a batch message by message; the kernel's buffers hold a whole batch.
 fn send(stream: &mut TcpStream, batch: &[u8]) -> io::Result<()> {
     let mut rest = batch;
     while !rest.is_empty() {
@@ -117,7 +116,7 @@ fn send(stream: &mut TcpStream, batch: &[u8]) -> io::Result<()> {
 
 /// Opens connections for one message each, for `duration`; returns their number.
 ///
-/// They come in crowds, so that the server has something to do while this side is busy.
+/// They arrive in bursts, so that the server has work while this side is busy.
 pub(crate) fn come_and_go(addr: SocketAddr, duration: Duration) -> io::Result<u64> {
     const CROWD: usize = 32;
     let message = [7; 64];
@@ -139,7 +138,7 @@ pub(crate) fn come_and_go(addr: SocketAddr, duration: Duration) -> io::Result<u6
     Ok(n_connections)
 }
 
-/// Sets the congestion control that does not distort a loopback.
+/// Sets a congestion control that does not distort the loopback.
 pub(crate) fn set_reno(socket: &socket2::Socket) {
     #[cfg(target_os = "linux")]
     if let Err(error) = socket.set_tcp_congestion(b"reno") {

@@ -1,13 +1,12 @@
-//! What an echo costs the server: polyloop on each backend against bare epoll loops.
+//! The server's cost of an echo: polyloop on each backend beside bare epoll loops.
 //!
-//! `cargo bench --bench echo` runs every server in a process of its own, pinned to one core, with
-//! the load on another, in interleaved rounds, and prints the medians of the processor time that
-//! the kernel accounts to the server for each message. Throughput drifts with the machine; that
-//! time does not, much. Both sides use the congestion control *reno*: some machines' default, bbr,
-//! cuts a loopback echo to a third after a second.
+//! `cargo bench --bench echo` runs every server in a separate process, pinned to one core, with the load on
+//! another, in interleaved rounds. It prints the medians of the server's processor time per message, as the
+//! kernel accounts it: that time is more stable than throughput. Both sides use the congestion control *reno*,
+//! because bbr, the default of some machines, slows a loopback echo to a third after a second.
 //!
-//! `cargo bench --bench echo -- [--rounds N] [--seconds S] [--row WORDS]` changes how long it
-//! takes. Ten thousand connections need as many descriptors in both processes (`ulimit -n`).
+//! `cargo bench --bench echo -- [--rounds N] [--seconds S] [--row WORDS]` sets the rounds, their length and
+//! the rows. Ten thousand connections need as many descriptors in both processes (`ulimit -n`).
 
 #[macro_use]
 #[path = "../print.rs"]

@@ -9,10 +9,10 @@ use polyloop::net::{TcpListener, TcpStream};
 
 use super::bare::BUFFER_BYTES;
 
-/// Accepts for ever, with a task for each connection.
+/// Accepts indefinitely, with a task for each connection.
 pub(crate) async fn accept(listener: net::TcpListener) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
-    // One buffer for all connections, held only while there is something to read.
+    // One buffer for all connections, borrowed only while data is read and written.
     let buffer = Rc::new(RefCell::new(vec![0; BUFFER_BYTES]));
     loop {
         let (stream, _) = listener.accept().await?;

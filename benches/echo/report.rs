@@ -12,9 +12,9 @@ pub(crate) struct Options {
     pub(crate) duration: Duration,
 }
 
-/// What is compared.
+/// The servers to compare.
 pub(crate) struct Candidates<'a> {
-    /// The first ones are what ratios refer to.
+    /// Ratios refer to the first ones.
     pub(crate) names: &'a [&'a str],
     pub(crate) n_yardsticks: usize,
     pub(crate) start: fn(&str) -> io::Result<Server>,
@@ -25,27 +25,27 @@ pub(crate) struct Candidates<'a> {
 /// One row of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Row {
-    /// The server's processor time for a message.
+    /// The server's processor time per message.
     Messages(Load),
-    /// Round trips a second with one client.
+    /// Round trips per second with one client.
     Answers,
-    /// Connections a second, each for one message.
+    /// Connections per second, each for one message.
     ComeAndGo,
-    /// The server's processor time for such a connection.
+    /// The server's processor time per short connection.
     ComeAndGoCpu,
-    /// The bytes of the server that one of many idle connections keeps in memory.
+    /// The server's resident bytes per idle connection.
     Idle,
 }
 
 /// All rows, in their order.
 pub(crate) const ROWS: &[(&str, Row)] = &[
-    ("1 × 64 B, µs a message", Row::Messages(load(1, 64, 1))),
-    ("50 × 64 B, µs a message", Row::Messages(load(50, 64, 1))),
-    ("1,000 × 64 B, µs a message", Row::Messages(load(1_000, 64, 1))),
-    ("50 × 16 KiB, µs a message", Row::Messages(load(50, 16 * 1024, 1))),
-    ("50 × 64 B, 16 in flight, µs a message", Row::Messages(load(50, 64, 16))),
-    ("one client, round trips a second", Row::Answers),
-    ("short connections a second", Row::ComeAndGo),
+    ("1 × 64 B, µs per message", Row::Messages(load(1, 64, 1))),
+    ("50 × 64 B, µs per message", Row::Messages(load(50, 64, 1))),
+    ("1,000 × 64 B, µs per message", Row::Messages(load(1_000, 64, 1))),
+    ("50 × 16 KiB, µs per message", Row::Messages(load(50, 16 * 1024, 1))),
+    ("50 × 64 B, 16 in flight, µs per message", Row::Messages(load(50, 64, 16))),
+    ("one client, round trips per second", Row::Answers),
+    ("short connections per second", Row::ComeAndGo),
     ("short connections, µs each", Row::ComeAndGoCpu),
     ("10,000 idle connections, bytes each", Row::Idle),
 ];
@@ -65,7 +65,7 @@ impl Row {
         }
     }
 
-    /// What the median of the rounds is printed as.
+    /// The text of the median.
     fn show(self, figure: f64) -> String {
         match self {
             Row::Messages(_) | Row::ComeAndGoCpu => format!("{:.2}", figure / 1_000.0),
@@ -79,7 +79,7 @@ struct Candidate {
     name: String,
     server: Server,
     clients: Clients,
-    /// One of each round.
+    /// The figure of each round.
     figures: Vec<f64>,
 }
 
@@ -88,7 +88,7 @@ impl Candidate {
         let server = (candidates.start)(name)?;
         let mut load = row.load();
         if row == Row::Idle {
-            // They connect when they are measured.
+            // They connect during the measurement.
             load.n_connections = 0;
         }
         let clients = Clients::connect(server.addr, load)?;
@@ -96,7 +96,7 @@ impl Candidate {
     }
 
     fn measure(&mut self, row: Row, duration: Duration) -> io::Result<f64> {
-        let (before, begin) = (self.server.cpu_ns()?, Instant::now());
+        let (before, start) = (self.server.cpu_ns()?, Instant::now());
         let resident = self.server.resident()?;
         let n = match row {
             Row::Messages(_) | Row::Answers => self.clients.talk(duration)?,
@@ -110,7 +110,7 @@ impl Candidate {
             Row::Messages(_) | Row::ComeAndGoCpu => {
                 (self.server.cpu_ns()? - before) as f64 / n as f64
             }
-            Row::Answers | Row::ComeAndGo => n as f64 / begin.elapsed().as_secs_f64(),
+            Row::Answers | Row::ComeAndGo => n as f64 / start.elapsed().as_secs_f64(),
             Row::Idle => self.server.resident()?.saturating_sub(resident) as f64 / n as f64,
         })
     }
@@ -145,14 +145,14 @@ fn measure_row(
         if (candidates.has_row)(name, row) {
             let mut started = Candidate::start(candidates, name, row)?;
             if row != Row::Idle {
-                // Every connection is known to its server before the first round.
+                // Every connection is accepted before the first round.
                 started.measure(row, options.duration / 10)?;
             }
             candidate = Some(started);
         }
         measured.push(candidate);
     }
-    // What a connection keeps is the same each time.
+    // The memory of a connection is the same each time.
     let n_rounds = if row == Row::Idle { 1 } else { options.rounds };
     for _ in 0..n_rounds {
         for place in &mut measured {
@@ -160,14 +160,14 @@ fn measure_row(
             match candidate.measure(row, options.duration) {
                 Ok(figure) => candidate.figures.push(figure),
                 Err(error) => {
-                    // A server that stalls is no reason to lose the others' figures.
+                    // If one server stalls, the others are still measured.
                     eprintln!("echo: {}: {error}", candidate.name);
                     *place = None;
                     continue;
                 }
             }
             if row == Row::Idle {
-                // Their descriptors are needed for the next candidate.
+                // The next candidate needs their descriptors.
                 candidate.clients = Clients::connect(candidate.server.addr, load(0, 0, 0))?;
             }
         }

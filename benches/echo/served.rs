@@ -10,24 +10,24 @@ use crate::ours::accept;
 use crate::report::Row;
 use crate::server::{Server, listener};
 
-/// The servers that are compared; the first is the yardstick.
+/// The servers to compare; ratios refer to the first.
 pub(crate) const SERVERS: &[&str] =
     &["bare edge", "bare level", "polyloop epoll", "polyloop poll", "polyloop select"];
 
-/// How long the spinning server looks before it sleeps: longer than a client takes to answer.
+/// How long the spinning server polls before it sleeps: longer than a client takes to answer.
 const SPIN: Duration = Duration::from_micros(100);
 
-/// Starts one in a process of its own.
+/// Starts a server in a separate process.
 pub(crate) fn start(name: &str) -> io::Result<Server> {
     Server::start(&["serve", name])
 }
 
-/// Reports whether a server can hold that many connections.
+/// Reports whether a server supports the row's number of connections.
 pub(crate) fn has_row(name: &str, row: Row) -> bool {
     name != "polyloop select" || row.load().n_connections < 1_000
 }
 
-/// Is a server, until it is killed. Its first line says where it listens.
+/// Runs a server until it is killed. Its first line is its address.
 pub(crate) fn serve(name: &str) -> io::Result<()> {
     let listener = listener()?;
     println!("{}", listener.local_addr()?);
@@ -41,6 +41,6 @@ pub(crate) fn serve(name: &str) -> io::Result<()> {
             let backend: Backend = backend.parse().map_err(io::Error::other)?;
             Runtime::builder().backend(backend).build()?.block_on(accept(listener))?
         }
-        _ => Err(io::Error::other(format!("no server is called {name:?}"))),
+        _ => Err(io::Error::other(format!("there is no server {name:?}"))),
     }
 }

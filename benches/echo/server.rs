@@ -1,4 +1,4 @@
-//! A server in a process of its own, and what the kernel says that it takes.
+//! A server in a separate process, with its processor time and memory.
 
 use std::io::{self, BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
@@ -6,14 +6,14 @@ use std::process::{Child, Command, Stdio};
 
 use super::load::set_reno;
 
-/// A server in a process of its own, on the first core.
+/// A server in a separate process, on the first core.
 pub(crate) struct Server {
     child: Child,
     pub(crate) addr: SocketAddr,
 }
 
 impl Server {
-    /// Starts this program again with `arguments`, and reads from its first line where it listens.
+    /// Starts this program again with `arguments`, and reads the address from its first line.
     pub(crate) fn start(arguments: &[&str]) -> io::Result<Server> {
         let program = std::env::current_exe()?;
         let mut command = Command::new("taskset");
@@ -25,7 +25,7 @@ impl Server {
         Ok(Server { child, addr })
     }
 
-    /// Returns the processor time of all threads so far, from the kernel's accounting.
+    /// Returns the processor time of all threads so far, as the kernel accounts it.
     pub(crate) fn cpu_ns(&self) -> io::Result<u64> {
         let mut total = 0;
         for task in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
@@ -36,7 +36,7 @@ impl Server {
         Ok(total)
     }
 
-    /// Returns the bytes of the process that are in memory.
+    /// Returns the resident memory of the process in bytes.
     pub(crate) fn resident(&self) -> io::Result<u64> {
         const PAGE_BYTES: u64 = 4_096;
         let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id()))?;
@@ -47,13 +47,13 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself, which was reported.
+        // It may have exited already, which was reported.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Makes the listener that every candidate is given.
+/// Makes the listener for a candidate.
 pub(crate) fn listener() -> io::Result<TcpListener> {
     use socket2::{Domain, Socket, Type};
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
@@ -65,7 +65,7 @@ pub(crate) fn listener() -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Keeps the load off the server's core.
+/// Pins the load generator to the second core.
 pub(crate) fn pin_to_second_core() -> io::Result<()> {
     let pid = std::process::id().to_string();
     let status = Command::new("taskset").args(["-cp", "1", &pid]).stdout(Stdio::null()).status()?;

@@ -1,26 +1,26 @@
-//! A curve: what one operation costs beside ever more waiters.
+//! A curve: the cost of an operation by the number of waiters.
 
 use std::time::Duration;
 
 /// The numbers of waiters.
 pub(crate) const COUNTS: [usize; 5] = [100, 1_000, 10_000, 100_000, 1_000_000];
 
-/// The longest that one number of waiters is measured, after the first time.
+/// The time limit for one number of waiters, after the first measurement.
 const ENOUGH: Duration = Duration::from_millis(300);
 
-/// What is done beside the waiters, or by them.
+/// An operation beside the waiters, or by them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Curve {
     pub(crate) name: &'static str,
-    /// Who does it.
+    /// The runtime's name.
     pub(crate) runtime: &'static str,
-    /// Does it among so many waiters; returns how long that took, and how many operations it was.
+    /// Runs it with a number of waiters; returns the duration and the number of operations.
     pub(crate) measure: fn(usize) -> (Duration, usize),
 }
 
 impl Curve {
-    /// Returns the nanoseconds of one operation: the least of several measurements, because what disturbs
-    /// only adds.
+    /// Returns the nanoseconds per operation: the minimum of several measurements, because disturbances only add
+    /// time.
     fn nanoseconds(&self, n_waiters: usize) -> f64 {
         let (mut least, mut total) = (f64::INFINITY, Duration::ZERO);
         let mut n_rounds = 0;
@@ -34,9 +34,9 @@ impl Curve {
     }
 }
 
-/// Prints those of the curves whose names contain `filter`, as nanoseconds for one operation.
+/// Prints the curves whose names contain `filter`, in nanoseconds per operation.
 pub(crate) fn print_curves<'a>(curves: impl IntoIterator<Item = &'a Curve>, filter: &str) {
-    print!("| ns for each operation among | runtime |");
+    print!("| ns per operation with waiters: | runtime |");
     COUNTS.iter().for_each(|n| print!(" {n} |"));
     println!("\n|---|---|{}", "---:|".repeat(COUNTS.len()));
     for curve in curves.into_iter().filter(|curve| curve.name.contains(filter)) {

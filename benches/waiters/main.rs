@@ -1,10 +1,10 @@
-//! What an operation costs beside ever more waiters: a line should be flat, but for the caches.
+//! The cost of an operation by the number of waiters: a row should be flat, except for cache effects.
 //!
 //! ```text
 //! cargo bench --bench waiters [-- WORDS OF A NAME]
 //! ```
-//! `polyloop-compare -- waiters` draws the same curves for the peers. For another curve, add it to the
-//! list of its file; for another table of waiters, add a file.
+//! `polyloop-compare -- waiters` prints the same curves for the peers. Add a curve to the list of its file; add
+//! a file for another kind of waiters.
 
 #[macro_use]
 #[path = "../print.rs"]

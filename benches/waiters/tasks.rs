@@ -1,5 +1,5 @@
-//! Many tasks that one task waits for, in each of the ways that there are. They run while they are waited
-//! for. Where the name does not speak of spawning, they were spawned before the time begins.
+//! One task that waits for many others, with each of the combinators. The tasks run during the wait. Unless the
+//! name says so, spawning is not measured.
 
 use std::time::{Duration, Instant};
 

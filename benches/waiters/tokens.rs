@@ -1,4 +1,4 @@
-//! Cancellation tokens: who waits for one, and its children.
+//! Cancellation tokens: waiters and children.
 
 use std::future::{poll_fn, ready};
 use std::pin::pin;
@@ -21,7 +21,7 @@ pub(crate) const CURVES: &[Curve] = &[
     Curve { name: "token: make and drop a child", runtime: RUNTIME, measure: child },
 ];
 
-/// Beside the waiters, done so often.
+/// The number of operations beside the waiters.
 const N_BESIDE: usize = 100_000;
 
 /// Polls `n` futures of the token once.

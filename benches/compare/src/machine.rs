@@ -1,4 +1,4 @@
-//! The machine: cores, clocks, memory, and what it is.
+//! The machine: cores, clocks, memory and description.
 
 use std::fs;
 use std::thread::{self, JoinHandle};
@@ -8,11 +8,11 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
-/// Binds the calling thread to one processor; a machine that refuses is measured unpinned.
+/// Pins the calling thread to one processor. If that fails, it is measured unpinned.
 fn pin(cpu: usize) {
     let mut set = CpuSet::new();
     if set.set(cpu).is_ok() && sched_setaffinity(Pid::from_raw(0), &set).is_err() {
-        eprintln!("processor {cpu} is not to be had: measuring unpinned");
+        eprintln!("cannot pin to processor {cpu}: measuring unpinned");
     }
 }
 
@@ -20,14 +20,14 @@ fn last_cpu() -> usize {
     thread::available_parallelism().map_or(0, |n| n.get() - 1)
 }
 
-/// Binds the measured thread to the last processor, which gets the fewest interrupts.
+/// Pins the measured thread to the last processor, which gets the fewest interrupts.
 pub(crate) fn pin_main() {
-    // Asked before the thread is bound, since that changes the answer.
+    // Read before the thread is pinned, which changes the result.
     static LAST: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
     pin(*LAST.get_or_init(last_cpu));
 }
 
-/// Starts a thread on the first processor, away from what is measured.
+/// Starts a thread on the first processor, apart from the measured one.
 pub(crate) fn spawn_elsewhere<R: Send + 'static>(
     f: impl FnOnce() -> R + Send + 'static,
 ) -> JoinHandle<R> {
@@ -37,21 +37,21 @@ pub(crate) fn spawn_elsewhere<R: Send + 'static>(
     })
 }
 
-/// The processor time that this process has used, all threads together.
+/// Returns the processor time of all threads of this process.
 pub(crate) fn cpu_time() -> Duration {
     let now =
         clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).expect("every system has this clock");
     Duration::from(now)
 }
 
-/// The bytes of this process that are in memory.
+/// Returns the resident memory of this process in bytes.
 pub(crate) fn resident() -> usize {
     let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok());
     pages.unwrap_or(0) * 4_096
 }
 
-/// Says when and on what this runs.
+/// Describes the date and the machine.
 pub(crate) fn describe() -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     let cpuinfo = read("/proc/cpuinfo");

@@ -1,14 +1,13 @@
-//! polyloop beside its peers.
+//! Compares polyloop with its peers.
 //!
 //! ```text
 //! cargo run --release -p polyloop-compare -- [executor|threads|timers|memory|echo|waiters|all]
 //!     [--rounds N] [--row WORDS] [--peer WORDS]
 //! ```
-//! Every row is measured for every runtime in each round, one after the other on one processor,
-//! so that what disturbs the machine disturbs them all. What is printed is the median of the
-//! rounds, and the ratio to tokio's current-thread runtime in the same run. In the table `echo` each
-//! server is a process of its own (see `echo/mod.rs`). The table `waiters` is of curves, and takes the least
-//! of several measurements.
+//! Each round measures every row for every runtime, one after the other on one processor, so that disturbances
+//! affect all of them. The output is the median of the rounds, and the ratio to tokio's current-thread runtime
+//! in the same run. In the table `echo` each server is a separate process (see `echo/mod.rs`). The table
+//! `waiters` has curves, with the minimum of several measurements.
 
 #[macro_use]
 #[path = "../../print.rs"]
@@ -30,7 +29,7 @@ use crate::rows::{Row, TABLES};
 
 type Measure = fn(Row) -> Result<Option<f64>, String>;
 
-/// The runtimes, the one that ratios refer to first.
+/// The runtimes; the one that ratios refer to comes first.
 const PEERS: &[(&str, Measure)] = &[
     (Tokio::NAME, Row::measure::<Tokio>),
     (Polyloop::NAME, Row::measure::<Polyloop>),
@@ -156,7 +155,7 @@ fn print_table(name: &str, rows: &[Row], options: &Options) {
     println!();
 }
 
-/// Reports whether a runtime can start here, and says so if not.
+/// Reports whether a runtime can start here, and prints a message if not.
 fn is_able(peer: &str, table: &str) -> bool {
     let made = match peer {
         #[cfg(target_os = "linux")]
@@ -168,13 +167,12 @@ fn is_able(peer: &str, table: &str) -> bool {
         _ => Ok(()),
     };
     if let Err(error) = &made {
-        println!("{peer} is left out of {table}: it does not start here ({error})\n");
+        println!("{peer} is left out of {table}: it cannot start here ({error})\n");
     }
     made.is_ok()
 }
 
-/// The floor has no threads, timers or channels of its own; the second polyloop is only there
-/// for its channel.
+/// The floor has no threads, timers or channels; the second polyloop is only there for its channel.
 fn has_row(peer: &str, row: Row) -> bool {
     match peer {
         _ if peer == Floor::NAME => matches!(
@@ -187,7 +185,7 @@ fn has_row(peer: &str, row: Row) -> bool {
                 | Row::ResidentTask
         ),
         _ if peer == PolyloopShared::NAME => row == Row::OwnRoundTrip,
-        // It ends the program at the 32,768th waker of a task.
+        // It aborts the program at the 32,768th waker of a task.
         "glommio" => !matches!(row, Row::ArmDrop(1_000_000) | Row::Arm | Row::ResidentTimer),
         _ => true,
     }

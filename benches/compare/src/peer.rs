@@ -1,4 +1,4 @@
-//! What a runtime must be able to do to be measured.
+//! The operations that a runtime needs to be measured.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -12,67 +12,67 @@ pub(crate) trait Peer: 'static {
     /// The column's name.
     const NAME: &'static str;
 
-    /// A runtime that is ready to run.
+    /// The runtime's type.
     type Runtime;
 
-    /// Makes a runtime; an error says why there is none on this machine.
+    /// Creates a runtime, or returns why this machine cannot run it.
     fn make() -> Result<Self::Runtime, String>;
 
-    /// Runs a future to its end.
+    /// Runs a future to completion.
     fn block_on<F: Future>(runtime: &mut Self::Runtime, future: F) -> F::Output;
 
-    /// Starts a task on the runtime that runs; what comes back is awaited, or ends with the test.
+    /// Spawns a task on the current runtime. Its handle is awaited, or dropped at the end of the test.
     fn spawn<F>(future: F) -> impl Future + 'static
     where
         F: Future<Output = ()> + Send + 'static;
 
-    /// Lets others run, in the runtime's own way where it has one.
+    /// Yields, with the runtime's function if it has one.
     fn yield_now() -> impl Future + Send {
         YieldNow(false)
     }
 
-    /// Waits.
+    /// Sleeps.
     fn sleep(duration: Duration) -> impl Future + 'static;
 
     /// Spawns a task that sleeps.
     fn spawn_sleep(duration: Duration) -> impl Future + 'static;
 
-    /// Spawns a task that never ends.
+    /// Spawns a task that never completes.
     fn spawn_parked() -> impl Future + 'static {
         Self::spawn(std::future::pending())
     }
 
-    /// Sends a number to another task and back, `n` times, over a channel of the runtime's own.
-    /// False if it has none.
+    /// Sends a number to another task and back, `n` times, over the runtime's channel. Returns `false` if it has
+    /// none.
     fn own_round_trips(_n: u32) -> impl Future<Output = bool> {
         async { false }
     }
 
-    /// Receives `n` messages that another thread sends as fast as it can, over the runtime's own
-    /// channel or, if it has none, async-channel.
+    /// Receives `n` messages that another thread sends as fast as it can, over the runtime's channel or, if it
+    /// has none, async-channel.
     fn flood(n: u32) -> impl Future<Output = ()> {
         async_channel_flood(n)
     }
 
-    /// Spawns `n` tasks from another thread and waits until they have run. False if it cannot.
+    /// Spawns `n` tasks from another thread and waits until they have run. Returns `false` if it cannot.
     fn spawn_from_afar(_n: u32) -> impl Future<Output = bool> {
         async { false }
     }
 }
 
-/// Receives what another thread sends over a channel that no runtime brings with it.
+/// Receives messages from another thread over async-channel.
 pub(crate) async fn async_channel_flood(n: u32) {
     let (sender, receiver) = async_channel::unbounded();
     let thread = spawn_elsewhere(move || {
-        (0..n).for_each(|i| sender.try_send(i).expect("the receiver stays"));
+        (0..n).for_each(|i| sender.try_send(i).expect("the receiver is alive"));
     });
     for _ in 0..n {
-        receiver.recv().await.expect("the sender sends them all");
+        receiver.recv().await.expect("the sender sends all messages");
     }
     thread.join().expect("the sender does not panic");
 }
 
-/// Is pending once, for runtimes without a word for it.
+/// Is pending once, for runtimes without a yield function.
 struct YieldNow(bool);
 
 impl Future for YieldNow {

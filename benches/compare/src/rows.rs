@@ -1,4 +1,4 @@
-//! The rows: what is measured, in the same words for every runtime.
+//! The rows: the same code for every runtime.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -26,7 +26,7 @@ pub(crate) enum Row {
     MakeDrop,
     Flood,
     AsyncChannelFlood,
-    SpawnFromAfar,
+    SpawnFromThread,
     WakeP50,
     WakeP99,
     ArmDrop(u32),
@@ -56,7 +56,7 @@ pub(crate) const TABLES: [(&str, &[Row]); 4] = [
     ),
     (
         "threads",
-        &[Row::Flood, Row::AsyncChannelFlood, Row::SpawnFromAfar, Row::WakeP50, Row::WakeP99],
+        &[Row::Flood, Row::AsyncChannelFlood, Row::SpawnFromThread, Row::WakeP50, Row::WakeP99],
     ),
     (
         "timers",
@@ -78,19 +78,19 @@ pub(crate) const TABLES: [(&str, &[Row]); 4] = [
 ];
 
 impl Row {
-    /// Says what the row measures.
+    /// Describes the row.
     pub(crate) fn title(self) -> String {
         match self {
             Row::SpawnAwait => "spawn and await one task".into(),
             Row::SpawnMany => "spawn 10,000 and join all, per task".into(),
             Row::Yield(n) => format!("yield, {n} task(s)"),
-            Row::OwnRoundTrip => "round trip, the runtime's own channel".into(),
+            Row::OwnRoundTrip => "round trip, the runtime's channel".into(),
             Row::AsyncChannelRoundTrip => "round trip, async-channel".into(),
             Row::BlockOnReady => "block_on a ready future".into(),
             Row::MakeDrop => "make, run and drop a runtime".into(),
-            Row::Flood => "flood from another thread, own channel if any".into(),
+            Row::Flood => "flood from another thread, its channel if any".into(),
             Row::AsyncChannelFlood => "flood from another thread, async-channel".into(),
-            Row::SpawnFromAfar => "spawn from another thread, per task".into(),
+            Row::SpawnFromThread => "spawn from another thread, per task".into(),
             Row::WakeP50 => "wake from another thread, p50".into(),
             Row::WakeP99 => "wake from another thread, p99".into(),
             Row::ArmDrop(n) => format!("arm, poll and drop a timer beside {} others", n + 1),
@@ -104,12 +104,12 @@ impl Row {
         }
     }
 
-    /// Reports whether it takes a process of its own.
+    /// Reports whether it needs a separate process.
     pub(crate) fn needs_process(self) -> bool {
         matches!(self, Row::ResidentTask | Row::ResidentTimer)
     }
 
-    /// Measures one runtime once: nanoseconds, or bytes. None if it has no such thing.
+    /// Measures one runtime once, in nanoseconds or bytes. Returns `None` if it lacks the feature.
     pub(crate) fn measure<P: Peer>(self) -> Result<Option<f64>, String> {
         let mut runtime = P::make()?;
         let runtime = &mut runtime;
@@ -185,7 +185,7 @@ impl Row {
             }),
             Row::MakeDrop => per(300, |n| {
                 for _ in 0..n {
-                    let mut runtime = P::make().expect("it could be made before");
+                    let mut runtime = P::make().expect("it could be created before");
                     P::block_on(&mut runtime, async {
                         P::spawn(async {}).await;
                     });
@@ -195,7 +195,7 @@ impl Row {
             Row::AsyncChannelFlood => {
                 per(500_000, |n| P::block_on(runtime, async_channel_flood(n)))
             }
-            Row::SpawnFromAfar => {
+            Row::SpawnFromThread => {
                 if !P::block_on(runtime, P::spawn_from_afar(10)) {
                     return Ok(None);
                 }
@@ -211,7 +211,7 @@ impl Row {
                 let before = cpu_time();
                 P::block_on(runtime, async {
                     let sleeps = sleep_times(n).map(|duration| P::sleep(duration));
-                    let (mut sleeps, _) = begin::<P, _>(sleeps).await;
+                    let (mut sleeps, _) = poll_all::<P, _>(sleeps).await;
                     while sleeps.next().await.is_some() {}
                 });
                 (cpu_time() - before).as_nanos() as f64 / f64::from(n)
@@ -235,7 +235,7 @@ impl Row {
                         due.elapsed()
                     }
                 });
-                let (mut sleeps, ended) = begin::<P, _>(sleeps).await;
+                let (mut sleeps, ended) = poll_all::<P, _>(sleeps).await;
                 let mut late: Duration = ended.iter().sum();
                 while let Some(one) = sleeps.next().await {
                     late += one;
@@ -254,7 +254,7 @@ impl Row {
             Row::ResidentTask => P::block_on(runtime, async {
                 const N: usize = 500_000;
                 let mut tasks = Vec::with_capacity(N);
-                // Touched, so that the handles' own memory is counted before.
+                // Touched, so that the memory of the handles is counted before.
                 tasks.extend((0..N).map(|_| None));
                 let before = resident();
                 for place in &mut tasks {
@@ -282,14 +282,14 @@ impl Row {
     }
 }
 
-/// Prints the one figure of a process of its own, and ends it without cleaning up.
+/// Prints the figure of a separate process, and exits without cleaning up.
 fn end_process<T>(bytes: f64, kept: Vec<T>) -> f64 {
     println!("{bytes}");
     std::mem::forget(kept);
     std::process::exit(0);
 }
 
-/// Times `f`, which does something `n` times, and returns nanoseconds for each.
+/// Times `f`, which performs `n` operations, and returns the nanoseconds per operation.
 fn per(n: u32, mut f: impl FnMut(u32)) -> f64 {
     f(n / 10 + 1);
     let start = Instant::now();
@@ -307,15 +307,15 @@ fn sleep_times(n: u32) -> impl Iterator<Item = Duration> {
     (0..n).map(move |_| Duration::from_micros(random.u64(1_000..100_000)))
 }
 
-/// How many timers a task arms before it lets the loop run.
+/// How many timers a task arms before it yields to the loop.
 ///
-/// tokio learns which timer is its earliest when its time driver runs. In a task that never yields,
-/// every new timer looks like the earliest one, and costs a write to the driver's eventfd.
+/// tokio updates its earliest deadline when its time driver runs. In a task that never yields, every new timer
+/// counts as the earliest one, and costs a write to the driver's eventfd.
 const ARMED_AT_ONCE: usize = 64;
 
-/// Polls all of `futures` once, and lets the loop run in between. Returns those that wait, and what
-/// the others came to.
-async fn begin<P: Peer, F: Future>(
+/// Polls all of `futures` once, and yields to the loop in between. Returns the pending ones, and the outputs
+/// of the others.
+async fn poll_all<P: Peer, F: Future>(
     futures: impl Iterator<Item = F>,
 ) -> (FuturesUnordered<F>, Vec<F::Output>) {
     let (mut waiting, mut ended) = (FuturesUnordered::new(), Vec::new());
@@ -335,7 +335,7 @@ async fn begin<P: Peer, F: Future>(
     (waiting, ended)
 }
 
-/// Arms a timer that is earlier than those that are measured, and lets the loop learn of it.
+/// Arms a timer that is earlier than the measured ones, and yields to the loop.
 async fn arm_the_earliest<P: Peer>() -> impl Future {
     let mut sleep = Box::pin(P::sleep(Duration::from_secs(9)));
     poll_once(sleep.as_mut()).await;
@@ -343,7 +343,7 @@ async fn arm_the_earliest<P: Peer>() -> impl Future {
     sleep
 }
 
-/// Arms, polls and drops timers beside `n_others`, whose deadlines are spread as theirs are.
+/// Arms, polls and drops timers beside `n_others` with deadlines of the same distribution.
 async fn arm_drop<P: Peer>(n_others: u32) -> f64 {
     let mut random = fastrand::Rng::with_seed(7);
     let mut duration = move || Duration::from_micros(random.u64(10_000_000..100_000_000));
@@ -384,14 +384,14 @@ async fn arm<P: Peer>(n: u32) -> f64 {
     start.elapsed().as_nanos() as f64 / f64::from(n)
 }
 
-/// Wakes a parked task from another processor, again and again; returns the nanoseconds from
-/// before the wake until the task runs.
+/// Repeatedly wakes a parked task from another processor; returns the nanoseconds from before the wake until
+/// the task runs.
 fn wakes<P: Peer>(runtime: &mut P::Runtime) -> Vec<f64> {
     const N: usize = 2_000;
     #[derive(Default)]
     struct Shared {
         waker: Mutex<Option<Waker>>,
-        /// When the wake was sent, in nanoseconds since the start; 0 if there is none.
+        /// The time of the wake, in nanoseconds since the start; 0 if there is none.
         sent: AtomicU64,
         done: AtomicBool,
     }
@@ -402,7 +402,7 @@ fn wakes<P: Peer>(runtime: &mut P::Runtime) -> Vec<f64> {
         while !theirs.done.load(Ordering::SeqCst) {
             // Long enough for the other processor to halt.
             thread::sleep(Duration::from_micros(200));
-            let waker = theirs.waker.lock().expect("nobody panics").take();
+            let waker = theirs.waker.lock().expect("no thread panics").take();
             if let Some(waker) = waker {
                 theirs.sent.store(start.elapsed().as_nanos() as u64, Ordering::SeqCst);
                 waker.wake();
@@ -414,7 +414,7 @@ fn wakes<P: Peer>(runtime: &mut P::Runtime) -> Vec<f64> {
         while latencies.len() < N {
             let sent = poll_fn(|cx| match shared.sent.swap(0, Ordering::SeqCst) {
                 0 => {
-                    *shared.waker.lock().expect("nobody panics") = Some(cx.waker().clone());
+                    *shared.waker.lock().expect("no thread panics") = Some(cx.waker().clone());
                     Poll::Pending
                 }
                 sent => Poll::Ready(sent),

@@ -1,4 +1,4 @@
-//! compio's, with the calls of its `net` example.
+//! The echo server on compio, with the calls of its `net` example.
 
 use std::io;
 use std::net;

@@ -1,4 +1,4 @@
-//! glommio's, from its `echo` example.
+//! The echo server on glommio, from its `echo` example.
 
 use std::io;
 use std::net;

@@ -1,4 +1,4 @@
-//! mio's, from its `tcp_server` example: a loop of one's own, which reads until that would block.
+//! The echo server on mio, from its `tcp_server` example: a hand-written loop that reads until it would block.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -49,7 +49,7 @@ pub(super) fn serve(listener: net::TcpListener) -> io::Result<()> {
     }
 }
 
-/// Echoes what is there; false when the connection is over.
+/// Echoes the available bytes. Returns `false` after the connection has ended.
 fn echo(connection: &mut TcpStream, buf: &mut [u8]) -> bool {
     loop {
         match connection.read(buf) {
@@ -59,7 +59,7 @@ fn echo(connection: &mut TcpStream, buf: &mut [u8]) -> bool {
                 while !rest.is_empty() {
                     match connection.write(rest) {
                         Ok(n) => rest = &rest[n..],
-                        // A client of this comparison always reads on.
+                        // The clients of this comparison always read.
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                         Err(_) => return false,
                     }

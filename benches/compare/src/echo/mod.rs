@@ -1,10 +1,10 @@
-//! What an echo costs the server: polyloop, a bare loop and the peers.
+//! The server's cost of an echo: polyloop, a bare loop and the peers.
 //!
-//! Each server is written the way its project's documentation writes an echo, and is the only
-//! program on the first core; the load is on the second. All of them get the same listener, read
-//! into buffers of the same size and send small messages at once. A server of tasks has a buffer for
-//! each connection. With "one buffer", tokio and polyloop wait until a connection is readable and then
-//! read into a buffer that all connections share, as the loops of one's own (bare, mio) do.
+//! Each server follows the echo in its project's documentation, and is the only program on the first core; the
+//! load generator runs on the second. All get the same listener, read into buffers of the same size and
+//! disable Nagle's algorithm. A server with tasks has a buffer per connection. With "one buffer", tokio and
+//! polyloop wait until a connection is readable and read into a buffer that all connections share, as the
+//! hand-written loops (bare, mio) do.
 
 #[path = "../../../echo/bare.rs"]
 mod bare;
@@ -43,7 +43,7 @@ pub(crate) const TABLE: &str = "echo";
 
 type Serve = fn(TcpListener) -> io::Result<()>;
 
-/// The servers, those that ratios refer to first.
+/// The servers; those that ratios refer to come first.
 const SERVERS: &[(&str, Serve)] = &[
     ("tokio current_thread", tokio::serve),
     ("bare epoll, edges", |listener| bare::serve(listener, true)),
@@ -68,7 +68,7 @@ const N_YARDSTICKS: usize = 2;
 
 const SPINNING: &str = "polyloop, spin";
 
-/// How long the spinning server looks before it sleeps: longer than a client takes to answer.
+/// How long the spinning server polls before it sleeps: longer than a client takes to answer.
 const SPIN: Duration = Duration::from_micros(100);
 
 /// How long each server is measured in each round.
@@ -93,16 +93,16 @@ fn start(name: &str) -> io::Result<Server> {
     Server::start(&["--serve", name])
 }
 
-/// Looking longer only helps when there is little to do.
+/// Spinning only helps when there is little to do.
 fn has_row(name: &str, row: Row) -> bool {
     name != SPINNING || row == Row::Answers
 }
 
-/// Is a server, until it is killed. Its first line says where it listens.
+/// Runs a server until it is killed. Its first line is its address.
 pub(crate) fn serve(name: &str) -> io::Result<()> {
     let server = SERVERS.iter().find(|(known, _)| *known == name);
     let (_, serve) =
-        server.ok_or_else(|| io::Error::other(format!("no server is called {name:?}")))?;
+        server.ok_or_else(|| io::Error::other(format!("there is no server {name:?}")))?;
     let listener = server::listener()?;
     println!("{}", listener.local_addr()?);
     serve(listener)

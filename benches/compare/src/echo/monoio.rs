@@ -1,4 +1,4 @@
-//! monoio's, from its front page.
+//! The echo server on monoio, from its front page.
 
 use std::io;
 use std::net;

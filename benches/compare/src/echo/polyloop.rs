@@ -1,4 +1,4 @@
-//! polyloop's, from its README. The form with one buffer for all connections is `ours`.
+//! The echo server on polyloop, from its README. `ours` has the one with a shared buffer.
 
 use std::io;
 use std::net;

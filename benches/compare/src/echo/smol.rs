@@ -1,4 +1,4 @@
-//! smol's, from its `tcp-server` example, on the executor that stays on one thread.
+//! The echo server on smol, from its `tcp-server` example, on the single-threaded executor.
 
 use std::io;
 use std::net;

@@ -1,4 +1,4 @@
-//! tokio's, from its front page; and one whose connections share a buffer.
+//! The echo server on tokio, from its front page, and one whose connections share a buffer.
 
 use std::io;
 use std::net;
@@ -33,7 +33,7 @@ async fn echo(mut stream: TcpStream) -> io::Result<()> {
     }
 }
 
-/// Serves with the same calls as polyloop's server of one buffer.
+/// Serves with the same calls as polyloop's server with one buffer.
 pub(super) fn serve_with_one_buffer(listener: net::TcpListener) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     Builder::new_current_thread().enable_all().build()?.block_on(async {

@@ -1,8 +1,7 @@
-//! The smallest thing that could work: a list of boxed futures and a queue of their numbers.
+//! The floor: a list of boxed futures and a queue of their numbers.
 //!
-//! It has no wakers: a task that gives way queues its own number, and a task that waits for
-//! another is polled again in the next round. It shows what boxes, calls and queues cost by
-//! themselves, and what is above it is the price of being a runtime.
+//! It has no wakers: a task that yields queues its number, and a task that waits for another is polled again
+//! in the next round. It shows the cost of boxes, calls and queues alone.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

@@ -1,4 +1,4 @@
-//! The runtimes, each in a file of its own.
+//! The runtimes, one per file.
 
 mod floor;
 

@@ -1,4 +1,4 @@
-//! polyloop, with its loop-local channel and with the one between threads.
+//! polyloop, with its loop-local channel and with its `Send` channel.
 
 use std::time::Duration;
 
@@ -61,10 +61,10 @@ impl Peer for Polyloop {
     async fn flood(n: u32) {
         let (sender, mut receiver) = channel::unbounded();
         let thread = spawn_elsewhere(move || {
-            (0..n).for_each(|i| sender.send(i).expect("the receiver stays"))
+            (0..n).for_each(|i| sender.send(i).expect("the receiver is alive"))
         });
         for _ in 0..n {
-            receiver.recv().await.expect("the sender sends them all");
+            receiver.recv().await.expect("the sender sends all messages");
         }
         thread.join().expect("the sender does not panic");
     }
@@ -83,7 +83,7 @@ impl Peer for Polyloop {
     }
 }
 
-/// The same runtime, with the channel that is `Send`.
+/// The same runtime, with the `Send` channel.
 pub(crate) struct PolyloopShared;
 
 impl Peer for PolyloopShared {

@@ -38,10 +38,11 @@ impl Echo {
 
 async fn flood(n: u32) {
     let (sender, mut receiver) = mpsc::unbounded_channel();
-    let thread =
-        spawn_elsewhere(move || (0..n).for_each(|i| sender.send(i).expect("the receiver stays")));
+    let thread = spawn_elsewhere(move || {
+        (0..n).for_each(|i| sender.send(i).expect("the receiver is alive"))
+    });
     for _ in 0..n {
-        receiver.recv().await.expect("the sender sends them all");
+        receiver.recv().await.expect("the sender sends all messages");
     }
     thread.join().expect("the sender does not panic");
 }
@@ -65,7 +66,7 @@ impl Peer for Tokio {
     type Runtime = Runtime;
 
     fn make() -> Result<Runtime, String> {
-        // With its drivers for I/O and time, since polyloop's loop has both as well.
+        // With its drivers for I/O and time, because polyloop's loop has both.
         Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())
     }
 

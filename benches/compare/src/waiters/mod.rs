@@ -1,4 +1,4 @@
-//! What an operation costs beside ever more waiters: polyloop's curves, and the same for tokio.
+//! The cost of an operation by the number of waiters: polyloop's curves, and the same for tokio.
 
 #[path = "../../../waiters/curve.rs"]
 mod curve;
@@ -12,7 +12,7 @@ mod tokio;
 /// The table's name.
 pub(crate) const TABLE: &str = "waiters";
 
-/// Prints the curves whose names contain `filter`, tokio's after polyloop's of the same name.
+/// Prints the curves whose names contain `filter`, each of tokio after that of polyloop.
 pub(crate) fn print_table(filter: &str) {
     let ours = [tokens::CURVES, tasks::CURVES].into_iter().flatten();
     let curves = ours.flat_map(|ours| {

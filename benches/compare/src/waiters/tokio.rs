@@ -28,7 +28,7 @@ pub(crate) const CURVES: &[Curve] = &[
     Curve { name: "tasks: spawn and as_completed", runtime: "JoinSet", measure: completed },
 ];
 
-/// Beside the waiters, done so often.
+/// The number of operations beside the waiters.
 const N_BESIDE: usize = 100_000;
 
 fn run<R>(future: impl Future<Output = R>) -> R {
@@ -53,7 +53,7 @@ fn race(n: usize) -> (Duration, usize) {
         let waiters = waiters(&token, n).await;
         let start = Instant::now();
         for _ in 0..N_BESIDE {
-            // Not `run_until_cancelled`, which does not look at the token if the future is ready.
+            // Not `run_until_cancelled`, which does not poll the token if the future is ready.
             let cancelled = pin!(token.cancelled());
             let message = select(cancelled, ready(())).await;
             assert!(matches!(message, Either::Right(_)), "it is not cancelled");

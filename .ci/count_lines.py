@@ -9,8 +9,10 @@ import re
 import sys
 
 CORE = """
-    reactor/src/crowd.rs reactor/src/event.rs reactor/src/interest.rs reactor/src/notifier.rs
-    reactor/src/reactor.rs reactor/src/selector.rs reactor/src/source.rs reactor/src/token.rs
+    reactor/src/backend.rs reactor/src/event.rs reactor/src/interest.rs reactor/src/notifier.rs
+    reactor/src/selector.rs reactor/src/token.rs reactor/src/reactor/collected.rs
+    reactor/src/reactor/levels.rs reactor/src/reactor/mod.rs reactor/src/reactor/source.rs
+    reactor/src/reactor/waiters.rs reactor/src/reactor/waiting.rs reactor/src/reactor/watched.rs
     reactor/src/sys/cvt.rs reactor/src/sys/fork.rs reactor/src/sys/mod.rs reactor/src/sys/stat.rs
     reactor/src/sys/wake.rs reactor/src/sys/selectors/epoll/mod.rs reactor/src/sys/selectors/epoll/set.rs
     reactor/src/sys/selectors/epoll/stale.rs reactor/src/sys/selectors/mechanism.rs

@@ -111,7 +111,7 @@ fn wrong_arguments(seen: &Seen) {
     check!(seen, "more is consumed", BufReader::new(&b""[..]).consume(1));
     check!(seen, "room for an event", Events::with_capacity(0));
     let selector = Backend::Poll.open().unwrap();
-    check!(seen, "room for an event", KeyedSelector::<()>::with(selector, 0));
+    check!(seen, "room for an event", KeyedSelector::<()>::with_selector(selector, 0));
     let mut reactor = Reactor::new(Backend::Poll.open().unwrap(), 0, 0);
     let token = polyloop::selectors::Token::new(0, 0, 0);
     check!(seen, "brings a waker", reactor.wait(token, Direction::Read, None, &mut None));

@@ -34,6 +34,8 @@
 
 mod selector;
 
+mod backend;
+
 mod interest;
 
 mod event;
@@ -46,10 +48,6 @@ mod pollable;
 
 mod keyed;
 
-mod source;
-
-mod crowd;
-
 mod reactor;
 
 mod timer_slack;
@@ -59,25 +57,19 @@ mod sys;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
-/// What sockets and pipes need of the system beyond the standard library.
+/// What sockets and pipes need beyond the standard library.
 pub mod socket {
-    pub use crate::sys::socket::find::{FIND_BYTE_IS_FAST, find_byte};
-    pub use crate::sys::socket::kind::{Kind, blocking_standard_streams, is_listener, kind_of};
-    pub use crate::sys::socket::message::*;
-    pub use crate::sys::socket::sigpipe::NoSignal;
     pub use crate::sys::socket::*;
 }
 
+pub use backend::{Backend, UnknownBackend, default_selector};
 pub use event::{Event, Events, Readiness, WaitEnd};
 pub use interest::{Interest, Mode};
 pub use keyed::{Key, KeyedSelector, Keys, Ready};
 pub use notifier::Notifier;
 pub use pollable::PollableFd;
-pub use reactor::{Collected, Outlook, Reactor, Released, Watched};
-pub use selector::{
-    Backend, Registration, Selector, SystemCalls, UnknownBackend, default_selector,
-};
-pub use source::{Direction, WaiterKey};
+pub use reactor::{Collected, Direction, Outlook, Reactor, Released, WaiterKey, Watched};
+pub use selector::{Registration, Selector, SystemCalls};
 pub use sys::clock::monotonic_ns;
 pub use sys::cvt::os_error;
 pub use sys::fork::{ForkGuard, PerProcess};

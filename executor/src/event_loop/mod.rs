@@ -362,7 +362,7 @@ impl EventLoop {
     #[inline(never)]
     fn call_more(&self) {
         if self.reactor.borrow().is_unfinished() {
-            self.reactor.borrow_mut().call_more(&mut self.collected.borrow_mut());
+            self.reactor.borrow_mut().wake_more(&mut self.collected.borrow_mut());
             self.wake_collected();
         }
     }
@@ -388,7 +388,7 @@ impl EventLoop {
             return NextTurn::Now;
         }
         let timer = timer.and_then(clock::instant_of);
-        let rest = self.reactor.borrow().next_rest_end();
+        let rest = self.reactor.borrow().next_backoff_end();
         let earliest = timer.into_iter().chain(rest).min();
         earliest.map_or(NextTurn::OnEvent, NextTurn::At)
     }
@@ -771,7 +771,7 @@ impl EventLoop {
         // Letters have a flag of their own, so a loop without sources has nothing to look at.
         // A host's loop may have been woken by the notifier, which only a look makes silent.
         let is_needed = timeout != Some(Duration::ZERO) || self.is_hosted.get();
-        if is_needed || self.reactor.borrow().n_sources() > 0 {
+        if is_needed || self.reactor.borrow().sources() > 0 {
             let wake = WakeCollected(self);
             self.reactor.borrow_mut().turn(timeout, &mut self.collected.borrow_mut())?;
             drop(wake);
@@ -960,7 +960,7 @@ impl EventLoop {
         Metrics {
             n_tasks: self.tasks.borrow().n_tasks(),
             n_timers: self.timers.borrow().n_armed(),
-            n_sources: reactor.n_sources(),
+            n_sources: reactor.sources(),
             n_polls: self.n_polls.get(),
             n_waits: calls.waits,
             n_control_calls: calls.controls,

@@ -67,6 +67,18 @@ pub fn kind_of(fd: BorrowedFd<'_>) -> io::Result<Kind> {
     })
 }
 
+/// Reports whether a selector can tell when `fd` is ready: files and directories on a disk count
+/// as ready always, and reading them blocks all the same.
+///
+/// # Errors
+/// What the system says.
+///
+/// # References
+/// [fstat(2)](https://man7.org/linux/man-pages/man2/stat.2.html).
+pub fn is_pollable(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(kind_of(fd)? != Kind::File)
+}
+
 fn kind_of_socket(fd: BorrowedFd<'_>) -> io::Result<Kind> {
     if option(fd, libc::SO_TYPE)? != libc::SOCK_STREAM {
         return Ok(Kind::Socket);
@@ -178,5 +190,15 @@ mod tests {
         assert!(is_listener(listener.as_fd()).unwrap());
         assert!(!is_listener(one.as_fd()).unwrap());
         assert!(is_listener(File::open("/").unwrap().as_fd()).is_err());
+    }
+
+    #[test]
+    fn files_and_directories_are_not_pollable_and_pipes_are() {
+        let file = File::open("Cargo.toml").unwrap();
+        let directory = File::open(".").unwrap();
+        let (reader, _writer) = io::pipe().unwrap();
+        assert!(!is_pollable(file.as_fd()).unwrap());
+        assert!(!is_pollable(directory.as_fd()).unwrap());
+        assert!(is_pollable(reader.as_fd()).unwrap());
     }
 }

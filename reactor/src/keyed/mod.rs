@@ -1,25 +1,27 @@
-//! A selector whose registrations carry data of the user's own: Python's `selectors`, in Rust.
+//! A selector whose registrations carry user-defined data, as in Python's `selectors`.
 
 use std::fmt;
 use std::io;
-use std::iter::FusedIterator;
 use std::mem;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::slice;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use slab::Slab;
 
 use crate::{
-    Backend, Event, Events, Interest, Mode, Notifier, Readiness, Selector, SystemCalls, Token,
-    WaitEnd, default_selector,
+    Backend, Events, Interest, Mode, Notifier, Selector, SystemCalls, Token, WaitEnd,
+    default_selector,
 };
+
+pub use key::{Key, Keys, Ready};
+
+mod key;
 
 /// Attaches data of any type to each descriptor that a selector watches.
 ///
-/// It wraps any [`Selector`], with the habits of Python's `selectors`: what is registered can be
-/// looked up by its descriptor and iterated over, and a wait gives pairs of a [`Key`] and what it
-/// is ready for. The data may be a callback, a state, a number, or the socket itself
+/// It wraps any [`Selector`] and works like Python's `selectors`: registrations can be
+/// looked up by descriptor and iterated over, and a wait returns pairs of a [`Key`] and its
+/// readiness. The data may be a callback, a state, a number, or the socket itself
 /// ([`register_owned`](KeyedSelector::register_owned)).
 ///
 /// # Examples
@@ -110,21 +112,24 @@ pub struct KeyedSelector<D> {
     selector: Box<dyn Selector>,
     /// Invariant: one key for each registration of the selector, at the slot of its token.
     keys: Slab<Key<D>>,
-    next_generation: u32,
+    /// By slot: the generation of its next token.
+    generations: Vec<u64>,
     events: Events,
 }
 
-/// How many events a wait gives at most, if nothing else is asked for. The rest comes with the
-/// next one.
-const ROOM: usize = 256;
+/// The number of events that one wait returns at most, by default. The next wait returns the rest.
+const CAPACITY: usize = 256;
+
+/// The generations of a slot: they fill a token's generation and owner.
+const MAX_GENERATION: u64 = (1 << (Token::GENERATION_BITS + Token::OWNER_BITS)) - 1;
 
 impl<D> KeyedSelector<D> {
-    /// Wraps the selector that `POLYLOOP_BACKEND` names, or else the best that works.
+    /// Wraps a new selector of the backend in `POLYLOOP_BACKEND`, or of the best one that works.
     ///
     /// # Errors
     /// See [`default_selector`].
     pub fn new() -> io::Result<KeyedSelector<D>> {
-        Ok(KeyedSelector::with(default_selector()?, ROOM))
+        Ok(KeyedSelector::with_selector(default_selector()?, CAPACITY))
     }
 
     /// Wraps a new selector of `backend`.
@@ -132,28 +137,27 @@ impl<D> KeyedSelector<D> {
     /// # Errors
     /// See [`Backend::open`].
     pub fn open(backend: Backend) -> io::Result<KeyedSelector<D>> {
-        Ok(KeyedSelector::with(backend.open()?, ROOM))
+        Ok(KeyedSelector::with_selector(backend.open()?, CAPACITY))
     }
 
-    /// Wraps `selector`, which has nothing registered yet, and takes up to `n_events` events from
-    /// it in one wait.
+    /// Wraps `selector`, which must have no registrations. One wait returns up to `capacity` events.
     ///
     /// # Panics
-    /// If `n_events` is zero.
+    /// Panics if `capacity` is zero.
     #[track_caller]
-    pub fn with(selector: Box<dyn Selector>, n_events: usize) -> KeyedSelector<D> {
+    pub fn with_selector(selector: Box<dyn Selector>, capacity: usize) -> KeyedSelector<D> {
         debug_assert!(selector.registrations().is_empty(), "registered without a key");
-        let events = Events::with_capacity(n_events);
-        KeyedSelector { selector, keys: Slab::new(), next_generation: 0, events }
+        let events = Events::with_capacity(capacity);
+        KeyedSelector { selector, keys: Slab::new(), generations: Vec::new(), events }
     }
 
-    /// Begins to watch `fd`, and attaches `data` to it. The token names the registration.
+    /// Starts watching `fd`, with `data` attached. The returned token identifies the registration.
     ///
-    /// Unregister it before it is closed. If the data is what owns the descriptor, see
+    /// Unregister `fd` before you close it. If the data owns the descriptor, use
     /// [`register_owned`](KeyedSelector::register_owned).
     ///
     /// # Errors
-    /// See [`Selector::register`]. The data is dropped then.
+    /// Returns the errors of [`Selector::register`], and drops the data.
     pub fn register(
         &mut self,
         fd: impl AsFd,
@@ -167,10 +171,10 @@ impl<D> KeyedSelector<D> {
         Ok(self.insert(Key { fd: fd.as_raw_fd(), token, interest, mode, data }))
     }
 
-    /// Replaces interest and mode of a registered `fd`, and arms a one-shot again.
+    /// Changes the interest and the mode of a registered `fd`, and re-arms a one-shot.
     ///
     /// # Errors
-    /// See [`Selector::modify`].
+    /// Returns the errors of [`Selector::modify`].
     pub fn modify(&mut self, fd: impl AsFd, interest: Interest, mode: Mode) -> io::Result<()> {
         let fd = fd.as_fd();
         let slot = self.slot_of(fd)?;
@@ -180,19 +184,19 @@ impl<D> KeyedSelector<D> {
         Ok(())
     }
 
-    /// Replaces the data of a registered `fd`, without a system call, and returns the former one.
+    /// Replaces the data of a registered `fd` and returns the former data. Makes no system call.
     ///
     /// # Errors
-    /// [`NotFound`](io::ErrorKind::NotFound) if it is not registered.
+    /// [`NotFound`](io::ErrorKind::NotFound) if `fd` is not registered.
     pub fn replace(&mut self, fd: impl AsFd, data: D) -> io::Result<D> {
         let slot = self.slot_of(fd.as_fd())?;
         Ok(mem::replace(&mut self.keys[slot].data, data))
     }
 
-    /// Stops watching `fd`, and returns its data.
+    /// Stops watching `fd` and returns its data.
     ///
     /// # Errors
-    /// See [`Selector::unregister`].
+    /// Returns the errors of [`Selector::unregister`].
     pub fn unregister(&mut self, fd: impl AsFd) -> io::Result<D> {
         let fd = fd.as_fd();
         let slot = self.slot_of(fd)?;
@@ -206,20 +210,20 @@ impl<D> KeyedSelector<D> {
         self.key(token)
     }
 
-    /// Returns the key that `token` names, if that registration still exists.
+    /// Returns the key of the registration `token`, if it still exists.
     ///
-    /// What one event leads to may end the registration of another in the same batch, and give
-    /// its descriptor's number to a new one: the token tells them apart.
+    /// Handling one event may end another registration of the same batch, whose descriptor's number may
+    /// be registered again: the token distinguishes the two.
     pub fn key(&self, token: Token) -> Option<&Key<D>> {
         self.keys.get(token.slot() as usize).filter(|key| key.token == token)
     }
 
-    /// Returns the key that `token` names, to change its data.
+    /// Returns a mutable reference to the key of the registration `token`, if it still exists.
     pub fn key_mut(&mut self, token: Token) -> Option<&mut Key<D>> {
         self.keys.get_mut(token.slot() as usize).filter(|key| key.token == token)
     }
 
-    /// Iterates over what is registered, in no particular order.
+    /// Iterates over the registrations, in no particular order.
     pub fn iter(&self) -> Keys<'_, D> {
         Keys { keys: self.keys.iter() }
     }
@@ -229,27 +233,27 @@ impl<D> KeyedSelector<D> {
         self.keys.len()
     }
 
-    /// Reports whether nothing is registered.
+    /// Returns whether nothing is registered.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
-    /// Waits up to `timeout` and gives the keys of those that are ready, each with what for.
+    /// Waits up to `timeout` and returns the keys of the ready descriptors with their readiness.
     ///
     /// The keys borrow the selector. For callbacks that change it, see
     /// [the second example](KeyedSelector#examples).
     ///
-    /// `None` waits for ever, zero only looks. There are none if a signal or a [`Notifier`] ended
-    /// the wait: see [`wait_end`](KeyedSelector::wait_end).
+    /// Without a timeout the wait has no limit; a timeout of zero returns at once. There are no keys if a
+    /// signal or a [`Notifier`] ended the wait: see [`wait_end`](KeyedSelector::wait_end).
     ///
     /// # Errors
-    /// See [`Selector::select`].
+    /// Returns the errors of [`Selector::select`].
     pub fn select(&mut self, timeout: Option<Duration>) -> io::Result<Ready<'_, D>> {
         self.selector.select(&mut self.events, timeout)?;
         Ok(Ready { events: self.events.iter(), keys: &self.keys })
     }
 
-    /// Returns what has ended the last wait.
+    /// Returns what ended the last wait.
     pub fn wait_end(&self) -> WaitEnd {
         self.events.wait_end()
     }
@@ -257,27 +261,27 @@ impl<D> KeyedSelector<D> {
     /// Returns a handle that ends a wait from another thread.
     ///
     /// # Errors
-    /// See [`Selector::notifier`].
+    /// Returns the errors of [`Selector::notifier`].
     pub fn notifier(&self) -> io::Result<Notifier> {
         self.selector.notifier()
     }
 
-    /// Names the mechanism.
+    /// Returns the backend of the selector.
     pub fn backend(&self) -> Backend {
         self.selector.backend()
     }
 
-    /// Lends the selector's own descriptor, where it has one.
+    /// Returns the selector's own descriptor: see [`Selector::pollable_fd`].
     pub fn pollable_fd(&self) -> Option<BorrowedFd<'_>> {
         self.selector.pollable_fd()
     }
 
-    /// Counts the system calls made so far.
+    /// Returns the number of system calls so far.
     pub fn system_calls(&self) -> SystemCalls {
         self.selector.system_calls()
     }
 
-    /// Closes the selector, and returns what was registered.
+    /// Closes the selector and returns the keys of all registrations.
     pub fn close(self) -> Vec<Key<D>> {
         self.keys.into_iter().map(|(_, key)| key).collect()
     }
@@ -290,13 +294,25 @@ impl<D> KeyedSelector<D> {
                 "register: a selector watches 16,777,216 descriptors at most",
             ));
         }
-        Ok(Token::new(0, self.next_generation, slot as u32))
+        let generation = self.generations.get(slot).copied().unwrap_or(0);
+        if generation > MAX_GENERATION {
+            return Err(io::Error::new(
+                io::ErrorKind::OutOfMemory,
+                "register: a selector gives each slot 1,099,511,627,776 tokens at most",
+            ));
+        }
+        let owner = (generation >> Token::GENERATION_BITS) as u16;
+        // The upper bits are cut off: they are in the owner.
+        Ok(Token::new(owner, generation as u32, slot as u32))
     }
 
-    /// Keeps a key that was registered under the token of [`next_token`](Self::next_token).
+    /// Keeps a key that was registered with the token of [`next_token`](Self::next_token).
     fn insert(&mut self, key: Key<D>) -> Token {
         let token = key.token;
-        self.next_generation = self.next_generation.wrapping_add(1);
+        match self.generations.get_mut(token.slot() as usize) {
+            Some(next) => *next += 1,
+            None => self.generations.push(1),
+        }
         self.keys.insert(key);
         token
     }
@@ -310,12 +326,12 @@ impl<D> KeyedSelector<D> {
     }
 }
 
-/// For data that owns the descriptor it belongs to.
+/// Methods for data that owns its descriptor.
 impl<D: AsFd> KeyedSelector<D> {
-    /// Begins to watch the descriptor that `data` owns. The token names the registration.
+    /// Starts watching the descriptor that `data` owns. The returned token identifies the registration.
     ///
     /// # Errors
-    /// See [`Selector::register`]. The data is dropped then, and with it the descriptor.
+    /// Returns the errors of [`Selector::register`], and drops the data with its descriptor.
     ///
     /// # Examples
     /// ```
@@ -339,10 +355,11 @@ impl<D: AsFd> KeyedSelector<D> {
         Ok(self.insert(Key { fd, token, interest, mode, data }))
     }
 
-    /// Replaces interest and mode of the registration that `token` names.
+    /// Changes the interest and the mode of the registration `token`, and re-arms a one-shot.
     ///
     /// # Errors
-    /// [`NotFound`](io::ErrorKind::NotFound) if it has ended; see [`Selector::modify`].
+    /// [`NotFound`](io::ErrorKind::NotFound) if the registration has ended; otherwise the errors of
+    /// [`Selector::modify`].
     pub fn modify_owned(&mut self, token: Token, interest: Interest, mode: Mode) -> io::Result<()> {
         let key = find(&mut self.keys, token)?;
         self.selector.modify(key.data.as_fd(), token, interest, mode)?;
@@ -350,10 +367,10 @@ impl<D: AsFd> KeyedSelector<D> {
         Ok(())
     }
 
-    /// Stops watching what `token` names, and returns the data.
+    /// Ends the registration `token` and returns its data.
     ///
     /// # Errors
-    /// [`NotFound`](io::ErrorKind::NotFound) if the registration has ended; see
+    /// [`NotFound`](io::ErrorKind::NotFound) if the registration has ended; otherwise the errors of
     /// [`Selector::unregister`].
     pub fn unregister_owned(&mut self, token: Token) -> io::Result<D> {
         let key = find(&mut self.keys, token)?;
@@ -387,106 +404,12 @@ impl<'a, D> IntoIterator for &'a KeyedSelector<D> {
     }
 }
 
-/// One registered descriptor and the data attached to it.
-#[derive(Clone, Debug)]
-pub struct Key<D> {
-    fd: RawFd,
-    token: Token,
-    interest: Interest,
-    mode: Mode,
-    data: D,
-}
-
-impl<D> Key<D> {
-    /// Returns the descriptor's number.
-    pub fn fd(&self) -> RawFd {
-        self.fd
-    }
-
-    /// Returns what names this registration, and no later one of the same number.
-    pub fn token(&self) -> Token {
-        self.token
-    }
-
-    /// Returns what the descriptor is watched for.
-    pub fn interest(&self) -> Interest {
-        self.interest
-    }
-
-    /// Returns how often it is reported.
-    pub fn mode(&self) -> Mode {
-        self.mode
-    }
-
-    /// Lends the data.
-    pub fn data(&self) -> &D {
-        &self.data
-    }
-
-    /// Lends the data to be changed.
-    pub fn data_mut(&mut self) -> &mut D {
-        &mut self.data
-    }
-
-    /// Returns the data.
-    pub fn into_data(self) -> D {
-        self.data
-    }
-}
-
-/// Iterates over the keys of a [`KeyedSelector`].
-#[derive(Clone, Debug)]
-pub struct Keys<'a, D> {
-    keys: slab::Iter<'a, Key<D>>,
-}
-
-impl<'a, D> Iterator for Keys<'a, D> {
-    type Item = &'a Key<D>;
-
-    fn next(&mut self) -> Option<&'a Key<D>> {
-        self.keys.next().map(|(_, key)| key)
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        self.keys.size_hint()
-    }
-}
-
-impl<D> ExactSizeIterator for Keys<'_, D> {}
-
-impl<D> FusedIterator for Keys<'_, D> {}
-
-/// Iterates over what one wait of a [`KeyedSelector`] found ready.
-#[derive(Clone, Debug)]
-pub struct Ready<'a, D> {
-    events: slice::Iter<'a, Event>,
-    keys: &'a Slab<Key<D>>,
-}
-
-impl<'a, D> Iterator for Ready<'a, D> {
-    type Item = (&'a Key<D>, Readiness);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        // A selector never reports a token of an earlier registration; one from outside this
-        // crate that does is not believed.
-        self.events.by_ref().find_map(|event| {
-            let key = self.keys.get(event.token.slot() as usize)?;
-            (key.token == event.token).then_some((key, event.readiness))
-        })
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (0, Some(self.events.len()))
-    }
-}
-
-impl<D> FusedIterator for Ready<'_, D> {}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
+    use crate::Readiness;
 
     const LOOK: Option<Duration> = Some(Duration::ZERO);
 
@@ -579,5 +502,24 @@ mod tests {
             drop(one);
             assert_eq!(selector.close().len(), 1);
         });
+    }
+
+    #[test]
+    fn no_token_is_given_twice() {
+        let (one, other) = pair();
+        let mut selector = KeyedSelector::new().unwrap();
+        let mut register = |generation| {
+            selector.generations = vec![generation];
+            let token = selector.register(&one, Interest::READABLE, Mode::Level, ())?;
+            selector.unregister(&one).unwrap();
+            Ok::<_, io::Error>(token)
+        };
+        let first = register(0).unwrap();
+        // More than a token's generation can hold.
+        assert_ne!(register(u64::from(Token::MAX_GENERATION) + 1).unwrap(), first);
+        register(MAX_GENERATION).unwrap();
+        let error = register(MAX_GENERATION + 1).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
+        drop(other);
     }
 }

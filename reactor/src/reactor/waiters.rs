@@ -27,84 +27,84 @@
 use std::collections::BTreeMap;
 use std::task::Waker;
 
-use crate::source::{Direction, Source, WaiterKey};
+use super::source::{Direction, Source, WaiterKey};
 
 /// How many an error or urgent data wakes at once. One of them is enough where all want the same;
 /// a few more make it likely that the one that looks for something else is among them.
-const N_TRIES: usize = 8;
+const N_WOKEN_BY_ERROR: usize = 8;
 
 /// Says what an event reports to those who wait, beside that an operation is worth trying.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Trouble {
+pub(crate) enum Condition {
     None,
     /// An error or urgent data: something that an operation takes away.
-    Passing,
+    Transient,
     /// A hang-up: something that stays.
-    Lasting,
+    Permanent,
 }
 
 /// Those who wait for one direction of one source.
 #[derive(Debug, Default)]
-pub(crate) struct Crowd {
+pub(crate) struct WaiterList {
     /// Whether an operation is worth trying. It replaces the readiness in the source.
     is_ready: bool,
     /// Those who wait. Keys are given out in order, so the first is the one that came first.
     waiting: BTreeMap<WaiterKey, Waiting>,
     /// Those who were woken, until they wait again or are forgotten.
-    called: BTreeMap<WaiterKey, Called>,
+    woken: BTreeMap<WaiterKey, Woken>,
     /// How many the last turn has woken.
     n_woken: usize,
-    /// Whether the next turn has to look at this crowd.
+    /// Whether the next turn has to look at this list.
     is_listed: bool,
     /// Whether all were woken because of a hang-up.
-    has_hung_up: bool,
+    is_closing: bool,
 }
 
 #[derive(Debug)]
 struct Waiting {
     waker: Waker,
     /// Whether it has tried in vain since it came.
-    was_in_vain: bool,
+    found_nothing: bool,
 }
 
 #[derive(Debug)]
-struct Called {
+struct Woken {
     /// Whether it may try even if another one has found that it would block.
-    may_insist: bool,
+    may_retry: bool,
     has_tried: bool,
-    was_in_vain: bool,
+    found_nothing: bool,
 }
 
-impl Crowd {
-    /// Moves the one that has waited longest to those who were called.
-    fn call(&mut self, latest: WaiterKey, may_insist: bool) -> Option<Waker> {
+impl WaiterList {
+    /// Moves the one that has waited longest to those who were woken.
+    fn call(&mut self, latest: WaiterKey, may_retry: bool) -> Option<Waker> {
         // Keys wrap around, so the oldest follows the latest.
         let first = self.waiting.range(latest.next()..).next();
         let key = *first.or_else(|| self.waiting.first_key_value())?.0;
-        let Waiting { waker, was_in_vain } = self.waiting.remove(&key)?;
-        self.called.insert(key, Called { may_insist, has_tried: false, was_in_vain });
+        let Waiting { waker, found_nothing } = self.waiting.remove(&key)?;
+        self.woken.insert(key, Woken { may_retry, has_tried: false, found_nothing });
         Some(waker)
     }
 }
 
-/// The crowds of all sources.
+/// The waiter_lists of all sources.
 ///
-/// Invariant: there is one for those directions that are marked as crowded, and none is empty.
+/// Invariant: there is one for those directions that are marked as has_list, and none is empty.
 #[derive(Debug, Default)]
-pub(crate) struct Crowds(BTreeMap<(u32, Direction), Crowd>);
+pub(crate) struct WaiterLists(BTreeMap<(u32, Direction), WaiterList>);
 
-impl Crowds {
+impl WaiterLists {
     /// Reports whether an operation is worth trying for the waiter that `key` names.
     ///
-    /// It keeps its key in any case, and its place if it was not called.
+    /// It keeps its key in any case, and its place if it was not woken.
     #[cold]
     pub(crate) fn poll(&mut self, slot: u32, direction: Direction, key: Option<WaiterKey>) -> bool {
-        let Some(crowd) = self.0.get_mut(&(slot, direction)) else { return false };
-        let Some(called) = key.and_then(|key| crowd.called.get_mut(&key)) else {
-            return crowd.is_ready;
+        let Some(list) = self.0.get_mut(&(slot, direction)) else { return false };
+        let Some(woken) = key.and_then(|key| list.woken.get_mut(&key)) else {
+            return list.is_ready;
         };
-        let may_try = std::mem::take(&mut called.may_insist) || crowd.is_ready;
-        called.has_tried |= may_try;
+        let may_try = std::mem::take(&mut woken.may_retry) || list.is_ready;
+        woken.has_tried |= may_try;
         may_try
     }
 
@@ -120,30 +120,30 @@ impl Crowds {
         waker: &mut Option<Waker>,
     ) -> WaiterKey {
         let new = waker.take().expect("a waiter brings a waker");
-        let crowd = self.0.entry((slot, direction)).or_default();
+        let list = self.0.entry((slot, direction)).or_default();
         if let Some(first) = source.take_waiter(direction) {
-            let first = Waiting { waker: first, was_in_vain: false };
-            crowd.waiting.insert(source.latest_key(direction), first);
+            let first = Waiting { waker: first, found_nothing: false };
+            list.waiting.insert(source.latest_key(direction), first);
         }
-        source.set_crowded(direction, true);
+        source.set_has_list(direction, true);
         if let Some(key) = key {
-            if let Some(place) = crowd.waiting.get_mut(&key) {
+            if let Some(place) = list.waiting.get_mut(&key) {
                 *waker = Some(std::mem::replace(&mut place.waker, new));
                 return key;
             }
-            if let Some(called) = crowd.called.remove(&key)
-                && !(called.has_tried && called.was_in_vain)
+            if let Some(woken) = list.woken.remove(&key)
+                && !(woken.has_tried && woken.found_nothing)
             {
-                let was_in_vain = called.has_tried || called.was_in_vain;
-                crowd.waiting.insert(key, Waiting { waker: new, was_in_vain });
+                let found_nothing = woken.has_tried || woken.found_nothing;
+                list.waiting.insert(key, Waiting { waker: new, found_nothing });
                 return key;
             }
         }
         let mut key = source.next_key(direction);
-        while crowd.waiting.contains_key(&key) || crowd.called.contains_key(&key) {
+        while list.waiting.contains_key(&key) || list.woken.contains_key(&key) {
             key = source.next_key(direction);
         }
-        crowd.waiting.insert(key, Waiting { waker: new, was_in_vain: false });
+        list.waiting.insert(key, Waiting { waker: new, found_nothing: false });
         key
     }
 
@@ -155,100 +155,100 @@ impl Crowds {
         direction: Direction,
         key: WaiterKey,
     ) -> Option<Waker> {
-        let crowd = self.0.get_mut(&(slot, direction))?;
-        crowd.called.remove(&key);
-        let waiting = crowd.waiting.remove(&key);
-        if crowd.waiting.is_empty() && crowd.called.is_empty() {
-            self.disperse(slot, source, direction);
+        let list = self.0.get_mut(&(slot, direction))?;
+        list.woken.remove(&key);
+        let waiting = list.waiting.remove(&key);
+        if list.waiting.is_empty() && list.woken.is_empty() {
+            self.drain(slot, source, direction);
         }
         waiting.map(|waiting| waiting.waker)
     }
 
     /// Notes that an operation would have blocked.
     pub(crate) fn clear_ready(&mut self, slot: u32, direction: Direction) {
-        if let Some(crowd) = self.0.get_mut(&(slot, direction)) {
-            crowd.is_ready = false;
+        if let Some(list) = self.0.get_mut(&(slot, direction)) {
+            list.is_ready = false;
         }
     }
 
-    /// Wakes those whom an event concerns: the first, unless there is `trouble`.
+    /// Wakes those whom an event concerns: the first, unless there is `condition`.
     ///
     /// Says whether anybody was waiting, and whether the next turn has to
-    /// [`call_more`](Crowds::call_more), which it has not been asked to before.
+    /// [`wake_more`](WaiterLists::wake_more), which it has not been asked to before.
     #[cold]
-    pub(crate) fn call_for_event(
+    pub(crate) fn wake_for_event(
         &mut self,
         slot: u32,
         source: &Source,
         direction: Direction,
-        trouble: Trouble,
+        condition: Condition,
         wakers: &mut Vec<Waker>,
     ) -> (bool, bool) {
-        let Some(crowd) = self.0.get_mut(&(slot, direction)) else { return (false, false) };
-        let n_waiting = crowd.waiting.len();
+        let Some(list) = self.0.get_mut(&(slot, direction)) else { return (false, false) };
+        let n_waiting = list.waiting.len();
         let latest = source.latest_key(direction);
-        crowd.is_ready = true;
-        let (n_called, may_insist) = match trouble {
-            Trouble::Lasting if !std::mem::replace(&mut crowd.has_hung_up, true) => {
+        list.is_ready = true;
+        let (n_to_wake, may_retry) = match condition {
+            Condition::Permanent if !std::mem::replace(&mut list.is_closing, true) => {
                 (n_waiting, true)
             }
-            Trouble::Passing => (N_TRIES.min(n_waiting), true),
-            _ if crowd.is_listed => (0, false),
+            Condition::Transient => (N_WOKEN_BY_ERROR.min(n_waiting), true),
+            _ if list.is_listed => (0, false),
             _ => (1.min(n_waiting), false),
         };
-        for _ in 0..n_called {
-            wakers.extend(crowd.call(latest, may_insist));
+        for _ in 0..n_to_wake {
+            wakers.extend(list.call(latest, may_retry));
         }
-        if !crowd.is_listed {
-            crowd.n_woken = n_called.max(1);
+        if !list.is_listed {
+            list.n_woken = n_to_wake.max(1);
         }
-        let is_new = !crowd.is_listed && !crowd.waiting.is_empty();
-        crowd.is_listed |= is_new;
+        let is_new = !list.is_listed && !list.waiting.is_empty();
+        list.is_listed |= is_new;
         (n_waiting > 0, is_new)
     }
 
     /// Wakes more of those who wait, if the source is still ready. False if that was all.
-    pub(crate) fn call_more(
+    pub(crate) fn wake_more(
         &mut self,
         slot: u32,
         source: &Source,
         direction: Direction,
         wakers: &mut Vec<Waker>,
     ) -> bool {
-        let Some(crowd) = self.0.get_mut(&(slot, direction)) else { return false };
-        if !crowd.is_listed {
-            // Of an earlier crowd.
+        let Some(list) = self.0.get_mut(&(slot, direction)) else { return false };
+        if !list.is_listed {
+            // Of an earlier list.
             return false;
         }
-        if crowd.is_ready {
-            let n_more = if crowd.called.is_empty() { 2 * crowd.n_woken } else { 1 };
-            crowd.n_woken = n_more.min(crowd.waiting.len());
+        if list.is_ready {
+            let n_more = if list.woken.is_empty() { 2 * list.n_woken } else { 1 };
+            list.n_woken = n_more.min(list.waiting.len());
             let latest = source.latest_key(direction);
-            for _ in 0..crowd.n_woken {
-                wakers.extend(crowd.call(latest, false));
+            for _ in 0..list.n_woken {
+                wakers.extend(list.call(latest, false));
             }
         }
-        crowd.is_listed = crowd.is_ready && !crowd.waiting.is_empty();
-        crowd.is_listed
+        list.is_listed = list.is_ready && !list.waiting.is_empty();
+        list.is_listed
     }
 
-    /// Hands out a crowd with all who wait in it.
-    pub(crate) fn disperse(
+    /// Hands out a list with all who wait in it.
+    pub(crate) fn drain(
         &mut self,
         slot: u32,
         source: &mut Source,
         direction: Direction,
-    ) -> Option<Crowd> {
-        let crowd = self.0.remove(&(slot, direction))?;
-        source.set_crowded(direction, false);
-        source.set_ready(direction, crowd.is_ready);
-        Some(crowd)
+    ) -> Option<WaiterList> {
+        let list = self.0.remove(&(slot, direction))?;
+        source.set_has_list(direction, false);
+        source.set_ready(direction, list.is_ready);
+        Some(list)
     }
 
-    /// Lists who waits in a crowd.
+    /// Lists who waits in a list.
     pub(crate) fn of(&self, slot: u32, direction: Direction) -> impl Iterator<Item = &Waker> {
-        let crowd = self.0.get(&(slot, direction)).into_iter();
-        crowd.flat_map(|crowd| crowd.waiting.values().map(|waiting| &waiting.waker))
+        let list = self.0.get(&(slot, direction)).into_iter();
+        list.flat_map(|list| list.waiting.values().map(|waiting| &waiting.waker))
     }
 }
 
@@ -276,7 +276,7 @@ mod tests {
 
     /// Those who wait for one direction of one source, as the reactor treats them.
     struct Side {
-        crowds: Crowds,
+        waiter_lists: WaiterLists,
         source: Source,
     }
 
@@ -287,18 +287,18 @@ mod tests {
             let (reader, _) = std::io::pipe().unwrap();
             let mut source = Source::new(0, Arc::new(Nothing(reader)));
             source.set_ready(READ, false);
-            Side { crowds: Crowds::default(), source }
+            Side { waiter_lists: WaiterLists::default(), source }
         }
 
         /// Polls and waits; none if an operation is worth trying.
         fn poll(&mut self, mut key: Option<WaiterKey>) -> Option<WaiterKey> {
-            let crowded = self.source.is_crowded(READ);
-            if self.source.is_ready(READ) || crowded && self.crowds.poll(5, READ, key) {
+            let has_list = self.source.has_list(READ);
+            if self.source.is_ready(READ) || has_list && self.waiter_lists.poll(5, READ, key) {
                 return None;
             }
             let mut waker = Some(Waker::noop().clone());
-            if self.source.is_crowded(READ) || !self.source.put_waiter(READ, &mut key, &mut waker) {
-                key = Some(self.crowds.join(5, &mut self.source, READ, key, &mut waker));
+            if self.source.has_list(READ) || !self.source.put_waiter(READ, &mut key, &mut waker) {
+                key = Some(self.waiter_lists.join(5, &mut self.source, READ, key, &mut waker));
             }
             key
         }
@@ -306,38 +306,38 @@ mod tests {
         /// Polls with success, and leaves.
         fn poll_and_take(&mut self, key: WaiterKey) {
             assert_eq!(self.poll(Some(key)), None, "it may try");
-            assert!(self.remove(key).is_none(), "it was called");
+            assert!(self.remove(key).is_none(), "it was woken");
         }
 
         fn remove(&mut self, key: WaiterKey) -> Option<Waker> {
-            if self.source.is_crowded(READ) {
-                return self.crowds.remove(5, &mut self.source, READ, key);
+            if self.source.has_list(READ) {
+                return self.waiter_lists.remove(5, &mut self.source, READ, key);
             }
             let is_there = self.source.latest_key(READ) == key;
             if is_there { self.source.take_waiter(READ) } else { None }
         }
 
         fn len(&self) -> usize {
-            self.source.waiter(READ).into_iter().chain(self.crowds.of(5, READ)).count()
+            self.source.waiter(READ).into_iter().chain(self.waiter_lists.of(5, READ)).count()
         }
 
-        /// Is told of an event, and returns how many are woken.
-        fn event(&mut self, trouble: Trouble) -> usize {
+        /// Is reported of an event, and returns how many are woken.
+        fn event(&mut self, condition: Condition) -> usize {
             let mut wakers = Vec::new();
-            self.crowds.call_for_event(5, &self.source, READ, trouble, &mut wakers);
+            self.waiter_lists.wake_for_event(5, &self.source, READ, condition, &mut wakers);
             wakers.len()
         }
 
         fn next_turn(&mut self) -> usize {
             let mut wakers = Vec::new();
-            self.crowds.call_more(5, &self.source, READ, &mut wakers);
+            self.waiter_lists.wake_more(5, &self.source, READ, &mut wakers);
             wakers.len()
         }
 
         /// Notes that an operation would have blocked.
         fn blocks(&mut self) {
             self.source.set_ready(READ, false);
-            self.crowds.clear_ready(5, READ);
+            self.waiter_lists.clear_ready(5, READ);
         }
     }
 
@@ -386,7 +386,7 @@ mod tests {
         let key = side.poll(None).unwrap();
         side.poll(None);
         assert!(!side.source.has_waiter(Direction::Write));
-        assert!(side.crowds.remove(5, &mut side.source, Direction::Write, key).is_none());
+        assert!(side.waiter_lists.remove(5, &mut side.source, Direction::Write, key).is_none());
         assert_eq!(side.len(), 2);
     }
 
@@ -395,7 +395,7 @@ mod tests {
         let mut side = Side::new();
         let keys: Vec<_> = (0..100).map(|_| side.poll(None).unwrap()).collect();
         let mut keys = keys.into_iter();
-        let mut n_woken = side.event(Trouble::None);
+        let mut n_woken = side.event(Condition::None);
         for expected in [1, 2, 4, 8, 16, 32, 37] {
             assert_eq!(n_woken, expected);
             for key in keys.by_ref().take(n_woken) {
@@ -404,7 +404,7 @@ mod tests {
             n_woken = side.next_turn();
         }
         assert_eq!((n_woken, side.len()), (0, 0));
-        assert!(!side.source.is_crowded(READ) && side.source.is_ready(READ));
+        assert!(!side.source.has_list(READ) && side.source.is_ready(READ));
     }
 
     #[test]
@@ -413,7 +413,7 @@ mod tests {
         for _ in 0..100 {
             side.poll(None);
         }
-        assert_eq!(side.event(Trouble::None), 1);
+        assert_eq!(side.event(Condition::None), 1);
         for _ in 0..99 {
             assert_eq!(side.next_turn(), 1);
         }
@@ -424,14 +424,14 @@ mod tests {
     fn once_an_operation_would_block_nobody_else_is_woken() {
         let mut side = Side::new();
         let keys: Vec<_> = (0..10).map(|_| side.poll(None).unwrap()).collect();
-        assert_eq!(side.event(Trouble::None), 1);
+        assert_eq!(side.event(Condition::None), 1);
         side.poll_and_take(keys[0]);
         side.blocks();
         let again = side.poll(None).unwrap();
         assert_eq!(side.next_turn(), 0);
         // The next event is for the next one, and the one that was served has to queue.
         for key in keys[1..].iter().copied().chain([again]) {
-            assert_eq!(side.event(Trouble::None), 1);
+            assert_eq!(side.event(Condition::None), 1);
             side.poll_and_take(key);
             side.blocks();
             assert_eq!(side.next_turn(), 0);
@@ -442,16 +442,16 @@ mod tests {
     fn one_that_finds_nothing_gets_its_place_back_once() {
         let mut side = Side::new();
         let keys: Vec<_> = (0..3).map(|_| side.poll(None).unwrap()).collect();
-        // Called, and somebody else was faster: that is no try.
+        // Woken, and somebody else was faster: that is no try.
         for _ in 0..3 {
-            assert_eq!(side.event(Trouble::None), 1);
+            assert_eq!(side.event(Condition::None), 1);
             side.blocks();
             assert_eq!(side.poll(Some(keys[0])), Some(keys[0]));
             assert_eq!(side.next_turn(), 0);
         }
         let mut key = Some(keys[0]);
         for is_last in [false, true] {
-            assert_eq!(side.event(Trouble::None), 1);
+            assert_eq!(side.event(Condition::None), 1);
             assert_eq!(side.poll(key), None);
             side.blocks();
             key = side.poll(key);
@@ -459,7 +459,7 @@ mod tests {
             assert_eq!(side.next_turn(), 0);
         }
         for key in [keys[1], keys[2], key.unwrap()] {
-            assert_eq!(side.event(Trouble::None), 1);
+            assert_eq!(side.event(Condition::None), 1);
             side.poll_and_take(key);
             side.blocks();
             assert_eq!(side.next_turn(), 0);
@@ -470,7 +470,7 @@ mod tests {
     fn trouble_that_lasts_wakes_all_once_and_each_may_try() {
         let mut side = Side::new();
         let keys: Vec<_> = (0..10).map(|_| side.poll(None).unwrap()).collect();
-        assert_eq!(side.event(Trouble::Lasting), 10);
+        assert_eq!(side.event(Condition::Permanent), 10);
         for &key in &keys {
             assert_eq!(side.poll(Some(key)), None);
             side.blocks();
@@ -479,41 +479,41 @@ mod tests {
             assert_eq!(side.poll(Some(key)), Some(key), "once for each event");
         }
         assert_eq!(side.next_turn(), 0);
-        assert_eq!(side.event(Trouble::Lasting), 1);
+        assert_eq!(side.event(Condition::Permanent), 1);
     }
 
     #[test]
     fn trouble_that_passes_wakes_a_few_and_each_of_them_may_try() {
         let mut side = Side::new();
         let keys: Vec<_> = (0..100).map(|_| side.poll(None).unwrap()).collect();
-        assert_eq!(side.event(Trouble::Passing), N_TRIES);
-        for &key in &keys[..N_TRIES] {
+        assert_eq!(side.event(Condition::Transient), N_WOKEN_BY_ERROR);
+        for &key in &keys[..N_WOKEN_BY_ERROR] {
             assert_eq!(side.poll(Some(key)), None);
             side.blocks();
             assert_eq!(side.poll(Some(key)), Some(key), "once for each event");
         }
         assert_eq!(side.next_turn(), 0);
         // Those who tried in vain go to the end the second time, and others come first.
-        assert_eq!(side.event(Trouble::Passing), N_TRIES);
-        for &key in &keys[..N_TRIES] {
+        assert_eq!(side.event(Condition::Transient), N_WOKEN_BY_ERROR);
+        for &key in &keys[..N_WOKEN_BY_ERROR] {
             assert_eq!(side.poll(Some(key)), None);
             side.blocks();
             assert_ne!(side.poll(Some(key)), Some(key));
         }
-        assert_eq!(side.event(Trouble::Passing), N_TRIES);
-        assert_eq!(side.poll(Some(keys[N_TRIES])), None);
+        assert_eq!(side.event(Condition::Transient), N_WOKEN_BY_ERROR);
+        assert_eq!(side.poll(Some(keys[N_WOKEN_BY_ERROR])), None);
     }
 
     #[test]
     fn trouble_that_nobody_has_taken_wakes_more_in_the_next_turn() {
         let mut side = Side::new();
         let keys: Vec<_> = (0..100).map(|_| side.poll(None).unwrap()).collect();
-        assert_eq!(side.event(Trouble::Passing), N_TRIES);
+        assert_eq!(side.event(Condition::Transient), N_WOKEN_BY_ERROR);
         // They are dropped instead.
-        for &key in &keys[..N_TRIES] {
+        for &key in &keys[..N_WOKEN_BY_ERROR] {
             side.remove(key);
         }
-        assert_eq!(side.next_turn(), 2 * N_TRIES);
+        assert_eq!(side.next_turn(), 2 * N_WOKEN_BY_ERROR);
     }
 
     #[test]
@@ -521,7 +521,7 @@ mod tests {
         let mut side = Side::new();
         let keys: Vec<_> = (0..3).map(|_| side.poll(None).unwrap()).collect();
         assert_eq!(side.poll(Some(keys[0])), Some(keys[0]));
-        assert_eq!(side.event(Trouble::None), 1);
+        assert_eq!(side.event(Condition::None), 1);
         assert_eq!(side.poll(Some(keys[2])), None, "it may try");
         assert_eq!(side.len(), 2, "and can still be woken");
         side.blocks();
@@ -538,7 +538,7 @@ mod tests {
         let last = side.poll(None).unwrap();
         assert!(!keys.contains(&last), "a key is given to one at a time");
         for key in keys.into_iter().chain([last]) {
-            assert_eq!(side.event(Trouble::None), 1);
+            assert_eq!(side.event(Condition::None), 1);
             side.poll_and_take(key);
             side.blocks();
             assert_eq!(side.next_turn(), 0);

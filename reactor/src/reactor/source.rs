@@ -5,7 +5,7 @@ use std::mem;
 use std::sync::Arc;
 use std::task::Waker;
 
-use crate::crowd::Trouble;
+use super::waiters::Condition;
 use crate::{Interest, Readiness, Watched};
 
 /// Names the two ways in which data moves through a descriptor.
@@ -38,18 +38,18 @@ impl Direction {
     }
 
     /// Returns what `readiness` reports to the waiters of this direction, besides data and room.
-    pub(crate) fn trouble(self, readiness: Readiness) -> Trouble {
+    pub(crate) fn condition(self, readiness: Readiness) -> Condition {
         let (lasting, passing) = match self {
             Direction::Read => (Readiness::READ_CLOSED, Readiness::PRIORITY),
             Direction::Write => (Readiness::NONE, Readiness::NONE),
         };
-        let has = |facts| readiness.without(facts) != readiness;
+        let has = |flags| readiness.without(flags) != readiness;
         if has(lasting | Readiness::HANG_UP | Readiness::INVALID) {
-            Trouble::Lasting
+            Condition::Permanent
         } else if has(passing | Readiness::ERROR) {
-            Trouble::Passing
+            Condition::Transient
         } else {
-            Trouble::None
+            Condition::None
         }
     }
 }
@@ -63,10 +63,10 @@ impl Direction {
 pub(crate) struct Source {
     /// That of its token. The rest of the token is the reactor's number and the slot.
     pub(crate) generation: u32,
-    facts: Facts,
+    flags: Flags,
     /// What the selector watches for at present.
     pub(crate) armed: Interest,
-    /// How often one has waited for what was reported as a level, up to [`WAITS_PER_DOUBT`].
+    /// How often one has waited for what was reported as a level, up to [`WAITS_PER_CHECK`].
     n_waits: u8,
     /// The key that was given out last, for each direction.
     keys: [WaiterKey; 2],
@@ -79,45 +79,45 @@ pub(crate) struct Source {
 
 /// How many waits for a level are believed before one system call asks about it: not measurable
 /// beside 64 waits, and a source that reports in vain stops after 64 turns.
-const WAITS_PER_DOUBT: u8 = 64;
+const WAITS_PER_CHECK: u8 = 64;
 
 /// What is known of a source: a set of bits.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Facts(u8);
+struct Flags(u8);
 
-impl Facts {
+impl Flags {
     /// Reading is worth trying, and writing is. Remembered until an operation would block; it
     /// starts set, since nobody has tried yet.
     ///
     /// Invariant: while it is set nobody waits in this direction: a task that would wait tries
-    /// instead, and setting it wakes the one that is there. It is never set for a crowd, which has
+    /// instead, and setting it wakes the one that is there. It is never set for a list, which has
     /// a flag of its own, so that one test tells the usual case from all others.
-    const READY: [Facts; 2] = [Facts(1), Facts(2)];
+    const READY: [Flags; 2] = [Flags(1), Flags(2)];
     /// Several wait for a direction, or have been woken and did not come back yet: all of them are
-    /// in the reactor's crowds.
-    const CROWDED: [Facts; 2] = [Facts(4), Facts(8)];
-    /// A short read proves nothing: an error, a hang-up or urgent data was told, so that the end of
+    /// in the reactor's waiter_lists.
+    const HAS_LIST: [Flags; 2] = [Flags(4), Flags(8)];
+    /// A short read proves nothing: an error, a hang-up or urgent data was reported, so that the end of
     /// the stream may be waiting behind it without another edge; or the descriptor is of a kind
     /// that never proves it.
-    const HUNG_UP: Facts = Facts(16);
+    const CLOSING: Flags = Flags(16);
     /// Levels only: it is kept out of the set, since it reports an error that no operation finds.
-    const RESTING: Facts = Facts(32);
+    const BACKING_OFF: Flags = Flags(32);
 
-    fn has(self, other: Facts) -> bool {
+    fn has(self, other: Flags) -> bool {
         self.0 & other.0 != 0
     }
 
-    fn set(&mut self, other: Facts, value: bool) {
+    fn set(&mut self, other: Flags, value: bool) {
         self.0 = if value { self.0 | other.0 } else { self.0 & !other.0 };
     }
 }
 
 impl Source {
     pub(crate) fn new(generation: u32, io: Arc<dyn Watched>) -> Source {
-        let [read, write] = Facts::READY;
+        let [read, write] = Flags::READY;
         Source {
             generation,
-            facts: Facts(read.0 | write.0),
+            flags: Flags(read.0 | write.0),
             armed: Interest::NONE,
             n_waits: 0,
             keys: [WaiterKey(0); 2],
@@ -128,62 +128,62 @@ impl Source {
 
     #[inline]
     pub(crate) fn is_ready(&self, direction: Direction) -> bool {
-        self.facts.has(Facts::READY[direction as usize])
+        self.flags.has(Flags::READY[direction as usize])
     }
 
     #[inline]
     pub(crate) fn set_ready(&mut self, direction: Direction, ready: bool) {
-        self.facts.set(Facts::READY[direction as usize], ready);
+        self.flags.set(Flags::READY[direction as usize], ready);
     }
 
     #[inline]
-    pub(crate) fn has_hung_up(&self) -> bool {
-        self.facts.has(Facts::HUNG_UP)
+    pub(crate) fn is_closing(&self) -> bool {
+        self.flags.has(Flags::CLOSING)
     }
 
     /// Reports whether a short operation takes more thought than forgetting the readiness.
     #[inline]
-    pub(crate) fn is_hung_up_or_crowded(&self, direction: Direction) -> bool {
-        self.facts.has(Facts(Facts::HUNG_UP.0 | Facts::CROWDED[direction as usize].0))
+    pub(crate) fn is_closing_or_has_list(&self, direction: Direction) -> bool {
+        self.flags.has(Flags(Flags::CLOSING.0 | Flags::HAS_LIST[direction as usize].0))
     }
 
     #[inline]
-    pub(crate) fn set_hung_up(&mut self) {
-        self.facts.set(Facts::HUNG_UP, true);
+    pub(crate) fn set_closing(&mut self) {
+        self.flags.set(Flags::CLOSING, true);
     }
 
     #[inline]
-    pub(crate) fn is_crowded(&self, direction: Direction) -> bool {
-        self.facts.has(Facts::CROWDED[direction as usize])
+    pub(crate) fn has_list(&self, direction: Direction) -> bool {
+        self.flags.has(Flags::HAS_LIST[direction as usize])
     }
 
-    pub(crate) fn is_resting(&self) -> bool {
-        self.facts.has(Facts::RESTING)
+    pub(crate) fn is_backing_off(&self) -> bool {
+        self.flags.has(Flags::BACKING_OFF)
     }
 
-    pub(crate) fn set_resting(&mut self, resting: bool) {
-        self.facts.set(Facts::RESTING, resting);
+    pub(crate) fn set_backing_off(&mut self, backing_off: bool) {
+        self.flags.set(Flags::BACKING_OFF, backing_off);
     }
 
     /// Counts a wait for a level; true if it is time to ask whether the level can be believed.
     #[inline]
-    pub(crate) fn is_due_for_doubt(&mut self) -> bool {
+    pub(crate) fn is_check_due(&mut self) -> bool {
         self.n_waits += 1;
-        self.n_waits >= WAITS_PER_DOUBT
+        self.n_waits >= WAITS_PER_CHECK
     }
 
-    /// Says what came of the doubt: if it was right, the next wait is doubted as well.
-    pub(crate) fn set_doubted(&mut self, doubted: bool) {
-        self.n_waits = if doubted { WAITS_PER_DOUBT - 1 } else { 0 };
+    /// Says what came of the check_error: if it was right, the next wait is failed as well.
+    pub(crate) fn set_checked(&mut self, failed: bool) {
+        self.n_waits = if failed { WAITS_PER_CHECK - 1 } else { 0 };
     }
 
-    pub(crate) fn set_crowded(&mut self, direction: Direction, crowded: bool) {
-        self.facts.set(Facts::CROWDED[direction as usize], crowded);
+    pub(crate) fn set_has_list(&mut self, direction: Direction, has_list: bool) {
+        self.flags.set(Flags::HAS_LIST[direction as usize], has_list);
     }
 
     #[inline]
     pub(crate) fn has_waiter(&self, direction: Direction) -> bool {
-        self.waiters[direction as usize].is_some() || self.is_crowded(direction)
+        self.waiters[direction as usize].is_some() || self.has_list(direction)
     }
 
     /// Lends the waiter that a direction has, if it is one.

@@ -1,0 +1,125 @@
+//! What a turn hands out, to be woken or dropped after it.
+
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Waker;
+
+use super::source::Source;
+use super::waiters::WaiterList;
+use crate::Token;
+
+/// Holds a source that is no longer watched, until it can be dropped.
+#[derive(Debug)]
+#[must_use = "drop it when no borrow of the reactor is alive"]
+pub struct Released(
+    #[expect(dead_code, reason = "held only to be dropped")] pub(super) Source,
+    #[expect(dead_code, reason = "held only to be dropped")] pub(super) [Option<WaiterList>; 2],
+);
+
+/// Gathers in one turn what may only be done after it: wakers to wake, sources to drop.
+///
+/// It is kept from turn to turn, so that gathering allocates nothing in the long run.
+#[derive(Debug, Default)]
+pub struct Collected {
+    pub(super) wakers: Vec<Waker>,
+    pub(super) leaving: Vec<Token>,
+    pub(super) released: Vec<Released>,
+}
+
+impl Collected {
+    /// Leaves only those to be woken for which `keep` says so, in their order.
+    ///
+    /// A loop takes its own tasks out, which it wakes in a simpler way.
+    pub fn retain_wakers(&mut self, mut keep: impl FnMut(&Waker) -> bool) {
+        // Mostly none is kept, and `clear` is simpler than `retain`.
+        match self.wakers.iter().position(&mut keep) {
+            None => self.wakers.clear(),
+            Some(n_taken) => self.retain_after(n_taken, keep),
+        }
+    }
+
+    /// Does so for those after the first `n_taken`, of which none was kept, and the one behind them,
+    /// which is kept.
+    #[cold]
+    fn retain_after(&mut self, n_taken: usize, mut keep: impl FnMut(&Waker) -> bool) {
+        self.wakers.drain(..n_taken);
+        let mut is_first = true;
+        self.wakers.retain(|waker| mem::take(&mut is_first) || keep(waker));
+    }
+
+    /// Reports whether there is no waker to wake and nothing to drop.
+    pub fn is_empty(&self) -> bool {
+        self.wakers.is_empty() && self.released.is_empty()
+    }
+
+    /// Wakes those who wait, in the order of the events, and drops what was released.
+    ///
+    /// A waker or a destructor that panics is reported of by the panic hook and keeps nobody else
+    /// from being woken.
+    pub fn wake_all(&mut self) {
+        self.wakers.reverse();
+        while !self.wakers.is_empty() {
+            // The one who panicked is no longer in the list.
+            quietly(|| {
+                while let Some(waker) = self.wakers.pop() {
+                    waker.wake();
+                }
+            });
+        }
+        while !self.released.is_empty() {
+            quietly(|| {
+                while let Some(released) = self.released.pop() {
+                    drop(released);
+                }
+            });
+        }
+    }
+}
+
+/// Runs foreign code whose panic has no one to go to; the panic hook has reported it.
+fn quietly(foreign: impl FnOnce()) {
+    let Err(payload) = catch_unwind(AssertUnwindSafe(foreign)) else { return };
+    // The payload is foreign as well: its destructor may panic in turn, with another one.
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        mem::forget(again);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+    use std::task::Wake;
+
+    use super::*;
+
+    /// Names a waker, and tells of its wake.
+    struct Named(usize, Arc<Mutex<Vec<usize>>>);
+
+    impl Wake for Named {
+        fn wake(self: Arc<Self>) {
+            self.1.lock().unwrap().push(self.0);
+        }
+    }
+
+    #[test]
+    fn wakers_that_are_kept_are_asked_for_once_and_woken_in_their_order() {
+        // Each bit of `kept` says whether one of five is kept.
+        for kept in 0..32_u32 {
+            let is_kept = |index: usize| kept >> index & 1 == 1;
+            let woken = Arc::new(Mutex::new(Vec::new()));
+            let mut collected = Collected::default();
+            for index in 0..5 {
+                collected.wakers.push(Arc::new(Named(index, Arc::clone(&woken))).into());
+            }
+            let mut asked = 0;
+            collected.retain_wakers(|_| {
+                asked += 1;
+                is_kept(asked - 1)
+            });
+            assert_eq!((asked, collected.is_empty()), (5, kept == 0));
+            collected.wake_all();
+            assert!(collected.is_empty());
+            assert!((0..5).filter(|index| is_kept(*index)).eq(woken.lock().unwrap().drain(..)));
+        }
+    }
+}

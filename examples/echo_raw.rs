@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 
 use lexopt::prelude::*;
 use polyloop::Backend;
-use polyloop::net::{AcceptFailure, accept_failure};
+use polyloop::net::AcceptErrorKind;
 use polyloop::selectors::{Interest, KeyedSelector, Mode, Token};
 
 /// The size of one read, and the maximum that is kept for a client that does not read.
@@ -204,7 +204,7 @@ impl Server {
                     self.connect(stream);
                 }
                 Err(error) if error.kind() == WouldBlock => return Ok(()),
-                Err(error) if accept_failure(&error) == AcceptFailure::Listener => {
+                Err(error) if AcceptErrorKind::from_error(&error) == AcceptErrorKind::Listener => {
                     return Err(error);
                 }
                 Err(error) => {
@@ -212,7 +212,8 @@ impl Server {
                         complain(format_args!("cannot accept for now: {error}"));
                     }
                     self.n_failures += 1;
-                    let is_exhausted = accept_failure(&error) == AcceptFailure::Exhausted;
+                    let is_exhausted =
+                        AcceptErrorKind::from_error(&error) == AcceptErrorKind::Exhausted;
                     if !is_exhausted && self.n_failures <= FAILURES_IN_A_ROW {
                         // Only this connection failed, before it was accepted.
                         continue;

@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use lexopt::prelude::*;
 use polyloop::future::Either;
-use polyloop::net::{AcceptFailure, TcpListener, TcpStream, accept_failure};
+use polyloop::net::{AcceptErrorKind, TcpListener, TcpStream};
 use polyloop::signal::{ctrl_c, terminate};
 use polyloop::{Backend, Runtime};
 
@@ -168,8 +168,8 @@ async fn accept(listener: TcpListener, server: Rc<Server>) -> io::Error {
                 polyloop::spawn(attend(stream, Rc::clone(&server)));
             }
             Err(error) => {
-                let failure = accept_failure(&error);
-                if failure == AcceptFailure::Listener {
+                let kind = AcceptErrorKind::from_error(&error);
+                if kind == AcceptErrorKind::Listener {
                     return error;
                 }
                 // Once per series of failures, or lack of descriptors would fill the log.
@@ -178,7 +178,7 @@ async fn accept(listener: TcpListener, server: Rc<Server>) -> io::Error {
                 }
                 n_failures += 1;
                 // If only this connection failed, the next one is accepted at once.
-                if failure == AcceptFailure::Exhausted || n_failures > FAILURES_IN_A_ROW {
+                if kind == AcceptErrorKind::Exhausted || n_failures > FAILURES_IN_A_ROW {
                     polyloop::sleep(ACCEPT_BACK_OFF).await;
                 }
             }

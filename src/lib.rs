@@ -162,11 +162,11 @@ pub mod future {
 /// Sockets and pipes that await.
 pub mod net {
     pub use polyloop_net::{
-        AcceptFailure, AsyncFd, Connection, Credentials, Direction, Incoming, Keepalive, Listener,
-        OwnedReadHalf, OwnedWriteHalf, PipeReader, PipeWriter, ReadHalf, Received, ReceivedFds,
-        ReuniteError, Server, ServerEvent, ServerReport, Session, ShutdownHandle, TcpListener,
-        TcpSocket, TcpStream, ToAddrs, UdpSocket, UnixDatagram, UnixListener, UnixStream,
-        WriteHalf, accept_failure, lookup_host, pipe,
+        AcceptErrorKind, AsyncFd, Connection, Credentials, Direction, Incoming, Keepalive,
+        Listener, OwnedReadHalf, OwnedWriteHalf, PipeReader, PipeWriter, ReadHalf, Received,
+        ReceivedFds, ReuniteError, Server, ServerEvent, ServerReport, Session, ShutdownHandle,
+        TcpListener, TcpSocket, TcpStream, ToAddrs, UdpSocket, UnixDatagram, UnixListener,
+        UnixStream, WriteHalf, lookup_host, pipe,
     };
     #[cfg(not(target_vendor = "apple"))]
     pub use polyloop_net::{UnixSeqpacket, UnixSeqpacketListener};

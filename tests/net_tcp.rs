@@ -16,8 +16,8 @@ use polyloop::Backend;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use polyloop::io::Splicer;
 use polyloop::net::{
-    AcceptFailure, Direction, Keepalive, TcpListener, TcpSocket, TcpStream, UnixStream,
-    accept_failure, lookup_host, pipe,
+    AcceptErrorKind, Direction, Keepalive, TcpListener, TcpSocket, TcpStream, UnixStream,
+    lookup_host, pipe,
 };
 use polyloop::selectors::SignalFd;
 use socket2::SockRef;
@@ -667,7 +667,7 @@ fn a_broken_listener_is_distinguished(backend: Backend) {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
         let listener = TcpListener::from_std(socket.unwrap().into()).unwrap();
         let error = listener.accept().await.unwrap_err();
-        assert_eq!(accept_failure(&error), AcceptFailure::Listener, "{error}");
+        assert_eq!(AcceptErrorKind::from_error(&error), AcceptErrorKind::Listener, "{error}");
         // A server does not spin, but returns the error.
         let server = polyloop::net::Server::from_listener(listener);
         let ended = server.serve(async |_, _| -> io::Result<()> { Ok(()) }).await;

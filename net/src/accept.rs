@@ -1,4 +1,4 @@
-//! Accepting, for all listeners.
+//! Accepting connections, written once for all listeners.
 
 use std::fmt;
 use std::io;
@@ -13,10 +13,9 @@ use socket2::{SockAddr, SockRef, Socket};
 use crate::TcpListener;
 use crate::async_fd::Waiter;
 
-/// A socket that connections come to: [`TcpListener`], [`UnixListener`](crate::UnixListener) or
-/// `UnixSeqpacketListener`.
+/// Accepts connections: [`TcpListener`], [`UnixListener`](crate::UnixListener) and `UnixSeqpacketListener`.
 ///
-/// Sealed: it is implemented for these and for no others.
+/// This trait is sealed and cannot be implemented outside of this crate.
 pub trait Listener: sealed::Listener {}
 
 impl<L: sealed::Listener> Listener for L {}
@@ -28,35 +27,34 @@ pub(crate) mod sealed {
 
     use crate::AsyncFd;
 
-    /// What is behind a listener.
+    /// The parts of a listener.
     pub trait Listener: 'static {
         /// The socket.
         type Io: AsFd + Send + Sync + fmt::Debug + 'static;
 
-        /// The connections.
+        /// A connection.
         type Stream: 'static;
 
-        /// The addresses.
+        /// The address of a peer.
         type Addr: Clone + fmt::Debug + 'static;
 
-        /// Lends the socket.
+        /// Returns the socket.
         fn fd(&self) -> &AsyncFd<Self::Io>;
 
-        /// Returns the address that is listened at.
+        /// Returns the local address.
         fn local_addr(&self) -> io::Result<Self::Addr>;
 
-        /// Accepts a connection now.
+        /// Accepts a connection without waiting.
         fn accept(io: &Self::Io) -> io::Result<(Self::Stream, Self::Addr)>;
     }
 }
 
-/// Accepts connections, one after another, as a stream that never ends. Made by `incoming`, as in
-/// [`TcpListener::incoming`].
+/// Yields the connections of a listener. Made by `incoming`, such as [`TcpListener::incoming`].
 ///
-/// Its errors are those of `accept`; it goes on after each.
+/// The stream does not end. Its errors are those of `accept`, and it continues after each.
 ///
 /// # Cancel safety
-/// No connection is accepted and lost: one that was not returned comes with the next poll.
+/// No connection is accepted and lost: one that was not returned is returned by the next poll.
 #[must_use = "streams do nothing unless polled"]
 pub struct Incoming<'a, L: Listener = TcpListener> {
     waiter: Waiter<'a, L::Io>,
@@ -83,23 +81,22 @@ impl<L: Listener> fmt::Debug for Incoming<'_, L> {
     }
 }
 
-/// Prepares to wait for connections.
+/// Creates the waiter for connections to a listener.
 pub(crate) fn waiter<L: Listener>(listener: &L) -> Waiter<'_, L::Io> {
     Waiter::new(listener.fd(), Direction::Read)
 }
 
-/// Gives a listener the methods that all of them have.
+/// Implements the methods that all listeners have.
 macro_rules! listening {
     ($listener:ty => $stream:ty, $addr:ty) => {
         impl $listener {
-            /// Waits for a connection and accepts it.
+            /// Waits for a connection and accepts it. Connections that clients have aborted in the queue are skipped.
             ///
             /// # Errors
-            /// What the system says; [`accept_failure`](crate::accept_failure) tells what to do
-            /// about it. Running out of descriptors (`EMFILE`, `ENFILE`) or memory leaves the
-            /// connection waiting and the listener working: wait for a moment, or until a
-            /// connection was closed, and call again. Connections that were aborted while they
-            /// waited are passed over. [`Server`](crate::Server) does all that.
+            /// Returns the errors of accept(2). [`AcceptErrorKind`](crate::AcceptErrorKind) says what to do
+            /// about each. After `EMFILE` or `ENFILE` the connection is still in the queue and the listener still works:
+            /// back off, or wait until a descriptor has been closed, and call `accept` again, as
+            /// [`Server`](crate::Server) does.
             ///
             /// # Cancel safety
             /// No connection is accepted and lost.
@@ -111,19 +108,20 @@ macro_rules! listening {
                 self.fd.async_io(polyloop_reactor::Direction::Read, accept).await
             }
 
-            /// Accepts a connection that is waiting already.
+            /// Accepts a connection without waiting.
             ///
             /// # Errors
-            /// [`WouldBlock`](std::io::ErrorKind::WouldBlock) if none is; as for `accept`.
+            /// Returns [`WouldBlock`](std::io::ErrorKind::WouldBlock) if no connection is in the queue, and the errors
+            /// of `accept`.
             pub fn try_accept(&self) -> std::io::Result<($stream, $addr)> {
                 let accept = <$listener as $crate::accept::sealed::Listener>::accept;
                 self.fd.try_io(polyloop_reactor::Direction::Read, accept)
             }
 
-            /// Waits until a connection is there, or was a moment ago.
+            /// Waits until a connection is in the queue.
             ///
-            /// # Errors
-            /// What the selector says.
+            /// Readiness may be a false positive: another task or process may accept the connection first. Follow it
+            /// with `try_accept`.
             ///
             /// # Cancel safety
             /// Nothing is lost.
@@ -131,7 +129,7 @@ macro_rules! listening {
                 self.fd.ready(polyloop_reactor::Direction::Read).await
             }
 
-            /// Returns the connections as a stream, which never ends.
+            /// Returns the connections as a stream, which does not end.
             ///
             /// # Examples
             /// ```no_run
@@ -155,23 +153,23 @@ macro_rules! listening {
 
 pub(crate) use listening;
 
-/// The aborted connections that one try passes over.
+/// The aborted connections that one attempt skips.
 ///
-/// Each of them takes its place out of the queue, so the next one may be a good one; but a system
-/// that said so again and again would keep the loop from everything else.
-const ABORTED_PER_TRY: usize = 64;
+/// Each skip removes a connection from the queue, so the next one may succeed; without a bound, a system that keeps
+/// returning the error would block the loop.
+const MAX_SKIPPED: usize = 64;
 
-/// Takes a connection out of the queue: non-blocking, close-on-exec, in one system call where the
-/// system has it. `peer_of` makes the peer's address of what the system reported.
+/// Accepts a connection in non-blocking mode and with close-on-exec, in a single system call where there is one.
+/// `peer_of` converts the peer's address.
 pub(crate) fn accept<T: AsFd, A>(
     listener: &T,
     peer_of: impl Fn(Socket, SockAddr) -> io::Result<(Socket, A)>,
 ) -> io::Result<(Socket, A)> {
     let try_once = || accept_one(listener).and_then(|(socket, addr)| peer_of(socket, addr));
     let mut result = try_once();
-    for _ in 1..ABORTED_PER_TRY {
+    for _ in 1..MAX_SKIPPED {
         match result {
-            // The client gave up before it was its turn: there is no one to report it to.
+            // The client left before it was accepted, and has no task to report that to.
             Err(ref error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             _ => break,
         }
@@ -205,8 +203,8 @@ fn accept_one<T: AsFd>(listener: &T) -> io::Result<(Socket, SockAddr)> {
             socket.set_nonblocking(true)?;
             Ok((socket, addr))
         }
-        // The call itself says so of a socket that does not listen. Of one that does, it comes from
-        // setting an option of a connection that the client has reset meanwhile.
+        // accept(2) fails so if the socket does not listen. If it does, the error is that of setting an
+        // option on a connection that the client has reset meanwhile.
         Err(error)
             if error.kind() == io::ErrorKind::InvalidInput
                 && polyloop_reactor::socket::is_listener(listener.as_fd()).unwrap_or(false) =>

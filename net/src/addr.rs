@@ -1,17 +1,19 @@
-//! What can be connected to: addresses, and names that have to be looked up.
+//! Addresses to connect to, and names that must be looked up.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
 
 use polyloop_reactor::socket::device_index;
 
-/// Names one or more socket addresses: an address or several, or `"host:port"`, or
-/// `("host", port)`.
+/// Converts to one or more socket addresses: an address, a list of addresses, `"host:port"` or `("host", port)`.
 ///
-/// In text an IPv6 address is in brackets, and may have a zone, which is the number or the name of a
-/// network device: `"[fe80::1%eth0]:80"`. A zone needs no lookup.
+/// In text, an IPv6 address is in brackets and may have a zone, the number or name of a network interface:
+/// `"[fe80::1%eth0]:80"`. Such an address needs no lookup.
 ///
-/// Sealed: it is implemented for the types below and for no others.
+/// This trait is sealed and cannot be implemented outside of this crate.
+///
+/// # References
+/// [`std::net::ToSocketAddrs`], which looks names up on the calling thread.
 pub trait ToAddrs: sealed::Sealed {}
 
 impl<T: sealed::Sealed> ToAddrs for T {}
@@ -19,20 +21,21 @@ impl<T: sealed::Sealed> ToAddrs for T {}
 mod sealed {
     use super::Target;
 
-    /// Splits what needs no lookup from what does.
+    /// The implementation of `ToAddrs`.
     pub trait Sealed {
+        /// Returns the addresses, or the name to look up.
         fn target(&self) -> Target;
     }
 }
 
-/// Says where to connect.
+/// The result of parsing an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// Here, or there.
+    /// Addresses, which need no lookup.
     Addrs(Vec<SocketAddr>),
-    /// Ask for the host's addresses.
+    /// A host name to look up, and a port.
     Name(String, u16),
-    /// Nowhere: the text is not of the form `host:port`.
+    /// A text that does not have the form `host:port`.
     Malformed(String),
 }
 
@@ -96,7 +99,7 @@ impl sealed::Sealed for str {
         if !host.contains(['[', ']']) && !host.is_empty() {
             return Target::Name(host.to_owned(), port);
         }
-        // What is not an address by itself can only be one with a zone.
+        // Text in brackets that the standard library does not parse must be an address with a zone.
         match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
             Some(host) if zoned(host).is_some() => (host, port).target(),
             _ => malformed(),
@@ -104,21 +107,21 @@ impl sealed::Sealed for str {
     }
 }
 
-/// Splits an IPv6 address from its zone; `None` if it has none, or is not an address.
+/// Splits an IPv6 address from its zone. `None` if it has no zone or is not an address.
 fn zoned(host: &str) -> Option<(Ipv6Addr, &str)> {
     let (ip, zone) = host.split_once('%')?;
     let ip = ip.parse().ok()?;
     (!zone.is_empty()).then_some((ip, zone))
 }
 
-/// Reads an IPv6 address with a zone. `None` if there is no such device either.
+/// Parses an IPv6 address with a zone. `None` also if there is no such interface.
 fn in_zone(host: &str, port: u16) -> Option<SocketAddrV6> {
     let (ip, zone) = zoned(host)?;
     let index = zone.parse().or_else(|_| device_index(zone)).ok()?;
     Some(SocketAddrV6::new(ip, port, 0, index))
 }
 
-/// Finds addresses without a loop: a name is looked up by the calling thread.
+/// Resolves addresses, blocking the calling thread if a name must be looked up.
 pub(crate) fn find_now(addr: impl ToAddrs) -> io::Result<Vec<SocketAddr>> {
     match addr.target() {
         Target::Addrs(addrs) => Ok(addrs),
@@ -133,7 +136,7 @@ pub(crate) fn find_now(addr: impl ToAddrs) -> io::Result<Vec<SocketAddr>> {
 }
 
 pub(crate) fn malformed(text: &str) -> io::Error {
-    let message = format!("{text:?} is not of the form host:port");
+    let message = format!("{text:?} does not have the form host:port");
     io::Error::new(io::ErrorKind::InvalidInput, message)
 }
 
@@ -203,7 +206,7 @@ mod tests {
         let addrs = || Target::Addrs(vec![SocketAddrV6::new(ip, 80, 0, index).into()]);
         assert_eq!(format!("[fe80::1%{device}]:80").target(), addrs());
         assert_eq!((format!("fe80::1%{device}"), 80).target(), addrs());
-        // No such device: left to the lookup, which knows how to say so.
+        // No such interface: the lookup returns the error.
         let named = |host: &str| Target::Name(host.into(), 80);
         for host in ["fe80::1%not here", "fe80::1%a.b:c", "fe80::1%not]here"] {
             assert_eq!((host, 80).target(), named(host));
@@ -227,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_named() {
+    fn malformed_text_is_returned() {
         for text in ["", "localhost", "localhost:", "localhost:http", "localhost:65536", ":80"] {
             assert_eq!(text.target(), Target::Malformed(text.into()), "{text:?}");
         }

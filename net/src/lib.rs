@@ -51,9 +51,7 @@ pub use async_fd::AsyncFd;
 pub use lookup::lookup_host;
 pub use pipe::{PipeReader, PipeWriter, pipe};
 pub use polyloop_reactor::Direction;
-pub use polyloop_reactor::socket::{
-    AcceptFailure, Credentials, Received, ReceivedFds, accept_failure,
-};
+pub use polyloop_reactor::socket::{AcceptErrorKind, Credentials, Received, ReceivedFds};
 pub use server::{Server, ServerEvent, ServerReport, Session, ShutdownHandle};
 pub use split::{Connection, OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};
 pub use tcp::{Keepalive, TcpListener, TcpSocket, TcpStream};

@@ -1,12 +1,13 @@
 //! Signals as futures.
 //!
-//! The handler does nothing but an async-signal-safe write that makes a descriptor readable; the
-//! loop does the rest. While somebody listens for a signal its default action does not happen. A handler
-//! that was installed before, by the program or by another copy of this library, is called as well; when
-//! the last listener is gone, the old disposition is back.
+//! While a listener for a signal exists, the signal's default action does not happen. A handler that was installed
+//! before, by the program or by another copy of this library, is called as well. When the last listener is dropped,
+//! the previous disposition is restored.
 //!
-//! Signals coalesce: a listener learns that the signal came at least once since it last looked,
-//! not how often.
+//! Signals coalesce: a listener learns that a signal arrived at least once since the last time, not how
+//! often.
+//!
+//! The signal handler only makes a descriptor readable, which is async-signal-safe; the loop does the rest.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -21,14 +22,14 @@ use crate::AsyncFd;
 
 /// Waits for an interrupt (`SIGINT`, Ctrl-C).
 ///
-/// It listens from this call on, not from the first poll. Every call is a listener of its own,
-/// and one signal wakes them all.
+/// The listener is installed by this call, not by the first poll. Each call creates a listener, and a signal
+/// completes all of them.
 ///
 /// # Errors
-/// The future returns what went wrong with setting up the handler or with waiting.
+/// The future returns an error if the listener cannot be installed, as when no file descriptor is available.
 ///
 /// # Cancel safety
-/// A signal that came before the future was dropped is gone with it.
+/// A signal that arrived before the future is dropped is lost to this listener.
 ///
 /// # Examples
 /// ```no_run
@@ -38,31 +39,51 @@ use crate::AsyncFd;
 /// # Ok::<(), std::io::Error>(())
 /// # }).unwrap().unwrap();
 /// ```
-pub fn ctrl_c() -> Signalled {
-    Signalled::listen(SignalFd::INTERRUPT)
+#[doc(alias = "SIGINT")]
+pub fn ctrl_c() -> Signal {
+    Signal::listen(SignalFd::INTERRUPT)
 }
 
 /// Waits for a request to terminate (`SIGTERM`), as [`ctrl_c`] does for an interrupt.
 ///
 /// # Errors
-/// The future returns what went wrong with setting up the handler or with waiting.
+/// The future returns an error if the listener cannot be installed, as when no file descriptor is available.
 ///
 /// # Cancel safety
-/// A signal that came before the future was dropped is gone with it.
-pub fn terminate() -> Signalled {
-    Signalled::listen(SignalFd::TERMINATE)
+/// A signal that arrived before the future is dropped is lost to this listener.
+///
+/// # Examples
+/// A server that shuts down when a service manager asks it to:
+/// ```no_run
+/// use polyloop::net::{Server, TcpStream};
+///
+/// # polyloop::run(async {
+/// let server = Server::bind("127.0.0.1:7000")?;
+/// let handle = server.shutdown_handle();
+/// polyloop::spawn(async move {
+///     let result = polyloop::signal::terminate().await;
+///     handle.shutdown();
+///     result
+/// });
+/// server.serve(async |stream: TcpStream, _session| stream.write_all(b"hello\n").await).await?;
+/// # Ok::<(), std::io::Error>(())
+/// # }).unwrap().unwrap();
+/// ```
+#[doc(alias = "SIGTERM")]
+pub fn terminate() -> Signal {
+    Signal::listen(SignalFd::TERMINATE)
 }
 
-/// Is ready when a signal has come. Made by [`ctrl_c`] and [`terminate`].
+/// Completes when a signal has arrived. Made by [`ctrl_c`] and [`terminate`].
 #[must_use = "futures do nothing unless awaited"]
-pub struct Signalled {
+pub struct Signal {
     future: Pin<Box<dyn Future<Output = io::Result<()>> + Send + Sync>>,
 }
 
-impl Signalled {
-    fn listen(signal: i32) -> Signalled {
+impl Signal {
+    fn listen(signal: i32) -> Signal {
         let listener = SignalFd::listen(signal).map(AsyncFd::from_nonblocking);
-        Signalled {
+        Signal {
             future: Box::pin(async move {
                 poll_fn(poll_proceed).await;
                 let listener = listener?;
@@ -76,7 +97,7 @@ impl Signalled {
     }
 }
 
-impl Future for Signalled {
+impl Future for Signal {
     type Output = io::Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -84,8 +105,8 @@ impl Future for Signalled {
     }
 }
 
-impl fmt::Debug for Signalled {
+impl fmt::Debug for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Signalled").finish_non_exhaustive()
+        f.debug_struct("Signal").finish_non_exhaustive()
     }
 }

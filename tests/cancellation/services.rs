@@ -26,7 +26,7 @@ cases! {
 }
 
 /// As [`cases!`] would record them.
-pub(crate) const SIGNALS_SHOWN: &[&str] = &["ctrl_c", "terminate", "Signalled"];
+pub(crate) const SIGNALS_SHOWN: &[&str] = &["ctrl_c", "terminate", "Signal"];
 
 crate::backends!(a_dropped_signal_listener_takes_the_signal_from_no_other);
 

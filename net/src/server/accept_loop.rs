@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use polyloop_executor::now;
-use polyloop_reactor::socket::{AcceptFailure, accept_failure};
+use polyloop_reactor::socket::AcceptErrorKind;
 
 use super::ServerEvent;
 use super::connection::Shared;
@@ -95,14 +95,14 @@ impl<'a, L: Listener, S: FnMut(L::Stream, L::Addr)> AcceptLoop<'a, L, S> {
             };
             let must_pause = match accepted {
                 Ok((stream, peer)) => self.start(stream, peer),
-                Err(error) => match accept_failure(&error) {
-                    AcceptFailure::Listener => return Poll::Ready(Err(error)),
-                    AcceptFailure::Connection => {
+                Err(error) => match AcceptErrorKind::from_error(&error) {
+                    AcceptErrorKind::Listener => return Poll::Ready(Err(error)),
+                    AcceptErrorKind::Connection => {
                         report(self.on_event, ServerEvent::AcceptFailed(&error));
                         self.n_failures += 1;
                         self.n_failures >= FAILURES_IN_A_ROW
                     }
-                    AcceptFailure::Exhausted => {
+                    AcceptErrorKind::Exhausted => {
                         self.handle_exhaustion(&error);
                         true
                     }

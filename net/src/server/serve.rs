@@ -27,7 +27,7 @@ impl<L: Listener> Server<L> {
     ///
     /// # Errors
     /// An error of `accept` that no later attempt can succeed after, such as `EBADF`
-    /// ([`AcceptFailure::Listener`](crate::AcceptFailure::Listener)). Open connections are aborted.
+    /// ([`AcceptErrorKind::Listener`](crate::AcceptErrorKind::Listener)). Open connections are aborted.
     ///
     /// # Panics
     /// Panics if polled outside a running loop.

@@ -26,7 +26,7 @@ pub const ACCEPT_FLAGS: c_int = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
 ///
 /// # Errors
 /// Those of `call` or `plain`. If accept(2) is refused as well, the error says so and is one of the
-/// [listener](AcceptFailure::Listener).
+/// [listener](AcceptErrorKind::Listener).
 ///
 /// # Platform
 /// All but macOS, which has no accept4(2).
@@ -59,43 +59,44 @@ pub fn accept4_or<T>(
     REFUSAL.or_else(call, probe_accept4, plain)
 }
 
-/// Says what a failed `accept` means for the listener. See [`accept_failure`].
+/// Classifies the errors of `accept` by what to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum AcceptFailure {
-    /// One connection has failed before it was its turn. Try the next one at once.
+pub enum AcceptErrorKind {
+    /// One connection failed before it was accepted. Accept the next one.
     Connection,
-    /// Something has run out: descriptors, or memory. The connection is still waiting. Try again
-    /// after a while, or when something was closed.
+    /// File descriptors or memory are exhausted, and the connection stays in the queue. Back off, or retry when a
+    /// descriptor has been closed.
     Exhausted,
-    /// The listener itself is broken, and trying again would not help.
+    /// The listener is broken, and accepting again fails as well.
     Listener,
 }
 
-/// Classifies an error of `accept`.
-///
-/// The listener is to blame for `EBADF`, `EINVAL` (it does not listen), `ENOTSOCK`, `EFAULT` and
-/// `ENOSYS`, and for errors that are not the system's. Descriptors or memory have run out with `EMFILE`,
-/// `ENFILE`, `ENOBUFS` and `ENOMEM`. Every other error is one connection's: the networks below a socket,
-/// a firewall or a security module may add to them.
-///
-/// # Platform
-/// On Linux an error that is pending on the new connection is returned by `accept` itself, and
-/// the manual page asks to treat network and protocol errors as `EAGAIN`.
-///
-/// # References
-/// [accept(2)](https://man7.org/linux/man-pages/man2/accept.2.html), section "Error handling".
-pub fn accept_failure(error: &io::Error) -> AcceptFailure {
-    if error.kind() == io::ErrorKind::ConnectionAborted {
-        return AcceptFailure::Connection;
-    }
-    match error.raw_os_error() {
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
-            AcceptFailure::Exhausted
+impl AcceptErrorKind {
+    /// Classifies an error of `accept`.
+    ///
+    /// - `Listener`: `EBADF`, `EINVAL` (the socket does not listen), `ENOTSOCK`, `EFAULT`, `ENOSYS`, and errors without a
+    ///   number.
+    /// - `Exhausted`: `EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`.
+    /// - `Connection`: all others. Networks, firewalls and security modules may add to them.
+    ///
+    /// # Platform
+    /// On Linux `accept` returns an error that is pending on the new connection, and the manual page recommends to
+    /// treat network and protocol errors as `EAGAIN`.
+    ///
+    /// # References
+    /// [accept(2)](https://man7.org/linux/man-pages/man2/accept.2.html), section "Error handling".
+    pub fn from_error(error: &io::Error) -> AcceptErrorKind {
+        if error.kind() == io::ErrorKind::ConnectionAborted {
+            return AcceptErrorKind::Connection;
         }
-        Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EFAULT | libc::ENOSYS) | None => {
-            AcceptFailure::Listener
+        match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                AcceptErrorKind::Exhausted
+            }
+            Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EFAULT | libc::ENOSYS)
+            | None => AcceptErrorKind::Listener,
+            Some(_) => AcceptErrorKind::Connection,
         }
-        Some(_) => AcceptFailure::Connection,
     }
 }
 
@@ -104,8 +105,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_failure_of_accept_is_of_one_class() {
-        let of = |errno| accept_failure(&io::Error::from_raw_os_error(errno));
+    fn each_error_of_accept_is_of_one_kind() {
+        let of = |errno| AcceptErrorKind::from_error(&io::Error::from_raw_os_error(errno));
         for errno in [
             libc::ECONNABORTED,
             libc::ECONNRESET,
@@ -126,17 +127,17 @@ mod tests {
             #[cfg(any(target_os = "linux", target_os = "android"))]
             libc::ENOSR,
         ] {
-            assert_eq!(of(errno), AcceptFailure::Connection, "{errno}");
+            assert_eq!(of(errno), AcceptErrorKind::Connection, "{errno}");
         }
         for errno in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM] {
-            assert_eq!(of(errno), AcceptFailure::Exhausted, "{errno}");
+            assert_eq!(of(errno), AcceptErrorKind::Exhausted, "{errno}");
         }
         for errno in [libc::EBADF, libc::EINVAL, libc::ENOTSOCK, libc::EFAULT] {
-            assert_eq!(of(errno), AcceptFailure::Listener, "{errno}");
+            assert_eq!(of(errno), AcceptErrorKind::Listener, "{errno}");
         }
         let own = io::Error::other("not of the system");
-        assert_eq!(accept_failure(&own), AcceptFailure::Listener);
+        assert_eq!(AcceptErrorKind::from_error(&own), AcceptErrorKind::Listener);
         let no_address = io::Error::from(io::ErrorKind::ConnectionAborted);
-        assert_eq!(accept_failure(&no_address), AcceptFailure::Connection);
+        assert_eq!(AcceptErrorKind::from_error(&no_address), AcceptErrorKind::Connection);
     }
 }

@@ -126,7 +126,7 @@
 //! - [`selectors`]: the selectors, usable without async. [`driver`]: extension points for authors of I/O types.
 #![forbid(unsafe_code)]
 
-/// Yields one value after another: [`net::Incoming`], [`io::Lines`], [`future::AsCompleted`] and others
+/// Yields one value after another: [`net::Incoming`], [`io::Lines`], [`JoinSet`] and others
 /// implement it. Combinators for streams are in the crate futures-util.
 pub use futures_core::Stream;
 pub use polyloop_executor::channel;
@@ -154,8 +154,8 @@ pub mod callback {
 /// Combinators: waiting for several futures at once.
 pub mod future {
     pub use polyloop_executor::{
-        AsCompleted, Either, Failure, Until, Waited, as_completed, gather, join, or, race,
-        race_all, try_gather, try_join, wait, wait_until,
+        Either, Failure, Until, Waited, as_completed, gather, join, or, race, race_all, try_gather,
+        try_join, wait, wait_while,
     };
 }
 

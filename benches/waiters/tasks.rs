@@ -67,7 +67,7 @@ fn join_set(n: usize) -> (Duration, usize) {
             set.spawn(async move { i });
         }
         let start = Instant::now();
-        while let Some((_, output)) = set.join_next().await {
+        while let Some(output) = set.join_next().await {
             output.unwrap();
         }
         (start.elapsed(), n)
@@ -98,7 +98,7 @@ fn completed(n: usize) -> (Duration, usize) {
     run(async {
         let start = Instant::now();
         let mut outputs = as_completed((0..n).map(|i| async move { i }));
-        while let Some((_, output)) = outputs.next().await {
+        while let Some(output) = outputs.join_next().await {
             output.unwrap();
         }
         (start.elapsed(), n)

@@ -55,12 +55,12 @@ pub use blocking::{
     BlockingPool, BlockingPoolBuilder, PoolMap, PoolMapIter, RunningJob, UnfinishedJobs,
     spawn_blocking,
 };
-pub use combine::{
-    AsCompleted, Either, JoinSet, Until, Waited, as_completed, gather, or, race, race_all,
-    try_gather, wait, wait_until,
-};
 #[doc(hidden)]
 pub use combine::{Branch, Turns};
+pub use combine::{
+    Either, JoinSet, Until, Waited, as_completed, gather, or, race, race_all, try_gather, wait,
+    wait_while,
+};
 pub use driver::{
     Tried, current_loop, forget_waiter, note_io, poll_source, release_source, with_reactor,
 };

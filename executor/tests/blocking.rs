@@ -450,11 +450,11 @@ fn wait_and_as_completed_take_jobs() {
         let mut done = as_completed(waited.pending.into_iter().map(|(_, job)| job));
         for (number, release) in releases.into_iter().enumerate().rev() {
             drop(release);
-            let (position, outcome) = done.next().await.unwrap();
+            let (position, outcome) = done.join_next_with_number().await.unwrap();
             assert_eq!(position, number);
             outcome.unwrap().unwrap();
         }
-        assert!(done.next().await.is_none());
+        assert!(done.join_next_with_number().await.is_none());
     })
     .unwrap();
 }

@@ -71,7 +71,7 @@ fn of_a_join_set_that_is_dropped_or_detached() {
         set.spawn(boom("first"));
         set.spawn(boom("second"));
         rest().await;
-        assert!(set.join_next().await.unwrap().1.unwrap_err().is_panic());
+        assert!(set.join_next().await.unwrap().unwrap_err().is_panic());
     });
     assert_eq!(dropped, ["task panicked: second"]);
     let detached = lost_in(async {
@@ -96,10 +96,10 @@ fn of_as_completed_and_wait() {
     let lost = lost_in(async {
         let mut done = as_completed(["first", "second"].map(boom));
         rest().await;
-        assert!(done.next().await.unwrap().1.is_err());
+        assert!(done.join_next().await.unwrap().is_err());
         drop(done);
         let mut done = as_completed(["third"].map(boom));
-        assert!(done.next().await.unwrap().1.is_err());
+        assert!(done.join_next().await.unwrap().is_err());
     });
     assert_eq!(lost, ["task panicked: second"]);
     let lost = lost_in(async {

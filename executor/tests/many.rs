@@ -3,15 +3,16 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::future::{pending, poll_fn, ready};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use futures_core::Stream;
 use polyloop_executor::{
     CancellationToken, Either, Failure, JoinSet, Runtime, TaskGroup, Until, as_completed, gather,
     join, metrics, now, or, race, race_all, sleep, spawn, spawn_blocking, timeout, try_gather,
-    try_join, wait, wait_until, yield_now,
+    try_join, wait, wait_while, yield_now,
 };
 
 mod util;
@@ -51,7 +52,7 @@ fn a_set_returns_outputs_in_the_order_of_completion() {
         }
         assert_eq!(set.len(), 3);
         for expected in [(1, 1), (2, 2), (0, 3)] {
-            let (number, output) = set.join_next().await.unwrap();
+            let (number, output) = set.join_next_with_number().await.unwrap();
             assert_eq!((number, output.unwrap()), expected);
         }
         assert!(set.join_next().await.is_none());
@@ -85,10 +86,10 @@ fn an_aborted_member_is_returned_as_cancelled_and_a_panicked_one_as_panicked() {
         let aborted = set.spawn(pending::<()>());
         let panicked = set.spawn(async { panic!("member") });
         set.abort(aborted);
-        let (number, output) = set.join_next().await.unwrap();
+        let (number, output) = set.join_next_with_number().await.unwrap();
         assert_eq!(number, aborted);
         assert!(output.unwrap_err().is_cancelled());
-        let (number, output) = set.join_next().await.unwrap();
+        let (number, output) = set.join_next_with_number().await.unwrap();
         assert_eq!(number, panicked);
         assert!(output.unwrap_err().is_panic());
     });
@@ -138,7 +139,7 @@ fn a_reused_set_returns_no_output_of_detached_tasks() {
         assert!(set.join_next().await.is_none());
         let own = alive.clone();
         let number = set.spawn(async { own });
-        assert_eq!(set.join_next().await.unwrap().0, number);
+        assert_eq!(set.join_next_with_number().await.unwrap().0, number);
         assert!(set.join_next().await.is_none());
     });
 }
@@ -149,7 +150,7 @@ fn an_output_is_not_lost_when_join_next_is_dropped() {
         let mut set = JoinSet::new();
         set.spawn(after(5, "late"));
         assert!(timeout(Duration::from_secs(1), set.join_next()).await.is_err());
-        assert_eq!(set.join_next().await.unwrap().1.unwrap(), "late");
+        assert_eq!(set.join_next().await.unwrap().unwrap(), "late");
     });
 }
 
@@ -196,11 +197,27 @@ fn try_gather_aborts_the_others_at_the_first_error() {
 }
 
 #[test]
+fn a_set_is_collected_extended_and_streamed() {
+    run(async {
+        let mut set: JoinSet<u64> =
+            [3, 1].map(|seconds| after(seconds, seconds)).into_iter().collect();
+        set.extend([after(2, 2)]);
+        assert_eq!((set.len(), set.size_hint()), (3, (3, Some(3))));
+        let mut order = Vec::new();
+        while let Some(output) = poll_fn(|cx| Pin::new(&mut set).poll_next(cx)).await {
+            order.push(output.unwrap());
+        }
+        assert_eq!(order, [1, 2, 3]);
+        assert!(set.is_empty());
+    });
+}
+
+#[test]
 fn as_completed_yields_in_the_order_of_completion() {
     run(async {
         let mut done = as_completed([5, 2, 9].map(|seconds| after(seconds, seconds)));
         let mut order = Vec::new();
-        while let Some((position, output)) = done.next().await {
+        while let Some((position, output)) = done.join_next_with_number().await {
             order.push((position, output.unwrap()));
         }
         assert_eq!(order, [(1, 2), (0, 5), (2, 9)]);
@@ -303,12 +320,12 @@ fn wait_works_for_tasks_of_other_threads() {
 }
 
 #[test]
-fn wait_until_counts_returned_errors() {
+fn wait_while_counts_returned_errors() {
     run(async {
         let task = |seconds, result: Result<(), &'static str>| spawn(after(seconds, result));
         let tasks = [task(1, Ok(())), task(3, Ok(())), task(2, Err("second"))];
         let start = now();
-        let waited = wait_until(tasks, |output| !matches!(output, Ok(Ok(()))), None).await;
+        let waited = wait_while(tasks, |output| matches!(output, Ok(Ok(()))), None).await;
         assert_eq!(now() - start, Duration::from_secs(2));
         let positions: Vec<usize> = waited.done.iter().map(|(position, _)| *position).collect();
         assert_eq!(positions, [0, 2]);
@@ -352,7 +369,7 @@ fn gathered_tasks_are_aborted_when_gather_is_dropped() {
         assert!(timeout(second, gather(futures())).await.is_err());
         assert!(timeout(second, try_gather(futures())).await.is_err());
         let mut done = as_completed(futures());
-        assert!(timeout(second, done.next()).await.is_err());
+        assert!(timeout(second, done.join_next()).await.is_err());
         assert_eq!(alive.others(), 3);
         drop(done);
         assert_eq!(alive.others(), 0);

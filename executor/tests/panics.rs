@@ -284,7 +284,7 @@ fn joining_with_a_panicking_waker_ends_neither_the_task_nor_the_loop() {
         assert!(poll_under(Pin::new(&mut job), &waker).is_pending());
         drop(go);
         home.await.unwrap();
-        set.join_next().await.unwrap().1.unwrap();
+        set.join_next().await.unwrap().unwrap();
         assert!(job.await.unwrap());
         // A task that is detached or ends drops its joiner's waker.
         let mut joined = spawn(pending::<()>());

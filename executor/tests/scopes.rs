@@ -342,7 +342,7 @@ fn members_and_gathered_futures_are_in_the_scope_and_spawned_tasks_are_not() {
                 assert_eq!(spawn(ask()).await.unwrap(), None);
                 let mut set = JoinSet::new();
                 set.spawn(ask());
-                assert_eq!(set.join_next().await.unwrap().1.unwrap(), None);
+                assert_eq!(set.join_next().await.unwrap().unwrap(), None);
                 for gathered in gather([ask(), ask()]).await {
                     assert_eq!(gathered.unwrap(), deadline);
                 }

@@ -266,7 +266,7 @@ fn a_task_that_awaits_only_ready_futures_yields() {
         assert!(try_gather(None::<Pending<Result<(), ()>>>).await.is_ok());
     });
     assert_yields("as_completed at its end", async || {
-        assert!(as_completed(None::<Pending<()>>).next().await.is_none());
+        assert!(as_completed(None::<Pending<()>>).join_next().await.is_none());
     });
     assert_yields("an empty scope", async || {
         assert!(TaskGroup::scope(async |_: &TaskGroup<()>| Ok(())).await.is_ok());

@@ -249,7 +249,9 @@ fn every_future_of_the_library_documents_its_cancel_safety() {
             .any(|function| function.returns.as_ref() == Some(name) && function.says_what_is_lost);
         let stream = name.strip_suffix(" as Stream");
         let by_method = stream.is_some_and(|stream| {
-            ["next", "recv", "tick"].iter().any(|method| says(&format!("{stream}::{method}")))
+            ["next", "recv", "tick", "join_next"]
+                .iter()
+                .any(|method| says(&format!("{stream}::{method}")))
         });
         if !(here.says_what_is_lost || by_type || by_function || by_method) {
             silent.push(format!("{name} ({}:{})", here.file.display(), here.line));

@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 use futures_core::Stream;
 use polyloop::blocking::BlockingPool;
 use polyloop::channel::local;
-use polyloop::future::wait_until;
-use polyloop::future::{AsCompleted, Either, Until, as_completed, or, race_all, try_gather, wait};
+use polyloop::future::{Either, Until, as_completed, or, race_all, try_gather, wait, wait_while};
 use polyloop::scope::{CancelScope, shielded};
 use polyloop::time::{interval_at, sleep_until, timeout_at};
 use polyloop::{
@@ -32,9 +31,9 @@ cases! {
         "BlockingPool::try_spawn";
     a_dropped_wait_for_a_result_of_a_pool_loses_none: "PoolMap::next", "PoolMap as Stream";
     a_dropped_wait_for_the_next_of_a_set_loses_no_output: "JoinSet::join_next",
-        "AsCompleted::next", "AsCompleted as Stream";
+        "JoinSet::join_next_with_number", "JoinSet as Stream";
     a_dropped_gather_drops_what_it_gathers: "gather", "try_gather";
-    a_dropped_wait_detaches_its_tasks: "wait", "wait_until";
+    a_dropped_wait_detaches_its_tasks: "wait", "wait_while";
     a_dropped_scope_drops_its_children: "TaskGroup::scope";
     a_dropped_timeout_is_as_cancel_safe_as_its_future: "timeout", "timeout_at", "or", "race",
         "CancellationToken::run_until_cancelled", "CancelScope::run", "shielded";
@@ -167,26 +166,29 @@ async fn a_dropped_wait_for_the_next_of_a_set_loses_no_output(dropper: &Dropper)
     for future in futures {
         set.spawn(future);
     }
-    let mut numbers = Vec::new();
-    while let Some((i, output)) = dropper.again(async || set.join_next().await, &mut world).await {
-        assert_eq!(output.unwrap(), i);
-        numbers.push(i);
+    let mut outputs = Vec::new();
+    while let Some(output) = dropper.again(async || set.join_next().await, &mut world).await {
+        outputs.push(output.unwrap());
     }
-    assert_eq!(numbers, [3, 2, 1, 0]);
+    assert_eq!(outputs, [3, 2, 1, 0]);
 
     let (mut world, futures) = one_by_one();
-    let mut completed: AsCompleted<usize> = as_completed(futures);
-    let mut numbers = Vec::new();
+    let mut completed = as_completed(futures);
+    let mut outputs = Vec::new();
     loop {
-        let next = async || match numbers.len() % 2 {
-            0 => completed.next().await,
-            _ => poll_fn(|cx| Pin::new(&mut completed).poll_next(cx)).await,
+        // Without a number every second time.
+        let next = async || match outputs.len() % 2 {
+            0 => completed.join_next_with_number().await.map(|(i, output)| (Some(i), output)),
+            _ => poll_fn(|cx| Pin::new(&mut completed).poll_next(cx))
+                .await
+                .map(|output| (None, output)),
         };
-        let Some((i, output)) = dropper.again(next, &mut world).await else { break };
-        assert_eq!(output.unwrap(), i);
-        numbers.push(i);
+        let Some((number, output)) = dropper.again(next, &mut world).await else { break };
+        let output = output.unwrap();
+        assert!(number.is_none_or(|number| number == output));
+        outputs.push(output);
     }
-    assert_eq!(numbers, [3, 2, 1, 0]);
+    assert_eq!(outputs, [3, 2, 1, 0]);
 }
 
 /// Gives each future a reference count, which shows when all have been dropped.
@@ -237,7 +239,7 @@ async fn a_dropped_wait_detaches_its_tasks(dropper: &Dropper) {
         let tasks = futures.into_iter().map(|future| count(Box::pin(future)));
         let waited = match with_condition {
             false => dropper.once(wait(tasks, Until::All, None), &mut world).await,
-            true => dropper.once(wait_until(tasks, |_| false, None), &mut world).await,
+            true => dropper.once(wait_while(tasks, |_| true, None), &mut world).await,
         };
         if let Some(waited) = waited {
             assert_eq!((waited.done.len(), waited.pending.len()), (4, 0));

@@ -59,7 +59,7 @@ use crate::time::{TimeHold, hold_time};
 /// answer.send(42).unwrap();
 /// let left = waited.pending.into_iter().map(|(_, job)| job);
 /// let mut done = as_completed(left);
-/// assert_eq!(done.next().await.unwrap().1.unwrap().unwrap(), 42);
+/// assert_eq!(done.join_next().await.unwrap().unwrap().unwrap(), 42);
 /// # }).unwrap();
 /// ```
 #[derive(Clone)]

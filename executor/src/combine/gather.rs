@@ -93,7 +93,7 @@ where
     async move {
         let mut set = spawn_all(futures, called_at);
         let mut values: Vec<_> = (0..set.len()).map(|_| None).collect();
-        while let Some((number, output)) = set.join_next().await {
+        while let Some((number, output)) = set.join_next_with_number().await {
             match output {
                 Ok(Ok(value)) => values[number] = Some(value),
                 // Dropping the set ends the others.

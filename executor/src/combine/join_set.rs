@@ -1,28 +1,33 @@
-//! A set of tasks whose outputs are taken in the order in which they come.
+//! A set of tasks whose outputs are taken in the order of completion.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::cell::RefCell;
 use std::fmt;
 use std::future::poll_fn;
 use std::mem;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
-use std::pin::{Pin, pin};
+use std::panic::Location;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
+use futures_core::Stream;
+
+use super::arrivals::{Announce, Arrivals};
 use super::numbered::Numbered;
 use crate::event_loop::budget::poll_proceed;
 use crate::inspect::lost_panic::given;
-use crate::inspect::notes::{Notes, note};
 use crate::join::deep_drop::drop_deep;
-use crate::raw::waker::{clone_of, drop_of, wake_of};
 use crate::runtime::{spawn_at, with_room};
-use crate::tasks::stage::quietly;
 use crate::{JoinError, JoinHandle};
 
-/// Holds tasks and hands out their outputs as they come. Dropping it ends those that are left.
+/// A collection of tasks that returns their outputs in the order of completion.
 ///
-/// Tasks are numbered in the order in which they were spawned, from zero.
+/// Dropping the set aborts the tasks that are left in it.
+///
+/// Tasks are numbered in the order in which they are spawned, starting with zero. The set is a
+/// [`Stream`](crate::Stream) of outputs, and is collected from an iterator of futures.
+///
+/// # References
+/// tokio's `JoinSet`.
 ///
 /// # Examples
 /// ```
@@ -38,132 +43,21 @@ use crate::{JoinError, JoinHandle};
 ///     });
 /// }
 /// let mut order = Vec::new();
-/// while let Some((_, ms)) = set.join_next().await {
+/// while let Some(ms) = set.join_next().await {
 ///     order.push(ms.unwrap());
 /// }
 /// assert_eq!(order, [1, 2, 3]);
 /// # }).unwrap();
 /// ```
+#[must_use = "dropping the set aborts its tasks"]
 pub struct JoinSet<T> {
     arrivals: Rc<Arrivals<T>>,
-    /// Those that have not been handed out, by number.
+    /// The tasks whose outputs have not been returned, by number.
     tasks: Numbered<JoinHandle<()>>,
 }
 
-/// Where the tasks leave their outputs.
-struct Arrivals<T> {
-    queue: RefCell<Arrived<T>>,
-    /// The task that waits for the next one.
-    waker: Cell<Option<Waker>>,
-    /// Set when nothing will take what arrives from now on.
-    is_closed: Cell<bool>,
-    /// Drops what has arrived: [`drop_deep`], since an output may own another set.
-    ///
-    /// A pointer, because destructors do not know that `T` is `'static`.
-    drop_arrived: fn(Arrived<T>),
-}
-
-/// Outputs in the order in which they came, each with the number of its task.
-type Arrived<T> = VecDeque<(usize, Result<T, JoinError>)>;
-
-/// Queues above this length give their memory back when they are empty.
-const KEPT_LEN: usize = 1_024;
-
-impl<T> Arrivals<T> {
-    fn push(&self, number: usize, outcome: Result<T, JoinError>) {
-        if self.is_closed.get() {
-            return quietly(|| drop(outcome));
-        }
-        self.queue.borrow_mut().push_back((number, outcome));
-        if let Some(waker) = self.waker.take() {
-            wake_of(waker);
-        }
-    }
-
-    /// Has the task that polls woken by the next arrival.
-    fn wait(&self, cx: &Context<'_>) {
-        let replaced = self.waker.replace(Some(clone_of(cx.waker())));
-        drop_of(replaced);
-        note(Notes::CHILDREN);
-    }
-
-    fn pop(&self) -> Option<(usize, Result<T, JoinError>)> {
-        let mut queue = self.queue.borrow_mut();
-        let arrival = queue.pop_front()?;
-        if queue.is_empty() && queue.capacity() > KEPT_LEN {
-            *queue = VecDeque::new();
-        }
-        Some(arrival)
-    }
-
-    /// Drops what has arrived, and what will.
-    fn close(&self) {
-        self.is_closed.set(true);
-        // Outside the borrow.
-        let arrived = self.queue.take();
-        if !arrived.is_empty() {
-            (self.drop_arrived)(arrived);
-        }
-    }
-
-    fn new(drop_arrived: fn(Arrived<T>)) -> Rc<Arrivals<T>> {
-        Rc::new(Arrivals {
-            queue: RefCell::default(),
-            waker: Cell::default(),
-            is_closed: Cell::new(false),
-            drop_arrived,
-        })
-    }
-}
-
-/// Announces the end of one task, whichever way it ends.
-struct Announce<T> {
-    number: usize,
-    arrivals: Rc<Arrivals<T>>,
-    outcome: Option<Result<T, JoinError>>,
-}
-
-impl<T> Announce<T> {
-    fn end_with(mut self, outcome: Result<T, JoinError>) {
-        self.outcome = Some(outcome);
-    }
-}
-
-impl<T> Drop for Announce<T> {
-    fn drop(&mut self) {
-        let outcome = self.outcome.take().unwrap_or_else(|| Err(JoinError::cancelled()));
-        self.arrivals.push(self.number, outcome);
-    }
-}
-
-/// Polls `future` by `poll` until that is ready or panics, and announces it.
-async fn run_to_end<F, T>(
-    future: F,
-    mut poll: impl FnMut(Pin<&mut F>, &mut Context<'_>) -> Poll<T>,
-    announce: Announce<T>,
-) {
-    let mut future = pin!(Some(future));
-    let outcome = poll_fn(|cx| {
-        let polled = catch_unwind(AssertUnwindSafe(|| {
-            let unfinished = future.as_mut().as_pin_mut().expect("it is not polled again");
-            let output = ready!(poll(unfinished, cx));
-            future.set(None);
-            Poll::Ready(output)
-        }));
-        match polled {
-            Ok(polled) => polled.map(Ok),
-            Err(payload) => {
-                quietly(|| future.set(None));
-                Poll::Ready(Err(JoinError::panicked(payload)))
-            }
-        }
-    })
-    .await;
-    announce.end_with(outcome);
-}
-
 impl<T: 'static> JoinSet<T> {
-    /// Makes an empty set.
+    /// Creates an empty set.
     ///
     /// # Examples
     /// ```
@@ -174,7 +68,7 @@ impl<T: 'static> JoinSet<T> {
         JoinSet { arrivals: Arrivals::new(drop_deep), tasks: Numbered::new() }
     }
 
-    /// Starts a task in the set and returns its number.
+    /// Spawns a task in the set, and returns its number.
     ///
     /// # Panics
     /// As [`spawn`](crate::spawn): outside a loop, and if 16,777,215 tasks are alive.
@@ -197,7 +91,7 @@ impl<T: 'static> JoinSet<T> {
         self.spawn_polled(Location::caller(), future, |future, cx| future.poll(cx))
     }
 
-    /// Starts a task that is polled by `poll`, in the name of `spawned_at`.
+    /// Spawns a task that is polled by `poll`, and reported as spawned at `spawned_at`.
     #[track_caller]
     pub(crate) fn spawn_polled<F, P>(
         &mut self,
@@ -212,20 +106,18 @@ impl<T: 'static> JoinSet<T> {
         // A future that is refused must not announce itself.
         let future = with_room(spawned_at, future);
         let number = self.tasks.next_number();
-        let arrivals = Rc::clone(&self.arrivals);
-        let announce = Announce { number, arrivals, outcome: None };
-        self.tasks.push(spawn_at(spawned_at, run_to_end(future, poll, announce)));
+        let announce = Announce::new(number, Rc::clone(&self.arrivals));
+        self.tasks.push(spawn_at(spawned_at, announce.run(future, poll)));
         number
     }
 
-    /// Waits for the next output, and returns it with the number of its task; none if the set is
-    /// empty.
+    /// Waits for the next task to end, and returns its output, or `None` if the set is empty.
     ///
     /// # Errors
-    /// The output is a [`JoinError`] if that task panicked or was aborted.
+    /// The output is a [`JoinError`] if the task panicked or was aborted.
     ///
     /// # Cancel safety
-    /// No output is lost.
+    /// Cancel safe: no output is lost.
     ///
     /// # Examples
     /// ```
@@ -234,37 +126,53 @@ impl<T: 'static> JoinSet<T> {
     /// # polyloop::run(async {
     /// let mut set = JoinSet::new();
     /// set.spawn(async { 7 });
-    /// assert_eq!(set.join_next().await.unwrap().1.unwrap(), 7);
+    /// assert_eq!(set.join_next().await.unwrap().unwrap(), 7);
     /// assert!(set.join_next().await.is_none());
     /// # }).unwrap();
     /// ```
-    pub async fn join_next(&mut self) -> Option<(usize, Result<T, JoinError>)> {
+    pub async fn join_next(&mut self) -> Option<Result<T, JoinError>> {
         poll_fn(|cx| self.poll_join_next(cx)).await
     }
 
-    /// Polls for the next output: see [`join_next`](JoinSet::join_next).
+    /// Waits for the next task to end, and returns its number and output, or `None` if the set is empty.
+    ///
+    /// # Errors
+    /// The output is a [`JoinError`] if the task panicked or was aborted.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: no output is lost.
     ///
     /// # Examples
     /// ```
-    /// use std::future::poll_fn;
     /// use polyloop::JoinSet;
     ///
     /// # polyloop::run(async {
-    /// let mut set = JoinSet::new();
-    /// set.spawn(async { 7 });
-    /// let (number, output) = poll_fn(|cx| set.poll_join_next(cx)).await.unwrap();
-    /// assert_eq!((number, output.unwrap()), (0, 7));
+    /// let mut set = JoinSet::from_iter(["a", "b"].map(std::future::ready));
+    /// while let Some((number, output)) = set.join_next_with_number().await {
+    ///     assert_eq!(output.unwrap(), ["a", "b"][number]);
+    /// }
     /// # }).unwrap();
     /// ```
-    pub fn poll_join_next(
+    #[doc(alias = "join_next_with_id")]
+    pub async fn join_next_with_number(&mut self) -> Option<(usize, Result<T, JoinError>)> {
+        poll_fn(|cx| self.poll_join_next_with_number(cx)).await
+    }
+
+    /// Polls for the next output, as [`join_next`](JoinSet::join_next) does.
+    pub fn poll_join_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, JoinError>>> {
+        let arrival = ready!(self.poll_join_next_with_number(cx));
+        Poll::Ready(arrival.map(|(_, output)| output))
+    }
+
+    fn poll_join_next_with_number(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<(usize, Result<T, JoinError>)>> {
-        self.poll_arrival(cx)
-            .map(|arrival| arrival.map(|(number, outcome)| (number, given(outcome))))
+        let arrival = ready!(self.poll_arrival(cx));
+        Poll::Ready(arrival.map(|(number, outcome)| (number, given(outcome))))
     }
 
-    /// Polls for the next output, which is yet to be given to someone.
+    /// Polls for the next output, without marking its panic as received.
     pub(crate) fn poll_arrival(
         &mut self,
         cx: &mut Context<'_>,
@@ -280,7 +188,7 @@ impl<T: 'static> JoinSet<T> {
         Poll::Pending
     }
 
-    /// Returns the next output if there is one already.
+    /// Returns the output of the next task that has ended, or `None` if no task has.
     ///
     /// # Examples
     /// ```
@@ -294,9 +202,9 @@ impl<T: 'static> JoinSet<T> {
     /// assert!(set.try_join_next().is_some());
     /// # }).unwrap();
     /// ```
-    pub fn try_join_next(&mut self) -> Option<(usize, Result<T, JoinError>)> {
-        let (number, outcome) = self.take_arrival()?;
-        Some((number, given(outcome)))
+    pub fn try_join_next(&mut self) -> Option<Result<T, JoinError>> {
+        let (_, outcome) = self.take_arrival()?;
+        Some(given(outcome))
     }
 
     fn take_arrival(&mut self) -> Option<(usize, Result<T, JoinError>)> {
@@ -306,8 +214,7 @@ impl<T: 'static> JoinSet<T> {
     }
 }
 
-/// Polls for the next output of a set in a cell, which is borrowed for none of the code that may be
-/// foreign. None if the set is empty.
+/// Polls for the next output of a set in a cell, which is not borrowed while foreign code may run.
 pub(crate) fn poll_arrival_in<T: 'static>(
     set: &RefCell<JoinSet<T>>,
     cx: &mut Context<'_>,
@@ -327,17 +234,17 @@ pub(crate) fn poll_arrival_in<T: 'static>(
 }
 
 impl<T> JoinSet<T> {
-    /// Returns the number of tasks whose output was not handed out.
+    /// Returns the number of tasks in the set, including those that have ended and whose output was not taken.
     pub fn len(&self) -> usize {
         self.tasks.len()
     }
 
-    /// Reports whether all outputs were handed out.
+    /// Reports whether the set has no tasks.
     pub fn is_empty(&self) -> bool {
         self.tasks.len() == 0
     }
 
-    /// Ends one task, if it is still in the set; its output then says that it was cancelled.
+    /// Aborts the task with this number, if it is in the set. Its output is then a cancelled [`JoinError`].
     ///
     /// # Examples
     /// ```
@@ -348,16 +255,17 @@ impl<T> JoinSet<T> {
     /// let mut set = JoinSet::new();
     /// let number = set.spawn(pending::<()>());
     /// set.abort(number);
-    /// assert!(set.join_next().await.unwrap().1.unwrap_err().is_cancelled());
+    /// assert!(set.join_next().await.unwrap().unwrap_err().is_cancelled());
     /// # }).unwrap();
     /// ```
+    #[doc(alias = "abort_handle")]
     pub fn abort(&self, number: usize) {
         if let Some(task) = self.tasks.get(number) {
             task.abort();
         }
     }
 
-    /// Ends all tasks, first spawned first. Their outputs can still be taken.
+    /// Aborts all tasks, in the order in which they were spawned. Their outputs can still be taken.
     ///
     /// # Examples
     /// ```
@@ -365,11 +273,9 @@ impl<T> JoinSet<T> {
     /// use polyloop::JoinSet;
     ///
     /// # polyloop::run(async {
-    /// let mut set = JoinSet::new();
-    /// set.spawn(pending::<()>());
-    /// set.spawn(pending::<()>());
+    /// let mut set = JoinSet::from_iter([pending::<()>(), pending()]);
     /// set.abort_all();
-    /// while let Some((_, output)) = set.join_next().await {
+    /// while let Some(output) = set.join_next().await {
     ///     assert!(output.unwrap_err().is_cancelled());
     /// }
     /// # }).unwrap();
@@ -380,7 +286,7 @@ impl<T> JoinSet<T> {
         }
     }
 
-    /// Lets all tasks go on by themselves. Their outputs are dropped.
+    /// Removes all tasks from the set without aborting them. Their outputs are dropped.
     ///
     /// # Examples
     /// ```
@@ -402,9 +308,53 @@ impl<T> JoinSet<T> {
     /// ```
     pub fn detach_all(&mut self) {
         drop(self.tasks.take());
-        // The tasks keep the old place for their outputs; those that are spawned from now on get another.
-        let others = Arrivals::new(self.arrivals.drop_arrived);
+        // The tasks keep the old queue, which is closed; tasks that are spawned from now on get a new one.
+        let others = self.arrivals.new_like();
         mem::replace(&mut self.arrivals, others).close();
+    }
+}
+
+impl<T: 'static> Stream for JoinSet<T> {
+    type Item = Result<T, JoinError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_join_next(cx)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.len(), Some(self.len()))
+    }
+}
+
+/// Spawns a task for each future.
+///
+/// # Panics
+/// As [`JoinSet::spawn`].
+impl<T: 'static, F> FromIterator<F> for JoinSet<T>
+where
+    F: Future<Output = T> + 'static,
+{
+    #[track_caller]
+    fn from_iter<I: IntoIterator<Item = F>>(futures: I) -> JoinSet<T> {
+        let mut set = JoinSet::new();
+        set.extend(futures);
+        set
+    }
+}
+
+/// Spawns a task for each future.
+///
+/// # Panics
+/// As [`JoinSet::spawn`].
+impl<T: 'static, F> Extend<F> for JoinSet<T>
+where
+    F: Future<Output = T> + 'static,
+{
+    #[track_caller]
+    fn extend<I: IntoIterator<Item = F>>(&mut self, futures: I) {
+        for future in futures {
+            self.spawn(future);
+        }
     }
 }
 
@@ -456,7 +406,7 @@ mod tests {
                 let values = try_gather((0..n_tasks).map(|i| ready(Ok::<_, ()>(i)))).await;
                 assert_eq!(values.unwrap().len(), n_tasks);
                 let mut completed = as_completed((0..n_tasks).map(ready));
-                while completed.next().await.is_some() {}
+                while completed.join_next().await.is_some() {}
             })
             .unwrap();
         })

@@ -1,6 +1,8 @@
-//! Waiting for many at once: sets of tasks, joins and races.
+//! Combinators: waiting for several futures or tasks at once.
 
 pub(crate) mod join_set;
+
+mod arrivals;
 
 mod numbered;
 
@@ -18,7 +20,7 @@ mod join;
 
 mod race;
 
-pub use as_completed::{AsCompleted, as_completed};
+pub use as_completed::as_completed;
 pub use gather::{gather, try_gather};
 #[doc(hidden)]
 pub use join::Branch;
@@ -26,4 +28,4 @@ pub use join_set::JoinSet;
 pub use race::{Either, or, race, race_all};
 #[doc(hidden)]
 pub use turns::Turns;
-pub use wait::{Until, Waited, wait, wait_until};
+pub use wait::{Until, Waited, wait, wait_while};

@@ -1,4 +1,4 @@
-//! Waiting for some of many.
+//! Waiting for some of several tasks.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -12,12 +12,12 @@ use crate::inspect::lost_panic::given;
 use crate::inspect::notes::{Notes, note};
 use crate::raw::waker::{clone_of, drop_of, wake_of};
 use crate::steps::step;
-use crate::{JoinError, JoinHandle, timeout};
+use crate::{JoinError, JoinHandle};
 
-/// Waits for some of many tasks, for `limit` at most if there is one.
+/// Waits for some of several tasks, at most for `timeout` if it is given.
 ///
-/// Nothing is lost: each task is either in `done` with its output or in `pending` with its
-/// handle. No task is ended.
+/// Each task is returned either in `done`, with its output, or in `pending`, with its handle. No task is aborted,
+/// and no output is lost.
 ///
 /// # Cancel safety
 /// The handles are dropped, which detaches their tasks.
@@ -41,59 +41,57 @@ use crate::{JoinError, JoinHandle, timeout};
 pub async fn wait<T: 'static>(
     tasks: impl IntoIterator<Item = JoinHandle<T>>,
     until: Until,
-    limit: Option<Duration>,
+    timeout: Option<Duration>,
 ) -> Waited<T> {
-    let is_enough = |output: &Result<T, JoinError>| match until {
-        Until::First => true,
-        Until::FirstFailure => output.is_err(),
-        Until::All => false,
+    let goes_on = |output: &Result<T, JoinError>| match until {
+        Until::First => false,
+        Until::FirstFailure => output.is_ok(),
+        Until::All => true,
     };
-    wait_until(tasks, is_enough, limit).await
+    wait_while(tasks, goes_on, timeout).await
 }
 
-/// Waits for some of many tasks, until `is_enough` says so of an output or all are done, for
-/// `limit` at most if there is one.
+/// Waits for several tasks while `condition` returns `true` for their outputs, at most for `timeout` if it is given.
 ///
-/// Nothing is lost, as with [`wait`], and no task is ended. Other tasks that are done at the same
-/// time are in `done` as well.
+/// The wait ends when all tasks are done, or when `condition` returns `false` for an output. Tasks that end at the
+/// same time as that one are in `done` as well. As with [`wait`], no task is aborted, and no output is lost.
 ///
 /// # Panics
-/// If `is_enough` does.
+/// If `condition` does.
 ///
 /// # Cancel safety
 /// The handles are dropped, which detaches their tasks.
 ///
 /// # References
-/// Python's `asyncio.wait(return_when=FIRST_EXCEPTION)`, where errors that are returned count.
+/// Python's `asyncio.wait(return_when=FIRST_EXCEPTION)`, where the errors that tasks return count as well.
 ///
 /// # Examples
 /// ```
 /// use polyloop::spawn;
-/// use polyloop::future::wait_until;
+/// use polyloop::future::wait_while;
 ///
 /// # polyloop::run(async {
 /// let tasks = ["1", "x", "2"].map(|text| spawn(async { text.parse::<i32>() }));
-/// let is_failure = |output: &Result<Result<_, _>, _>| !matches!(output, Ok(Ok(_)));
-/// let waited = wait_until(tasks, is_failure, None).await;
+/// let waited = wait_while(tasks, |output| matches!(output, Ok(Ok(_))), None).await;
 /// assert!(waited.done.iter().any(|(position, _)| *position == 1));
 /// # }).unwrap();
 /// ```
-pub async fn wait_until<T: 'static>(
+pub async fn wait_while<T: 'static>(
     tasks: impl IntoIterator<Item = JoinHandle<T>>,
-    mut is_enough: impl FnMut(&Result<T, JoinError>) -> bool,
-    limit: Option<Duration>,
+    mut condition: impl FnMut(&Result<T, JoinError>) -> bool,
+    timeout: Option<Duration>,
 ) -> Waited<T> {
     let mut waiting = Waiting::new(tasks);
-    let enough = poll_fn(|cx| waiting.poll(cx, &mut is_enough));
-    match limit {
+    let enough = poll_fn(|cx| waiting.poll(cx, &mut condition));
+    match timeout {
         None => enough.await,
-        // Late is no error here: what is not done is pending.
-        Some(limit) => drop(timeout(limit, enough).await),
+        // Exceeding the timeout is no error: tasks that are not done are pending.
+        Some(duration) => drop(crate::timeout(duration, enough).await),
     }
     waiting.into_waited()
 }
 
-/// Says when [`wait`] has waited long enough.
+/// When [`wait`] stops waiting.
 ///
 /// # Examples
 /// ```
@@ -109,15 +107,14 @@ pub async fn wait_until<T: 'static>(
 pub enum Until {
     /// When one task is done.
     First,
-    /// When one task has failed (it panicked or was aborted), or all are done. For tasks that
-    /// return errors there is [`wait_until`].
+    /// When one task has panicked or was aborted, or when all are done. For errors that tasks return, use
+    /// [`wait_while`].
     FirstFailure,
-    /// When all are done.
+    /// When all tasks are done.
     All,
 }
 
-/// Sorts tasks into those that are done and those that are not. Made by [`wait`] and
-/// [`wait_until`].
+/// The tasks that are done, and those that are not. Returned by [`wait`] and [`wait_while`].
 ///
 /// # Examples
 /// ```
@@ -134,22 +131,23 @@ pub enum Until {
 /// # }).unwrap();
 /// ```
 #[derive(Debug)]
-#[must_use = "the handles of the tasks are in it"]
+#[non_exhaustive]
+#[must_use = "it holds the handles of the tasks"]
 pub struct Waited<T> {
-    /// The outputs that came, each with the position of its handle, in the order of positions.
+    /// The outputs of the tasks that are done, each with the position of its handle, in ascending order.
     pub done: Vec<(usize, Result<T, JoinError>)>,
-    /// The handles of the others, with their positions.
+    /// The handles of the other tasks, with their positions, in ascending order.
     pub pending: Vec<(usize, JoinHandle<T>)>,
 }
 
 /// The tasks that [`wait`] waits for.
 ///
-/// Each handle has a waker of its own, so that the end of one task costs one look, and not one at every
-/// handle.
+/// Each handle is polled with a separate waker, so that the end of one task costs one poll instead of a poll of
+/// every handle.
 struct Waiting<T> {
     tasks: Vec<Member<T>>,
     n_pending: usize,
-    /// The positions of the handles to be looked at.
+    /// The positions of the handles to poll.
     due: VecDeque<usize>,
     woken: Arc<Woken>,
 }
@@ -162,37 +160,38 @@ enum Member<T> {
 impl<T: 'static> Waiting<T> {
     fn new(tasks: impl IntoIterator<Item = JoinHandle<T>>) -> Waiting<T> {
         let woken = Arc::new(Woken::default());
-        let bell = |position| Waker::from(Arc::new(Bell { position, woken: Arc::clone(&woken) }));
+        let entry_waker =
+            |position| Waker::from(Arc::new(EntryWaker { position, woken: Arc::clone(&woken) }));
         let tasks = tasks.into_iter().enumerate();
         let tasks: Vec<_> =
-            tasks.map(|(position, task)| Member::Pending(task, bell(position))).collect();
+            tasks.map(|(position, task)| Member::Pending(task, entry_waker(position))).collect();
         Waiting { n_pending: tasks.len(), due: (0..tasks.len()).collect(), tasks, woken }
     }
 
-    /// Looks at the handles that are due; ready when their outputs are enough.
+    /// Polls the handles that are due; ready when all are done or `condition` has returned `false`.
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        is_enough: &mut impl FnMut(&Result<T, JoinError>) -> bool,
+        condition: &mut impl FnMut(&Result<T, JoinError>) -> bool,
     ) -> Poll<()> {
         self.woken.take(cx, &mut self.due);
         let mut has_enough = false;
-        // A look takes from the budget. Those that it does not allow stay due: looking at all of them in
-        // every poll would make many tasks cost their square.
+        // A poll takes from the budget. Handles that it does not allow to poll stay due: polling all of them each
+        // time would cost quadratic time.
         while has_budget()
             && let Some(position) = self.due.pop_front()
         {
             step();
             let Some(member) = self.tasks.get_mut(position) else { continue };
-            let Member::Pending(task, bell) = member else { continue };
-            if let Poll::Ready(output) = task.poll_outcome(&mut Context::from_waker(bell)) {
+            let Member::Pending(task, waker) = member else { continue };
+            if let Poll::Ready(output) = task.poll_outcome(&mut Context::from_waker(waker)) {
                 self.n_pending -= 1;
-                has_enough |= is_enough(&output);
+                has_enough |= !condition(&output);
                 *member = Member::Done(output);
             }
         }
         if has_enough || self.n_pending == 0 {
-            // Of no tasks at all there was nothing to look at.
+            // Without tasks, no poll has taken from the budget.
             return if self.tasks.is_empty() { poll_proceed(cx) } else { Poll::Ready(()) };
         }
         if self.due.is_empty() {
@@ -216,7 +215,7 @@ impl<T: 'static> Waiting<T> {
     }
 }
 
-/// Collects which handles are to be looked at.
+/// Collects the positions of handles whose wakers were woken.
 #[derive(Default)]
 struct Woken {
     state: Mutex<WokenState>,
@@ -235,7 +234,7 @@ impl Woken {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Moves what has been collected to `due`, and has `cx` woken when there is more.
+    /// Moves the collected positions to `due`, and registers `cx` to be woken by the next one.
     fn take(&self, cx: &Context<'_>, due: &mut VecDeque<usize>) {
         let waiter = Some(clone_of(cx.waker()));
         let mut state = self.lock();
@@ -247,13 +246,13 @@ impl Woken {
     }
 }
 
-/// Wakes whoever waits, and says which task it was.
-struct Bell {
+/// The waker of one handle: notes its position, and wakes the task that waits.
+struct EntryWaker {
     position: usize,
     woken: Arc<Woken>,
 }
 
-impl Wake for Bell {
+impl Wake for EntryWaker {
     fn wake(self: Arc<Self>) {
         let mut state = self.woken.lock();
         state.positions.push(self.position);
@@ -271,8 +270,8 @@ mod tests {
     use crate::steps::count_steps;
     use crate::{run, spawn, yield_now};
 
-    /// Counts how often a handle is looked at until `n_tasks` are done, some at once and some later.
-    fn looks_at(n_tasks: usize) -> u64 {
+    /// Counts how often a handle is polled until `n_tasks` are done, some at once and some later.
+    fn polls_of(n_tasks: usize) -> u64 {
         count_steps(|| {
             run(async {
                 let work = |i: usize| async move {
@@ -296,10 +295,10 @@ mod tests {
     }
 
     #[test]
-    fn a_task_costs_as_many_looks_among_100_000_as_among_100() {
-        let few = looks_at(100);
-        assert!(few <= 200, "{few} looks at 100 tasks");
-        let many = looks_at(100_000);
-        assert!(many <= 200_000, "{many} looks at 100,000 tasks");
+    fn a_task_costs_as_many_polls_among_100_000_as_among_100() {
+        let few = polls_of(100);
+        assert!(few <= 200, "{few} polls of 100 tasks");
+        let many = polls_of(100_000);
+        assert!(many <= 200_000, "{many} polls of 100,000 tasks");
     }
 }

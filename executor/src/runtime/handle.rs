@@ -2,12 +2,13 @@
 
 use std::future::poll_fn;
 use std::mem::size_of;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::Location;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use crate::event_loop::mailbox::{self, Mail};
 use crate::inspect::lost_panic::given;
+use crate::join::catch::catch_poll;
 use crate::join::packet::Packet;
 use crate::raw::waker::current;
 use crate::sync::Arc;
@@ -120,7 +121,8 @@ impl Handle {
                 }
                 let work = async move {
                     let mut future = pin!(Some(future));
-                    let outcome = poll_fn(|cx| catch_poll(future.as_mut(), cx)).await;
+                    let outcome =
+                        poll_fn(|cx| catch_poll(future.as_mut(), |future| future.poll(cx))).await;
                     sender.send(outcome);
                 };
                 let task = event_loop.spawn(work, spawned_at);
@@ -145,25 +147,5 @@ pub fn poll_caught<F: Future>(
     future: Pin<&mut Option<F>>,
     cx: &mut Context<'_>,
 ) -> Poll<Result<F::Output, JoinError>> {
-    catch_poll(future, cx).map(given)
-}
-
-/// Does what [`poll_caught`] does, for an outcome that is yet to be given to someone.
-fn catch_poll<F: Future>(
-    mut future: Pin<&mut Option<F>>,
-    cx: &mut Context<'_>,
-) -> Poll<Result<F::Output, JoinError>> {
-    let polled = catch_unwind(AssertUnwindSafe(|| {
-        let unfinished = future.as_mut().as_pin_mut().expect("it is not polled again");
-        let output = ready!(unfinished.poll(cx));
-        future.set(None);
-        Poll::Ready(output)
-    }));
-    match polled {
-        Ok(polled) => polled.map(Ok),
-        Err(payload) => {
-            quietly(|| future.set(None));
-            Poll::Ready(Err(JoinError::panicked(payload)))
-        }
-    }
+    catch_poll(future, |future| future.poll(cx)).map(given)
 }

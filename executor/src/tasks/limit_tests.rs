@@ -138,7 +138,7 @@ fn sets_groups_and_calls_pass_the_panic_on_and_stay_whole() {
             panic_of(|| call_soon(|| unreachable!()));
             let mut sum = 0;
             while let Some(outcome) = set.join_next().await {
-                sum += outcome.1.unwrap();
+                sum += outcome.unwrap();
             }
             assert_eq!(sum, 3);
 

@@ -1,0 +1,117 @@
+//! Where the tasks of a set leave their outputs.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use crate::JoinError;
+use crate::inspect::notes::{Notes, note};
+use crate::join::catch::catch_poll;
+use crate::raw::waker::{clone_of, drop_of, wake_of};
+use crate::tasks::stage::quietly;
+
+/// The outputs of a set's tasks, in the order of completion.
+pub(super) struct Arrivals<T> {
+    queue: RefCell<Arrived<T>>,
+    /// The task that waits for the next output.
+    waker: Cell<Option<Waker>>,
+    /// Set when no output will be taken from now on.
+    is_closed: Cell<bool>,
+    /// Drops the queued outputs: [`drop_deep`](crate::join::deep_drop::drop_deep), since an output may own
+    /// another set.
+    ///
+    /// A pointer, because destructors do not know that `T` is `'static`.
+    drop_arrived: fn(Arrived<T>),
+}
+
+/// Outputs in the order of completion, each with the number of its task.
+pub(super) type Arrived<T> = VecDeque<(usize, Result<T, JoinError>)>;
+
+/// Queues above this capacity release their memory when they are empty.
+const KEPT_LEN: usize = 1_024;
+
+impl<T> Arrivals<T> {
+    pub(super) fn new(drop_arrived: fn(Arrived<T>)) -> Rc<Arrivals<T>> {
+        Rc::new(Arrivals {
+            queue: RefCell::default(),
+            waker: Cell::default(),
+            is_closed: Cell::new(false),
+            drop_arrived,
+        })
+    }
+
+    /// Returns an empty queue of the same kind.
+    pub(super) fn new_like(&self) -> Rc<Arrivals<T>> {
+        Arrivals::new(self.drop_arrived)
+    }
+
+    fn push(&self, number: usize, outcome: Result<T, JoinError>) {
+        if self.is_closed.get() {
+            return quietly(|| drop(outcome));
+        }
+        self.queue.borrow_mut().push_back((number, outcome));
+        if let Some(waker) = self.waker.take() {
+            wake_of(waker);
+        }
+    }
+
+    /// Registers `cx` to be woken by the next arrival.
+    pub(super) fn wait(&self, cx: &Context<'_>) {
+        let replaced = self.waker.replace(Some(clone_of(cx.waker())));
+        drop_of(replaced);
+        note(Notes::CHILDREN);
+    }
+
+    pub(super) fn pop(&self) -> Option<(usize, Result<T, JoinError>)> {
+        let mut queue = self.queue.borrow_mut();
+        let arrival = queue.pop_front()?;
+        if queue.is_empty() && queue.capacity() > KEPT_LEN {
+            *queue = VecDeque::new();
+        }
+        Some(arrival)
+    }
+
+    /// Drops the queued outputs and all that arrive later.
+    pub(super) fn close(&self) {
+        self.is_closed.set(true);
+        // Outside the borrow.
+        let arrived = self.queue.take();
+        if !arrived.is_empty() {
+            (self.drop_arrived)(arrived);
+        }
+    }
+}
+
+/// Queues the outcome of one task when it is dropped: with the task, if that does not complete.
+pub(super) struct Announce<T> {
+    number: usize,
+    arrivals: Rc<Arrivals<T>>,
+    outcome: Option<Result<T, JoinError>>,
+}
+
+impl<T> Announce<T> {
+    pub(super) fn new(number: usize, arrivals: Rc<Arrivals<T>>) -> Announce<T> {
+        Announce { number, arrivals, outcome: None }
+    }
+
+    /// Polls `future` with `poll` until that is ready or panics, and queues the outcome.
+    pub(super) async fn run<F>(
+        mut self,
+        future: F,
+        mut poll: impl FnMut(Pin<&mut F>, &mut Context<'_>) -> Poll<T>,
+    ) {
+        let mut future = pin!(Some(future));
+        let outcome = poll_fn(|cx| catch_poll(future.as_mut(), |future| poll(future, cx))).await;
+        self.outcome = Some(outcome);
+    }
+}
+
+impl<T> Drop for Announce<T> {
+    fn drop(&mut self) {
+        let outcome = self.outcome.take().unwrap_or_else(|| Err(JoinError::cancelled()));
+        self.arrivals.push(self.number, outcome);
+    }
+}

@@ -64,7 +64,7 @@ async fn talk(client: &TcpStream) {
 
 /// Fails if one step of a test takes too long.
 async fn in_time<F: Future>(step: F) -> F::Output {
-    polyloop::timeout(common::PATIENCE, step).await.expect("the test makes no progress")
+    polyloop::timeout(common::TIME_LIMIT, step).await.expect("the test makes no progress")
 }
 
 async fn connect(addr: SocketAddr) -> TcpStream {

@@ -13,7 +13,7 @@ use polyloop::io::copy;
 use polyloop::net::{Server, TcpStream};
 use polyloop::{Backend, race};
 
-use common::{PATIENCE, process, role, run_on};
+use common::{TIME_LIMIT, process, role, run_on};
 
 backends!(
     handlers_are_notified_of_a_shutdown,
@@ -35,7 +35,7 @@ async fn talk(client: &TcpStream) {
 
 fn handlers_are_notified_of_a_shutdown(backend: Backend) {
     run_on(backend, async {
-        let server = Server::bind("127.0.0.1:0").unwrap().shutdown_timeout(PATIENCE);
+        let server = Server::bind("127.0.0.1:0").unwrap().shutdown_timeout(TIME_LIMIT);
         let (addr, handle) = (server.local_addrs()[0], server.shutdown_handle());
         let serving = polyloop::spawn(server.serve(async |stream: TcpStream, session| {
             match race(session.shutdown_requested(), stream.read(&mut [0])).await {
@@ -202,7 +202,7 @@ fn an_eighth_is_left(test: &str, n_descriptors: usize, n_usable: usize) {
 
     let connect = |_| {
         let client = net::TcpStream::connect(addr).unwrap();
-        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.set_read_timeout(Some(TIME_LIMIT)).unwrap();
         (&client).write_all(b"hello").unwrap();
         client
     };
@@ -216,7 +216,7 @@ fn an_eighth_is_left(test: &str, n_descriptors: usize, n_usable: usize) {
     waiting.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     let error = waiting.read_exact(&mut [0; 5]).unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
-    waiting.set_read_timeout(Some(PATIENCE)).unwrap();
+    waiting.set_read_timeout(Some(TIME_LIMIT)).unwrap();
     drop(clients.remove(0));
     clients[n_served - 1].read_exact(&mut [0; 5]).unwrap();
 

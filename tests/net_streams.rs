@@ -138,14 +138,14 @@ fn poll_times<F: Future>(future: F, n_polls: usize) -> Option<F::Output> {
 }
 
 /// The number of polls before a future is dropped. The last means never.
-const PATIENCES: [usize; 4] = [1, 2, 3, 1_000];
+const N_POLLS: [usize; 4] = [1, 2, 3, 1_000];
 
 #[test]
 fn lines_survive_every_split_and_every_drop() {
     let data = b"ab\r\n\n\rc\nxyz";
     let expected = ["ab", "", "\rc", "xyz"];
     for cuts in 0..1 << (data.len() - 1) {
-        for n_polls in PATIENCES {
+        for n_polls in N_POLLS {
             let mut reader = BufReader::new(Pieces::cut(data, cuts));
             let mut lines: Vec<String> = Vec::new();
             loop {
@@ -235,7 +235,7 @@ fn frames_survive_every_split_and_every_drop() {
     assert!(unwritten.is_empty());
     assert_eq!(data, b"\0\x03abc\0\0\0\x01d");
     for cuts in 0..1 << (data.len() - 1) {
-        for n_polls in PATIENCES {
+        for n_polls in N_POLLS {
             let mut reader = FrameReader::new(Pieces::cut(&data, cuts), Framing::big_endian(2));
             let mut frames: Vec<Vec<u8>> = Vec::new();
             loop {
@@ -254,7 +254,7 @@ fn frames_survive_every_split_and_every_drop() {
 #[test]
 fn queued_frames_survive_every_short_write_and_every_drop() {
     for size in 1..8 {
-        for n_polls in PATIENCES {
+        for n_polls in N_POLLS {
             let mut writer = FrameWriter::new(Gulps::of(&[size, 1, 3]), Framing::big_endian(1));
             for frame in [&b"abc"[..], b"", b"defgh"] {
                 writer.queue(frame).unwrap();
@@ -275,7 +275,7 @@ fn copies_survive_every_split_and_every_drop() {
     let data = b"0123456789";
     for cuts in 0..1 << (data.len() - 1) {
         for sizes in [&[1][..], &[2], &[3, 1], &[100]] {
-            for n_polls in PATIENCES {
+            for n_polls in N_POLLS {
                 let mut copier = Copier::new(Pieces::cut(data, cuts), Gulps::of(sizes));
                 let n_bytes = loop {
                     if let Some(copied) = poll_times(copier.run(), n_polls) {

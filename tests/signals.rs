@@ -100,7 +100,7 @@ fn the_former_disposition_is_restored_after_the_last_listener(backend: Backend) 
         other.await.unwrap();
     });
     kill("-TERM");
-    std::thread::sleep(common::PATIENCE);
+    std::thread::sleep(common::TIME_LIMIT);
 }
 
 fn listeners_on_two_loops_are_both_notified(backend: Backend) {

@@ -299,8 +299,8 @@ fn bounded_senders_on_many_loops_lose_nothing_to_cancellation() {
                 thread::spawn(move || {
                     run(async {
                         for i in 0..N_EACH {
-                            let patience = Duration::from_micros(i as u64 % 5);
-                            match timeout(patience, sender.reserve()).await {
+                            let limit = Duration::from_micros(i as u64 % 5);
+                            match timeout(limit, sender.reserve()).await {
                                 Ok(permit) => permit.unwrap().send(i),
                                 Err(_) => drop(n_cancelled.fetch_add(1, Ordering::SeqCst)),
                             }

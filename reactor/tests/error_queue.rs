@@ -1,5 +1,5 @@
-//! Errors that the system keeps until the program asks for them (`IP_RECVERR`): nobody spins who does
-//! not ask, and who asks gets them.
+//! Errors that the kernel queues until the program reads them (`IP_RECVERR`): a loop that does not read them does
+//! not spin, and a task that reads them gets them.
 #![cfg(any(target_os = "linux", target_os = "android"))]
 
 use std::io::{self, ErrorKind};
@@ -38,7 +38,7 @@ impl Wake for Flag {
     }
 }
 
-/// One who waits for the socket, and what it does when it is woken.
+/// A task that waits for the socket, and its operation when it is woken.
 struct Task<F> {
     key: Option<WaiterKey>,
     flag: Arc<Flag>,
@@ -50,7 +50,7 @@ impl<F: FnMut(&UdpSocket) -> io::Result<()>> Task<F> {
         Task { key: None, flag: Arc::default(), operation }
     }
 
-    /// Tries until it would block or has succeeded; errors that end nothing are taken as such.
+    /// Tries until the operation would block or succeeds; other errors are retried.
     fn poll(&mut self, reactor: &mut Reactor, token: Token, socket: &Socket) -> bool {
         loop {
             let mut waker = Some(Waker::from(Arc::clone(&self.flag)));
@@ -87,7 +87,7 @@ fn turn(reactor: &mut Reactor, collected: &mut Collected) {
     collected.wake_all();
 }
 
-/// Makes a socket that has a kept error, for a port that nobody has, and one to send to it from.
+/// Makes a socket with a queued error, caused by an unused port, and one to send to it from.
 fn socket_with_an_error() -> (Arc<Socket>, UdpSocket) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_nonblocking(true).unwrap();
@@ -109,15 +109,15 @@ fn an_unread_error_queue_neither_makes_a_loop_spin_nor_hides_datagrams() {
         for _ in 0..3 {
             let mut task = Task::new(receive);
             assert!(!task.poll(&mut reactor, token, &socket));
-            let (begin, mut n_turns) = (Instant::now(), 0);
-            while begin.elapsed() < Duration::from_millis(300) {
+            let (start, mut n_turns) = (Instant::now(), 0);
+            while start.elapsed() < Duration::from_millis(300) {
                 turn(&mut reactor, &mut collected);
                 n_turns += 1;
                 if task.was_woken() {
                     assert!(!task.poll(&mut reactor, token, &socket));
                 }
             }
-            // 64 until it is noticed, then two for each rest.
+            // 64 until it is noticed, then two per back-off.
             assert!(n_turns < 300, "{backend}: {n_turns} turns");
 
             sender.send(b"y").unwrap();
@@ -125,7 +125,7 @@ fn an_unread_error_queue_neither_makes_a_loop_spin_nor_hides_datagrams() {
                 turn(&mut reactor, &mut collected);
             }
         }
-        // It is still there for the program.
+        // The program can still read it.
         take_kept_error(socket.as_fd()).unwrap();
         let error = take_kept_error(socket.as_fd()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::WouldBlock);
@@ -140,13 +140,13 @@ fn a_task_that_waits_for_errors_gets_them_beside_one_that_receives() {
         let token = reactor.register(Arc::clone(&socket) as Arc<dyn Watched>).unwrap();
         let mut collected = Collected::default();
         let mut receivers: Vec<_> = (0..3).map(|_| Task::new(receive)).collect();
-        // All of them wait, or it would find the error at once.
+        // All of them wait, or the operation would find the error at once.
         for receiver in &mut receivers {
             assert!(!receiver.poll(&mut reactor, token, &socket));
         }
         let mut watcher = Task::new(|socket: &UdpSocket| take_kept_error(socket.as_fd()));
         let mut has_it = watcher.poll(&mut reactor, token, &socket);
-        let begin = Instant::now();
+        let start = Instant::now();
         while !has_it {
             turn(&mut reactor, &mut collected);
             for receiver in &mut receivers {
@@ -155,7 +155,7 @@ fn a_task_that_waits_for_errors_gets_them_beside_one_that_receives() {
                 }
             }
             has_it = watcher.was_woken() && watcher.poll(&mut reactor, token, &socket);
-            assert!(begin.elapsed() < Duration::from_secs(10), "{backend}: the error is lost");
+            assert!(start.elapsed() < Duration::from_secs(10), "{backend}: the error is lost");
         }
     }
 }

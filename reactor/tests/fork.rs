@@ -1,7 +1,7 @@
-//! A forked child can do its parent's selector no harm, and can make one of its own.
+//! A forked child cannot damage its parent's selector, and can create one.
 //!
-//! A file of its own with a single test: a child has one thread, so as few others as possible
-//! should be doing something when it is made.
+//! The only test of its file: a child has one thread, so as few other threads as possible should be active at
+//! the fork.
 
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -17,7 +17,7 @@ const LOOK: Option<Duration> = Some(Duration::ZERO);
 
 const A: Token = Token::from_raw(1);
 
-/// Tries everything, and reports whether all of it was refused with the reason.
+/// Tries every operation, and reports whether all were refused with the reason.
 fn is_all_refused(
     selector: &mut dyn Selector,
     registered: &UnixStream,
@@ -36,7 +36,7 @@ fn is_all_refused(
         .all(|result| result.is_err_and(|error| error.to_string().contains("forked child")))
 }
 
-/// Makes a selector and uses it.
+/// Creates a selector and uses it.
 fn works_in_child(backend: Backend) -> bool {
     let (one, mut other) = UnixStream::pair().unwrap();
     let mut selector = backend.open().unwrap();
@@ -61,8 +61,8 @@ fn a_forked_child_is_refused_its_parents_selector_and_can_open_one() {
         selector.register(one.as_fd(), A, Interest::READABLE, Mode::Level).unwrap();
 
         let child = || is_all_refused(&mut *selector, &one, &other, &notifier);
-        assert_eq!(in_forked_child(child).unwrap(), 0, "{backend}: the child got through");
-        // Dropping it in the child is no harm either.
+        assert_eq!(in_forked_child(child).unwrap(), 0, "{backend}: the child was not refused");
+        // Dropping it in the child is harmless too.
         let mut moved = Some(selector);
         let child = || {
             drop(moved.take());

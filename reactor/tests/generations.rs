@@ -1,4 +1,4 @@
-//! Aim: no token is given twice, however many sources have come and gone.
+//! Aim: no token is assigned twice, however many sources have been registered.
 
 use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -21,10 +21,10 @@ impl Watched for Socket {
     }
 }
 
-/// Makes a reactor whose slots have room for that many tenants each.
-fn old_reactor(n_tenants: u32) -> Reactor {
+/// Makes a reactor whose slots have that many generations each.
+fn old_reactor(n_generations: u32) -> Reactor {
     let selector = Backend::Poll.open().unwrap();
-    Reactor::new(selector, 3, Token::MAX_GENERATION - n_tenants)
+    Reactor::new(selector, 3, Token::MAX_GENERATION - n_generations)
 }
 
 #[test]
@@ -34,13 +34,13 @@ fn a_slot_is_not_reused_after_its_last_generation() {
     for _ in 0..20 {
         let socket = Arc::new(Socket(UnixStream::pair().unwrap().0));
         let token = reactor.register(socket).unwrap();
-        assert!(seen.insert(token), "{token:?} was given twice");
+        assert!(seen.insert(token), "{token:?} was assigned twice");
         assert!(reactor.contains(token) && reactor.sources() == 1);
         assert!(token.generation() < Token::MAX_GENERATION && token.owner() == 3);
         drop(reactor.release(token));
         assert!(!reactor.contains(token) && reactor.sources() == 0);
     }
-    assert_eq!(seen.iter().map(|token| token.slot()).max(), Some(6), "three tenants each");
+    assert_eq!(seen.iter().map(|token| token.slot()).max(), Some(6), "three generations each");
     assert_eq!(reactor.next_generation(), Token::MAX_GENERATION);
     assert!(seen.iter().all(|token| reactor.release(*token).is_none()));
 }

@@ -1,6 +1,6 @@
 //! Running out of descriptors: clear errors, and nothing is lost.
 //!
-//! The only test of its process, since the limit is the whole process's.
+//! The only test of its file, because the limit applies to the process.
 
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -30,14 +30,14 @@ fn a_limit_below_the_open_descriptors_is_an_error_and_loses_nothing() {
         for _ in 0..3 {
             match selector.select(&mut events, LOOK) {
                 Ok(()) => assert_eq!(events.len(), 1, "{backend}"),
-                // Only poll counts.
+                // Only poll has this limit.
                 Err(error) => {
                     assert_eq!(*backend, Backend::Poll);
                     assert!(error.to_string().contains("too many descriptors"), "{error}");
                 }
             }
         }
-        // What needs a new descriptor fails, and says so.
+        // Operations that need a new descriptor return an error.
         backend.open().and_then(|selector| selector.notifier()).unwrap_err();
         WakeFd::new().unwrap_err();
         SignalFd::listen(SignalFd::USER1).unwrap_err();

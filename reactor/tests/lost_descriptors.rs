@@ -1,8 +1,7 @@
-//! A program closes what a selector owns (a descriptor closed twice, a range of them): the selector
-//! reports that, does not spin, and reads nothing from the next owner of the number.
+//! A program closes a selector's descriptor (by a double close or a close of a range): the selector reports that,
+//! does not spin, and reads nothing from the next owner of the number.
 //!
-//! A file of its own with a single test, and each case in a forked child, since numbers are what
-//! threads share.
+//! The only test of its file, with each case in a forked child, because threads share descriptor numbers.
 
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -17,9 +16,9 @@ use polyloop_reactor::{
 const A: Token = Token::from_raw(1);
 const SHORT: Option<Duration> = Some(Duration::from_millis(20));
 
-/// A selector, and the number that it reads notifications from; with epoll that of the set.
+/// A selector, and the descriptor that it reads notifications from; with epoll that of the set.
 fn open(backend: Backend) -> (Box<dyn Selector>, RawFd) {
-    // The child ends if something hangs.
+    // Ends the child if it hangs.
     alarm_every(Duration::from_secs(10)).unwrap();
     let before = open_numbers(64);
     let selector = backend.open().unwrap();
@@ -28,7 +27,7 @@ fn open(backend: Backend) -> (Box<dyn Selector>, RawFd) {
     (selector, first)
 }
 
-/// Waits twice, and checks that each wait is over at once with the error.
+/// Waits twice, and checks that each wait returns the error at once.
 fn is_lost(selector: &mut dyn Selector, fd: RawFd, is_replaced: bool) -> bool {
     let before = selector.system_calls().waits;
     for _ in 0..2 {
@@ -62,7 +61,7 @@ fn data_of_the_next_owner_is_not_read(backend: Backend) -> bool {
     outcome && data == *b"not ours"
 }
 
-/// An eventfd cannot be told from another by its inode.
+/// The inode of an eventfd does not identify it.
 fn a_notification_of_the_next_owner_is_not_read(backend: Backend) -> bool {
     let (mut selector, fd) = open(backend);
     close_number(fd).unwrap();
@@ -74,7 +73,7 @@ fn a_notification_of_the_next_owner_is_not_read(backend: Backend) -> bool {
     outcome && next.drain().unwrap()
 }
 
-/// Nothing tells that notifications go astray, but what is registered is served.
+/// Lost notifications are not detected, but registered descriptors are served.
 fn a_next_owner_that_is_not_ready_disturbs_nobody(backend: Backend) -> bool {
     let (mut selector, fd) = open(backend);
     let (one, mut other) = UnixStream::pair().unwrap();
@@ -105,7 +104,7 @@ fn a_selector_whose_descriptor_was_closed_reports_that_and_reads_nothing() {
     for (name, backends, case) in cases {
         for &backend in backends {
             if backend == Backend::Kqueue && cfg!(target_os = "linux") {
-                // libkqueue has descriptors of its own, and takes a closed one for the end.
+                // libkqueue has internal descriptors, and treats a closed one as the end.
                 continue;
             }
             assert_eq!(in_forked_child(|| case(backend)).unwrap(), 0, "{name} on {backend}");

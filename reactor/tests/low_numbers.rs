@@ -1,7 +1,7 @@
-//! Descriptors that a selector needs for itself: none until they are needed, and select needs none to
-//! open although it cannot watch numbers above its limit.
+//! A selector's internal descriptors: it opens them only when needed, and select needs none to open although it
+//! cannot watch numbers above its limit.
 //!
-//! A file of its own with a single test, since numbers and limits are the whole process's.
+//! The only test of its file, because numbers and limits belong to the process.
 
 use std::fs::File;
 use std::io::Write;
@@ -27,7 +27,7 @@ fn a_selector_opens_descriptors_only_when_needed() {
         let needed = match backend {
             Backend::Select | Backend::Poll => 0,
             Backend::Epoll => 1,
-            // libkqueue has its own.
+            // libkqueue has internal descriptors.
             _ => n_open() - before,
         };
         assert_eq!(n_open() - before, needed, "{backend} opens");
@@ -57,7 +57,7 @@ fn a_selector_opens_descriptors_only_when_needed() {
     let error = selector.notifier().unwrap_err();
     assert!(error.to_string().contains("FD_SETSIZE"), "{error}");
     selector.select(&mut events, Some(Duration::ZERO)).unwrap();
-    assert_eq!(events.len(), 1, "the refusal has left a trace");
+    assert_eq!(events.len(), 1, "the refused registration left a trace");
 
     // A number is free again.
     low.swap_remove(10);

@@ -1,8 +1,7 @@
-//! System calls that an old kernel lacks or a sandbox refuses: others take their place, and the contract
-//! holds.
+//! System calls that an old kernel lacks or a sandbox refuses: others replace them, and the contract holds.
 //!
-//! A file of its own with a single test, and each case in a forked child: a filter of system calls
-//! cannot be taken back.
+//! The only test of its file, with each case in a forked child, because a filter of system calls cannot be
+//! removed.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
 use std::io;
@@ -39,7 +38,7 @@ fn refuse(calls: &[i64], errno: i32) {
     apply_filter(&program).unwrap();
 }
 
-/// Ends the child if something hangs.
+/// Ends the child if it hangs.
 fn hurry() {
     alarm_every(Duration::from_secs(60)).unwrap();
 }
@@ -52,7 +51,7 @@ fn keeps_the_contract(backend: Backend) -> bool {
     true
 }
 
-/// A pipe that is watched by edges takes no more when it is full, and then reports nothing.
+/// A pipe that is watched with edges reports nothing while it is full.
 fn hears_100_000_notifications(selector: &mut dyn Selector) -> bool {
     let notifier = selector.notifier().unwrap();
     let mut events = Events::with_capacity(8);
@@ -63,7 +62,7 @@ fn hears_100_000_notifications(selector: &mut dyn Selector) -> bool {
     })
 }
 
-/// Returns the words and the number of the error that a wait ends with.
+/// Returns the message and the errno of the error that a wait returns.
 fn error_of_a_wait(backend: Backend) -> Option<(String, Option<i32>)> {
     let mut selector = backend.open().unwrap();
     let result = selector.select(&mut Events::with_capacity(8), Some(Duration::ZERO));
@@ -110,7 +109,7 @@ fn refused_calls_are_replaced_or_named() {
         let without_fallback = || {
             hurry();
             let more = [libc::SYS_epoll_create1, libc::SYS_pipe2, libc::SYS_poll, libc::SYS_select];
-            // What musl tries in their place.
+            // The calls that musl falls back to.
             let older = [libc::SYS_epoll_create, libc::SYS_pipe];
             refuse(&[&all[..], &more, &older].concat(), errno);
             let says = |backend, call: &str| {

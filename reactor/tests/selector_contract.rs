@@ -20,7 +20,7 @@ fn every_backend_of_this_system_is_tested() {
     assert!(Backend::available().iter().all(|backend| tested.contains(backend)));
 }
 
-/// A filter of the test harness is any part of a name: "poll::" is a part of "epoll::" too.
+/// The test harness filters by substring: "poll::" is a substring of "epoll::" too.
 #[test]
 fn a_filter_selects_the_tests_of_one_backend() {
     for backend in Backend::available() {

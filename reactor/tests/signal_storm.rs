@@ -1,7 +1,7 @@
-//! Waits under a storm of signals: none fails, none ends early, nothing is lost.
+//! Waits under a storm of signals: none fails, none ends early, and no event is lost.
 //!
-//! A file of its own, since the storm hits the whole process, and without the harness, since it
-//! hits the main thread of it.
+//! A separate test program, because the signals reach the whole process, and without the harness, because they
+//! interrupt its main thread.
 
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -12,16 +12,16 @@ use std::time::{Duration, Instant};
 use polyloop_reactor::conformance::alarm_every;
 use polyloop_reactor::{Backend, Events, Interest, Mode, Selector, SignalFd, Token, WaitEnd};
 
-/// Waits until an event or a deadline comes, as a loop does: a signal ends one wait with nothing.
+/// Waits for an event or a deadline, as a loop does: a signal ends one wait without events.
 fn wait_until(selector: &mut dyn Selector, events: &mut Events, deadline: Instant) -> u32 {
     let mut n_waits = 0;
     loop {
         let rest = deadline.saturating_duration_since(Instant::now());
-        let begin = Instant::now();
-        selector.select(events, Some(rest)).expect("a signal is no error");
+        let start = Instant::now();
+        selector.select(events, Some(rest)).expect("a signal is not an error");
         n_waits += 1;
         if events.wait_end() != WaitEnd::Signal {
-            let is_over = begin.elapsed() >= rest;
+            let is_over = start.elapsed() >= rest;
             let end = if events.is_empty() { WaitEnd::Timeout } else { WaitEnd::Event };
             assert_eq!(events.wait_end(), end);
             assert!(is_over || end == WaitEnd::Event, "early");
@@ -35,7 +35,7 @@ fn wait_until(selector: &mut dyn Selector, events: &mut Events, deadline: Instan
 struct Storm;
 
 impl Storm {
-    fn begin() -> Storm {
+    fn start() -> Storm {
         alarm_every(Duration::from_micros(100)).unwrap();
         Storm
     }
@@ -53,12 +53,12 @@ fn a_signal_every_100_us_neither_fails_nor_lengthens_a_wait(backend: Backend) {
     let (one, mut other) = UnixStream::pair().unwrap();
     selector.register(one.as_fd(), Token::from_raw(1), Interest::READABLE, Mode::Level).unwrap();
 
-    let begin = Instant::now();
+    let start = Instant::now();
     let timeout = Duration::from_millis(300);
-    let n_waits = wait_until(&mut *selector, &mut events, begin + timeout);
+    let n_waits = wait_until(&mut *selector, &mut events, start + timeout);
     assert!(events.is_empty());
-    assert!(begin.elapsed() >= timeout, "early");
-    assert!(begin.elapsed() < 10 * timeout, "{:?}", begin.elapsed());
+    assert!(start.elapsed() >= timeout, "early");
+    assert!(start.elapsed() < 10 * timeout, "{:?}", start.elapsed());
     assert!(n_waits > 100, "the storm did not reach the wait: {n_waits} waits");
 
     thread::scope(|scope| {
@@ -75,7 +75,7 @@ fn notifications_in_a_storm_leave_the_notifier_working(backend: Backend) {
     let mut selector = backend.open().unwrap();
     let mut events = Events::with_capacity(8);
     let notifier = selector.notifier().unwrap();
-    let storm = Storm::begin();
+    let storm = Storm::start();
     thread::scope(|scope| {
         let notifying = scope.spawn(|| {
             for _ in 0..500 {
@@ -93,19 +93,19 @@ fn notifications_in_a_storm_leave_the_notifier_working(backend: Backend) {
         notifier.notify().unwrap();
         selector.select(&mut events, None).unwrap();
     }
-    let begin = Instant::now();
+    let start = Instant::now();
     selector.select(&mut events, Some(Duration::from_millis(20))).unwrap();
-    assert!(begin.elapsed() >= Duration::from_millis(20), "a notification was heard twice");
+    assert!(start.elapsed() >= Duration::from_millis(20), "a notification was reported twice");
 }
 
 fn main() {
     let alarms = SignalFd::listen(SignalFd::ALARM).unwrap();
     for &backend in Backend::available() {
-        let storm = Storm::begin();
+        let storm = Storm::start();
         a_signal_every_100_us_neither_fails_nor_lengthens_a_wait(backend);
         drop(storm);
         notifications_in_a_storm_leave_the_notifier_working(backend);
-        println!("{backend} weathers a storm of signals");
+        println!("{backend}: ok under a storm of signals");
     }
     assert!(alarms.take().unwrap());
 }

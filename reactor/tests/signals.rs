@@ -1,6 +1,6 @@
-//! Listeners for signals: each hears for itself, and everything is put back when they go.
+//! Listeners for signals: each is notified, and the last one restores the disposition.
 //!
-//! A file of its own, since signals reach the whole process. The tests take turns.
+//! A separate test program, because signals reach the whole process. The tests run one at a time.
 
 use std::io::{ErrorKind, Read};
 use std::os::fd::AsFd;
@@ -14,17 +14,17 @@ use polyloop_reactor::{Events, Interest, Mode, SignalFd, Token, WakeFd, default_
 
 static TURN: Mutex<()> = Mutex::new(());
 
-/// Listens for as long as the process lives. The last signal of a test may reach another thread
-/// when the test's own listeners are gone, and without any it would end the process.
+/// Listens until the process ends. The last signal of a test may reach another thread after the test's listeners
+/// are dropped, and would end the process without this one.
 static LISTENER: LazyLock<SignalFd> =
-    LazyLock::new(|| SignalFd::listen(SignalFd::USER1).expect("there is room for a listener"));
+    LazyLock::new(|| SignalFd::listen(SignalFd::USER1).expect("a descriptor is free"));
 
 fn take_turn() -> MutexGuard<'static, ()> {
     LazyLock::force(&LISTENER);
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A signal to oneself may be handled by another thread, a little later.
+/// A signal to the own process may be handled by another thread, a little later.
 fn wait_for(signal: &SignalFd) {
     let mut selector = default_selector().unwrap();
     let mut events = Events::with_capacity(8);
@@ -135,7 +135,7 @@ fn no_handler_writes_to_the_next_owner_of_a_descriptor() {
             // Has the number that the listener had.
             let heir = WakeFd::new().unwrap();
             for _ in 0..20 {
-                assert!(!heir.drain().unwrap(), "a handler wrote to the heir");
+                assert!(!heir.drain().unwrap(), "a handler wrote to the next owner");
             }
         }
         is_over.store(true, Ordering::Relaxed);
@@ -164,7 +164,7 @@ fn hundreds_of_listeners_receive_a_signal_and_leave_nothing_behind() {
         let listen = |_| SignalFd::listen(SignalFd::WINDOW_CHANGE).unwrap();
         let mut listeners: Vec<_> = (0..n_listeners).map(listen).collect();
         let other = SignalFd::listen(SignalFd::USER2).unwrap();
-        // Some go, from the middle too, and others come.
+        // Some are dropped, also from the middle, and others are added.
         listeners.swap_remove(n_listeners / 2);
         listeners.pop();
         listeners.extend((0..2).map(listen));
@@ -192,7 +192,7 @@ fn a_read_is_resumed_after_a_signal() {
             }
             drop(writer);
         });
-        // Not interrupted: `read` is called once and gives the end of the pipe.
+        // Not interrupted: `read` is called once and returns the end of the pipe.
         assert_eq!(reader.read(&mut [0; 1]).unwrap(), 0);
     });
     assert!(signal.take().unwrap());
@@ -201,7 +201,7 @@ fn a_read_is_resumed_after_a_signal() {
 #[test]
 fn listeners_created_and_dropped_while_signals_arrive_are_notified_and_leave_nothing_behind() {
     let _turn = take_turn();
-    // One that does nothing without a listener.
+    // A signal that is ignored without a listener.
     let signum = SignalFd::CONTINUE;
     let before = disposition(signum).unwrap();
     let is_over = AtomicBool::new(false);

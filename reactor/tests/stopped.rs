@@ -1,5 +1,5 @@
-//! A process that is stopped and continues (by a shell, a debugger, a freezer): some waits are then
-//! interrupted although no handler has run, and say so.
+//! A process that is stopped and continued (by a shell, a debugger, a freezer): some waits are then interrupted
+//! although no handler has run, and report that.
 
 use std::process::Command;
 
@@ -7,8 +7,8 @@ use polyloop_reactor::{Backend, conformance};
 
 const CHILD: &str = "POLYLOOP_STOPPED_CHILD";
 
-/// `epoll_wait` is never resumed by the kernel, and a test that knew the end of a wait by its events
-/// alone took that for a wait that ended early.
+/// The kernel never resumes `epoll_wait`, and a test that only checked the events would report a wait that ended
+/// early.
 #[test]
 fn a_stop_does_not_make_a_wait_end_early_without_a_reason() {
     if std::env::var_os(CHILD).is_some() {

@@ -1,8 +1,8 @@
-//! Several that wait for one source: whatever they do, none is left waiting while it is ready, and
-//! an event costs what it leads to, not how many wait.
+//! Several tasks that wait for one source: none stays asleep while the source is ready, and the cost of an event
+//! does not depend on the number of waiters.
 //!
-//! The source and its selector are models, so that edges and levels are exact, and every order of
-//! arrivals, polls, cancellations and turns can be had from a seed.
+//! The source and its selector are models, so that edges and levels are exact, and a seed determines the order of
+//! arrivals, polls, cancellations and turns.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -19,18 +19,17 @@ use polyloop_reactor::{
 
 const LOOK: Option<Duration> = Some(Duration::ZERO);
 
-/// A queue of items that can be taken one by one, that may be closed, and that may have an error
-/// which the next operation reports, as a socket does.
+/// A queue of items that, like a socket, may be closed, and may have an error that the next operation reports.
 #[derive(Debug, Default)]
 struct Queue {
     n_items: usize,
     is_closed: bool,
     has_error: bool,
-    /// Whether urgent data is there, which no operation here takes.
+    /// Whether there is urgent data, which no operation here takes.
     is_urgent: bool,
-    /// What happened since the selector has reported last.
+    /// Events since the last report.
     has_news: bool,
-    /// Told with the next report, whatever the state.
+    /// Added to the next report, regardless of the state.
     also_told: Readiness,
     registered: Option<(RawFd, Token, Interest)>,
 }
@@ -152,7 +151,7 @@ impl Watched for Anything {
     }
 }
 
-/// Puts its number into the ready queue.
+/// Pushes its number to the ready queue.
 struct Bell(usize, Arc<Mutex<VecDeque<usize>>>);
 
 impl Wake for Bell {
@@ -161,18 +160,18 @@ impl Wake for Bell {
     }
 }
 
-/// What a task does with the source.
+/// A task's operation on the source.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
     /// Takes one item.
     Take,
-    /// Takes one item, and notes that it was the last when it was.
+    /// Takes one item, and records whether it was the last.
     TakeShort,
     /// Only waits until an operation is worth trying.
     Ready,
-    /// Tries, and takes nothing.
+    /// Tries, without taking anything.
     Peek,
-    /// Is not polled again once it waits: its owner awaits something else.
+    /// Is not polled again once it waits, because its owner awaits something else.
     Held,
 }
 
@@ -243,7 +242,7 @@ impl World {
             let read = Direction::Read;
             let outlook = self.reactor.poll_ready(token, read, &mut task.key, &mut waker).unwrap();
             match outlook {
-                Outlook::Unknown => unreachable!("the source stays"),
+                Outlook::Unknown => unreachable!("the source is registered"),
                 Outlook::Blocks => return,
                 Outlook::Ready if task.kind == Kind::Ready => break,
                 Outlook::Ready => {}
@@ -256,7 +255,7 @@ impl World {
             };
             match tried {
                 Err(io::ErrorKind::WouldBlock) => self.reactor.clear_ready(token, read),
-                // What the task was waiting for: it ends.
+                // The event that the task was waiting for: it ends.
                 Err(_) => break,
                 Ok(()) => {
                     if task.kind == Kind::TakeShort && queue.n_items == 0 {
@@ -295,7 +294,7 @@ impl World {
         queue.has_news = true;
     }
 
-    /// Makes the selector tell `readiness` beside what is there.
+    /// Makes the selector also report `readiness`.
     fn report(&mut self, readiness: Readiness) {
         let mut queue = self.queue.lock().unwrap();
         queue.also_told = readiness;
@@ -320,7 +319,7 @@ impl World {
         next.map(|number| self.poll(number)).is_some()
     }
 
-    /// Does what a loop does, until it would sleep.
+    /// Runs like a loop until it would sleep.
     fn settle(&mut self) {
         loop {
             while self.run_one() {}
@@ -332,7 +331,7 @@ impl World {
         }
     }
 
-    /// Lists those who wait although they need not.
+    /// Lists the tasks that wait although the source is ready for them.
     fn stuck(&self) -> Vec<usize> {
         if !self.queue.lock().unwrap().is_ready() {
             return Vec::new();
@@ -386,17 +385,16 @@ fn the_cost_of_an_event_does_not_depend_on_the_number_of_waiters() {
                 world.arrive(1);
                 world.settle();
             }
-            assert_eq!(world.served, (0..50).collect::<Vec<_>>(), "first come, first served");
+            assert_eq!(world.served, (0..50).collect::<Vec<_>>(), "in order of arrival");
             (world.n_polls, world.n_tries, world.n_turns)
         });
         assert_eq!(few, many, "{mode:?}");
-        // One takes it, and the second that the next turn wakes, before anybody has found that
-        // nothing more is there, finds that.
+        // One task takes it. The next turn wakes another, which finds that nothing is left.
         assert!(many.0 <= 50 * 3, "{many:?}");
     }
 }
 
-/// An ICMP error, for example: the operation that reports it takes it away.
+/// An ICMP error, for example: the operation that reports it consumes it.
 #[test]
 fn the_cost_of_an_error_does_not_depend_on_the_number_of_waiters() {
     for mode in [Mode::Edge, Mode::Level] {
@@ -418,7 +416,7 @@ fn the_cost_of_an_error_does_not_depend_on_the_number_of_waiters() {
     }
 }
 
-/// One who takes urgent data does so out of line: a read in line finds nothing, and says nothing of it.
+/// Urgent data is read out of line: a normal read neither finds nor reports it.
 #[test]
 fn the_cost_of_urgent_data_does_not_depend_on_the_number_of_waiters() {
     let [few, many] = [100, 100_000].map(|n_waiters| {
@@ -438,7 +436,7 @@ fn the_cost_of_urgent_data_does_not_depend_on_the_number_of_waiters() {
     assert!(many.0 <= 50 * 10 && many.1 <= 50 * 10, "{many:?}");
 }
 
-/// A socket of datagrams whose reading side was shut down: it counts as closed and blocks all the same.
+/// A datagram socket that was shut down for reading: it counts as closed and still blocks.
 #[test]
 fn a_closed_side_that_blocks_costs_each_waiter_one_wake() {
     const N_WAITERS: usize = 10_000;

@@ -32,20 +32,20 @@ const TEXT: &[u8] = b"one\ntwo\r\n\nfour;five\nsix";
 
 async fn dropped_searches_lose_no_byte(dropper: &Dropper) {
     let (reader, peer) = pipe_to_read();
-    let (mut reader, mut world) = (BufReader::new(reader), feed(dropper, peer, TEXT));
+    let (mut reader, mut peer_step) = (BufReader::new(reader), feed(dropper, peer, TEXT));
     for expected in ["one", "two", ""] {
         let line = async || reader.next_line().await.unwrap().map(str::to_owned);
-        assert_eq!(dropper.again(line, &mut world).await.as_deref(), Some(expected));
+        assert_eq!(dropper.again(line, &mut peer_step).await.as_deref(), Some(expected));
     }
     let part = async || reader.read_until(b';').await.unwrap().map(<[u8]>::to_vec);
-    assert_eq!(dropper.again(part, &mut world).await.as_deref(), Some(&b"four;"[..]));
-    assert!(dropper.again(async || reader.fill_to(7).await, &mut world).await.unwrap());
+    assert_eq!(dropper.again(part, &mut peer_step).await.as_deref(), Some(&b"four;"[..]));
+    assert!(dropper.again(async || reader.fill_to(7).await, &mut peer_step).await.unwrap());
     assert_eq!(&reader.buffered()[..7], b"five\nsi");
     reader.consume(reader.buffered().len());
     let mut n_left = 0;
     loop {
         let fill = async || reader.fill().await.unwrap().len();
-        match dropper.again(fill, &mut world).await {
+        match dropper.again(fill, &mut peer_step).await {
             0 => break,
             n_bytes => n_left += n_bytes,
         }
@@ -56,19 +56,19 @@ async fn dropped_searches_lose_no_byte(dropper: &Dropper) {
 
 async fn a_dropped_wait_for_a_line_of_the_stream_loses_none(dropper: &Dropper) {
     let (reader, peer) = pipe_to_read();
-    let (mut reader, mut world) = (BufReader::new(reader), feed(dropper, peer, TEXT));
+    let (mut reader, mut peer_step) = (BufReader::new(reader), feed(dropper, peer, TEXT));
     let mut seen = Vec::new();
     {
         let mut lines = pin!(reader.lines());
         for _ in 0..3 {
             let next = async || poll_fn(|cx| lines.as_mut().poll_next(cx)).await;
-            seen.push(dropper.again(next, &mut world).await.unwrap().unwrap());
+            seen.push(dropper.again(next, &mut peer_step).await.unwrap().unwrap());
         }
     }
     let mut parts = pin!(reader.split(b';'));
     loop {
         let next = async || poll_fn(|cx| parts.as_mut().poll_next(cx)).await;
-        match dropper.again(next, &mut world).await {
+        match dropper.again(next, &mut peer_step).await {
             Some(part) => seen.push(String::from_utf8(part.unwrap()).unwrap()),
             None => break,
         }
@@ -79,11 +79,11 @@ async fn a_dropped_wait_for_a_line_of_the_stream_loses_none(dropper: &Dropper) {
 async fn a_dropped_wait_for_a_frame_loses_none(dropper: &Dropper) {
     let (reader, peer) = unix();
     let mut reader = FrameReader::new(reader, Framing::big_endian(2));
-    let mut world = feed(dropper, peer, b"\0\x03abc\0\0\0\x05defgh");
+    let mut peer_step = feed(dropper, peer, b"\0\x03abc\0\0\0\x05defgh");
     let mut frames = Vec::new();
     loop {
         let next = async || reader.next().await.unwrap().map(<[u8]>::to_vec);
-        match dropper.again(next, &mut world).await {
+        match dropper.again(next, &mut peer_step).await {
             Some(frame) => frames.push(frame),
             None => break,
         }
@@ -121,14 +121,14 @@ async fn a_dropped_copy_of_a_copier_resumes(dropper: &Dropper) {
     let mut pieces = bytes.chunks(7_000);
     let mut peer = Some(peer);
     let mut copier = Copier::new(reader, writer);
-    let world = || {
+    let peer_step = || {
         match (pieces.next(), &mut peer) {
             (Some(piece), Some(peer)) => peer.write_all(piece).unwrap(),
             _ => peer = None,
         }
         sink.step();
     };
-    let n_bytes = dropper.again(async || copier.run().await, world).await.unwrap();
+    let n_bytes = dropper.again(async || copier.run().await, peer_step).await.unwrap();
     assert_eq!((n_bytes, copier.n_bytes()), (20_000, 20_000));
     drop(copier);
     assert!(sink.finish() == bytes);
@@ -137,8 +137,8 @@ async fn a_dropped_copy_of_a_copier_resumes(dropper: &Dropper) {
 async fn a_dropped_copy_has_written_what_it_read_but_for_one_piece(dropper: &Dropper) {
     let (reader, peer) = unix();
     let (writer, sink) = unix();
-    let (mut world, sink) = (feed(dropper, peer, TEXT), Sink::new(sink));
-    let copied = dropper.once(copy(&reader, &writer), &mut world).await;
+    let (mut peer_step, sink) = (feed(dropper, peer, TEXT), Sink::new(sink));
+    let copied = dropper.once(copy(&reader, &writer), &mut peer_step).await;
     drop(writer);
     check_copy(&sink.finish(), copied.map(Result::unwrap));
 
@@ -146,10 +146,10 @@ async fn a_dropped_copy_has_written_what_it_read_but_for_one_piece(dropper: &Dro
     let (b, sink) = unix();
     // It stays open for the answer.
     let half = HalfClose(peer.try_clone().unwrap());
-    let (mut world, sink) = (feed(dropper, half, TEXT), Sink::new(sink));
+    let (mut peer_step, sink) = (feed(dropper, half, TEXT), Sink::new(sink));
     // The answer is empty and complete from the start.
     sink.end();
-    let copied = dropper.once(copy_bidirectional(&a, &b), &mut world).await;
+    let copied = dropper.once(copy_bidirectional(&a, &b), &mut peer_step).await;
     drop(b);
     check_copy(&sink.finish(), copied.map(|copied| copied.unwrap().0));
 }
@@ -184,14 +184,14 @@ fn check_copy(received: &[u8], copied: Option<u64>) {
 async fn dropped_operations_of_the_traits_have_not_happened(dropper: &Dropper) {
     let (mut reader, peer) = unix();
     let (mut writer, sink) = narrow();
-    let mut world = feed(dropper, peer, TEXT);
+    let mut peer_step = feed(dropper, peer, TEXT);
     let mut received = Vec::new();
     loop {
         let mut buf = [0; 2];
         let readable = async || Read::readable(&mut reader).await;
-        dropper.again(readable, &mut world).await.unwrap();
+        dropper.again(readable, &mut peer_step).await.unwrap();
         let read = async || Read::read(&mut reader, &mut buf).await;
-        match dropper.again(read, &mut world).await.unwrap() {
+        match dropper.again(read, &mut peer_step).await.unwrap() {
             0 => break,
             n_bytes => received.extend_from_slice(&buf[..n_bytes]),
         }
@@ -220,11 +220,11 @@ pub(crate) mod linux {
     async fn a_dropped_splice_goes_on(dropper: &Dropper) {
         let (reader, peer) = unix();
         let (writer, sink) = narrow();
-        let mut world = feed(dropper, peer, TEXT);
+        let mut peer_step = feed(dropper, peer, TEXT);
         {
             let mut splicer = Splicer::new(&reader, &writer).unwrap();
             let step = || {
-                world();
+                peer_step();
                 // A single byte occupies as much of the buffer as many.
                 sink.step();
             };

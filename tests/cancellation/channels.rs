@@ -28,13 +28,13 @@ macro_rules! channels {
                 let (sender, mut receiver) = $module::unbounded();
                 let mut sender = Some(sender);
                 let mut numbers = 0..5;
-                let mut world = || match (numbers.next(), &sender) {
+                let mut peer_step = || match (numbers.next(), &sender) {
                     (Some(number), Some(sender)) => sender.send(number).unwrap(),
                     _ => sender = None,
                 };
                 let mut received = Vec::new();
                 while let Some(number) =
-                    dropper.again(async || receiver.recv().await, &mut world).await
+                    dropper.again(async || receiver.recv().await, &mut peer_step).await
                 {
                     received.push(number);
                 }
@@ -45,7 +45,7 @@ macro_rules! channels {
                 let (sender, mut receiver) = $module::bounded(1);
                 let mut sender = Some(sender);
                 let mut unsent = (0..5).peekable();
-                let mut world = || match (unsent.peek(), &sender) {
+                let mut peer_step = || match (unsent.peek(), &sender) {
                     (Some(number), Some(sender)) => {
                         if sender.try_send(*number).is_ok() {
                             unsent.next();
@@ -59,7 +59,7 @@ macro_rules! channels {
                         0 => receiver.recv().await,
                         _ => poll_fn(|cx| Pin::new(&mut receiver).poll_next(cx)).await,
                     };
-                    match dropper.again(next, &mut world).await {
+                    match dropper.again(next, &mut peer_step).await {
                         Some(number) => received.push(number),
                         None => break,
                     }
@@ -70,7 +70,8 @@ macro_rules! channels {
             async fn a_dropped_send_has_sent_nothing(dropper: &Dropper) {
                 let (sender, receiver) = $module::bounded(1);
                 let (receiver, received) = (RefCell::new(receiver), RefCell::new(Vec::new()));
-                let world = || received.borrow_mut().extend(receiver.borrow_mut().try_recv().ok());
+                let peer_step =
+                    || received.borrow_mut().extend(receiver.borrow_mut().try_recv().ok());
                 // Each attempt has a separate message.
                 let next = Cell::new(0);
                 let mut sent = Vec::new();
@@ -80,10 +81,10 @@ macro_rules! channels {
                         let number = next.get();
                         sender.send(number).await.map(|()| number)
                     };
-                    sent.push(dropper.again(send, world).await.unwrap());
+                    sent.push(dropper.again(send, peer_step).await.unwrap());
                 }
                 for _ in 0..2 {
-                    world();
+                    peer_step();
                 }
                 assert_eq!(*received.borrow(), sent);
             }
@@ -102,17 +103,17 @@ macro_rules! channels {
                 });
                 let (receiver, received) = (RefCell::new(receiver), RefCell::new(Vec::new()));
                 // One message is taken, so one place is free until the other takes it.
-                let world = || {
+                let peer_step = || {
                     if received.borrow().is_empty() || is_sent.get() {
                         received.borrow_mut().extend(receiver.borrow_mut().try_recv().ok());
                     }
                 };
                 let reserve = async || sender.reserve().await.map(drop);
-                dropper.again(reserve, world).await.unwrap();
+                dropper.again(reserve, peer_step).await.unwrap();
                 task.await.unwrap();
                 is_sent.set(true);
                 for _ in 0..2 {
-                    world();
+                    peer_step();
                 }
                 // Capacity that was granted and not used is free again.
                 assert_eq!(*received.borrow(), [0, 1]);

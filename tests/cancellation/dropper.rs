@@ -30,7 +30,7 @@ const MANY_DROPS: usize = 40;
 
 /// How long to wait for the operation to be woken before the peer makes another step. TCP may need several
 /// until its buffer has space again.
-const PATIENCE: Duration = Duration::from_millis(1);
+const TIME_LIMIT: Duration = Duration::from_millis(1);
 
 /// The maximum number of turns until the loop has released what the case dropped.
 const TURNS_TO_SETTLE: usize = 1_000;
@@ -89,10 +89,10 @@ impl Dropper {
     pub(crate) async fn again<T>(
         &self,
         mut start: impl AsyncFnMut() -> T,
-        mut world: impl FnMut(),
+        mut peer_step: impl FnMut(),
     ) -> T {
         loop {
-            if let Some(output) = self.once(start(), &mut world).await {
+            if let Some(output) = self.once(start(), &mut peer_step).await {
                 return output;
             }
         }
@@ -107,13 +107,13 @@ impl Dropper {
     pub(crate) async fn once<F: Future>(
         &self,
         future: F,
-        mut world: impl FnMut(),
+        mut peer_step: impl FnMut(),
     ) -> Option<F::Output> {
         let Plan { at_poll, moment, max_drops, is_spent, .. } = self.plan;
         let is_dropped = self.n_drops.get() < max_drops;
         let output = {
             let mut future = pin!(future);
-            let mut tick = pin!(interval(PATIENCE));
+            let mut tick = pin!(interval(TIME_LIMIT));
             let mut n_polls = 0;
             poll_fn(|cx| {
                 if is_spent && n_polls == 0 {
@@ -129,7 +129,7 @@ impl Dropper {
                 if n_polls == at_poll && is_dropped && matches!(moment, Moment::AtOnce) {
                     return Poll::Ready(None);
                 }
-                world();
+                peer_step();
                 while tick.poll_tick(cx).is_ready() {}
                 Poll::Pending
             })
@@ -138,7 +138,7 @@ impl Dropper {
         if output.is_none() {
             self.n_drops.set(self.n_drops.get() + 1);
             if matches!(moment, Moment::AtOnce) {
-                world();
+                peer_step();
             }
             // The loop polls for events, and the other waiters get theirs.
             sleep(Duration::from_micros(1)).await;
@@ -239,10 +239,10 @@ mod tests {
                 let (ours, mut peer) = StdStream::pair().unwrap();
                 let ours = UnixStream::from_std(ours).unwrap();
                 let mut bytes = 1..=8;
-                let world = || {
+                let peer_step = || {
                     peer.write_all(&[bytes.next().unwrap_or(0)]).unwrap();
                 };
-                let read = dropper.again(async || read_carelessly(&ours).await, world).await;
+                let read = dropper.again(async || read_carelessly(&ours).await, peer_step).await;
                 assert_eq!(read, [1, 2]);
             });
         }));

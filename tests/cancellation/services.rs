@@ -54,7 +54,7 @@ async fn a_dropped_server_aborts_all_connections_and_loses_none(dropper: &Droppe
     let serving = server.serve(async |stream: TcpStream, _| copy(&stream, &stream).await.map(drop));
     let mut clients = Vec::new();
     let mut n_steps = 0;
-    let world = || {
+    let peer_step = || {
         n_steps += 1;
         match n_steps {
             // Refused once the server has been dropped.
@@ -66,7 +66,7 @@ async fn a_dropped_server_aborts_all_connections_and_loses_none(dropper: &Droppe
             _ => handle.shutdown(),
         }
     };
-    let report = dropper.once(serving, world).await.map(Result::unwrap);
+    let report = dropper.once(serving, peer_step).await.map(Result::unwrap);
     while handle.open_connections() > 0 {
         yield_now().await;
     }

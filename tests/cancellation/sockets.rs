@@ -71,10 +71,10 @@ fn tcp_listener() -> (TcpListener, net::SocketAddr) {
 
 async fn a_dropped_accept_has_taken_no_connection(dropper: &Dropper) {
     let (listener, addr) = tcp_listener();
-    let mut world = tcp_clients(addr);
+    let mut peer_step = tcp_clients(addr);
     for number in 1..=N_SENT {
         let accept = async || listener.accept().await;
-        let (stream, _) = dropper.again(accept, &mut world).await.unwrap();
+        let (stream, _) = dropper.again(accept, &mut peer_step).await.unwrap();
         assert_eq!(number_of(stream).await, number);
     }
     assert_eq!(listener.try_accept().unwrap_err().kind(), ErrorKind::WouldBlock);
@@ -82,10 +82,10 @@ async fn a_dropped_accept_has_taken_no_connection(dropper: &Dropper) {
 
 async fn a_dropped_wait_for_a_connection_loses_none(dropper: &Dropper) {
     let (listener, addr) = tcp_listener();
-    let mut world = tcp_clients(addr);
+    let mut peer_step = tcp_clients(addr);
     let mut numbers = Vec::new();
     while numbers.len() < usize::from(N_SENT) {
-        dropper.again(async || listener.readable().await, &mut world).await.unwrap();
+        dropper.again(async || listener.readable().await, &mut peer_step).await.unwrap();
         if let Ok((stream, _)) = listener.try_accept() {
             numbers.push(number_of(stream).await);
         }
@@ -95,11 +95,11 @@ async fn a_dropped_wait_for_a_connection_loses_none(dropper: &Dropper) {
 
 async fn a_dropped_wait_for_the_stream_of_connections_loses_none(dropper: &Dropper) {
     let (listener, addr) = tcp_listener();
-    let mut world = tcp_clients(addr);
+    let mut peer_step = tcp_clients(addr);
     let mut incoming = pin!(listener.incoming());
     for number in 1..=N_SENT {
         let next = async || poll_fn(|cx| incoming.as_mut().poll_next(cx)).await;
-        let stream = dropper.again(next, &mut world).await.unwrap().unwrap();
+        let stream = dropper.again(next, &mut peer_step).await.unwrap().unwrap();
         assert_eq!(number_of(stream).await, number);
     }
 }
@@ -148,29 +148,30 @@ fn datagrams(mut send: impl FnMut(&[u8])) -> impl FnMut() {
 
 /// Calls each receiving function in turn, and checks that datagrams arrive once and in order.
 macro_rules! receives_each_once {
-    ($dropper:ident, $ours:ident, $world:ident) => {
+    ($dropper:ident, $ours:ident, $peer_step:ident) => {
         for number in 1..=N_SENT {
             let mut buf = [0; 16];
             let n_bytes = match number {
                 1 => {
                     let receive = async || $ours.recv_from(&mut buf).await;
-                    $dropper.again(receive, &mut $world).await.unwrap().0
+                    $dropper.again(receive, &mut $peer_step).await.unwrap().0
                 }
-                2 => {
-                    $dropper.again(async || $ours.recv(&mut buf).await, &mut $world).await.unwrap()
-                }
+                2 => $dropper
+                    .again(async || $ours.recv(&mut buf).await, &mut $peer_step)
+                    .await
+                    .unwrap(),
                 3 => {
                     let receive = async || $ours.recv_msg(&mut buf).await;
-                    $dropper.again(receive, &mut $world).await.unwrap().n_bytes
+                    $dropper.again(receive, &mut $peer_step).await.unwrap().n_bytes
                 }
                 4 => {
                     let peek = async || $ours.peek_msg(&mut buf).await;
-                    let peeked = $dropper.again(peek, &mut $world).await.unwrap();
+                    let peeked = $dropper.again(peek, &mut $peer_step).await.unwrap();
                     assert_eq!(peeked.n_bytes, 4);
                     $ours.recv(&mut buf).await.unwrap()
                 }
                 _ => loop {
-                    $dropper.again(async || $ours.readable().await, &mut $world).await.unwrap();
+                    $dropper.again(async || $ours.readable().await, &mut $peer_step).await.unwrap();
                     if let Ok(received) = $ours.try_recv_msg(&mut buf) {
                         break received.n_bytes;
                     }
@@ -184,15 +185,15 @@ macro_rules! receives_each_once {
 
 async fn a_dropped_receive_has_taken_no_datagram(dropper: &Dropper) {
     let (ours, peer) = udp();
-    let mut world = datagrams(|bytes| {
+    let mut peer_step = datagrams(|bytes| {
         peer.send(bytes).unwrap();
     });
-    receives_each_once!(dropper, ours, world);
+    receives_each_once!(dropper, ours, peer_step);
 }
 
 async fn a_dropped_receive_of_many_has_taken_no_datagram(dropper: &Dropper) {
     let (ours, peer) = udp();
-    let mut world = datagrams(|bytes| {
+    let mut peer_step = datagrams(|bytes| {
         peer.send(bytes).unwrap();
     });
     let mut sizes = Vec::new();
@@ -202,7 +203,7 @@ async fn a_dropped_receive_of_many_has_taken_no_datagram(dropper: &Dropper) {
             let bufs = &mut [IoSliceMut::new(&mut one), IoSliceMut::new(&mut two)];
             ours.recv_many(bufs, &mut received).await
         };
-        let n_received = dropper.again(receive, &mut world).await.unwrap();
+        let n_received = dropper.again(receive, &mut peer_step).await.unwrap();
         assert_eq!(n_received, received.len());
         sizes.extend(received.iter().map(|received| received.n_bytes));
     }
@@ -263,10 +264,10 @@ fn unix_clients(path: PathBuf) -> impl FnMut() {
 async fn a_dropped_accept_has_taken_no_unix_connection(dropper: &Dropper) {
     let path = fresh_path();
     let listener = UnixListener::bind(&path).unwrap();
-    let mut world = unix_clients(path);
+    let mut peer_step = unix_clients(path);
     for number in 1..=N_SENT {
         let accept = async || listener.accept().await;
-        let (stream, _) = dropper.again(accept, &mut world).await.unwrap();
+        let (stream, _) = dropper.again(accept, &mut peer_step).await.unwrap();
         let mut buf = [0];
         stream.read_exact(&mut buf).await.unwrap();
         assert_eq!(buf, [number]);
@@ -277,11 +278,11 @@ async fn a_dropped_accept_has_taken_no_unix_connection(dropper: &Dropper) {
 async fn a_dropped_wait_for_the_stream_of_unix_connections_loses_none(dropper: &Dropper) {
     let path = fresh_path();
     let listener = UnixListener::bind(&path).unwrap();
-    let mut world = unix_clients(path);
+    let mut peer_step = unix_clients(path);
     let mut incoming = pin!(listener.incoming());
     for number in 1..=N_SENT {
         let next = async || poll_fn(|cx| incoming.as_mut().poll_next(cx)).await;
-        let stream = dropper.again(next, &mut world).await.unwrap().unwrap();
+        let stream = dropper.again(next, &mut peer_step).await.unwrap().unwrap();
         let mut buf = [0];
         stream.read_exact(&mut buf).await.unwrap();
         assert_eq!(buf, [number]);
@@ -327,10 +328,10 @@ async fn a_dropped_connect_closes_the_unix_connection(dropper: &Dropper) {
 async fn a_dropped_receive_has_taken_no_unix_datagram(dropper: &Dropper) {
     let (ours, peer) = unix::UnixDatagram::pair().unwrap();
     let ours = UnixDatagram::from_std(ours).unwrap();
-    let mut world = datagrams(|bytes| {
+    let mut peer_step = datagrams(|bytes| {
         peer.send(bytes).unwrap();
     });
-    receives_each_once!(dropper, ours, world);
+    receives_each_once!(dropper, ours, peer_step);
 }
 
 /// Sends until the buffer is full; returns the number of datagrams.

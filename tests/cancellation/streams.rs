@@ -128,11 +128,11 @@ macro_rules! readers {
 
             async fn a_dropped_read_has_taken_no_byte(dropper: &Dropper) {
                 let ($owner, peer) = $open;
-                let (reader, mut world) = ($reader, feed(dropper, peer, SENT));
+                let (reader, mut peer_step) = ($reader, feed(dropper, peer, SENT));
                 let mut received = Vec::new();
                 loop {
                     let mut buf = [0; 2];
-                    let read = dropper.again(async || reader.read(&mut buf).await, &mut world);
+                    let read = dropper.again(async || reader.read(&mut buf).await, &mut peer_step);
                     let n_bytes = read.await.unwrap();
                     received.extend_from_slice(&buf[..n_bytes]);
                     if n_bytes == 0 {
@@ -144,7 +144,7 @@ macro_rules! readers {
 
             async fn a_dropped_vectored_read_has_taken_no_byte(dropper: &Dropper) {
                 let ($owner, peer) = $open;
-                let (reader, mut world) = ($reader, feed(dropper, peer, SENT));
+                let (reader, mut peer_step) = ($reader, feed(dropper, peer, SENT));
                 let mut received = Vec::new();
                 loop {
                     let (mut one, mut two) = ([0; 1], [0; 1]);
@@ -153,7 +153,7 @@ macro_rules! readers {
                             let bufs = &mut [IoSliceMut::new(&mut one), IoSliceMut::new(&mut two)];
                             reader.read_vectored(bufs).await
                         },
-                        &mut world,
+                        &mut peer_step,
                     );
                     let n_bytes = read.await.unwrap();
                     received.extend_from_slice(&[one, two].concat()[..n_bytes]);
@@ -166,11 +166,11 @@ macro_rules! readers {
 
             async fn what_a_dropped_read_exact_has_read_is_in_the_buffer(dropper: &Dropper) {
                 let ($owner, peer) = $open;
-                let (reader, mut world) = ($reader, feed(dropper, peer, SENT));
+                let (reader, mut peer_step) = ($reader, feed(dropper, peer, SENT));
                 let mut received = Vec::new();
                 while received.len() < SENT.len() {
                     let mut buf = vec![0; SENT.len() - received.len()];
-                    let read = dropper.once(reader.read_exact(&mut buf), &mut world).await;
+                    let read = dropper.once(reader.read_exact(&mut buf), &mut peer_step).await;
                     assert!(read.is_none_or(|read| read.is_ok()));
                     received.extend(buf.into_iter().take_while(|byte| *byte != 0));
                 }
@@ -179,20 +179,20 @@ macro_rules! readers {
 
             async fn a_dropped_read_exact_buf_goes_on(dropper: &Dropper) {
                 let ($owner, peer) = $open;
-                let (reader, mut world) = ($reader, feed(dropper, peer, SENT));
+                let (reader, mut peer_step) = ($reader, feed(dropper, peer, SENT));
                 let mut received = vec![0; SENT.len()];
                 let mut rest = &mut received[..];
                 let read = async || reader.read_exact_buf(&mut rest).await;
-                dropper.again(read, &mut world).await.unwrap();
+                dropper.again(read, &mut peer_step).await.unwrap();
                 assert_eq!(received, SENT);
             }
 
             async fn a_dropped_wait_for_data_loses_nothing(dropper: &Dropper) {
                 let ($owner, peer) = $open;
-                let (reader, mut world) = ($reader, feed(dropper, peer, SENT));
+                let (reader, mut peer_step) = ($reader, feed(dropper, peer, SENT));
                 let mut received = Vec::new();
                 loop {
-                    dropper.again(async || reader.readable().await, &mut world).await.unwrap();
+                    dropper.again(async || reader.readable().await, &mut peer_step).await.unwrap();
                     let mut buf = [0; 2];
                     match reader.try_read(&mut buf) {
                         Ok(0) => break,
@@ -218,11 +218,11 @@ macro_rules! peekers {
 
             async fn a_dropped_peek_loses_nothing(dropper: &Dropper) {
                 let ($owner, peer) = $open;
-                let (reader, mut world) = ($reader, feed(dropper, peer, SENT));
+                let (reader, mut peer_step) = ($reader, feed(dropper, peer, SENT));
                 let mut received = Vec::new();
                 loop {
                     let mut buf = [0; 2];
-                    let peek = dropper.again(async || reader.peek(&mut buf).await, &mut world);
+                    let peek = dropper.again(async || reader.peek(&mut buf).await, &mut peer_step);
                     let n_bytes = peek.await.unwrap();
                     let mut same = vec![0; n_bytes];
                     reader.read_exact(&mut same).await.unwrap();
@@ -409,7 +409,7 @@ fn raw() -> (AsyncFd<unix::UnixStream>, unix::UnixStream) {
 
 async fn a_dropped_operation_on_a_descriptor_has_not_happened(dropper: &Dropper) {
     let (fd, peer) = raw();
-    let mut world = feed(dropper, peer, SENT);
+    let mut peer_step = feed(dropper, peer, SENT);
     let mut received = Vec::new();
     loop {
         let mut buf = [0; 2];
@@ -417,7 +417,7 @@ async fn a_dropped_operation_on_a_descriptor_has_not_happened(dropper: &Dropper)
             fd.async_io(Direction::Read, |mut stream: &unix::UnixStream| stream.read(&mut buf))
                 .await
         };
-        let n_bytes = dropper.again(read, &mut world).await.unwrap();
+        let n_bytes = dropper.again(read, &mut peer_step).await.unwrap();
         received.extend_from_slice(&buf[..n_bytes]);
         if n_bytes == 0 {
             break;
@@ -428,10 +428,10 @@ async fn a_dropped_operation_on_a_descriptor_has_not_happened(dropper: &Dropper)
 
 async fn a_dropped_wait_for_a_descriptor_loses_nothing(dropper: &Dropper) {
     let (fd, peer) = raw();
-    let mut world = feed(dropper, peer, SENT);
+    let mut peer_step = feed(dropper, peer, SENT);
     let mut received = Vec::new();
     loop {
-        dropper.again(async || fd.ready(Direction::Read).await, &mut world).await.unwrap();
+        dropper.again(async || fd.ready(Direction::Read).await, &mut peer_step).await.unwrap();
         let mut buf = [0; 2];
         match fd.try_io(Direction::Read, |mut stream: &unix::UnixStream| stream.read(&mut buf)) {
             Ok(0) => break,
@@ -444,13 +444,13 @@ async fn a_dropped_wait_for_a_descriptor_loses_nothing(dropper: &Dropper) {
 
 async fn a_dropped_wait_for_a_direction_loses_nothing(dropper: &Dropper) {
     let ((tcp, tcp_peer), (unix, unix_peer)) = (tcp(), unix());
-    let mut world = feed(dropper, tcp_peer, SENT);
+    let mut peer_step = feed(dropper, tcp_peer, SENT);
     // Waits until data can be read: readiness may be reported too often, but not too rarely.
     while tcp.try_read(&mut [0]).is_err() {
-        dropper.again(async || tcp.ready(Direction::Read).await, &mut world).await.unwrap();
+        dropper.again(async || tcp.ready(Direction::Read).await, &mut peer_step).await.unwrap();
     }
-    let mut world = feed(dropper, unix_peer, SENT);
+    let mut peer_step = feed(dropper, unix_peer, SENT);
     while unix.try_read(&mut [0]).is_err() {
-        dropper.again(async || unix.ready(Direction::Read).await, &mut world).await.unwrap();
+        dropper.again(async || unix.ready(Direction::Read).await, &mut peer_step).await.unwrap();
     }
 }

@@ -80,7 +80,7 @@ async fn a_dropped_wait_loses_no_tick(dropper: &Dropper) {
 fn adder() -> (impl FnMut(), impl Future<Output = u32> + 'static) {
     let (sender, mut receiver) = local::unbounded();
     let mut numbers = 1..=4;
-    let world = move || {
+    let peer_step = move || {
         // It has stopped receiving once it has them all.
         let _ = numbers.next().map(|number| sender.send(number));
     };
@@ -91,24 +91,24 @@ fn adder() -> (impl FnMut(), impl Future<Output = u32> + 'static) {
         }
         sum
     };
-    (world, sum)
+    (peer_step, sum)
 }
 
 async fn a_dropped_join_loses_no_output(dropper: &Dropper) {
-    let (world, sum) = adder();
+    let (peer_step, sum) = adder();
     let mut task = spawn(sum).named("adder");
-    assert_eq!(dropper.again(async || (&mut task).await, world).await.unwrap(), 10);
+    assert_eq!(dropper.again(async || (&mut task).await, peer_step).await.unwrap(), 10);
     // The wait is dropped, not the owner whose drop would abort the task.
-    let (world, sum) = adder();
+    let (peer_step, sum) = adder();
     let mut task = spawn(sum).abort_on_drop().into_handle().abort_on_drop();
-    assert_eq!(dropper.again(async || (&mut task).await, world).await.unwrap(), 10);
+    assert_eq!(dropper.again(async || (&mut task).await, peer_step).await.unwrap(), 10);
 }
 
 async fn a_dropped_join_across_threads_loses_no_output(dropper: &Dropper) {
     let (go, mut gone) = polyloop::channel::unbounded();
     let mut task = Handle::current().unwrap().spawn(async move { gone.recv().await.unwrap() });
-    let world = || _ = go.send(7);
-    assert_eq!(dropper.again(async || (&mut task).await, world).await.unwrap(), 7);
+    let peer_step = || _ = go.send(7);
+    assert_eq!(dropper.again(async || (&mut task).await, peer_step).await.unwrap(), 7);
 
     let pool = BlockingPool::new(1);
     for i in 0..4 {
@@ -120,13 +120,13 @@ async fn a_dropped_join_across_threads_loses_no_output(dropper: &Dropper) {
             2 => pool.spawn_named("named", work),
             _ => pool.try_spawn(work).unwrap(),
         };
-        let world = || _ = go.send("done");
-        assert_eq!(dropper.again(async || (&mut work).await, world).await.unwrap(), "done");
+        let peer_step = || _ = go.send("done");
+        assert_eq!(dropper.again(async || (&mut work).await, peer_step).await.unwrap(), "done");
     }
 
-    let (world, sum) = adder();
+    let (peer_step, sum) = adder();
     let mut task = spawn(sum);
-    assert_eq!(dropper.again(async || (&mut task).await, world).await.unwrap(), 10);
+    assert_eq!(dropper.again(async || (&mut task).await, peer_step).await.unwrap(), 10);
 }
 
 async fn a_dropped_wait_for_a_result_of_a_pool_loses_none(dropper: &Dropper) {
@@ -137,13 +137,13 @@ async fn a_dropped_wait_for_a_result_of_a_pool_loses_none(dropper: &Dropper) {
         gone.lock().unwrap().recv().unwrap();
         i
     });
-    let world = || _ = go.send(());
+    let peer_step = || _ = go.send(());
     for i in 0..6 {
         let next = async || match i % 2 {
             0 => results.next().await,
             _ => poll_fn(|cx| Pin::new(&mut results).poll_next(cx)).await,
         };
-        assert_eq!(dropper.again(next, world).await.unwrap().unwrap(), i);
+        assert_eq!(dropper.again(next, peer_step).await.unwrap().unwrap(), i);
     }
     assert!(results.next().await.is_none());
 }
@@ -152,27 +152,27 @@ async fn a_dropped_wait_for_a_result_of_a_pool_loses_none(dropper: &Dropper) {
 fn one_by_one() -> (impl FnMut(), Vec<impl Future<Output = usize> + 'static>) {
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..4).map(|_| local::unbounded()).unzip();
     let mut senders = senders.into_iter().enumerate();
-    let world = move || {
+    let peer_step = move || {
         // The receiver may have been dropped.
         let _ = senders.next_back().map(|(i, sender)| sender.send(i));
     };
     let wait = |mut receiver: local::Receiver<usize>| async move { receiver.recv().await.unwrap() };
-    (world, receivers.into_iter().map(wait).collect())
+    (peer_step, receivers.into_iter().map(wait).collect())
 }
 
 async fn a_dropped_wait_for_the_next_of_a_set_loses_no_output(dropper: &Dropper) {
-    let (mut world, futures) = one_by_one();
+    let (mut peer_step, futures) = one_by_one();
     let mut set = JoinSet::new();
     for future in futures {
         set.spawn(future);
     }
     let mut outputs = Vec::new();
-    while let Some(output) = dropper.again(async || set.join_next().await, &mut world).await {
+    while let Some(output) = dropper.again(async || set.join_next().await, &mut peer_step).await {
         outputs.push(output.unwrap());
     }
     assert_eq!(outputs, [3, 2, 1, 0]);
 
-    let (mut world, futures) = one_by_one();
+    let (mut peer_step, futures) = one_by_one();
     let mut completed = as_completed(futures);
     let mut outputs = Vec::new();
     loop {
@@ -183,7 +183,7 @@ async fn a_dropped_wait_for_the_next_of_a_set_loses_no_output(dropper: &Dropper)
                 .await
                 .map(|output| (None, output)),
         };
-        let Some((number, output)) = dropper.again(next, &mut world).await else { break };
+        let Some((number, output)) = dropper.again(next, &mut peer_step).await else { break };
         let output = output.unwrap();
         assert!(number.is_none_or(|number| number == output));
         outputs.push(output);
@@ -209,17 +209,17 @@ fn watched<F: Future>(
 
 async fn a_dropped_gather_drops_what_it_gathers(dropper: &Dropper) {
     let shared = Rc::new(());
-    let (world, futures) = one_by_one();
-    if let Some(outputs) = dropper.once(gather(watched(&shared, futures)), world).await {
+    let (peer_step, futures) = one_by_one();
+    if let Some(outputs) = dropper.once(gather(watched(&shared, futures)), peer_step).await {
         let outputs: Vec<_> = outputs.into_iter().map(Result::unwrap).collect();
         assert_eq!(outputs, [0, 1, 2, 3]);
     }
     assert_eq!(Rc::strong_count(&shared), 1);
 
-    let (world, futures) = one_by_one();
+    let (peer_step, futures) = one_by_one();
     let futures = watched(&shared, futures).into_iter();
     let futures = futures.map(|future| async { Ok::<_, ()>(future.await) });
-    if let Some(outputs) = dropper.once(try_gather(futures), world).await {
+    if let Some(outputs) = dropper.once(try_gather(futures), peer_step).await {
         assert_eq!(outputs.unwrap(), [0, 1, 2, 3]);
     }
     assert_eq!(Rc::strong_count(&shared), 1);
@@ -228,7 +228,7 @@ async fn a_dropped_gather_drops_what_it_gathers(dropper: &Dropper) {
 async fn a_dropped_wait_detaches_its_tasks(dropper: &Dropper) {
     for with_condition in [false, true] {
         let n_done = Rc::new(Cell::new(0));
-        let (mut world, futures) = one_by_one();
+        let (mut peer_step, futures) = one_by_one();
         let count = |future: Pin<Box<dyn Future<Output = usize>>>| {
             let n_done = Rc::clone(&n_done);
             spawn(async move {
@@ -238,15 +238,15 @@ async fn a_dropped_wait_detaches_its_tasks(dropper: &Dropper) {
         };
         let tasks = futures.into_iter().map(|future| count(Box::pin(future)));
         let waited = match with_condition {
-            false => dropper.once(wait(tasks, Until::All, None), &mut world).await,
-            true => dropper.once(wait_while(tasks, |_| true, None), &mut world).await,
+            false => dropper.once(wait(tasks, Until::All, None), &mut peer_step).await,
+            true => dropper.once(wait_while(tasks, |_| true, None), &mut peer_step).await,
         };
         if let Some(waited) = waited {
             assert_eq!((waited.done.len(), waited.pending.len()), (4, 0));
         }
         // They continue although the wait was dropped.
         while n_done.get() < 4 {
-            world();
+            peer_step();
             yield_now().await;
         }
     }
@@ -256,7 +256,7 @@ async fn a_dropped_scope_drops_its_children(dropper: &Dropper) {
     let hour = Duration::from_secs(3_600);
     for with_deadline in [false, true] {
         let shared = Rc::new(());
-        let (world, futures) = one_by_one();
+        let (peer_step, futures) = one_by_one();
         let futures = RefCell::new(watched(&shared, futures));
         let body = async |group: &TaskGroup<()>| {
             if with_deadline {
@@ -271,7 +271,7 @@ async fn a_dropped_scope_drops_its_children(dropper: &Dropper) {
             yield_now().await;
             Ok(7)
         };
-        let outcome = dropper.once(TaskGroup::scope(body), world).await;
+        let outcome = dropper.once(TaskGroup::scope(body), peer_step).await;
         if let Some(value) = outcome {
             assert_eq!(value.unwrap(), 7);
         }
@@ -283,7 +283,7 @@ async fn a_dropped_scope_drops_its_children(dropper: &Dropper) {
 async fn a_dropped_timeout_is_as_cancel_safe_as_its_future(dropper: &Dropper) {
     let (sender, mut receiver) = local::unbounded();
     let mut numbers = 0..;
-    let mut world = || sender.send(numbers.next().unwrap()).unwrap();
+    let mut peer_step = || sender.send(numbers.next().unwrap()).unwrap();
     let hour = Duration::from_secs(3_600);
     let token = CancellationToken::new();
     for number in 0..16 {
@@ -308,14 +308,14 @@ async fn a_dropped_timeout_is_as_cancel_safe_as_its_future(dropper: &Dropper) {
                 6 => CancelScope::new().run(async |_| receiver.recv().await).await.unwrap(),
                 _ => shielded(receiver.recv()).await,
             },
-            &mut world,
+            &mut peer_step,
         );
         assert_eq!(received.await, Some(number));
     }
 }
 
 async fn a_dropped_race_of_borrowed_futures_loses_no_output(dropper: &Dropper) {
-    let (mut world, futures) = one_by_one();
+    let (mut peer_step, futures) = one_by_one();
     let mut futures: Vec<_> = futures.into_iter().map(Box::pin).collect();
     let mut outputs = Vec::new();
     while !futures.is_empty() {
@@ -326,7 +326,7 @@ async fn a_dropped_race_of_borrowed_futures_loses_no_output(dropper: &Dropper) {
             }
             race_all(&mut racers).await
         };
-        let (position, output) = dropper.again(race, &mut world).await;
+        let (position, output) = dropper.again(race, &mut peer_step).await;
         drop(futures.remove(position));
         outputs.push(output);
     }
@@ -338,13 +338,13 @@ async fn a_dropped_wait_for_a_token_loses_nothing(dropper: &Dropper) {
     let parent = CancellationToken::new();
     let (token, sibling) = (parent.child(), parent.child());
     let mut n_steps = 0;
-    let world = || {
+    let peer_step = || {
         n_steps += 1;
         if n_steps == 2 {
             parent.cancel();
         }
     };
-    dropper.again(async || token.cancelled().await, world).await;
+    dropper.again(async || token.cancelled().await, peer_step).await;
     assert!(token.is_cancelled() && sibling.is_cancelled());
     sibling.cancelled().await;
 }

@@ -7,12 +7,12 @@ use std::time::Duration;
 use polyloop::{Backend, Runtime};
 
 /// A test that takes this long has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 /// Runs `future` on a loop with `backend`, and fails if it takes too long.
 pub(crate) fn run_on<F: Future>(backend: Backend, future: F) -> F::Output {
     let runtime = Runtime::builder().backend(backend).build().expect("a loop of this backend");
-    let limited = async { polyloop::timeout(PATIENCE, future).await };
+    let limited = async { polyloop::timeout(TIME_LIMIT, future).await };
     runtime.block_on(limited).expect("the selector works").expect("the test takes too long")
 }
 

@@ -18,7 +18,7 @@ use libc::{
     EPIPE, EPROTO, ETIMEDOUT,
 };
 
-use programs::{PATIENCE, Server, run_client};
+use programs::{Server, TIME_LIMIT, run_client};
 
 const BACKENDS: [&str; 3] = ["select", "poll", "epoll"];
 
@@ -29,7 +29,7 @@ const MESSAGE_BYTES: usize = 4 * 1024;
 fn exchange(server: &Server) -> std::io::Result<()> {
     let message: Vec<u8> = (0..MESSAGE_BYTES).map(|i| (i * 31 % 251) as u8).collect();
     let mut stream = TcpStream::connect(server.addr())?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(TIME_LIMIT))?;
     let mut received = vec![0; MESSAGE_BYTES];
     for (sent, echoed) in message.chunks(1024).zip(received.chunks_mut(1024)) {
         stream.write_all(sent)?;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{SIGTERM, kill};
 
 /// A test that takes this long has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(30);
 
 /// Builds the preloaded library, once for all tests of this program.
 fn preload() -> &'static Path {
@@ -133,7 +133,7 @@ impl Server {
     }
 
     fn wait(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIME_LIMIT;
         loop {
             match self.child.try_wait().expect("it is our child") {
                 Some(status) => return status,

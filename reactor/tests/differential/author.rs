@@ -1,4 +1,4 @@
-//! Who writes scripts: random steps, most of which make sense where they stand.
+//! Generates scripts of random steps, most of which are meaningful in their place.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use polyloop_reactor::{Interest, Mode};
 
 use crate::script::{HOWS, KINDS, Kind, MODES, N_SLOTS, Step};
 
-/// How many registered descriptors may be closed, and not yet buried, at a time.
+/// The maximum number of registered descriptors that are closed and not yet unregistered.
 const MAX_GRAVES: usize = 2;
 
 /// Makes a script of `n_steps`.
@@ -16,7 +16,7 @@ pub(crate) fn generate(seed: u64, n_steps: usize) -> Vec<Step> {
     (0..n_steps).map(|_| author.next_step()).collect()
 }
 
-/// What the author knows of a slot, so that most steps make sense.
+/// The state of a slot, so that most steps are meaningful.
 #[derive(Clone, Copy, PartialEq)]
 enum State {
     Empty,
@@ -52,7 +52,7 @@ impl Author {
                 Step::Open { slot, other, kind }
             }
             7..19 => {
-                // Now and then one that is registered already.
+                // Sometimes one that is already registered.
                 let slot = if rng.u32(..16) == 0 {
                     self.pick(is_open)?
                 } else {

@@ -1,7 +1,7 @@
-//! What may differ: `docs/differences.md` as code.
+//! The permitted differences: `docs/differences.md` as code.
 //!
-//! Every row of its first table is a [`Difference`] here, and nothing else is tolerated. A row
-//! that no script ever meets is reported, so the table stays as short as it can be.
+//! Every row of its first table is a [`Difference`] here, and nothing else is tolerated. A row that no script
+//! meets is reported, so that the table stays minimal.
 
 use std::collections::BTreeSet;
 
@@ -70,7 +70,7 @@ impl Difference {
         }
     }
 
-    /// Reports whether it can be met on this system.
+    /// Reports whether it can occur on this system.
     pub(crate) fn is_here(self) -> bool {
         let has_edges = Backend::Epoll.is_available() || Backend::Kqueue.is_available();
         let has_libkqueue = Backend::available().iter().any(|&backend| is_libkqueue(backend));
@@ -82,22 +82,22 @@ impl Difference {
             | Difference::NoPriority
             | Difference::NoUrgency
             | Difference::NoClosing => has_libkqueue,
-            // Where one backend dies of it, nobody meets a closed descriptor.
+            // If one backend does not support it, no script closes a registered descriptor.
             Difference::ClosedIsSilent => !has_libkqueue,
             Difference::Ghost => Backend::Epoll.is_available() && !has_libkqueue,
         }
     }
 }
 
-/// The differences that were met.
+/// The differences that have occurred.
 pub(crate) type Met = BTreeSet<Difference>;
 
-/// What a report may be.
+/// The permitted reports.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Bounds {
-    /// A report tells at least this.
+    /// A report contains at least this.
     pub(crate) least: Readiness,
-    /// A report tells at most this; if it is nothing, there is no report.
+    /// A report contains at most this; if it is empty, there is no report.
     pub(crate) most: Readiness,
     /// There must be a report.
     pub(crate) is_due: bool,
@@ -122,19 +122,19 @@ impl Bounds {
     }
 }
 
-/// What a selector is asked about one descriptor, and what there is to tell.
+/// A registration of a selector, and what there is to report.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Question {
     pub(crate) backend: Backend,
     pub(crate) interest: Interest,
-    /// What poll tells of the descriptor, asked for everything.
+    /// What poll reports of the descriptor with full interest.
     pub(crate) facts: Readiness,
-    /// Facts that may change at any moment.
+    /// Flags that may change at any moment.
     pub(crate) in_motion: Readiness,
 }
 
 impl Question {
-    /// Returns what is told while the state lasts.
+    /// Returns what is reported for a state.
     pub(crate) fn level(self, met: &mut Met) -> Bounds {
         let least = self.translate(self.facts.without(self.in_motion)).0;
         let most = self.translate(self.facts | self.in_motion).1;
@@ -147,7 +147,7 @@ impl Question {
         Bounds { least, most, is_due: !least.is_empty() }
     }
 
-    /// Returns what is told of what is new, `None` if everything is.
+    /// Returns what is reported for new events, or `None` if everything is.
     pub(crate) fn edge(self, news: Option<(News, News)>, is_strict: bool, met: &mut Met) -> Bounds {
         let level = self.level(met);
         let (reader, writer, urgent, trouble, anything) = match news {
@@ -167,7 +167,7 @@ impl Question {
         say(urgent && self.interest.is_priority(), PRIORITY);
         say(trouble, HANG_UP | ERROR);
         if level.least.intersects(due) {
-            // epoll tells the whole state, kqueue the filter that has news.
+            // epoll reports the whole state, kqueue the filter with new events.
             let least = match self.backend {
                 Backend::Kqueue => level.least.without(EVERYTHING.without(due)),
                 _ => level.least,
@@ -185,7 +185,7 @@ impl Question {
         Bounds::SILENCE
     }
 
-    /// Returns the least and the most that the backend makes of `facts`.
+    /// Returns the minimum and the maximum that the backend reports for `facts`.
     fn translate(self, facts: Readiness) -> (Readiness, Readiness) {
         let interest = self.interest;
         let told = masked(interest, facts);
@@ -221,7 +221,7 @@ impl Question {
                 if least.is_empty() {
                     return (least, least);
                 }
-                // The end of a stream and a hang-up are one flag, which each filter has.
+                // The end of a stream and a hang-up are one flag of each filter.
                 let ends = if ends.is_empty() { ends } else { ends | CLOSED | HANG_UP | ERROR };
                 (least, least | ends)
             }
@@ -230,7 +230,7 @@ impl Question {
     }
 }
 
-/// Returns what is told of `facts` to one who asked for `interest`, by the contract.
+/// Returns what the contract reports of `facts` for `interest`.
 fn masked(interest: Interest, facts: Readiness) -> Readiness {
     let mut told = facts.without(R | W | PRIORITY | CLOSED);
     let asked = [
@@ -244,7 +244,7 @@ fn masked(interest: Interest, facts: Readiness) -> Readiness {
     told
 }
 
-/// Returns what may be told of a descriptor that was closed while it was registered.
+/// Returns what may be reported of a descriptor that was closed while it was registered.
 pub(crate) fn after_closing(
     backend: Backend,
     has_duplicate: bool,
@@ -260,7 +260,7 @@ pub(crate) fn after_closing(
     Bounds::at_most(most)
 }
 
-/// Reports whether the backend goes on watching what was closed while a duplicate lives.
+/// Reports whether the backend keeps watching a closed descriptor while a duplicate exists.
 pub(crate) fn has_ghosts(backend: Backend) -> bool {
     backend == Backend::Epoll
 }
@@ -274,7 +274,7 @@ pub(crate) fn dies_of_closing(backend: Backend, met: &mut Met) -> bool {
     }
 }
 
-/// Reports whether the backend is a library that takes out-of-band data for the end of the stream.
+/// Reports whether the backend is a library that reports out-of-band data as the end of the stream.
 pub(crate) fn misreads_urgency(backend: Backend, met: &mut Met) -> bool {
     is_libkqueue(backend) && {
         met.insert(Difference::NoUrgency);
@@ -304,8 +304,7 @@ pub(crate) fn may_be_unsupported(
     has_no_edges || has_no_priority
 }
 
-/// Returns the room that a wait for `n_descriptors` needs, if it is not to tell half of what one of
-/// them is ready for.
+/// Returns the capacity that a wait for `n_descriptors` needs to report both directions of each.
 pub(crate) fn room(backend: Backend, room: usize, n_descriptors: usize, met: &mut Met) -> usize {
     match backend {
         Backend::Kqueue => {
@@ -316,7 +315,7 @@ pub(crate) fn room(backend: Backend, room: usize, n_descriptors: usize, met: &mu
     }
 }
 
-/// Reports whether a report of an error takes the error away.
+/// Reports whether a report of an error consumes the error.
 pub(crate) fn takes_errors(backend: Backend) -> bool {
     is_libkqueue(backend)
 }

@@ -1,9 +1,9 @@
-//! All selectors over one world, step by step.
+//! Runs all selectors over the same descriptors, step by step.
 //!
-//! The scout is a selector that watches every descriptor for everything, level-triggered. What it
-//! reports is compared with the model, which makes it the reference: the report of every other
-//! selector is compared with what the scout saw, as far as it was asked for and in the words that
-//! the backend has. The scout also waits for the network to deliver, so that nobody else has to.
+//! The scout is a level-triggered selector with full interest in every descriptor. Its reports are compared
+//! with the model, which makes it the reference: the reports of every other selector are compared with the
+//! scout's, restricted to its interest and to the flags of the backend. The scout also waits for the network to
+//! deliver, so that the others need not.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -17,10 +17,10 @@ use crate::scout::Scout;
 use crate::script::Step;
 use crate::world::{Slot, World};
 
-/// Runs a script, and says at which step what went wrong. `patience` is for the network.
-pub(crate) fn run(script: &[Step], patience: Duration, met: &mut Met) -> Result<(), Failure> {
+/// Runs a script, and returns the step and the reason of a failure. `time_limit` is the limit for the network.
+pub(crate) fn run(script: &[Step], time_limit: Duration, met: &mut Met) -> Result<(), Failure> {
     let fail = |index, text| Failure { index, text };
-    let mut lockstep = Lockstep::new(patience).map_err(|error| fail(0, error.to_string()))?;
+    let mut lockstep = Lockstep::new(time_limit).map_err(|error| fail(0, error.to_string()))?;
     for (index, step) in script.iter().enumerate() {
         lockstep.take(*step, met).map_err(|text| fail(index, text))?;
     }
@@ -42,13 +42,13 @@ struct Lockstep {
 }
 
 impl Lockstep {
-    fn new(patience: Duration) -> io::Result<Lockstep> {
+    fn new(time_limit: Duration) -> io::Result<Lockstep> {
         let mut backends = Backend::available().to_vec();
-        // Whose reports take errors away comes last.
+        // The one whose reports consume errors comes last.
         backends.sort_by_key(|&backend| differences::takes_errors(backend));
         let participants: io::Result<_> = backends.into_iter().map(Participant::open).collect();
         Ok(Lockstep {
-            world: World::new(patience),
+            world: World::new(time_limit),
             scout: Scout::open()?,
             participants: participants?,
             next_token: 1,
@@ -99,11 +99,11 @@ impl Lockstep {
             Step::Look { room } => self.select(room, None, met)?,
             Step::Wait { timeout } => self.select(64, Some(timeout), met)?,
         }
-        // What was sent has arrived when the next thing is done.
+        // Sent data has arrived before the next step.
         self.scout.settle(&self.world)
     }
 
-    /// Registers or modifies everywhere, and compares the results and the books.
+    /// Registers or modifies everywhere, and compares the results and the registration tables.
     fn enter(
         &mut self,
         call: Call,
@@ -114,7 +114,7 @@ impl Lockstep {
     ) -> Result<(), String> {
         let Some((file, _)) = self.world.file(slot) else { return Ok(()) };
         for one in &mut self.participants {
-            // Of everybody the same, and never used again.
+            // The same for all selectors, and never reused.
             let token = Token::from_raw(self.next_token);
             let entry = Entry::new(file.as_raw_fd(), token, interest, mode);
             one.enter(call, slot, file, entry, met)?;
@@ -180,7 +180,7 @@ impl Lockstep {
         Ok(())
     }
 
-    /// Waits with everybody, and compares the reports with what the scout sees.
+    /// Waits with all selectors, and compares their reports with the scout's.
     fn select(
         &mut self,
         room: usize,
@@ -188,7 +188,7 @@ impl Lockstep {
         met: &mut Met,
     ) -> Result<(), String> {
         for index in 0..self.participants.len() {
-            // Each time: the one before may have taken an error away.
+            // Each time, because the previous one may have consumed an error.
             self.scout.settle(&self.world)?;
             let one = &mut self.participants[index];
             one.select(&self.world, &self.scout, room, timeout, met)?;

@@ -1,10 +1,10 @@
-//! One random script, all backends in lockstep: what one of them reports, the others do, too.
+//! Runs random scripts on all backends in lockstep: they have to report the same.
 //!
-//! `docs/differences.md` lists all that may differ. A script that fails is shortened as far as
-//! it goes, and printed. The environment chooses:
+//! `docs/differences.md` lists the permitted differences. A failing script is shortened as far as possible, and
+//! printed. Environment variables:
 //!
 //! - `POLYLOOP_DIFF_SEED`: the seed of the first script; each further one has the next.
-//! - `POLYLOOP_DIFF_STEPS`: how many steps in all.
+//! - `POLYLOOP_DIFF_STEPS`: the total number of steps.
 //! - `POLYLOOP_DIFF_SCRIPT`: a script to replay instead, with semicolons between the steps.
 #![cfg(unix)]
 
@@ -45,19 +45,19 @@ const STEPS_PER_SCRIPT: u64 = 500;
 const DEFAULT_STEPS: u64 = 25_000;
 
 /// How long the network may take to deliver.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIME_LIMIT: Duration = Duration::from_secs(2);
 
-/// The same while a script is shortened, which takes many runs.
+/// The limit while a script is shortened, which takes many runs.
 const HASTE: Duration = Duration::from_millis(50);
 
-/// Scripts care about descriptor numbers: one at a time in this process.
+/// Scripts depend on descriptor numbers: they run one at a time in this process.
 static DESCRIPTORS: Mutex<()> = Mutex::new(());
 
 #[test]
 fn all_backends_report_the_same() {
     if let Ok(text) = env::var(SCRIPT) {
         let script = script::read(&text).expect("a script is a list of steps");
-        return run(&script, PATIENCE, &mut Met::new())
+        return run(&script, TIME_LIMIT, &mut Met::new())
             .unwrap_or_else(|failure| panic!("{}", failure.text));
     }
     let first_seed = number_from_env(SEED, 1);
@@ -71,7 +71,7 @@ fn all_backends_report_the_same() {
         let n_steps = n_left.min(STEPS_PER_SCRIPT);
         n_left -= n_steps;
         let script = author::generate(seed, n_steps as usize);
-        if let Err(failure) = run(&script, PATIENCE, &mut met) {
+        if let Err(failure) = run(&script, TIME_LIMIT, &mut met) {
             report(seed, &script, failure);
         }
     }
@@ -79,21 +79,21 @@ fn all_backends_report_the_same() {
         .into_iter()
         .filter(|difference| difference.is_here() && !met.contains(difference))
         .collect();
-    assert!(!is_default || unmet.is_empty(), "the table has rows that nobody meets: {unmet:?}");
+    assert!(!is_default || unmet.is_empty(), "the table has rows that no script met: {unmet:?}");
 }
 
 #[test]
 fn the_table_and_the_test_have_the_same_rows() {
     let table = include_str!("../../../docs/differences.md");
-    // The rows of the first table begin with a name in code font.
+    // The rows of the first table start with a name in code font.
     let tables = table.split("\n## ").nth(1).expect("there is a first table");
     let rows = tables.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
     assert!(rows.eq(Difference::ALL.map(Difference::name)));
 }
 
-fn run(script: &[Step], patience: Duration, met: &mut Met) -> Result<(), Failure> {
+fn run(script: &[Step], time_limit: Duration, met: &mut Met) -> Result<(), Failure> {
     let _alone = DESCRIPTORS.lock().unwrap_or_else(PoisonError::into_inner);
-    panic::catch_unwind(AssertUnwindSafe(|| lockstep::run(script, patience, met))).unwrap_or_else(
+    panic::catch_unwind(AssertUnwindSafe(|| lockstep::run(script, time_limit, met))).unwrap_or_else(
         |panic| {
             let text = panic.downcast_ref::<String>().cloned();
             let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()));
@@ -103,7 +103,7 @@ fn run(script: &[Step], patience: Duration, met: &mut Met) -> Result<(), Failure
     )
 }
 
-/// Shortens a script that failed, and fails with what is left of it.
+/// Shortens a failing script, and panics with the result.
 fn report(seed: u64, script: &[Step], failure: Failure) -> ! {
     eprintln!(
         "seed {seed}, step {}: {}; looking for a shorter script",
@@ -126,7 +126,7 @@ fn report(seed: u64, script: &[Step], failure: Failure) -> ! {
 
 fn number_from_env(name: &str, default: u64) -> u64 {
     match env::var(name) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}: {text:?} is no number")),
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}: {text:?} is not a number")),
         Err(_) => default,
     }
 }

@@ -1,8 +1,7 @@
-//! What must hold: the ends of pairs as plain numbers, and what poll on Linux says of each.
+//! The model: the ends of pairs as plain numbers, and what poll on Linux reports of each.
 //!
-//! An end is what is open, whatever the number of its descriptors. The model is told what was
-//! done and how it came out, and has the rules of each kind of pair. Where a rule would need the
-//! size of a kernel buffer, the fact is left open.
+//! An end is an open file, with any number of descriptors. The model records each operation and its result, and
+//! has the rules of each kind of pair. Where a rule depends on the size of a kernel buffer, the flag is optional.
 
 use std::net::Shutdown;
 
@@ -17,33 +16,33 @@ const ERROR: Readiness = Readiness::ERROR;
 const HANG_UP: Readiness = Readiness::HANG_UP;
 const CLOSED: Readiness = Readiness::READ_CLOSED;
 
-/// Up to here there is room for another write in every kind of buffer.
+/// Up to this many bytes, every kind of buffer has space for another write.
 const MAX_BYTES_WITH_ROOM: usize = 8_192;
 const MAX_WRITES_WITH_ROOM: usize = 10;
 
 pub(crate) type EndId = usize;
 
-/// The facts that poll tells of an end, asked for everything.
+/// The flags that poll reports of an end with full interest.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Facts {
-    /// These are told.
+    /// Reported.
     pub(crate) sure: Readiness,
-    /// These may be told.
+    /// Possibly reported.
     pub(crate) open: Readiness,
 }
 
-/// Counts what has happened to an end that an edge-triggered report may or must tell.
+/// Counts the events of an end that an edge-triggered selector may or must report.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct News {
-    /// Data or the end of the stream came.
+    /// Data or the end of the stream arrived.
     pub(crate) data: u32,
-    /// Out-of-band data came.
+    /// Out-of-band data arrived.
     pub(crate) urgent: u32,
     /// A full buffer was emptied.
     pub(crate) room: u32,
-    /// An error or a hang-up came.
+    /// An error or a hang-up occurred.
     pub(crate) trouble: u32,
-    /// Anything at all was done to this end or the other.
+    /// Any operation on this end or its peer.
     pub(crate) any: u32,
 }
 
@@ -70,16 +69,16 @@ struct End {
     can_write: bool,
     /// Bytes, or datagrams.
     n_unread: usize,
-    /// How many writes they came in, at most.
+    /// The maximum number of writes that they arrived in.
     n_writes: usize,
-    /// The last write into this end would have blocked, and nothing was read since.
+    /// The last write to this end would have blocked, and nothing has been read since.
     is_full: bool,
     urgent: Option<Urgent>,
-    /// Nothing more will come.
+    /// Nothing more will arrive.
     is_read_shut: bool,
-    /// Nothing more can go.
+    /// Nothing more can be sent.
     is_write_shut: bool,
-    /// The same by this end's own doing.
+    /// The same, because this end shut it down.
     shut_itself: (bool, bool),
     error: Doubt,
     news: News,
@@ -119,7 +118,7 @@ impl Model {
         self.ends[id].kind
     }
 
-    /// Reports whether the kernel may take its time to deliver.
+    /// Reports whether the kernel may deliver with a delay.
     pub(crate) fn is_network(&self, id: EndId) -> bool {
         matches!(self.ends[id].kind, Kind::Tcp | Kind::Udp)
     }
@@ -170,11 +169,11 @@ impl Model {
         facts
     }
 
-    /// Reports whether a write to `id` finds room.
+    /// Reports whether the buffer of `id` has space for a write.
     fn room(&self, id: EndId) -> Doubt {
         let end = &self.ends[id];
         let peer = &self.ends[end.peer];
-        // A pipe keeps what nobody will read.
+        // A pipe keeps data without a reader.
         let keeps = self.is_open(end.peer) || end.kind == Kind::Pipe;
         if matches!(end.kind, Kind::Tcp | Kind::Udp) || !keeps {
             Doubt::Yes
@@ -187,7 +186,7 @@ impl Model {
         }
     }
 
-    /// Reports whether a write has an outcome that the model can follow.
+    /// Reports whether the model can predict the result of a write.
     pub(crate) fn may_write(&self, id: EndId) -> bool {
         let end = &self.ends[id];
         let peer = &self.ends[end.peer];
@@ -195,7 +194,7 @@ impl Model {
         match end.kind {
             Kind::Unix | Kind::Pipe => end.can_write,
             Kind::Udp => peer.n_writes < MAX_WRITES_WITH_ROOM,
-            // Who shut both sides, and is written to, resets the connection.
+            // A write to an end that shut down both directions resets the connection.
             Kind::Tcp => {
                 !(peer_is_open && (peer.n_unread > 4_096 || peer.shut_itself == (true, true)))
             }
@@ -206,7 +205,7 @@ impl Model {
         matches!(self.ends[id].kind, Kind::Unix | Kind::Pipe) && self.may_write(id)
     }
 
-    /// Reports whether out-of-band data can be sent from `id` in a state that is understood.
+    /// Reports whether the model can predict the effect of out-of-band data sent from `id`.
     pub(crate) fn may_urge(&self, id: EndId) -> bool {
         let end = &self.ends[id];
         let peer = &self.ends[end.peer];
@@ -224,11 +223,11 @@ impl Model {
         is_waiting && self.ends[id].error == Doubt::No
     }
 
-    /// Returns how much a read of `n_bytes` gives at once; `None` where the model does not follow.
+    /// Returns how much a read of `n_bytes` returns, or `None` if the model cannot predict it.
     pub(crate) fn readable(&self, id: EndId, n_bytes: usize) -> Option<usize> {
         let end = &self.ends[id];
         let n_ready = match end.urgent {
-            // Reading at the mark would throw the byte away.
+            // Reading at the mark would discard the byte.
             Some(urgent) if urgent.n_before == 0 && end.n_unread == 0 => return None,
             Some(urgent) if urgent.n_before > 0 => urgent.n_before,
             _ => end.n_unread,
@@ -241,13 +240,12 @@ impl Model {
         }
     }
 
-    /// Takes note that a read or write was tried and would have blocked: the system may wake those
-    /// on the other side even so.
+    /// Records that a read or write was tried and would have blocked: the system may wake the peer nevertheless.
     pub(crate) fn tried(&mut self, id: EndId) {
         self.touch(id);
     }
 
-    /// Takes note that `n_bytes`, or one datagram, were written.
+    /// Records that `n_bytes`, or one datagram, were written.
     pub(crate) fn wrote(&mut self, id: EndId, n_bytes: usize) {
         let (kind, peer_id) = (self.ends[id].kind, self.ends[id].peer);
         self.touch(id);
@@ -265,14 +263,14 @@ impl Model {
         peer.news.data += 1;
     }
 
-    /// Takes note that the last write would have blocked.
+    /// Records that the last write would have blocked.
     pub(crate) fn filled(&mut self, id: EndId) {
         let peer_id = self.ends[id].peer;
         self.touch(id);
         self.ends[peer_id].is_full = true;
     }
 
-    /// Takes note that `n_bytes`, or one datagram, were read.
+    /// Records that `n_bytes`, or one datagram, were read.
     pub(crate) fn read(&mut self, id: EndId, n_bytes: usize) {
         let peer_id = self.ends[id].peer;
         let before = self.room(peer_id);
@@ -296,7 +294,7 @@ impl Model {
         }
     }
 
-    /// Takes note that a read or write ended with an error, which may have taken it away.
+    /// Records that a read or write returned an error, which may have consumed it.
     pub(crate) fn failed(&mut self, id: EndId) {
         self.touch(id);
         let end = &mut self.ends[id];
@@ -306,8 +304,7 @@ impl Model {
         };
     }
 
-    /// Takes note that a selector may have asked for the error, which takes it away; reports
-    /// whether there was one.
+    /// Records that a selector may have consumed the error; reports whether there was one.
     pub(crate) fn maybe_took_error(&mut self, id: EndId) -> bool {
         let end = &mut self.ends[id];
         let had_error = end.error == Doubt::Yes;
@@ -332,7 +329,7 @@ impl Model {
         }
     }
 
-    /// Takes note that a stream was shut down by its own end.
+    /// Records that a stream was shut down by its own end.
     pub(crate) fn shut(&mut self, id: EndId, how: Shutdown) {
         let (kind, peer_id) = (self.ends[id].kind, self.ends[id].peer);
         self.touch(id);
@@ -354,7 +351,7 @@ impl Model {
         self.ends[id].n_descriptors += 1;
     }
 
-    /// Takes note that one descriptor was closed.
+    /// Records that one descriptor was closed.
     pub(crate) fn closed(&mut self, id: EndId) {
         self.touch(id);
         self.ends[id].n_descriptors -= 1;
@@ -380,7 +377,7 @@ impl Model {
                 }
                 self.ends[end.peer].news.room += u32::from(room == Doubt::Yes && end.is_full);
             }
-            // Both ends have said all: the connection may be over already, or be reset.
+            // Both ends have shut down: the connection may have ended already, or be reset.
             Kind::Tcp if had_unread && end.shut_itself.1 && peer_shut_writing => {
                 self.ends[end.peer].error = Doubt::Maybe;
             }
@@ -399,7 +396,7 @@ impl Model {
         }
     }
 
-    /// The stream out of `id` ends by the other end's doing.
+    /// The stream out of `id` ends because its peer closed.
     fn end_writing(&mut self, id: EndId) {
         let end = &mut self.ends[id];
         if !end.is_write_shut {

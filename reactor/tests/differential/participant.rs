@@ -1,4 +1,4 @@
-//! One selector among the others: what is registered with it, what it may tell, what it tells.
+//! One selector: its registrations, its permitted reports, and its reports.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
@@ -15,17 +15,17 @@ use crate::scout::Scout;
 use crate::script::N_SLOTS;
 use crate::world::{Slot, World};
 
-/// How long a wait may take that has to end by itself.
+/// The limit of a wait that has to end.
 const FOREVER: Duration = Duration::from_secs(10);
 
-/// One selector, and what must be in its books.
+/// One selector, and its expected registrations.
 pub(crate) struct Participant {
     pub(crate) backend: Backend,
     selector: Box<dyn Selector>,
     notifier: Notifier,
     pub(crate) book: HashMap<usize, Entry>,
     notified: Notified,
-    /// How many closed descriptors may still be watched, and the set be made anew because of it.
+    /// The number of closed descriptors that may still be watched, because of which the set may be rebuilt.
     pub(crate) n_ghosts: usize,
 }
 
@@ -56,11 +56,11 @@ pub(crate) struct Entry {
     token: Token,
     interest: Interest,
     mode: Mode,
-    /// A one-shot that fired is not.
+    /// A one-shot registration is not, once it has fired.
     is_armed: bool,
-    /// The news at the last wait, `None` if there was none since it was registered or modified.
+    /// The event counts at the last wait, or `None` if there was none since it was registered or modified.
     seen: Option<News>,
-    /// It was closed, and that was reported.
+    /// It was closed, and this was reported.
     is_told_invalid: bool,
 }
 
@@ -76,7 +76,7 @@ impl Participant {
         let selector = backend.open()?;
         Ok(Participant {
             backend,
-            // Made now: what it needs would take the number of a descriptor that the script closes.
+            // Created now, because its descriptors would take the number of one that the script closes.
             notifier: selector.notifier()?,
             selector,
             book: HashMap::new(),
@@ -92,7 +92,7 @@ impl Participant {
         Ok(())
     }
 
-    /// Registers or modifies, and compares the result and the books.
+    /// Registers or modifies, and compares the result and the registration table.
     pub(crate) fn enter(
         &mut self,
         call: Call,
@@ -127,7 +127,7 @@ impl Participant {
             Ok(()) if reasons.is_empty() => {
                 self.book.insert(slot, entry);
             }
-            // Where out-of-band data has a filter.
+            // Where there is a filter for out-of-band data.
             Ok(()) if reasons == [ErrorKind::Unsupported] && mode != Mode::Edge => {
                 self.book.insert(slot, entry);
             }
@@ -135,7 +135,7 @@ impl Participant {
             _ => {
                 let call = format!("{call:?}").to_lowercase();
                 return Err(format!(
-                    "{}: {call} of slot {slot} gave {result:?}, not {reasons:?}",
+                    "{}: {call} of slot {slot} returned {result:?}, not {reasons:?}",
                     self.backend
                 ));
             }
@@ -152,12 +152,12 @@ impl Participant {
         };
         if !is_right {
             let backend = self.backend;
-            return Err(format!("{backend}: unregister of slot {slot} gave {result:?}"));
+            return Err(format!("{backend}: unregister of slot {slot} returned {result:?}"));
         }
         self.check_books(file)
     }
 
-    /// Compares what the selector says is registered with what was.
+    /// Compares the selector's registrations with the expected ones.
     fn check_books(&self, file: impl AsFd) -> Result<(), String> {
         let expected = |entry: &Entry| Registration {
             fd: entry.fd,
@@ -176,12 +176,12 @@ impl Participant {
         let entry = book.into_iter().find(|registration| registration.fd == fd);
         let got = self.selector.get(file.as_fd());
         if got != entry {
-            return Err(format!("{}: get tells {got:?}, not {entry:?}", self.backend));
+            return Err(format!("{}: get returns {got:?}, not {entry:?}", self.backend));
         }
         Ok(())
     }
 
-    /// Waits until everything was told that has to be, and checks that nothing else was.
+    /// Waits until everything that has to be reported is, and checks that nothing else is.
     pub(crate) fn select(
         &mut self,
         world: &World,
@@ -202,15 +202,15 @@ impl Participant {
         };
         let mut told = HashMap::new();
         let mut events = Events::with_capacity(room);
-        // Twice as many waits as it takes if everybody is ready and served in turn. Reports of
-        // ghosts and a notification take up room, too, although nobody is told.
+        // Twice as many waits as needed if all descriptors are ready and reported in turn. Stale registrations
+        // and a notification also take capacity, although they are not reported.
         let n_waits = 2 * (self.book.len() + self.n_ghosts + 1).div_ceil(room) + 1;
         for index in 0..n_waits {
             let wait = if index == 0 { wait } else { Duration::ZERO };
             self.wait(&mut events, wait, is_due)?;
             self.collect(world, &events, &bounds, &mut told)?;
             if events.is_full() {
-                // It may not have heard a notification.
+                // It may not have received a notification.
                 self.notified.weaken();
             } else if self.notified == Notified::No && self.n_ghosts == 0 {
                 break;
@@ -229,16 +229,16 @@ impl Participant {
         Ok(())
     }
 
-    /// Waits once, and checks the time.
+    /// Waits once, and checks the duration.
     fn wait(&mut self, events: &mut Events, wait: Duration, is_due: bool) -> Result<(), String> {
-        let begin = Instant::now();
+        let start = Instant::now();
         let mut waited = Duration::ZERO;
-        // A signal may end a wait early, with nothing: a fuzzer has an alarm clock. Nothing here
-        // sends two of them within one wait.
+        // A signal may end a wait early without events: a fuzzer uses an alarm. There are never two of them in one
+        // wait.
         for _ in 0..2 {
             let result = self.selector.select(events, Some(wait.saturating_sub(waited)));
             result.map_err(|error| format!("{}: select: {error}", self.backend))?;
-            waited = begin.elapsed();
+            waited = start.elapsed();
             if !events.is_empty() || waited >= wait || self.notified != Notified::No {
                 break;
             }
@@ -253,7 +253,7 @@ impl Participant {
         Ok(())
     }
 
-    /// Notes and checks the events of one wait.
+    /// Records and checks the events of one wait.
     fn collect(
         &self,
         world: &World,
@@ -266,7 +266,7 @@ impl Participant {
             let entry = self.book.iter().find(|(_, entry)| entry.token == event.token);
             let Some((&slot, entry)) = entry else {
                 return Err(format!(
-                    "{}: told {:?} with a token that nobody has",
+                    "{}: reported {:?} with an unknown token",
                     self.backend, event.readiness
                 ));
             };
@@ -274,7 +274,7 @@ impl Participant {
                 return Err(format!("{}: slot {slot} twice in one wait", self.backend));
             }
             in_this_wait.push(slot);
-            // Told before, in this step, when there was still an error to tell.
+            // Reported before in this step, when there was still an error.
             let is_told = told.contains_key(&slot);
             if is_told && entry.mode == Mode::Level && differences::takes_errors(self.backend) {
                 continue;
@@ -283,22 +283,22 @@ impl Participant {
                 return Err(self.complain(world, slot, Some(event.readiness), bounds[&slot]));
             }
             if is_told && entry.mode == Mode::OneShot {
-                return Err(format!("{}: one-shot slot {slot} was told twice", self.backend));
+                return Err(format!("{}: one-shot slot {slot} was reported twice", self.backend));
             }
             *told.entry(slot).or_default() |= event.readiness;
         }
         Ok(())
     }
 
-    /// Looks again, for a while, if something is due whose report the network may delay: the
-    /// scout can see data a moment before an edge is raised.
+    /// Waits again, for a while, if an event is due that the network may delay: the scout can see data a moment
+    /// before an edge is raised.
     fn wait_for_the_network(
         &mut self,
         world: &World,
         bounds: &HashMap<usize, Bounds>,
         told: &mut HashMap<usize, Readiness>,
     ) -> Result<(), String> {
-        let deadline = Instant::now() + world.patience;
+        let deadline = Instant::now() + world.time_limit;
         let mut events = Events::with_capacity(N_SLOTS);
         loop {
             let is_missing = |(slot, bounds): (&usize, &Bounds)| {
@@ -314,7 +314,7 @@ impl Participant {
         }
     }
 
-    /// Returns what may be told of each registered slot.
+    /// Returns the permitted reports of each registered slot.
     fn bounds(&self, world: &World, scout: &Scout, met: &mut Met) -> HashMap<usize, Bounds> {
         let bounds = |(&slot, entry): (&usize, &Entry)| {
             let bounds = match world.slots[slot] {
@@ -328,8 +328,8 @@ impl Participant {
                 ),
                 Slot::Open { end, .. } => {
                     let is_network = world.model.is_network(end);
-                    // What the model leaves open is what the scout saw, except where it may
-                    // change by itself.
+                    // Optional flags are as the scout saw them, except where they may change
+                    // by themselves.
                     let open = world.model.facts(end).open;
                     let question = Question {
                         backend: self.backend,
@@ -349,7 +349,7 @@ impl Participant {
         self.book.iter().map(bounds).collect()
     }
 
-    /// Writes into the book what a wait has changed.
+    /// Updates the expected registrations after a wait.
     fn take_note(&mut self, world: &World, told: &HashMap<usize, Readiness>) {
         for (slot, entry) in &mut self.book {
             let told = told.get(slot);
@@ -372,7 +372,7 @@ impl Participant {
     ) -> String {
         let entry = &self.book[&slot];
         let told = told.map_or("nothing".to_owned(), |told| format!("{told:?}"));
-        let due = if bounds.is_due { "must tell" } else { "may tell" };
+        let due = if bounds.is_due { "must report" } else { "may report" };
         format!(
             "{} tells {told} of {}, registered for {:?}, {:?}: it {due} {:?} at least, and {:?} \
              at most",

@@ -1,4 +1,4 @@
-//! Who sees everything: the reference for all reports.
+//! The scout: the reference for all reports.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -12,11 +12,11 @@ use crate::world::World;
 
 const ALL: Interest = Interest::READABLE.union(Interest::WRITABLE).union(Interest::PRIORITY);
 
-/// Watches everything for everything.
+/// Watches all descriptors with full interest.
 pub(crate) struct Scout {
     selector: Box<dyn Selector>,
     events: Events,
-    /// What was seen of each slot.
+    /// The reports of each slot.
     pub(crate) seen: [Readiness; N_SLOTS],
 }
 
@@ -39,13 +39,13 @@ impl Scout {
         result.map_err(|error| format!("scout: unregister: {error}"))
     }
 
-    /// Looks until the world is as the model has it. Only the network may take its time.
+    /// Waits until the reports match the model. Only the network may cause a delay.
     pub(crate) fn settle(&mut self, world: &World) -> Result<(), String> {
         let mut deadline = None;
         loop {
             self.look()?;
             let Some((slot, end)) = self.find_unsettled(world) else { return Ok(()) };
-            let deadline = *deadline.get_or_insert_with(|| Instant::now() + world.patience);
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + world.time_limit);
             if !world.model.is_network(end) || Instant::now() > deadline {
                 let facts = world.model.facts(end);
                 let name = world.describe(slot);

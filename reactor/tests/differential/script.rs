@@ -1,7 +1,7 @@
-//! What is done: a script of steps, written and read as lines.
+//! A script of steps, printed and parsed as lines.
 //!
-//! Any list of steps is a script: a step that makes no sense where it stands (closing an empty
-//! slot) does nothing. So a failing script can be shortened at will.
+//! Any list of steps is a script: a step that is meaningless in its place (closing an empty slot) does nothing.
+//! So a failing script can be shortened freely.
 
 use std::fmt;
 use std::net::Shutdown;
@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use polyloop_reactor::{Interest, Mode};
 
-/// The number of places for descriptors.
+/// The number of slots for descriptors.
 pub(crate) const N_SLOTS: usize = 14;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Step {
-    /// Makes a connected pair in two empty slots.
+    /// Creates a connected pair in two empty slots.
     Open {
         slot: usize,
         other: usize,
@@ -71,11 +71,11 @@ pub(crate) enum Step {
     Close {
         slot: usize,
     },
-    /// Closes without unregistering: the slot becomes a grave.
+    /// Closes without unregistering. The slot becomes a grave, which keeps the number free.
     Abandon {
         slot: usize,
     },
-    /// Unregisters the number of a grave while some other file has it.
+    /// Unregisters the number of a grave while another file has it.
     Bury {
         slot: usize,
     },
@@ -85,11 +85,11 @@ pub(crate) enum Step {
         from: usize,
     },
     Notify,
-    /// Waits for no time at all, with room for so many events.
+    /// Waits with a zero timeout, and the given capacity for events.
     Look {
         room: usize,
     },
-    /// Waits for so long if nothing is to be reported, and for ever otherwise.
+    /// Waits with this timeout if no event is due, and indefinitely otherwise.
     Wait {
         timeout: Duration,
     },
@@ -116,12 +116,12 @@ pub(crate) const HOWS: [(Shutdown, &str); 3] =
 const LETTERS: [(Interest, char); 3] =
     [(Interest::READABLE, 'r'), (Interest::WRITABLE, 'w'), (Interest::PRIORITY, 'p')];
 
-/// Writes one step for each line.
+/// Prints one step per line.
 pub(crate) fn write(script: &[Step]) -> String {
     script.iter().map(|step| format!("{step}\n")).collect()
 }
 
-/// Reads steps from lines, or from one line with semicolons.
+/// Parses steps from lines, or from one line with semicolons.
 pub(crate) fn read(text: &str) -> Result<Vec<Step>, String> {
     let steps = text.split(['\n', ';']).map(str::trim).filter(|line| !line.is_empty());
     steps.map(str::parse).collect()
@@ -196,7 +196,7 @@ impl FromStr for Step {
             ["notify"] => Step::Notify,
             ["look", room] => Step::Look { room: to_number(room)?.max(1) },
             ["wait", ns] => Step::Wait { timeout: Duration::from_nanos(to_number(ns)? as u64) },
-            _ => return Err(format!("{line:?} is no step")),
+            _ => return Err(format!("{line:?} is not a step")),
         };
         Ok(step)
     }
@@ -224,13 +224,13 @@ fn to_interest(word: &str) -> Result<Interest, String> {
     let mut interest = Interest::NONE;
     for letter in word.chars().filter(|&letter| letter != '-') {
         let found = LETTERS.iter().find(|(_, candidate)| *candidate == letter);
-        interest |= found.ok_or_else(|| format!("{word:?} is no interest"))?.0;
+        interest |= found.ok_or_else(|| format!("{word:?} is not an interest"))?.0;
     }
     Ok(interest)
 }
 
 fn to_number(word: &str) -> Result<usize, String> {
-    word.parse().map_err(|_| format!("{word:?} is no number"))
+    word.parse().map_err(|_| format!("{word:?} is not a number"))
 }
 
 fn to_slot(word: &str) -> Result<usize, String> {

@@ -1,4 +1,4 @@
-//! The shortest script that still fails: delta debugging over the list of steps.
+//! Finds a minimal failing script: delta debugging over the list of steps.
 
 use std::time::{Duration, Instant};
 
@@ -6,12 +6,12 @@ use polyloop_reactor::Mode;
 
 use crate::script::Step;
 
-/// How long the search may take: a script that fails by a time-out takes its time each time.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The time limit of the search: a script that fails with a timeout takes long each time.
+const TIME_LIMIT: Duration = Duration::from_secs(60);
 
-/// Takes steps out, and makes those that stay plainer, for as long as `fails` says so.
+/// Removes and simplifies steps while `fails` returns `true`.
 pub(crate) fn shrink(script: &[Step], mut fails: impl FnMut(&[Step]) -> bool) -> Vec<Step> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIME_LIMIT;
     let mut script = script.to_vec();
     let mut fails = |script: &[Step]| Instant::now() < deadline && fails(script);
     loop {
@@ -24,19 +24,19 @@ pub(crate) fn shrink(script: &[Step], mut fails: impl FnMut(&[Step]) -> bool) ->
     }
 }
 
-/// Takes out runs of steps, long ones first, until no single step can be spared.
+/// Removes runs of steps, long ones first, until every step is necessary.
 fn take_out(script: &mut Vec<Step>, fails: &mut impl FnMut(&[Step]) -> bool) {
     let mut length = script.len() / 2;
     while length > 0 {
-        let mut begin = 0;
-        while begin < script.len() {
-            let end = (begin + length).min(script.len());
+        let mut start = 0;
+        while start < script.len() {
+            let end = (start + length).min(script.len());
             let mut rest = script.clone();
-            rest.drain(begin..end);
+            rest.drain(start..end);
             if fails(&rest) {
                 *script = rest;
             } else {
-                begin = end;
+                start = end;
             }
         }
         length /= 2;
@@ -58,8 +58,8 @@ fn make_plainer(script: &mut [Step], fails: &mut impl FnMut(&[Step]) -> bool) ->
     is_plainer
 }
 
-/// Lists plainer forms of a step, the plainest first. None of them has `step` among its own, so
-/// the search comes to an end.
+/// Lists simpler forms of a step, the simplest first. None of them has `step` among its simpler forms, so the
+/// search ends.
 fn plainer(step: Step) -> Vec<Step> {
     match step {
         Step::Write { slot, n_bytes } if n_bytes > 1 => vec![Step::Write { slot, n_bytes: 1 }],

@@ -1,4 +1,4 @@
-//! What is watched: slots with real descriptors, and the model of what they are.
+//! The watched descriptors in slots, and their model.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -12,14 +12,14 @@ use socket2::SockRef;
 use crate::model::{EndId, Model};
 use crate::script::{Kind, N_SLOTS};
 
-/// A number below which a descriptor of a script stays.
+/// The numbers of a script's descriptors are below this.
 const MANY: usize = 200;
 
 pub(crate) struct World {
     pub(crate) slots: Vec<Slot>,
     pub(crate) model: Model,
     /// How long the network may take to deliver.
-    pub(crate) patience: Duration,
+    pub(crate) time_limit: Duration,
     listener: TcpListener,
 }
 
@@ -37,11 +37,11 @@ pub(crate) enum Slot {
 }
 
 impl World {
-    pub(crate) fn new(patience: Duration) -> World {
+    pub(crate) fn new(time_limit: Duration) -> World {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
         deliver_at_once(&SockRef::from(&listener));
         let slots = (0..N_SLOTS).map(|_| Slot::Empty).collect();
-        World { slots, model: Model::default(), patience, listener }
+        World { slots, model: Model::default(), time_limit, listener }
     }
 
     pub(crate) fn is_empty(&self, slot: usize) -> bool {
@@ -55,7 +55,7 @@ impl World {
         }
     }
 
-    /// Names a slot for a reader.
+    /// Describes a slot.
     pub(crate) fn describe(&self, slot: usize) -> String {
         match &self.slots[slot] {
             Slot::Open { end, .. } => format!("slot {slot} ({:?})", self.model.kind(*end)),
@@ -64,21 +64,21 @@ impl World {
         }
     }
 
-    /// Makes a pair, the reading end first.
+    /// Creates a pair, the reading end first.
     pub(crate) fn open(&mut self, slot: usize, other: usize, kind: Kind) {
         let (one, two): (OwnedFd, OwnedFd) = match kind {
             Kind::Unix => {
-                let (one, two) = UnixStream::pair().expect("a pair can be made");
+                let (one, two) = UnixStream::pair().expect("a pair can be created");
                 (one.into(), two.into())
             }
             Kind::Pipe => {
-                let (reader, writer) = std::io::pipe().expect("a pipe can be made");
+                let (reader, writer) = std::io::pipe().expect("a pipe can be created");
                 (reader.into(), writer.into())
             }
             Kind::Tcp => {
                 let address = self.listener.local_addr().expect("a bound socket has an address");
-                let one = TcpStream::connect(address).expect("the listener is there");
-                let (two, _) = self.listener.accept().expect("a connection waits");
+                let one = TcpStream::connect(address).expect("the listener exists");
+                let (two, _) = self.listener.accept().expect("a connection is waiting");
                 for end in [&one, &two] {
                     end.set_nodelay(true).expect("nodelay can be set");
                     deliver_at_once(&SockRef::from(end));
@@ -97,7 +97,7 @@ impl World {
         let (end, other_end) = self.model.open(kind);
         for (slot, fd, end) in [(slot, one, end), (other, two, other_end)] {
             let file = self.away_from_graves(File::from(fd));
-            // It is fcntl's flag, which a pipe has, too.
+            // This calls fcntl, which also works for pipes.
             SockRef::from(&file).set_nonblocking(true).expect("a descriptor can be non-blocking");
             self.slots[slot] = Slot::Open { file, end };
         }
@@ -110,7 +110,7 @@ impl World {
         self.slots[to] = Slot::Open { file: copy, end };
     }
 
-    /// Closes a descriptor, and keeps a grave if asked to.
+    /// Closes a descriptor, and keeps a grave on request.
     pub(crate) fn close(&mut self, slot: usize, leave_grave: bool) {
         let Slot::Open { file, end } = std::mem::replace(&mut self.slots[slot], Slot::Empty) else {
             return;
@@ -122,9 +122,9 @@ impl World {
         self.model.closed(end);
     }
 
-    /// Gives the number of a grave to a duplicate of `from`, or to a file that nobody watches.
+    /// Gives the number of a grave to a duplicate of `from`, or to a file that is not registered.
     pub(crate) fn heir(&self, number: RawFd, from: Option<&File>) -> File {
-        // The system hands out the lowest number that is free.
+        // The system assigns the lowest free number.
         let mut fillers = Vec::new();
         loop {
             let file = match from {
@@ -136,7 +136,7 @@ impl World {
                 return file;
             }
             fillers.push(file);
-            assert!(fillers.len() < MANY, "somebody else took number {number}");
+            assert!(fillers.len() < MANY, "another file took number {number}");
         }
     }
 
@@ -185,13 +185,13 @@ impl World {
         if would_block { self.model.filled(end) } else { self.model.failed(end) }
     }
 
-    /// Reads, and returns how much.
+    /// Reads, and returns the number of bytes.
     pub(crate) fn read(&mut self, slot: usize, n_bytes: usize) -> usize {
         let Some((mut file, end)) = self.file(slot) else { return 0 };
         let Some(n_ready) = self.model.readable(end, n_bytes) else { return 0 };
         let is_datagram = self.model.kind(end) == Kind::Udp;
         let mut bytes = vec![0; if is_datagram { 1_024 } else { n_bytes }];
-        let deadline = Instant::now() + self.patience;
+        let deadline = Instant::now() + self.time_limit;
         let mut n_read = 0;
         let mut has_failed = false;
         loop {
@@ -204,7 +204,7 @@ impl World {
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    // The network may be late with what the model knows of.
+                    // The network may deliver later than the model expects.
                     if n_read < n_ready && Instant::now() < deadline {
                         std::thread::yield_now();
                         continue;
@@ -235,7 +235,7 @@ impl World {
     pub(crate) fn shut(&mut self, slot: usize, how: Shutdown) {
         let Some((file, end)) = self.file(slot) else { return };
         if matches!(self.model.kind(end), Kind::Unix | Kind::Tcp) {
-            // It takes effect even where the system says that the connection is over already.
+            // It takes effect even if the system reports that the connection has already ended.
             let _ = SockRef::from(file).shutdown(how);
             self.model.shut(end, how);
         }
@@ -244,7 +244,7 @@ impl World {
     pub(crate) fn urge(&mut self, slot: usize) {
         let Some((file, end)) = self.file(slot) else { return };
         if self.model.may_urge(end) {
-            SockRef::from(file).send_out_of_band(b"!").expect("there is room");
+            SockRef::from(file).send_out_of_band(b"!").expect("the buffer has space");
             self.model.urged(end);
         }
     }
@@ -253,18 +253,18 @@ impl World {
         let Some((file, end)) = self.file(slot) else { return };
         if self.model.may_take_urgent(end) {
             let mut byte = [std::mem::MaybeUninit::uninit()];
-            SockRef::from(file).recv_out_of_band(&mut byte).expect("the byte is there");
+            SockRef::from(file).recv_out_of_band(&mut byte).expect("the byte has arrived");
             self.model.took_urgent(end);
         }
     }
 }
 
-/// Chooses a congestion control that does not pace, where there is a choice: what is sent over
-/// the loopback is then there when the call returns.
+/// Selects a congestion control without pacing, where that is possible, so that data sent over the loopback has
+/// arrived when the call returns.
 fn deliver_at_once(socket: &SockRef<'_>) {
     #[cfg(any(target_os = "linux", target_os = "freebsd"))]
     {
-        // Not every system has it; then it only takes longer.
+        // If the system lacks it, the test only takes longer.
         let _ = socket.set_tcp_congestion(b"reno");
     }
     #[cfg(not(any(target_os = "linux", target_os = "freebsd")))]

@@ -7,7 +7,7 @@ use crate::lockstep;
 use crate::script::{self, HOWS, KINDS, MODES, N_SLOTS, Step};
 
 /// How long the network may take to deliver.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIME_LIMIT: Duration = Duration::from_secs(2);
 
 /// The maximum length of a script: longer ones only take more time.
 const MAX_STEPS: usize = 200;
@@ -22,7 +22,7 @@ pub fn selector_script(data: &[u8]) {
         .take(MAX_STEPS)
         .map(|bytes| step(bytes.try_into().expect("four bytes")))
         .collect();
-    if let Err(failure) = lockstep::run(&steps, PATIENCE, &mut Met::new()) {
+    if let Err(failure) = lockstep::run(&steps, TIME_LIMIT, &mut Met::new()) {
         let line = script::write(&steps).trim_end().replace('\n', "; ");
         panic!(
             "step {}: {}\nReplay it with POLYLOOP_DIFF_SCRIPT='{line}' in the differential test",

@@ -222,10 +222,10 @@ fn an_eighth_is_left(test: &str, n_descriptors: usize, n_usable: usize) {
 
     drop(clients);
     drop(child.stdin.take());
-    let mut said = String::new();
-    output.read_to_string(&mut said).unwrap();
-    assert!(child.wait().unwrap().success(), "{said}");
-    assert!(said.contains("no client was refused"), "{said}");
+    let mut printed = String::new();
+    output.read_to_string(&mut printed).unwrap();
+    assert!(child.wait().unwrap().success(), "{printed}");
+    assert!(printed.contains("no client was refused"), "{printed}");
 }
 
 /// Serves until stdin ends, and prints the outcome.

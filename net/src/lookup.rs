@@ -1,4 +1,4 @@
-//! Looking up host names on threads of their own pool.
+//! Host name lookup, on blocking pools.
 //!
 //! The system's interface (`getaddrinfo`) blocks, cannot be cancelled, and takes half a minute when a name
 //! server does not answer. The threads are those of [`BlockingPool`]s; this module is the policy: which lookups
@@ -53,8 +53,8 @@ type Answer = io::Result<Vec<SocketAddr>>;
 /// Resolves a host name to socket addresses. An address resolves to itself, without a lookup.
 ///
 /// The system resolves the name (`getaddrinfo`), so `nsswitch.conf` and `resolv.conf` apply. At most 16 lookups
-/// run at a time in a process; further ones queue. `localhost` and the names in `/etc/hosts` have two threads
-/// of their own, and do not queue behind names for which a name server is asked. A dropped lookup no longer
+/// run at a time in a process; further ones queue. `localhost` and the names in `/etc/hosts` are looked up on two
+/// separate threads, and do not queue behind names for which a name server is asked. A dropped lookup no longer
 /// counts towards the limit although its thread cannot be stopped; up to 64 threads may be in this state.
 ///
 /// # Errors

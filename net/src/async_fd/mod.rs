@@ -27,8 +27,8 @@ pub(crate) use self::waiter::Waiter;
 ///
 /// # Several loops
 /// An `AsyncFd` belongs to no loop: it registers with each loop that it is used on. So a socket can be
-/// moved from loop to loop, and several loops can share one listener. A loop on which no task waits for the
-/// descriptor drops its registration at the next event.
+/// moved from loop to loop, and several loops can share one listener. A loop that it is no longer used on drops
+/// its registration at the next event.
 ///
 /// # Drop
 /// When an `AsyncFd` is dropped on the thread of its loop, the `T` is dropped immediately, and a panic of its
@@ -127,7 +127,7 @@ impl<T: AsFd + Send + Sync + 'static> AsyncFd<T> {
     ///
     /// The mode is not checked: in blocking mode, operations block the loop.
     pub fn from_nonblocking(io: T) -> AsyncFd<T> {
-        // The crate's own sockets are of the kind that their type says.
+        // Only the sockets of this crate report short transfers, and for their kinds that is proof.
         AsyncFd::of_kind(io, true)
     }
 
@@ -145,8 +145,8 @@ impl<T: AsFd + Send + Sync + 'static> AsyncFd<T> {
     /// Unregisters the descriptor and returns the object.
     ///
     /// # Errors
-    /// Returns the `AsyncFd` if it is registered with a loop of another thread, which drops the registration in its
-    /// next turn.
+    /// Returns the `AsyncFd` if a loop of another thread has the descriptor registered. That loop drops the
+    /// registration in its next turn.
     pub fn into_inner(self) -> Result<T, AsyncFd<T>> {
         self.release();
         let shared = Arc::clone(&self.shared);
@@ -185,8 +185,8 @@ impl<T: AsFd + Send + Sync + 'static> AsyncFd<T> {
         self.async_attempt(direction, move |io| Ok((operation(io)?, Tried::Done)))
     }
 
-    /// Performs an operation as [`async_io`](AsyncFd::async_io) does. The operation also returns what it says about
-    /// the descriptor's readiness.
+    /// Performs an operation as [`async_io`](AsyncFd::async_io) does. The operation also returns whether it proves
+    /// that the next one would block.
     pub(crate) fn async_attempt<R, F>(
         &self,
         direction: Direction,
@@ -225,8 +225,8 @@ impl<T: AsFd + Send + Sync + 'static> AsyncFd<T> {
         self.try_attempt(direction, |io| Ok((operation(io)?, Tried::Done)))
     }
 
-    /// Performs an operation as [`try_io`](AsyncFd::try_io) does. The operation also returns what it says about
-    /// the descriptor's readiness.
+    /// Performs an operation as [`try_io`](AsyncFd::try_io) does. The operation also returns whether it proves that
+    /// the next one would block.
     #[inline]
     pub(crate) fn try_attempt<R>(
         &self,

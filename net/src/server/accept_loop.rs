@@ -9,8 +9,9 @@ use polyloop_reactor::socket::AcceptErrorKind;
 
 use super::ServerEvent;
 use super::connection::Shared;
-use super::event::{OnEvent, contain_panic, report};
+use super::event::{OnEvent, report};
 use super::exhaustion::{Pause, ReserveFd};
+use super::panics::contain_panic;
 use crate::accept::{Listener, waiter};
 use crate::async_fd::Waiter;
 

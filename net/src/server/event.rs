@@ -1,12 +1,12 @@
 //! What a server reports while it runs.
 
-use std::any::Any;
 use std::fmt;
 use std::io;
-use std::mem;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+
+use super::panics::drop_payload;
 
 /// Describes a failure that does not end the server. Passed to the callback of
 /// [`Server::on_event`](crate::Server::on_event).
@@ -52,21 +52,4 @@ pub(super) type OnEvent<A> = Rc<dyn Fn(ServerEvent<'_, A>)>;
 pub(super) fn report<A>(on_event: &OnEvent<A>, event: ServerEvent<'_, A>) {
     let outcome = catch_unwind(AssertUnwindSafe(|| on_event(event)));
     drop_payload(outcome.err());
-}
-
-/// Turns a panic on the way to one connection into an error of that connection.
-pub(super) fn contain_panic<R>(step: &str, work: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
-        drop_payload(Some(payload));
-        let message = format!("{step} a connection panicked");
-        Err(io::Error::new(io::ErrorKind::ConnectionAborted, message))
-    })
-}
-
-/// Drops the payload of a panic, whose destructor may panic in turn.
-fn drop_payload(payload: Option<Box<dyn Any + Send>>) {
-    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        // Its destructor may panic as well, and so on without end.
-        mem::forget(again);
-    }
 }

@@ -21,6 +21,8 @@ mod shutdown;
 
 mod event;
 
+mod panics;
+
 mod report;
 
 #[cfg(all(test, not(loom)))]

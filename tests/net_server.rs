@@ -183,7 +183,12 @@ fn a_shutdown_lets_open_connections_finish(backend: Backend) {
         talk(&client).await;
         handle.shutdown();
         // Until the server has closed its listener; its port may have been taken by now.
-        let listen = || TcpSocket::v4()?.reuse_address(true)?.bind(addr)?.listen(1);
+        let listen = || {
+            let socket = TcpSocket::new_v4()?;
+            socket.set_reuseaddr(true)?;
+            socket.bind(addr)?;
+            socket.listen(1)
+        };
         while listen().is_err() {
             polyloop::yield_now().await;
         }
@@ -243,8 +248,12 @@ fn several_listeners_take_turns(backend: Backend) {
 
 fn two_servers_share_one_port(backend: Backend) {
     run_on(backend, async {
-        let listen =
-            |addr: SocketAddr| TcpSocket::for_addr(addr)?.reuse_port(true)?.bind(addr)?.listen(128);
+        let listen = |addr: SocketAddr| {
+            let socket = TcpSocket::new_for(addr)?;
+            socket.set_reuseport(true)?;
+            socket.bind(addr)?;
+            socket.listen(128)
+        };
         let first = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let second = listen(first.local_addr().unwrap()).unwrap();
         // Without `SO_REUSEPORT` the address is in use.

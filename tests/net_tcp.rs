@@ -93,7 +93,8 @@ struct Refused {
 
 impl Refused {
     fn new() -> Refused {
-        let socket = TcpSocket::v4().unwrap().bind(LOCAL).unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(LOCAL).unwrap();
         Refused { addr: socket.local_addr().unwrap(), _socket: socket }
     }
 }
@@ -123,20 +124,26 @@ impl BlackHole {
 fn settings_have_the_values_that_were_set(backend: Backend) {
     run_on(backend, async {
         let listener = TcpListener::bind(LOCAL).unwrap();
-        let keepalive =
-            Keepalive::after(Duration::from_secs(60)).interval(Duration::from_secs(10)).retries(4);
-        let client = TcpSocket::v4()
-            .unwrap()
-            .reuse_address(true)
-            .and_then(|socket| socket.nodelay(true))
-            .and_then(|socket| socket.keepalive(keepalive))
-            .and_then(|socket| socket.send_buffer_size(20_000))
-            .and_then(|socket| socket.recv_buffer_size(30_000))
-            .and_then(|socket| socket.ttl(33))
-            .and_then(|socket| socket.tos(0x10))
-            .and_then(|socket| socket.linger(Some(Duration::ZERO)))
-            .and_then(|socket| socket.bind(LOCAL))
-            .unwrap();
+        let keepalive = Keepalive::new(Duration::from_secs(60))
+            .with_interval(Duration::from_secs(10))
+            .with_retries(4);
+        let client = TcpSocket::new_v4().unwrap();
+        client.set_reuseaddr(true).unwrap();
+        client.set_reuseport(true).unwrap();
+        client.set_nodelay(true).unwrap();
+        client.set_keepalive(keepalive).unwrap();
+        client.set_send_buffer_size(20_000).unwrap();
+        client.set_recv_buffer_size(30_000).unwrap();
+        client.set_ttl(33).unwrap();
+        client.set_tos(0x10).unwrap();
+        client.set_linger(Some(Duration::ZERO)).unwrap();
+        client.bind(LOCAL).unwrap();
+        assert!(client.reuseaddr().unwrap() && client.reuseport().unwrap());
+        assert!(client.nodelay().unwrap() && client.keepalive().unwrap());
+        assert!(client.send_buffer_size().unwrap() >= 20_000);
+        assert!(client.recv_buffer_size().unwrap() >= 30_000);
+        assert_eq!(client.ttl().unwrap(), 33);
+        assert_eq!(client.linger().unwrap(), Some(Duration::ZERO));
         let own_addr = client.local_addr().unwrap();
         let client = client.connect(listener.local_addr().unwrap()).await.unwrap();
         assert_eq!(client.local_addr().unwrap(), own_addr);
@@ -153,8 +160,12 @@ fn settings_have_the_values_that_were_set(backend: Backend) {
 
         // Only with IPv6.
         let Ok(listener) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)) else { return };
-        let client = TcpSocket::v6().unwrap().only_v6(true).unwrap().ttl(7).unwrap();
-        let client = client.tos(0x20).unwrap();
+        let client = TcpSocket::new_v6().unwrap();
+        client.set_only_v6(true).unwrap();
+        client.set_ttl(7).unwrap();
+        client.set_tos(0x20).unwrap();
+        assert!(client.only_v6().unwrap());
+        assert_eq!(client.ttl().unwrap(), 7);
         let client = client.connect(listener.local_addr().unwrap()).await.unwrap();
         assert!(SockRef::from(&client).only_v6().unwrap());
         assert_eq!(SockRef::from(&client).unicast_hops_v6().unwrap(), 7);
@@ -163,10 +174,11 @@ fn settings_have_the_values_that_were_set(backend: Backend) {
 
 fn connections_inherit_the_settings_of_their_listener(backend: Backend) {
     run_on(backend, async {
-        let listener = TcpSocket::for_addr(LOCAL)
-            .and_then(|socket| socket.recv_buffer_size(50_000)?.nodelay(true)?.bind(LOCAL))
-            .and_then(|socket| socket.listen(u32::MAX))
-            .unwrap();
+        let socket = TcpSocket::new_for(LOCAL).unwrap();
+        socket.set_recv_buffer_size(50_000).unwrap();
+        socket.set_nodelay(true).unwrap();
+        socket.bind(LOCAL).unwrap();
+        let listener = socket.listen(u32::MAX).unwrap();
         let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (server, _) = listener.accept().await.unwrap();
         assert!(SockRef::from(&server).recv_buffer_size().unwrap() >= 50_000);
@@ -176,10 +188,10 @@ fn connections_inherit_the_settings_of_their_listener(backend: Backend) {
 
 fn a_setting_that_the_system_refuses_is_an_error(backend: Backend) {
     run_on(backend, async {
-        let socket = || TcpSocket::v4().unwrap();
+        let socket = || TcpSocket::new_v4().unwrap();
         for error in [
-            socket().ttl(1_000).unwrap_err(),
-            socket().keepalive(Keepalive::after(Duration::ZERO)).unwrap_err(),
+            socket().set_ttl(1_000).unwrap_err(),
+            socket().set_keepalive(Keepalive::new(Duration::ZERO)).unwrap_err(),
             socket().bind("192.0.2.1:0".parse().unwrap()).unwrap_err(),
             socket().bind((Ipv6Addr::LOCALHOST, 0).into()).unwrap_err(),
             socket().connect((Ipv6Addr::LOCALHOST, 80).into()).await.unwrap_err(),
@@ -193,11 +205,12 @@ fn a_setting_that_the_system_refuses_is_an_error(backend: Backend) {
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn settings_of_linux_have_the_values_that_were_set(backend: Backend) {
     run_on(backend, async {
-        let socket = TcpSocket::v4().unwrap().user_timeout(Duration::from_secs(7)).unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_user_timeout(Duration::from_secs(7)).unwrap();
         let set = SockRef::from(&socket).tcp_user_timeout().unwrap();
         assert_eq!(set, Some(Duration::from_secs(7)));
-        match TcpSocket::v4().unwrap().bind_device("lo") {
-            Ok(socket) => {
+        match socket.bind_device("lo") {
+            Ok(()) => {
                 assert_eq!(SockRef::from(&socket).device().unwrap().as_deref(), Some(&b"lo"[..]));
             }
             // It needs a privilege.
@@ -209,12 +222,15 @@ fn settings_of_linux_have_the_values_that_were_set(backend: Backend) {
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn fast_open_carries_the_first_data(backend: Backend) {
     run_on(backend, async {
-        let listener = TcpSocket::v4().unwrap().fast_open(16).unwrap().bind(LOCAL).unwrap();
-        let listener = listener.listen(16).unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_fast_open(16).unwrap();
+        socket.bind(LOCAL).unwrap();
+        let listener = socket.listen(16).unwrap();
         let addr = listener.local_addr().unwrap();
         // The first connection gets the cookie, if the system has this enabled.
         for _ in 0..3 {
-            let client = TcpSocket::v4().unwrap().fast_open_connect(true).unwrap();
+            let client = TcpSocket::new_v4().unwrap();
+            client.set_fast_open_connect(true).unwrap();
             let connecting = polyloop::spawn(async move {
                 let client = client.connect(addr).await.unwrap();
                 client.write_all(b"hello").await.unwrap();
@@ -533,7 +549,7 @@ fn a_port_in_use_is_an_error(backend: Backend) {
         let listener = TcpListener::bind(LOCAL).unwrap();
         let addr = listener.local_addr().unwrap();
         assert_eq!(TcpListener::bind(addr).unwrap_err().kind(), ErrorKind::AddrInUse);
-        let error = TcpSocket::v4().unwrap().bind(addr).unwrap_err();
+        let error = TcpSocket::new_v4().unwrap().bind(addr).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AddrInUse);
         // It is free again at once, although connections are still closing.
         let client = TcpStream::connect(addr).await.unwrap();
@@ -553,7 +569,8 @@ fn an_unreachable_host_is_an_error(backend: Backend) {
         let error = TcpStream::connect_timeout(everybody, limit).await.unwrap_err();
         assert_ne!(error.kind(), ErrorKind::TimedOut, "{error}");
         // From a loopback address no other network is reached.
-        let socket = TcpSocket::v4().unwrap().bind(LOCAL).unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(LOCAL).unwrap();
         let elsewhere = "192.0.2.1:80".parse().unwrap();
         let connecting = polyloop::timeout(Duration::from_millis(100), socket.connect(elsewhere));
         assert!(!matches!(connecting.await, Ok(Ok(_))));

@@ -45,8 +45,9 @@ fn linger_is_rounded_up_and_bounded_and_only_zero_resets(backend: Backend) {
         for (requested, expected) in LENGTHS {
             stream.set_linger(Some(requested)).unwrap();
             check(requested, stream.linger().unwrap().unwrap(), expected);
-            let socket = TcpSocket::v4().unwrap().linger(Some(requested)).unwrap();
-            check(requested, SockRef::from(&socket).linger().unwrap().unwrap(), expected);
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.set_linger(Some(requested)).unwrap();
+            check(requested, socket.linger().unwrap().unwrap(), expected);
         }
         stream.set_linger(Some(Duration::ZERO)).unwrap();
         assert_eq!(stream.linger().unwrap(), Some(Duration::ZERO));
@@ -73,8 +74,9 @@ fn a_short_linger_sends_queued_data_instead_of_resetting(backend: Backend) {
 #[test]
 fn keepalive_is_rounded_up_and_bounded() {
     for (requested, expected) in LENGTHS {
-        let keepalive = Keepalive::after(requested).interval(requested).retries(3);
-        let socket = TcpSocket::v4().unwrap().keepalive(keepalive).unwrap();
+        let keepalive = Keepalive::new(requested).with_interval(requested).with_retries(3);
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_keepalive(keepalive).unwrap();
         let socket = SockRef::from(&socket);
         assert!(socket.keepalive().unwrap());
         check(requested, socket.tcp_keepalive_time().unwrap(), expected);
@@ -82,8 +84,9 @@ fn keepalive_is_rounded_up_and_bounded() {
         assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
     }
     for (requested, expected) in [(1, 1), (127, 127), (128, 127), (u32::MAX, 127)] {
-        let keepalive = Keepalive::after(SECOND).retries(requested);
-        let socket = TcpSocket::v4().unwrap().keepalive(keepalive).unwrap();
+        let keepalive = Keepalive::new(SECOND).with_retries(requested);
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_keepalive(keepalive).unwrap();
         assert_eq!(
             SockRef::from(&socket).tcp_keepalive_retries().unwrap(),
             expected,
@@ -92,11 +95,11 @@ fn keepalive_is_rounded_up_and_bounded() {
     }
     let zero = Duration::ZERO;
     for nothing in [
-        Keepalive::after(zero),
-        Keepalive::after(SECOND).interval(zero),
-        Keepalive::after(SECOND).retries(0),
+        Keepalive::new(zero),
+        Keepalive::new(SECOND).with_interval(zero),
+        Keepalive::new(SECOND).with_retries(0),
     ] {
-        let error = TcpSocket::v4().unwrap().keepalive(nothing).unwrap_err();
+        let error = TcpSocket::new_v4().unwrap().set_keepalive(nothing).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         // The system gives only a number.
         assert!(error.to_string().contains("prob"), "{error}");
@@ -117,7 +120,8 @@ fn a_user_timeout_is_rounded_up_and_bounded_and_only_zero_is_the_default() {
         (Duration::from_millis(1 << 32), Some(Duration::from_millis((1 << 31) - 1))),
         (Duration::MAX, Some(Duration::from_millis((1 << 31) - 1))),
     ] {
-        let socket = TcpSocket::v4().unwrap().user_timeout(requested).unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_user_timeout(requested).unwrap();
         assert_eq!(SockRef::from(&socket).tcp_user_timeout().unwrap(), expected, "{requested:?}");
     }
 }
@@ -125,8 +129,9 @@ fn a_user_timeout_is_rounded_up_and_bounded_and_only_zero_is_the_default() {
 #[test]
 fn a_buffer_size_beyond_the_systems_range_is_not_the_minimum() {
     let size_of = |requested| {
-        let socket = TcpSocket::v4()?.send_buffer_size(requested)?.recv_buffer_size(requested)?;
-        let socket = SockRef::from(&socket);
+        let socket = TcpSocket::new_v4()?;
+        socket.set_send_buffer_size(requested)?;
+        socket.set_recv_buffer_size(requested)?;
         io::Result::Ok((socket.send_buffer_size()?, socket.recv_buffer_size()?))
     };
     let modest = size_of(64 * 1024).unwrap();
@@ -146,11 +151,12 @@ fn a_number_beyond_an_octet_is_refused_and_not_the_default() {
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{what}: {error}");
     };
     for n in [256, 1 << 31, u32::MAX] {
-        refused(TcpSocket::v4().unwrap().ttl(n).map(drop), "ttl");
-        refused(TcpSocket::v4().unwrap().tos(n).map(drop), "tos");
-        if let Ok(socket) = TcpSocket::v6() {
-            refused(socket.ttl(n).map(drop), "ttl over IPv6");
-            refused(TcpSocket::v6().unwrap().tos(n).map(drop), "class over IPv6");
+        let socket = TcpSocket::new_v4().unwrap();
+        refused(socket.set_ttl(n), "ttl");
+        refused(socket.set_tos(n), "tos");
+        if let Ok(socket) = TcpSocket::new_v6() {
+            refused(socket.set_ttl(n), "ttl over IPv6");
+            refused(socket.set_tos(n), "class over IPv6");
         }
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         refused(socket.set_ttl(n), "ttl of datagrams");

@@ -111,7 +111,7 @@ async fn a_dropped_connect_closes_the_connection(dropper: &Dropper) {
     let one = dropper.again(async || TcpStream::connect(name).await, || {}).await.unwrap();
     let connect = async || TcpStream::connect_timeout(name, limit).await;
     let two = dropper.again(connect, || {}).await.unwrap();
-    let three = async || TcpSocket::v4()?.connect(addr).await;
+    let three = async || TcpSocket::new_v4()?.connect(addr).await;
     let three = dropper.again(three, || {}).await.unwrap();
     let ours = [one, two, three].map(|stream| {
         let addr = stream.local_addr().unwrap();

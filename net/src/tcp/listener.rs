@@ -127,7 +127,10 @@ fn peer_of(socket: Socket, addr: SockAddr) -> io::Result<(Socket, SocketAddr)> {
 }
 
 fn bind_one(addr: SocketAddr) -> io::Result<TcpListener> {
-    TcpSocket::for_addr(addr)?.reuse_address(true)?.bind(addr)?.listen(BACKLOG)
+    let socket = TcpSocket::new_for(addr)?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    socket.listen(BACKLOG)
 }
 
 #[cfg(test)]

@@ -1,12 +1,16 @@
 //! TCP.
 
-mod socket;
-
-mod connect;
+mod stream;
 
 mod listener;
 
-mod stream;
+mod connect;
+
+mod socket;
+
+mod keepalive;
+
+mod os;
 
 #[cfg(any(
     target_os = "linux",
@@ -16,6 +20,7 @@ mod stream;
 ))]
 mod send_file;
 
+pub use keepalive::Keepalive;
 pub use listener::TcpListener;
-pub use socket::{Keepalive, TcpSocket};
+pub use socket::TcpSocket;
 pub use stream::TcpStream;

@@ -4,21 +4,21 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use polyloop_reactor::socket::{set_fast_open, set_fast_open_connect};
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::connect::connect;
-use super::{TcpListener, TcpStream};
+use super::{Keepalive, TcpListener, TcpStream, os};
 use crate::units;
 
-/// Sets what has to be set before a socket listens or connects.
+/// A TCP socket that is neither listening nor connected yet.
 ///
-/// Every setting takes effect at once and gives the socket back, so the first that the system
-/// refuses is the error. What is set for a listener goes over to its connections.
-///
-/// What is not here can be set through [`AsFd`], with the `socket2` crate's `SockRef`.
+/// Use it to set options before a socket listens or connects. Connections inherit the options of their
+/// listener. Options without a method here can be set through [`AsFd`], for example with `SockRef` of the
+/// crate `socket2`.
 ///
 /// # Examples
 /// ```
@@ -26,265 +26,252 @@ use crate::units;
 /// use polyloop::net::{Keepalive, TcpSocket};
 ///
 /// # polyloop::run(async {
-/// let listener = TcpSocket::v4()?
-///     .reuse_address(true)?
-///     .recv_buffer_size(256 * 1024)?
-///     .bind("127.0.0.1:0".parse().unwrap())?
-///     .listen(1_024)?;
-/// let client = TcpSocket::v4()?
-///     .nodelay(true)?
-///     .keepalive(Keepalive::after(Duration::from_secs(60)))?
-///     .connect(listener.local_addr()?)
-///     .await?;
+/// let socket = TcpSocket::new_v4()?;
+/// socket.set_reuseaddr(true)?;
+/// socket.set_recv_buffer_size(256 * 1024)?;
+/// socket.bind("127.0.0.1:0".parse().unwrap())?;
+/// let listener = socket.listen(1_024)?;
+///
+/// let socket = TcpSocket::new_v4()?;
+/// socket.set_nodelay(true)?;
+/// socket.set_keepalive(Keepalive::new(Duration::from_secs(60)))?;
+/// let client = socket.connect(listener.local_addr()?).await?;
 /// assert!(client.nodelay()?);
 /// # Ok::<(), std::io::Error>(())
 /// # }).unwrap().unwrap();
 /// ```
-#[must_use = "a socket that neither listens nor connects does nothing"]
 pub struct TcpSocket {
     socket: Socket,
     is_v6: bool,
-    is_bound: bool,
-}
-
-/// Says when a connection that is silent is asked whether the other side is still there.
-///
-/// Times are rounded up to whole seconds, and bounded by 32,767 of them (nine hours).
-///
-/// # References
-/// `SO_KEEPALIVE` in [socket(7)](https://man7.org/linux/man-pages/man7/socket.7.html),
-/// `TCP_KEEPIDLE` and others in [tcp(7)](https://man7.org/linux/man-pages/man7/tcp.7.html).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keepalive {
-    idle: Duration,
-    interval: Option<Duration>,
-    retries: Option<u32>,
-}
-
-impl Keepalive {
-    /// Asks for the first time after `idle`.
-    pub fn after(idle: Duration) -> Keepalive {
-        Keepalive { idle, interval: None, retries: None }
-    }
-
-    /// Asks again after each `interval` without an answer.
-    pub fn interval(mut self, interval: Duration) -> Keepalive {
-        self.interval = Some(interval);
-        self
-    }
-
-    /// Gives the connection up after `retries` questions without an answer, at most 127.
-    pub fn retries(mut self, retries: u32) -> Keepalive {
-        self.retries = Some(retries);
-        self
-    }
+    is_bound: AtomicBool,
 }
 
 impl TcpSocket {
-    /// Makes a socket for IPv4.
-    ///
-    /// # Errors
-    /// What the system says, such as having no descriptor left.
-    pub fn v4() -> io::Result<TcpSocket> {
+    /// Creates a socket for IPv4.
+    pub fn new_v4() -> io::Result<TcpSocket> {
         TcpSocket::new(Domain::IPV4)
     }
 
-    /// Makes a socket for IPv6.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn v6() -> io::Result<TcpSocket> {
+    /// Creates a socket for IPv6.
+    pub fn new_v6() -> io::Result<TcpSocket> {
         TcpSocket::new(Domain::IPV6)
     }
 
-    /// Makes a socket for addresses of the kind that `addr` is of.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn for_addr(addr: SocketAddr) -> io::Result<TcpSocket> {
+    /// Creates a socket for the address family of `addr`.
+    pub fn new_for(addr: SocketAddr) -> io::Result<TcpSocket> {
         TcpSocket::new(Domain::for_address(addr))
     }
 
     fn new(domain: Domain) -> io::Result<TcpSocket> {
         let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
-        Ok(TcpSocket { socket, is_v6: domain == Domain::IPV6, is_bound: false })
+        let (is_v6, is_bound) = (domain == Domain::IPV6, AtomicBool::new(false));
+        Ok(TcpSocket { socket, is_v6, is_bound })
     }
 
-    /// Allows an address whose last connections are still being wound up.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn reuse_address(self, reuse: bool) -> io::Result<TcpSocket> {
-        self.with(|socket| socket.set_reuse_address(reuse))
+    /// Sets whether the socket may bind an address with connections in the state `TIME_WAIT`
+    /// (`SO_REUSEADDR`).
+    pub fn set_reuseaddr(&self, reuseaddr: bool) -> io::Result<()> {
+        self.socket.set_reuse_address(reuseaddr)
     }
 
-    /// Allows several listeners on one address: the system spreads the connections over them.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// Returns the value of `SO_REUSEADDR`.
+    pub fn reuseaddr(&self) -> io::Result<bool> {
+        self.socket.reuse_address()
+    }
+
+    /// Sets whether several listeners may bind the same address (`SO_REUSEPORT`).
     ///
     /// # Platform
-    /// Linux spreads; elsewhere the listener that came last may get all.
+    /// Linux distributes connections among the listeners. Elsewhere, the listener that was bound last may
+    /// get all of them.
     ///
     /// # References
-    /// `SO_REUSEPORT` in [socket(7)](https://man7.org/linux/man-pages/man7/socket.7.html).
-    pub fn reuse_port(self, reuse: bool) -> io::Result<TcpSocket> {
-        self.with(|socket| socket.set_reuse_port(reuse))
+    /// [socket(7)](https://man7.org/linux/man-pages/man7/socket.7.html).
+    pub fn set_reuseport(&self, reuseport: bool) -> io::Result<()> {
+        self.socket.set_reuse_port(reuseport)
     }
 
-    /// Keeps IPv4 away from a socket for IPv6, or lets it in as mapped addresses.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn only_v6(self, only_v6: bool) -> io::Result<TcpSocket> {
-        self.with(|socket| socket.set_only_v6(only_v6))
+    /// Returns the value of `SO_REUSEPORT`.
+    pub fn reuseport(&self) -> io::Result<bool> {
+        self.socket.reuse_port()
     }
 
-    /// Sends small writes at once (true) or collects them (false, the system's default).
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn nodelay(self, nodelay: bool) -> io::Result<TcpSocket> {
-        self.with(|socket| socket.set_tcp_nodelay(nodelay))
+    /// Sets whether an IPv6 socket is restricted to IPv6, or also accepts IPv4 as mapped addresses
+    /// (`IPV6_V6ONLY`).
+    pub fn set_only_v6(&self, only_v6: bool) -> io::Result<()> {
+        self.socket.set_only_v6(only_v6)
     }
 
-    /// Asks silent connections whether they are still there.
-    ///
-    /// # Errors
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a time or a number of zero; the error of
-    /// `setsockopt`.
-    pub fn keepalive(self, keepalive: Keepalive) -> io::Result<TcpSocket> {
-        self.with(|socket| socket.set_tcp_keepalive(&os::keepalive(keepalive)?))
+    /// Returns the value of `IPV6_V6ONLY`.
+    pub fn only_v6(&self) -> io::Result<bool> {
+        self.socket.only_v6()
     }
 
-    /// Requests a send buffer of this many bytes; the system may round, double or bound it.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn send_buffer_size(self, n_bytes: usize) -> io::Result<TcpSocket> {
-        self.with(|socket| socket.set_send_buffer_size(units::size(n_bytes)))
+    /// Sets whether small writes are sent immediately (`TCP_NODELAY`), or are collected first, which is
+    /// the default.
+    pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
+        self.socket.set_tcp_nodelay(nodelay)
     }
 
-    /// Requests a receive buffer of this many bytes; the system may round, double or bound it.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn recv_buffer_size(self, n_bytes: usize) -> io::Result<TcpSocket> {
-        self.with(|socket| socket.set_recv_buffer_size(units::size(n_bytes)))
+    /// Returns the value of `TCP_NODELAY`.
+    pub fn nodelay(&self) -> io::Result<bool> {
+        self.socket.tcp_nodelay()
     }
 
-    /// Bounds the routers that a packet may pass.
+    /// Enables keepalive probes of silent connections (`SO_KEEPALIVE`).
     ///
     /// # Errors
-    /// What the system says, such as `InvalidInput` for more than 255.
-    pub fn ttl(self, ttl: u32) -> io::Result<TcpSocket> {
-        let (is_v6, ttl) = (self.is_v6, units::octet(ttl)?);
-        self.with(|socket| match is_v6 {
-            true => socket.set_unicast_hops_v6(ttl),
-            false => socket.set_ttl_v4(ttl),
-        })
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if a duration or a number in `keepalive` is zero.
+    pub fn set_keepalive(&self, keepalive: Keepalive) -> io::Result<()> {
+        self.socket.set_tcp_keepalive(&keepalive.to_params()?)
     }
 
-    /// Marks the packets with a type of service (IPv4) or traffic class (IPv6).
-    ///
-    /// # Errors
-    /// `InvalidInput` for more than 255; the error of `setsockopt`.
-    pub fn tos(self, tos: u32) -> io::Result<TcpSocket> {
-        let (is_v6, tos) = (self.is_v6, units::octet(tos)?);
-        self.with(|socket| match is_v6 {
-            true => os::set_traffic_class(socket, tos),
-            false => socket.set_tos_v4(tos),
-        })
+    /// Returns the value of `SO_KEEPALIVE`.
+    pub fn keepalive(&self) -> io::Result<bool> {
+        self.socket.keepalive()
     }
 
-    /// Lets closing wait up to `linger` for what is still to be sent. Zero throws it away and
-    /// resets the connection.
-    ///
-    /// The time is rounded up to whole seconds and bounded as in [`TcpStream::set_linger`]. Above
-    /// zero, dropping the connection blocks the loop for up to as long.
-    ///
-    /// # Errors
-    /// The error of `setsockopt`.
-    pub fn linger(self, linger: Option<Duration>) -> io::Result<TcpSocket> {
-        self.with(|socket| socket.set_linger(linger.map(units::linger)))
+    /// Sets the size of the send buffer in bytes (`SO_SNDBUF`). The system may round, double or limit it.
+    pub fn set_send_buffer_size(&self, size: usize) -> io::Result<()> {
+        self.socket.set_send_buffer_size(units::size(size))
     }
 
-    /// Uses one network device only, named as in `"eth0"`.
+    /// Returns the size of the send buffer in bytes.
+    pub fn send_buffer_size(&self) -> io::Result<usize> {
+        self.socket.send_buffer_size()
+    }
+
+    /// Sets the size of the receive buffer in bytes (`SO_RCVBUF`). The system may round, double or limit
+    /// it.
+    pub fn set_recv_buffer_size(&self, size: usize) -> io::Result<()> {
+        self.socket.set_recv_buffer_size(units::size(size))
+    }
+
+    /// Returns the size of the receive buffer in bytes.
+    pub fn recv_buffer_size(&self) -> io::Result<usize> {
+        self.socket.recv_buffer_size()
+    }
+
+    /// Sets the time to live (IPv4) or hop limit (IPv6) of packets: the maximum number of hops.
     ///
     /// # Errors
-    /// What the system says, such as `NotFound` for a device that is not there; `Unsupported`
-    /// where the system lacks it.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for more than 255.
+    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
+        let ttl = units::octet(ttl)?;
+        if self.is_v6 { self.socket.set_unicast_hops_v6(ttl) } else { self.socket.set_ttl_v4(ttl) }
+    }
+
+    /// Returns the time to live (IPv4) or hop limit (IPv6) of packets.
+    pub fn ttl(&self) -> io::Result<u32> {
+        if self.is_v6 { self.socket.unicast_hops_v6() } else { self.socket.ttl_v4() }
+    }
+
+    /// Sets the type of service (IPv4) or traffic class (IPv6) of packets.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for more than 255.
+    pub fn set_tos(&self, tos: u32) -> io::Result<()> {
+        let tos = units::octet(tos)?;
+        if self.is_v6 {
+            os::set_traffic_class(&self.socket, tos)
+        } else {
+            self.socket.set_tos_v4(tos)
+        }
+    }
+
+    /// Sets how long closing may wait for unsent data (`SO_LINGER`). Zero discards it and resets the
+    /// connection.
+    ///
+    /// The duration is rounded up to seconds and limited as by [`TcpStream::set_linger`]. With a duration
+    /// above zero, dropping the connection may block the loop for as long.
+    pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
+        self.socket.set_linger(linger.map(units::linger))
+    }
+
+    /// Returns how long closing may wait for unsent data.
+    pub fn linger(&self) -> io::Result<Option<Duration>> {
+        self.socket.linger()
+    }
+
+    /// Restricts the socket to the network interface with a name such as `"eth0"`.
+    ///
+    /// # Errors
+    /// [`PermissionDenied`](io::ErrorKind::PermissionDenied) without the privilege `CAP_NET_RAW`;
+    /// [`Unsupported`](io::ErrorKind::Unsupported) where the system has no such option.
     ///
     /// # Platform
     /// Linux.
-    pub fn bind_device(self, name: &str) -> io::Result<TcpSocket> {
-        self.with(|socket| os::bind_device(socket, name))
+    ///
+    /// # References
+    /// `SO_BINDTODEVICE` in [socket(7)](https://man7.org/linux/man-pages/man7/socket.7.html).
+    pub fn bind_device(&self, interface: &str) -> io::Result<()> {
+        os::bind_device(&self.socket, interface)
     }
 
-    /// Gives a connection up when sent data was not acknowledged for this long. Zero is the
-    /// system's default.
+    /// Sets how long sent data may remain unacknowledged before the connection is closed
+    /// (`TCP_USER_TIMEOUT`). Zero selects the system's default.
     ///
-    /// The time is rounded up to whole milliseconds and bounded by 2,147,483,647 of them
-    /// (24 days).
+    /// The duration is rounded up to milliseconds and limited to 2,147,483,647 ms (24 days).
     ///
     /// # Errors
-    /// What the system says; `Unsupported` where the system lacks it.
+    /// [`Unsupported`](io::ErrorKind::Unsupported) where the system has no such option.
     ///
     /// # Platform
     /// Linux.
     ///
     /// # References
-    /// `TCP_USER_TIMEOUT` in [tcp(7)](https://man7.org/linux/man-pages/man7/tcp.7.html).
-    pub fn user_timeout(self, timeout: Duration) -> io::Result<TcpSocket> {
-        self.with(|socket| os::set_user_timeout(socket, units::milliseconds(timeout)))
+    /// [tcp(7)](https://man7.org/linux/man-pages/man7/tcp.7.html).
+    pub fn set_user_timeout(&self, timeout: Duration) -> io::Result<()> {
+        os::set_user_timeout(&self.socket, units::milliseconds(timeout))
     }
 
-    /// Takes data with the connection request from clients that were here before: up to `queue`
-    /// of such connections may wait. For a listener.
+    /// Lets a listener accept data together with the connection request of a known client
+    /// (`TCP_FASTOPEN`), for up to `queue` connections that wait for the end of the handshake.
     ///
     /// # Errors
-    /// What the system says; `Unsupported` where the system lacks it.
+    /// [`Unsupported`](io::ErrorKind::Unsupported) where the system has no such option.
     ///
     /// # References
-    /// `TCP_FASTOPEN` in [tcp(7)](https://man7.org/linux/man-pages/man7/tcp.7.html), RFC 7413.
-    pub fn fast_open(self, queue: u32) -> io::Result<TcpSocket> {
-        self.with(|socket| set_fast_open(socket.as_fd(), i32::try_from(queue).unwrap_or(i32::MAX)))
+    /// [tcp(7)](https://man7.org/linux/man-pages/man7/tcp.7.html),
+    /// [RFC 7413](https://www.rfc-editor.org/rfc/rfc7413).
+    pub fn set_fast_open(&self, queue: u32) -> io::Result<()> {
+        set_fast_open(self.socket.as_fd(), i32::try_from(queue).unwrap_or(i32::MAX))
     }
 
-    /// Sends the first data with the connection request, to servers that were seen before. For a
-    /// client: [`connect`](TcpSocket::connect) may then return before the server has answered.
+    /// Sets whether a client sends its first data together with the connection request to a known server
+    /// (`TCP_FASTOPEN_CONNECT`).
     ///
-    /// The connection to such a server is requested by the first write, and not before. A client that reads first, as in a
-    /// protocol where the server speaks first, waits indefinitely: it must not set this option.
+    /// [`connect`](TcpSocket::connect) then returns before the server has answered, and the first write
+    /// requests the connection. A client that reads first waits indefinitely, so do not set this option if
+    /// the server speaks first.
     ///
     /// # Errors
-    /// What the system says; `Unsupported` where the system lacks it.
+    /// [`Unsupported`](io::ErrorKind::Unsupported) where the system has no such option.
     ///
     /// # Platform
     /// Linux.
-    pub fn fast_open_connect(self, fast_open: bool) -> io::Result<TcpSocket> {
-        self.with(|socket| set_fast_open_connect(socket.as_fd(), fast_open))
+    pub fn set_fast_open_connect(&self, fast_open: bool) -> io::Result<()> {
+        set_fast_open_connect(self.socket.as_fd(), fast_open)
     }
 
-    /// Takes an address of this host; port 0 is any free port.
+    /// Binds the socket to a local address. Port 0 requests a free port.
     ///
     /// # Errors
-    /// What the system says, such as [`AddrInUse`](io::ErrorKind::AddrInUse).
+    /// [`AddrInUse`](io::ErrorKind::AddrInUse) if the address is taken;
+    /// [`AddrNotAvailable`](io::ErrorKind::AddrNotAvailable) if this host does not have it.
     ///
     /// # References
     /// [bind(2)](https://man7.org/linux/man-pages/man2/bind.2.html).
-    pub fn bind(mut self, addr: SocketAddr) -> io::Result<TcpSocket> {
-        self.is_bound = true;
-        self.with(|socket| socket.bind(&addr.into()))
+    pub fn bind(&self, addr: SocketAddr) -> io::Result<()> {
+        self.socket.bind(&addr.into())?;
+        self.is_bound.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
-    /// Listens for connections; up to `backlog` of them wait to be accepted.
+    /// Listens for connections, of which up to `backlog` may wait to be accepted.
     ///
-    /// The system cuts the backlog down to its own limit.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// The system limits the backlog, on Linux to `net.core.somaxconn`.
     ///
     /// # References
     /// [listen(2)](https://man7.org/linux/man-pages/man2/listen.2.html).
@@ -296,29 +283,21 @@ impl TcpSocket {
     /// Connects to `addr`.
     ///
     /// # Errors
-    /// What the system says, such as [`ConnectionRefused`](io::ErrorKind::ConnectionRefused).
+    /// [`ConnectionRefused`](io::ErrorKind::ConnectionRefused) if no process listens there, and others.
     ///
     /// # Cancel safety
-    /// The connection is given up.
+    /// If the future is dropped before it completes, the connection attempt is aborted.
     ///
     /// # References
     /// [connect(2)](https://man7.org/linux/man-pages/man2/connect.2.html).
     pub async fn connect(self, addr: SocketAddr) -> io::Result<TcpStream> {
-        connect(self.socket, addr, self.is_bound).await
+        connect(self.socket, addr, self.is_bound.into_inner()).await
     }
 
-    /// Returns the address of this side.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// Returns the local address.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         let addr = self.socket.local_addr()?;
         addr.as_socket().ok_or_else(|| io::ErrorKind::InvalidInput.into())
-    }
-
-    fn with(self, set: impl FnOnce(&Socket) -> io::Result<()>) -> io::Result<TcpSocket> {
-        set(&self.socket)?;
-        Ok(self)
     }
 }
 
@@ -331,55 +310,5 @@ impl AsFd for TcpSocket {
 impl fmt::Debug for TcpSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("TcpSocket").field(&self.socket).finish()
-    }
-}
-
-/// What is there on some systems only.
-mod os {
-    use super::*;
-
-    pub(super) fn keepalive(keepalive: Keepalive) -> io::Result<TcpKeepalive> {
-        let params = TcpKeepalive::new().with_time(units::keepalive(keepalive.idle)?);
-        #[cfg(not(target_os = "openbsd"))]
-        let params = match keepalive.interval {
-            Some(interval) => params.with_interval(units::keepalive(interval)?),
-            None => params,
-        };
-        #[cfg(not(target_os = "openbsd"))]
-        let params = match keepalive.retries {
-            Some(retries) => params.with_retries(units::keepalive_retries(retries)?),
-            None => params,
-        };
-        Ok(params)
-    }
-
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    pub(super) fn bind_device(socket: &Socket, name: &str) -> io::Result<()> {
-        socket.bind_device(Some(name.as_bytes()))
-    }
-
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    pub(super) fn set_user_timeout(socket: &Socket, timeout: Duration) -> io::Result<()> {
-        socket.set_tcp_user_timeout(Some(timeout))
-    }
-
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    pub(super) fn bind_device(_: &Socket, _: &str) -> io::Result<()> {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "binding to a device needs Linux"))
-    }
-
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    pub(super) fn set_user_timeout(_: &Socket, _: Duration) -> io::Result<()> {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "the user timeout needs Linux"))
-    }
-
-    #[cfg(not(all(target_vendor = "apple", not(target_os = "macos"))))]
-    pub(super) fn set_traffic_class(socket: &Socket, class: u32) -> io::Result<()> {
-        socket.set_tclass_v6(class)
-    }
-
-    #[cfg(all(target_vendor = "apple", not(target_os = "macos")))]
-    pub(super) fn set_traffic_class(_: &Socket, _: u32) -> io::Result<()> {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "there is no traffic class here"))
     }
 }

@@ -136,7 +136,7 @@ fn a_fifo_without_a_reader_and_a_file_are_errors(backend: Backend) {
             [PipeReader::open_fifo(&path).unwrap_err(), PipeWriter::open_fifo(&path).unwrap_err()]
         {
             assert_eq!(error.kind(), ErrorKind::InvalidInput);
-            assert!(error.to_string().ends_with("is no FIFO"), "{error}");
+            assert!(error.to_string().ends_with("is not a FIFO"), "{error}");
         }
         fs::remove_file(&path).unwrap();
     });

@@ -12,10 +12,7 @@ use crate::AsyncFd;
 use crate::async_fd::into_std;
 use crate::byte_stream::{TryWrite, reading, writing};
 
-/// Makes a pipe: what is written to the second end is read from the first.
-///
-/// # Errors
-/// What the system says, such as having no descriptor left.
+/// Creates a pipe: data written to the second end is read from the first.
 ///
 /// # References
 /// [pipe(2)](https://man7.org/linux/man-pages/man2/pipe.2.html).
@@ -38,23 +35,23 @@ pub fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
     Ok((PipeReader::from_std(reader)?, PipeWriter::from_std(writer)?))
 }
 
-/// Reads from a pipe, whose end comes when its last writer is gone.
+/// The read end of a pipe. The stream ends when the last write end is closed.
 #[derive(Debug)]
 pub struct PipeReader {
     fd: AsyncFd<io::PipeReader>,
 }
 
-/// Writes to a pipe. Dropping the last writer is the end for the reader.
+/// The write end of a pipe.
 ///
-/// Writing to a pipe that has no reader is an error, [`BrokenPipe`](io::ErrorKind::BrokenPipe),
-/// and never a `SIGPIPE`. Where the process did not ignore that signal when the writer was made,
-/// as programs in Rust do unless they say otherwise, that takes two more system calls a write.
+/// Writing to a pipe without a read end fails with [`BrokenPipe`](io::ErrorKind::BrokenPipe) and never
+/// raises `SIGPIPE`. That takes two more system calls per write unless the process ignored the signal when
+/// the writer was created, as Rust programs do by default.
 #[derive(Debug)]
 pub struct PipeWriter {
     fd: AsyncFd<Quiet>,
 }
 
-/// A write end that raises no signal.
+/// A write end that never raises `SIGPIPE`.
 #[derive(Debug)]
 pub(crate) struct Quiet {
     pipe: io::PipeWriter,
@@ -84,20 +81,21 @@ impl TryWrite for Quiet {
 }
 
 impl PipeReader {
-    /// Takes the read end of a pipe, such as a child's output, and makes it non-blocking.
+    /// Creates a reader from the read end of a pipe, such as the output of a child process, and makes it
+    /// non-blocking.
     ///
     /// # Errors
-    /// What the system says. [`InvalidInput`](io::ErrorKind::InvalidInput) for a file on a disk.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a regular file.
     pub fn from_std(reader: impl Into<OwnedFd>) -> io::Result<PipeReader> {
         Ok(PipeReader { fd: AsyncFd::new(reader.into().into())? })
     }
 
-    /// Opens a FIFO to read from, whether or not somebody writes to it.
+    /// Opens a FIFO for reading, even if no process has it open for writing.
     ///
-    /// It has no end: writers may come and go, since this side holds a write end too.
+    /// The stream does not end when writers close the FIFO, since this reader holds a write end itself.
     ///
     /// # Errors
-    /// What the system says; [`InvalidInput`](io::ErrorKind::InvalidInput) if it is no FIFO.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if the file is not a FIFO.
     ///
     /// # References
     /// [fifo(7)](https://man7.org/linux/man-pages/man7/fifo.7.html).
@@ -106,10 +104,7 @@ impl PipeReader {
         PipeReader::from_std(file)
     }
 
-    /// Gives the end to the standard library, in blocking mode.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// Converts the end into the standard library's type, in blocking mode.
     pub fn into_std(self) -> io::Result<io::PipeReader> {
         let reader = into_std(self.fd, io::PipeReader::try_clone)?;
         socket2::SockRef::from(&reader).set_nonblocking(false)?;
@@ -122,27 +117,25 @@ impl PipeReader {
 }
 
 impl PipeWriter {
-    /// Takes the write end of a pipe, such as a child's input, and makes it non-blocking.
+    /// Creates a writer from the write end of a pipe, such as the input of a child process, and makes it
+    /// non-blocking.
     ///
     /// # Errors
-    /// What the system says. [`InvalidInput`](io::ErrorKind::InvalidInput) for a file on a disk.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a regular file.
     pub fn from_std(writer: impl Into<OwnedFd>) -> io::Result<PipeWriter> {
         Ok(PipeWriter { fd: AsyncFd::new(Quiet::new(writer.into()))? })
     }
 
-    /// Opens a FIFO to write to. Somebody has to have it open for reading.
+    /// Opens a FIFO for writing. A process must have it open for reading.
     ///
     /// # Errors
-    /// What the system says: `ENXIO` if nobody reads.
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if it is no FIFO.
+    /// `ENXIO` if no process has it open for reading;
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if the file is not a FIFO.
     pub fn open_fifo(path: impl AsRef<Path>) -> io::Result<PipeWriter> {
         PipeWriter::from_std(open_fifo(path.as_ref(), OpenOptions::new().write(true))?)
     }
 
-    /// Gives the end to the standard library, in blocking mode.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// Converts the end into the standard library's type, in blocking mode.
     pub fn into_std(self) -> io::Result<io::PipeWriter> {
         let try_clone = |quiet: &Quiet| quiet.pipe.try_clone().map(|pipe| Quiet::new(pipe.into()));
         let writer = into_std(self.fd, try_clone)?.pipe;
@@ -173,7 +166,7 @@ impl AsFd for PipeWriter {
 fn open_fifo(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     let file = options.custom_flags(OPEN_NONBLOCK).open(path)?;
     if !file.metadata()?.file_type().is_fifo() {
-        let message = format!("{} is no FIFO", path.display());
+        let message = format!("{} is not a FIFO", path.display());
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
     Ok(file)

@@ -1,12 +1,12 @@
-//! An `AtomicU64` for processors whose atomics have 32 bits: powerpc, mips, old ARM, riscv32.
+//! An `AtomicU64` for targets without 64-bit atomics: powerpc, mips, old ARM, riscv32.
 //!
-//! There a mutex stands in. Two halves would not do: a reader may see one half of each of two tokens,
-//! and that is a third one.
+//! It uses a mutex. Two atomics of 32 bits are not enough: a reader could combine the halves of two tokens
+//! into a third one.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Has the methods of the standard library's `AtomicU64` that this crate needs.
+/// Provides the methods of the standard library's `AtomicU64` that this crate uses.
 #[derive(Debug)]
 pub(crate) struct AtomicU64(Mutex<u64>);
 
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_reader_sees_halves_of_two_values() {
+    fn no_reader_combines_halves_of_two_values() {
         let value = AtomicU64::new(0);
         std::thread::scope(|scope| {
             for _ in 0..2 {

@@ -1,8 +1,8 @@
-//! Connecting: to one address, and to the first of several that answers.
+//! Connecting to one address, or to the first of several that accepts.
 //!
-//! Several addresses are raced as RFC 8305 ("Happy Eyeballs") has it: kinds of address take
-//! turns, each attempt has a head start before the next begins, one that fails makes room for the
-//! next at once, and the first to succeed ends the others.
+//! Several addresses are tried concurrently as in RFC 8305 ("Happy Eyeballs"): the address families
+//! alternate, each attempt starts some time after the previous one or as soon as that fails, and the first
+//! to succeed cancels the others.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -19,15 +19,15 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::TcpStream;
 use crate::connect::outcome;
 
-/// The head start of an attempt before the next one begins.
+/// The delay between the start of one attempt and the next.
 ///
-/// RFC 8305, section 5, recommends 250 ms: longer than most connections take, shorter than a
-/// person's patience.
+/// RFC 8305, section 5, recommends 250 ms: most connections are established in less, and a user does not
+/// notice it.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 type Attempt = Pin<Box<dyn Future<Output = (SocketAddr, io::Result<TcpStream>)> + Send>>;
 
-/// Connects to the first of `addrs` that answers.
+/// Connects to the first of `addrs` that accepts.
 pub(super) async fn connect_any(addrs: Vec<SocketAddr>) -> io::Result<TcpStream> {
     match addrs[..] {
         [] => Err(io::Error::new(io::ErrorKind::InvalidInput, "no address to connect to")),
@@ -37,11 +37,11 @@ pub(super) async fn connect_any(addrs: Vec<SocketAddr>) -> io::Result<TcpStream>
 }
 
 async fn race(addrs: Vec<SocketAddr>, delay: Duration) -> io::Result<TcpStream> {
-    let mut waiting = take_turns(addrs).into_iter();
+    let mut waiting = alternate(addrs).into_iter();
     let mut attempts: Vec<Attempt> = Vec::new();
     let mut failures = Failures(Vec::new());
-    // Over from the start: the first attempt begins at once.
-    let mut head_start: Option<Sleep> = None;
+    // `None` until the first attempt starts.
+    let mut next_start: Option<Sleep> = None;
     poll_fn(|cx| {
         loop {
             let mut failed = false;
@@ -57,17 +57,17 @@ async fn race(addrs: Vec<SocketAddr>, delay: Duration) -> io::Result<TcpStream> 
                     }
                 }
             }
-            let over = match &mut head_start {
+            let is_due = match &mut next_start {
                 None => true,
                 Some(sleep) => Pin::new(sleep).poll(cx).is_ready(),
             };
-            if !failed && !over {
+            if !failed && !is_due {
                 return Poll::Pending;
             }
             match waiting.next() {
                 Some(addr) => {
                     attempts.push(Box::pin(async move { (addr, connect_to(addr).await) }));
-                    head_start = Some(sleep(delay));
+                    next_start = Some(sleep(delay));
                 }
                 None if attempts.is_empty() => {
                     let failures = std::mem::replace(&mut failures, Failures(Vec::new()));
@@ -80,8 +80,8 @@ async fn race(addrs: Vec<SocketAddr>, delay: Duration) -> io::Result<TcpStream> 
     .await
 }
 
-/// Lets the two kinds of address take turns, beginning with the kind of the first.
-fn take_turns(addrs: Vec<SocketAddr>) -> Vec<SocketAddr> {
+/// Reorders addresses so that the address families alternate, starting with that of the first.
+fn alternate(addrs: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let n_addrs = addrs.len();
     let first_is_v6 = addrs.first().is_some_and(SocketAddr::is_ipv6);
     let (first, second): (Vec<_>, Vec<_>) =
@@ -98,7 +98,7 @@ fn take_turns(addrs: Vec<SocketAddr>) -> Vec<SocketAddr> {
     }
 }
 
-/// Says of each address why it could not be reached.
+/// The error for each address that was tried.
 #[derive(Debug)]
 struct Failures(Vec<(SocketAddr, io::Error)>);
 
@@ -116,7 +116,7 @@ impl std::error::Error for Failures {}
 
 impl From<Failures> for io::Error {
     fn from(failures: Failures) -> io::Error {
-        // The last one is of the kind that there is more of, or took longest to find out.
+        // The last error is that of the address family with more addresses, or of the slowest attempt.
         let kind = failures.0.last().map_or(io::ErrorKind::Other, |(_, error)| error.kind());
         io::Error::new(kind, failures)
     }
@@ -134,7 +134,7 @@ pub(super) async fn connect(
     addr: SocketAddr,
     is_bound: bool,
 ) -> io::Result<TcpStream> {
-    // It may fail at once, and a loop that tries again would never yield.
+    // Takes from the budget, since a loop around attempts that fail at once would never yield.
     poll_fn(poll_proceed).await;
     let connecting = socket.connect(&addr.into());
     let stream = TcpStream::from_nonblocking(socket.into());
@@ -143,32 +143,32 @@ pub(super) async fn connect(
         Err(error) if is_in_progress(&error) => outcome(stream.fd()).await?,
         Err(error) => return Err(error),
     }
-    // A socket that is bound to a port may have meant to meet itself.
+    // A socket that was bound explicitly may be connected to itself on purpose.
     if !is_bound && is_own_peer(&stream, addr) {
-        // A reset: closing in the usual way would keep the port from the server for a minute.
+        // A reset, since closing normally would block the port for a server for a minute.
         stream.set_linger(Some(Duration::ZERO))?;
         return Err(io::Error::new(
             io::ErrorKind::ConnectionRefused,
-            "nobody listens there: the socket was connected to itself",
+            "no process listens on the port: the socket was connected to itself",
         ));
     }
     Ok(stream)
 }
 
-/// Reports whether both ends of a connection to `addr` are the same socket.
+/// Returns whether both ends of a connection to `addr` are the same socket.
 ///
-/// A client may be given the very port of its own host that it wants to connect to. If no process
-/// listens there, TCP connects the socket to itself. Which addresses are this host's cannot be seen
-/// from `addr`: an unspecified one is connected to over the loopback device, and mapped ones and those of network
-/// devices count as well. So the two ends are compared.
+/// The system may choose the port that a client on the same host connects to as the client's own. If no
+/// process listens there, TCP connects the socket to itself. `addr` does not show whether it is an address
+/// of this host: unspecified and mapped addresses and those of network interfaces can be. So the function
+/// compares the two ends.
 fn is_own_peer(stream: &TcpStream, addr: SocketAddr) -> bool {
     let Ok(own) = stream.local_addr() else { return false };
-    // Only then is it worth another system call. Without an answer (the handshake is delayed by
-    // TCP fast open) the peer is where the caller wanted to go.
+    // The second system call is made only if the ports match. It fails if TCP fast open delays the
+    // handshake; the peer then is `addr`.
     own.port() == addr.port() && is_same(own, stream.peer_addr().unwrap_or(addr))
 }
 
-/// Compares two ends of a connection, by everything but the label of an IPv6 flow.
+/// Compares two addresses, except for IPv6 flow labels.
 fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
     let zone = |addr| match addr {
         SocketAddr::V4(_) => 0,
@@ -186,29 +186,29 @@ mod tests {
     }
 
     #[test]
-    fn kinds_of_address_take_turns_and_keep_their_order() {
-        let mixed = take_turns(addrs(&["[::1]:1", "[::2]:1", "[::3]:1", "1.0.0.1:1", "1.0.0.2:1"]));
+    fn address_families_alternate_and_keep_their_order() {
+        let mixed = alternate(addrs(&["[::1]:1", "[::2]:1", "[::3]:1", "1.0.0.1:1", "1.0.0.2:1"]));
         let expected = ["[::1]:1", "1.0.0.1:1", "[::2]:1", "1.0.0.2:1", "[::3]:1"];
         assert_eq!(mixed, addrs(&expected));
-        assert_eq!(take_turns(addrs(&["1.0.0.1:1", "[::1]:1"])), addrs(&["1.0.0.1:1", "[::1]:1"]));
-        assert_eq!(take_turns(Vec::new()), []);
+        assert_eq!(alternate(addrs(&["1.0.0.1:1", "[::1]:1"])), addrs(&["1.0.0.1:1", "[::1]:1"]));
+        assert_eq!(alternate(Vec::new()), []);
     }
 
     #[test]
-    fn a_client_that_met_itself_is_refused_unless_it_meant_to() {
+    fn a_client_connected_to_itself_is_refused_unless_it_was_bound() {
         polyloop_executor::run(async {
             for is_bound in [false, true] {
                 let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
                 socket.set_nonblocking(true).unwrap();
-                // As if the system had chosen this port for it.
+                // As if the system had chosen this port.
                 let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
                 socket.bind(&any.into()).unwrap();
                 let own = socket.local_addr().unwrap().as_socket().unwrap();
-                let met = connect(socket, own, is_bound).await;
+                let result = connect(socket, own, is_bound).await;
                 if is_bound {
-                    assert_eq!(met.unwrap().peer_addr().unwrap(), own);
+                    assert_eq!(result.unwrap().peer_addr().unwrap(), own);
                 } else {
-                    let error = met.unwrap_err();
+                    let error = result.unwrap_err();
                     assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
                     assert!(error.to_string().contains("itself"), "{error}");
                 }
@@ -217,9 +217,9 @@ mod tests {
         .unwrap();
     }
 
-    /// Connects a socket that is bound to `bound` to its own port at `ip`, as if the system had
-    /// chosen that port for it. `None` if this host has no such address.
-    async fn meet_itself(bound: &str, ip: &str) -> Option<(u16, io::Result<TcpStream>)> {
+    /// Binds a socket to `bound` and connects it to its own port at `ip`, as if the system had chosen
+    /// that port. Returns `None` if this host has no such address.
+    async fn connect_to_itself(bound: &str, ip: &str) -> Option<(u16, io::Result<TcpStream>)> {
         let mut addr: SocketAddr = bound.parse().unwrap();
         let domain = Domain::for_address(addr);
         let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP)).ok()?;
@@ -235,13 +235,13 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_met_itself_is_refused_at_any_address_and_gives_the_port_back() {
+    fn a_client_connected_to_itself_is_refused_at_any_address_and_frees_the_port() {
         polyloop_executor::run(async {
             let own = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
-            // Nothing is sent: it asks which address this host has towards another network.
+            // Sends nothing. Finds the address of this host on the way to another network.
             let own = own.connect("192.0.2.1:9").and_then(|()| own.local_addr());
             let own = own.map_or("127.0.0.1".to_owned(), |own| own.ip().to_string());
-            // Elsewhere the loopback device has one address, unless it is given more.
+            // Elsewhere the loopback device has one address by default.
             let is_linux = cfg!(any(target_os = "linux", target_os = "android"));
             let other = if is_linux { "127.0.0.2" } else { "127.0.0.1" };
             let mapped = format!("::ffff:{own}");
@@ -258,13 +258,13 @@ mod tests {
                 ("[::]:0", "::ffff:0.0.0.0"),
                 ("[::]:0", &*mapped),
             ] {
-                let Some((port, met)) = meet_itself(bound, ip).await else {
-                    println!("left out: this host has no {bound}");
+                let Some((port, result)) = connect_to_itself(bound, ip).await else {
+                    println!("skipped: this host has no {bound}");
                     continue;
                 };
-                let error = met.expect_err(ip);
+                let error = result.expect_err(ip);
                 assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{ip}: {error}");
-                // A server that starts now can have it, even one that does not set SO_REUSEADDR.
+                // A server can bind the port now, even without SO_REUSEADDR.
                 let addr = SocketAddr::new(bound.parse::<SocketAddr>().unwrap().ip(), port);
                 let server =
                     Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP));
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn every_address_that_failed_is_named() {
+    fn the_error_names_every_address() {
         let failures = addrs(&["[::1]:7", "127.0.0.1:7"]).into_iter();
         let failures = failures.map(|addr| (addr, io::ErrorKind::ConnectionRefused.into()));
         let error = io::Error::from(Failures(failures.collect()));

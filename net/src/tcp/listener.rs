@@ -1,4 +1,4 @@
-//! Accepting connections.
+//! Listening for TCP connections.
 
 use std::io;
 use std::net::{self, SocketAddr};
@@ -10,14 +10,16 @@ use super::{TcpSocket, TcpStream};
 use crate::AsyncFd;
 use crate::accept::{accept, listening, sealed};
 use crate::addr::{ToAddrs, find_now};
-use crate::async_fd::into_std;
+use crate::methods::std_conversions;
 
-/// The connections that the system keeps waiting to be accepted.
+/// The number of connections that may wait to be accepted.
 ///
-/// The system cuts it down to its own limit (`net.core.somaxconn`, 4,096 on current Linux).
+/// The system limits it, on Linux to `net.core.somaxconn`, which is 4,096 by default.
 const BACKLOG: u32 = 4_096;
 
-/// Listens for connections.
+/// Listens for TCP connections.
+///
+/// [`Server`](crate::Server) accepts connections in a loop, and handles errors and shutdown.
 ///
 /// # Examples
 /// ```
@@ -37,14 +39,13 @@ pub struct TcpListener {
 }
 
 impl TcpListener {
-    /// Listens on the first of the addresses that can be had; port 0 is any free port.
+    /// Listens on the first of the addresses that can be bound. Port 0 requests a free port.
     ///
-    /// `SO_REUSEADDR` is set, so that a server can be started again at once. A name in place of
-    /// an address is looked up here and now, which may take its time.
+    /// `SO_REUSEADDR` is set, so that a server can restart immediately. If `addr` contains a host name, the
+    /// look-up blocks the calling thread. For other options, use [`TcpSocket`].
     ///
     /// # Errors
-    /// What the system says of the last address, such as
-    /// [`AddrInUse`](io::ErrorKind::AddrInUse).
+    /// The error for the last address, such as [`AddrInUse`](io::ErrorKind::AddrInUse).
     ///
     /// # References
     /// [bind(2)](https://man7.org/linux/man-pages/man2/bind.2.html),
@@ -61,37 +62,17 @@ impl TcpListener {
         result
     }
 
-    /// Takes a listener of the standard library and makes it non-blocking.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn from_std(listener: net::TcpListener) -> io::Result<TcpListener> {
-        Ok(TcpListener { fd: AsyncFd::new(listener)? })
-    }
-
     pub(super) fn from_nonblocking(listener: net::TcpListener) -> TcpListener {
         TcpListener { fd: AsyncFd::from_nonblocking(listener) }
     }
 
-    /// Gives the listener to the standard library, in blocking mode.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn into_std(self) -> io::Result<net::TcpListener> {
-        let listener = into_std(self.fd, net::TcpListener::try_clone)?;
-        listener.set_nonblocking(false)?;
-        Ok(listener)
-    }
-
-    /// Returns the address that is listened on.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// Returns the local address.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.fd.get_ref().local_addr()
     }
 }
 
+std_conversions!(TcpListener, net::TcpListener);
 listening!(TcpListener => TcpStream, SocketAddr);
 
 impl sealed::Listener for TcpListener {
@@ -119,9 +100,9 @@ impl AsFd for TcpListener {
     }
 }
 
-/// Returns the peer's address of a connection that was just accepted, as `accept` reported it.
+/// Returns an accepted connection with the address of its peer, which `accept` reported.
 fn peer_of(socket: Socket, addr: SockAddr) -> io::Result<(Socket, SocketAddr)> {
-    // macOS reports no address for a client that reset the connection before it was accepted.
+    // macOS reports no address if the client reset the connection before it was accepted.
     let peer = addr.as_socket().ok_or(io::ErrorKind::ConnectionAborted)?;
     Ok((socket, peer))
 }

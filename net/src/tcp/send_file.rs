@@ -1,4 +1,4 @@
-//! Sending files without copying them through the program.
+//! Sending files without copying them to user space.
 
 use std::fs::File;
 use std::future::poll_fn;
@@ -16,30 +16,30 @@ use polyloop_reactor::socket::NoSignal;
 use super::TcpStream;
 use crate::byte_stream::TryWrite;
 
-/// The most of a file that is sent at once, so that others have their turn in between.
+/// The maximum number of bytes sent per call, so that other tasks run in between.
 const SEND_FILE_BYTES: usize = 1 << 20;
 
-/// The most that is copied through the program at once where the system refuses to send files.
+/// The maximum number of bytes copied per call where `sendfile` is not permitted.
 const PLAIN_BYTES: usize = 64 * 1_024;
 
 impl TcpStream {
-    /// Sends part of a file without copying it through the program. `range` says which, in bytes
-    /// from the file's begin, and is always the part that has still to be sent.
+    /// Sends a range of bytes of a file without copying it to user space.
     ///
-    /// Reading the file may block the loop for as long as the disk takes, as any file does: meant
-    /// for files that are in memory anyway, as those that are served often are.
+    /// The start of `range` advances as bytes are sent, so `range` is always the part that is not sent yet.
+    ///
+    /// Reading from the file blocks the loop until the disk has answered. Use this method for files that are
+    /// usually in the page cache.
     ///
     /// # Errors
-    /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) if the file ends within the range; what the
-    /// system says.
+    /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) if the file ends before the range does; otherwise as
+    /// for `write`.
     ///
     /// # Cancel safety
-    /// Nothing is lost or doubled: `range` says how far it came, and the same call goes on from
-    /// there.
+    /// No data is lost or sent twice: calling the method again with the same `range` continues where the
+    /// dropped future stopped.
     ///
     /// # Platform
-    /// Linux, macOS and FreeBSD. A peer that is gone is an error, never a `SIGPIPE`. In a sandbox of
-    /// Linux that refuses sendfile(2) the file is read and written.
+    /// Linux, macOS and FreeBSD. If a Linux sandbox refuses sendfile(2), the file is read and written.
     ///
     /// # References
     /// [sendfile(2)](https://man7.org/linux/man-pages/man2/sendfile.2.html).
@@ -49,14 +49,14 @@ impl TcpStream {
         }
         let no_signal = NoSignal::new();
         while range.start < range.end {
-            // The system takes less than it is asked for where it has to.
-            let wanted = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-            let (offset, wanted) = (range.start, wanted.min(SEND_FILE_BYTES));
+            // The system limits the size itself where necessary.
+            let len = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+            let (offset, len) = (range.start, len.min(SEND_FILE_BYTES));
             let send = |stream: &net::TcpStream| match no_signal
-                .call(|| part(stream, file, offset, wanted))
+                .call(|| part(stream, file, offset, len))
             {
                 Err(error) if error.kind() == io::ErrorKind::Unsupported => {
-                    copied(stream, file, offset, wanted)
+                    copied(stream, file, offset, len)
                 }
                 sent => sent,
             };
@@ -71,20 +71,20 @@ impl TcpStream {
 
 /// Sends part of a file with one system call.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn part(stream: &net::TcpStream, file: &File, offset: u64, wanted: usize) -> io::Result<usize> {
-    polyloop_reactor::socket::send_file(stream.as_fd(), file.as_fd(), offset, wanted)
+fn part(stream: &net::TcpStream, file: &File, offset: u64, len: usize) -> io::Result<usize> {
+    polyloop_reactor::socket::send_file(stream.as_fd(), file.as_fd(), offset, len)
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn part(stream: &net::TcpStream, file: &File, offset: u64, wanted: usize) -> io::Result<usize> {
+fn part(stream: &net::TcpStream, file: &File, offset: u64, len: usize) -> io::Result<usize> {
     let offset =
         usize::try_from(offset).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
-    socket2::SockRef::from(stream).sendfile(file, offset, std::num::NonZeroUsize::new(wanted))
+    socket2::SockRef::from(stream).sendfile(file, offset, std::num::NonZeroUsize::new(len))
 }
 
-/// Sends part of a file by reading and writing. What the connection does not take is read again.
-fn copied(stream: &net::TcpStream, file: &File, offset: u64, wanted: usize) -> io::Result<usize> {
-    let mut bytes = vec![0; wanted.min(PLAIN_BYTES)];
+/// Sends part of a file by reading and writing. Bytes that the connection does not take are read again.
+fn copied(stream: &net::TcpStream, file: &File, offset: u64, len: usize) -> io::Result<usize> {
+    let mut bytes = vec![0; len.min(PLAIN_BYTES)];
     let n_read = file.read_at(&mut bytes, offset)?;
     if n_read == 0 { Ok(0) } else { stream.try_write(&bytes[..n_read]) }
 }

@@ -1,4 +1,4 @@
-//! A connection.
+//! A TCP connection.
 
 use std::io;
 use std::net::{self, Shutdown, SocketAddr};
@@ -11,17 +11,20 @@ use socket2::SockRef;
 
 use super::connect::connect_any;
 use crate::addr::ToAddrs;
-use crate::async_fd::into_std;
 use crate::byte_stream::{peeking, reading, writing};
+use crate::methods::{addresses, std_conversions};
 use crate::split::{self, OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
 use crate::{AsyncFd, lookup_host, units};
 
-/// A TCP connection.
+/// A TCP connection between a local and a remote socket.
 ///
-/// All methods take `&self`: one task may read while another writes. Several tasks may even wait
-/// for the same direction; each is woken, and one gets the data.
+/// All methods take `&self`, so one task can read from a stream while another writes to it. If several
+/// tasks wait for the same direction, each piece of data goes to one of them.
 ///
-/// Writing to a connection that the peer has closed is an error, never a `SIGPIPE`.
+/// Dropping the stream closes the connection. Writing to a connection that the peer has closed returns an
+/// error and never raises `SIGPIPE`.
+///
+/// The module [`io`](crate::io) has lines, frames and copies for streams.
 ///
 /// # Examples
 /// ```
@@ -45,19 +48,23 @@ pub struct TcpStream {
 }
 
 impl TcpStream {
-    /// Connects to the first of the addresses that answers.
+    /// Opens a TCP connection to a remote host.
     ///
-    /// A name in place of an address is looked up as in [`lookup_host`]. If it has several
-    /// addresses they are tried in turn, IPv6 and IPv4 alternating, with a head start of 250 ms
-    /// for each, and the first that answers is taken.
+    /// `addr` is a socket address, or a host name with a port such as `"example.org:80"`, which is looked
+    /// up as by [`lookup_host`]. If it resolves to several addresses, they are tried concurrently: IPv6 and
+    /// IPv4 alternate, each attempt starts 250 ms after the previous one or when that fails, and the first
+    /// connection established is returned.
     ///
     /// # Errors
-    /// What the system says; if there were several addresses, of each of them. Of a name that
-    /// cannot be looked up, which. A client that was connected to itself, as may happen on
-    /// loopback to a port where nobody listens, is refused.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if `addr` is malformed or contains no address; the
+    /// error of the look-up, with the host name; [`ConnectionRefused`](io::ErrorKind::ConnectionRefused) and
+    /// others if the connection fails. With several addresses, the message lists the error for each.
+    ///
+    /// A connection that the system has connected to itself is also refused. That can happen on loopback if
+    /// no process listens on the port.
     ///
     /// # Cancel safety
-    /// The connection is given up.
+    /// If the future is dropped before it completes, the connection attempt is aborted.
     ///
     /// # References
     /// [connect(2)](https://man7.org/linux/man-pages/man2/connect.2.html),
@@ -66,34 +73,16 @@ impl TcpStream {
         connect_any(lookup_host(addr).await?).await
     }
 
-    /// Connects as [`connect`](TcpStream::connect) does, within `limit` at most, the lookup
-    /// included.
+    /// Opens a TCP connection as [`connect`](TcpStream::connect) does, with a time limit that includes the
+    /// look-up.
     ///
     /// # Errors
-    /// [`TimedOut`](io::ErrorKind::TimedOut) when the time is over; as for `connect`.
+    /// [`TimedOut`](io::ErrorKind::TimedOut) if `limit` elapses first; otherwise as for `connect`.
     ///
     /// # Cancel safety
-    /// The connection is given up.
+    /// If the future is dropped before it completes, the connection attempt is aborted.
     pub async fn connect_timeout(addr: impl ToAddrs, limit: Duration) -> io::Result<TcpStream> {
         timeout(limit, TcpStream::connect(addr)).await?
-    }
-
-    /// Takes a connection of the standard library and makes it non-blocking.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn from_std(stream: net::TcpStream) -> io::Result<TcpStream> {
-        Ok(TcpStream { fd: AsyncFd::new(stream)? })
-    }
-
-    /// Gives the connection to the standard library, in blocking mode.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn into_std(self) -> io::Result<net::TcpStream> {
-        let stream = into_std(self.fd, net::TcpStream::try_clone)?;
-        stream.set_nonblocking(false)?;
-        Ok(stream)
     }
 
     pub(crate) fn fd(&self) -> &AsyncFd<net::TcpStream> {
@@ -104,110 +93,73 @@ impl TcpStream {
         TcpStream { fd: AsyncFd::from_nonblocking(stream) }
     }
 
-    /// Closes one direction or both, for all who share the connection.
+    /// Shuts down the read direction, the write direction, or both.
     ///
-    /// Closing for writing tells the peer that no more will come; what was written before still
-    /// arrives. Closing what is closed already is fine.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// After the write direction is shut down, the peer reads what was written before and then the end of
+    /// the stream. Shutting down a direction again, or after the peer has reset the connection, has no
+    /// effect.
     ///
     /// # References
     /// [shutdown(2)](https://man7.org/linux/man-pages/man2/shutdown.2.html).
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         match self.fd.get_ref().shutdown(how) {
-            // The peer has reset the connection: there is nothing left to close.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
             result => result,
         }
     }
 
-    /// Sends small writes at once (true) or collects them (false, the system's default).
-    ///
-    /// # Errors
-    /// What the system says.
+    /// Sets whether small writes are sent immediately (`TCP_NODELAY`), or are collected first, which is
+    /// the default.
     ///
     /// # References
-    /// `TCP_NODELAY` in [tcp(7)](https://man7.org/linux/man-pages/man7/tcp.7.html).
+    /// [tcp(7)](https://man7.org/linux/man-pages/man7/tcp.7.html).
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
         self.fd.get_ref().set_nodelay(nodelay)
     }
 
-    /// Reports whether small writes are sent at once.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// Returns the value of `TCP_NODELAY`.
     pub fn nodelay(&self) -> io::Result<bool> {
         self.fd.get_ref().nodelay()
     }
 
-    /// Lets closing wait up to `linger` for what is still to be sent. Zero throws it away and
-    /// resets the connection; none, the system's default, sends it in the background.
+    /// Sets what closing does with unsent data (`SO_LINGER`).
     ///
-    /// Above zero, dropping the connection blocks the loop for up to as long. The time is rounded
-    /// up to whole seconds, and bounded by what the system can count.
+    /// With `None`, the default, the system sends it in the background. With a duration above zero, closing
+    /// waits for at most as long, so dropping the stream may block the loop. Zero discards the data and
+    /// resets the connection.
     ///
-    /// # Errors
-    /// The error of `setsockopt`.
+    /// The duration is rounded up to seconds and limited to the system's maximum.
     ///
     /// # Platform
-    /// The bound is 2,147,483,647 seconds on Linux, 327 on macOS and 32,767 on the BSDs.
+    /// The maximum is 2,147,483,647 seconds on Linux, 327 on macOS and 32,767 on the BSDs.
     ///
     /// # References
-    /// `SO_LINGER` in [socket(7)](https://man7.org/linux/man-pages/man7/socket.7.html).
+    /// [socket(7)](https://man7.org/linux/man-pages/man7/socket.7.html).
     pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
         SockRef::from(self).set_linger(linger.map(units::linger))
     }
 
-    /// Reports what closing does with what is still to be sent.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// Returns the value of `SO_LINGER`.
     pub fn linger(&self) -> io::Result<Option<Duration>> {
         SockRef::from(self).linger()
     }
 
-    /// Waits until an operation in `direction` is worth trying, as `readable` and `writable` do.
-    ///
-    /// # Errors
-    /// What the selector says.
+    /// Waits until the stream is ready in `direction`, as `readable` and `writable` do.
     ///
     /// # Cancel safety
-    /// Nothing is lost.
+    /// Dropping the future has no effect on the stream.
     pub async fn ready(&self, direction: Direction) -> io::Result<()> {
         self.fd.ready(direction).await
     }
 
-    /// Returns this side's address.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.fd.get_ref().local_addr()
-    }
-
-    /// Returns the other side's address.
-    ///
-    /// # Errors
-    /// [`NotConnected`](io::ErrorKind::NotConnected) once the peer has reset the connection.
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.fd.get_ref().peer_addr()
-    }
-
-    /// Takes the error that is pending on the socket, if there is one.
-    ///
-    /// # Errors
-    /// What the system says of the question itself.
-    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        self.fd.get_ref().take_error()
-    }
-
-    /// Lends the two directions to two pieces of code.
+    /// Splits the stream into a read half and a write half that borrow it.
     pub fn split(&self) -> (ReadHalf<'_>, WriteHalf<'_>) {
         split::split(self)
     }
 
-    /// Splits the connection into two directions that can go to two tasks, or to two loops.
+    /// Splits the stream into a read half and a write half that own it together.
+    ///
+    /// The halves may move to different tasks or loops.
     pub fn into_split(self) -> (OwnedReadHalf, OwnedWriteHalf) {
         split::into_split(self)
     }
@@ -216,6 +168,8 @@ impl TcpStream {
 reading!(TcpStream);
 peeking!(TcpStream);
 writing!(TcpStream);
+addresses!(TcpStream, SocketAddr);
+std_conversions!(TcpStream, net::TcpStream);
 
 impl split::sealed::Connection for TcpStream {
     type Io = net::TcpStream;

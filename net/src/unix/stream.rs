@@ -79,15 +79,15 @@ impl UnixStream {
         &self.fd
     }
 
-    /// Waits until the connection is ready in `direction`, as `readable` and `writable` do.
+    /// Waits until the stream is ready in `direction`, as `readable` and `writable` do.
     ///
     /// # Cancel safety
-    /// Dropping the future has no effect on the connection.
+    /// Dropping the future has no effect on the stream.
     pub async fn ready(&self, direction: Direction) -> io::Result<()> {
         self.fd.ready(direction).await
     }
 
-    /// Shuts down one direction of the connection, or both.
+    /// Shuts down the read direction, the write direction, or both.
     ///
     /// After the write direction is shut down, the peer reads what was written before and then the end of
     /// the stream. Shutting down a direction again, or after the peer has closed the connection, has no
@@ -102,12 +102,14 @@ impl UnixStream {
         }
     }
 
-    /// Borrows the two directions of the connection separately.
+    /// Splits the stream into a read half and a write half that borrow it.
     pub fn split(&self) -> (ReadHalf<'_, UnixStream>, WriteHalf<'_, UnixStream>) {
         split::split(self)
     }
 
-    /// Splits the connection into two halves, which may move to different tasks or loops.
+    /// Splits the stream into a read half and a write half that own it together.
+    ///
+    /// The halves may move to different tasks or loops.
     pub fn into_split(self) -> (OwnedReadHalf<UnixStream>, OwnedWriteHalf<UnixStream>) {
         split::into_split(self)
     }

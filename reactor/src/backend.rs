@@ -1,4 +1,4 @@
-//! The backends: the selectors that this crate can open.
+//! The selectors of this crate, by name.
 
 use std::error::Error;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use crate::{Selector, sys};
 
-/// Names a mechanism for waiting.
+/// Identifies a selector: one mechanism of the operating system.
 ///
 /// # Examples
 /// ```
@@ -24,35 +24,35 @@ use crate::{Selector, sys};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Backend {
-    /// select(2): everywhere, up to `FD_SETSIZE` descriptors.
+    /// select(2), on every system, for descriptors below `FD_SETSIZE`.
     Select,
-    /// poll(2): everywhere, any number, each wait looks at all.
+    /// poll(2), on every system. Each wait examines all descriptors.
     Poll,
-    /// epoll(7): Linux.
+    /// epoll(7), on Linux.
     Epoll,
-    /// kqueue(2): macOS and the BSDs.
+    /// kqueue(2), on macOS and the BSDs.
     Kqueue,
-    /// A selector from outside this crate, by its name.
+    /// A selector from outside this crate, with its name.
     Custom(&'static str),
 }
 
 impl Backend {
-    /// The environment variable that chooses a backend: `POLYLOOP_BACKEND`.
+    /// The name of the environment variable that selects a backend: `POLYLOOP_BACKEND`.
     pub const ENV: &'static str = "POLYLOOP_BACKEND";
 
     const ALL: [Backend; 4] = [Backend::Select, Backend::Poll, Backend::Epoll, Backend::Kqueue];
 
-    /// Lists the backends of this system, the best one first.
+    /// Returns the backends of this system, the best one first.
     pub fn available() -> &'static [Backend] {
         sys::selectors::AVAILABLE
     }
 
-    /// Reports whether this system has the backend.
+    /// Returns whether this system has the backend.
     pub fn is_available(self) -> bool {
         Backend::available().contains(&self)
     }
 
-    /// Returns the name, as it is parsed and displayed.
+    /// Returns the name, as parsed and displayed.
     pub fn name(self) -> &'static str {
         match self {
             Backend::Select => "select",
@@ -63,19 +63,20 @@ impl Backend {
         }
     }
 
-    /// Makes a selector of this backend.
+    /// Opens a selector of this backend.
     ///
     /// # Errors
-    /// [`Unsupported`](io::ErrorKind::Unsupported) where the system lacks it; otherwise what the
-    /// system says, such as having no descriptor left.
+    /// [`Unsupported`](io::ErrorKind::Unsupported) if the system lacks the backend; an error such as `EMFILE`
+    /// if no descriptor is left.
     pub fn open(self) -> io::Result<Box<dyn Selector>> {
         sys::selectors::open(self)
     }
 
-    /// Reads the choice from [`POLYLOOP_BACKEND`](Backend::ENV); unset or empty is no choice.
+    /// Reads a backend from the environment variable [`POLYLOOP_BACKEND`](Backend::ENV). Returns `None` if
+    /// it is unset or empty.
     ///
     /// # Errors
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) with the name and the legal names.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if the value is not the name of a backend.
     pub fn from_env() -> io::Result<Option<Backend>> {
         match std::env::var(Backend::ENV) {
             Ok(name) if name.is_empty() => Ok(None),
@@ -106,7 +107,7 @@ impl FromStr for Backend {
     }
 }
 
-/// Says that a name is no backend's.
+/// The error of parsing a name that no [`Backend`] has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownBackend {
     name: String,
@@ -121,11 +122,12 @@ impl fmt::Display for UnknownBackend {
 
 impl Error for UnknownBackend {}
 
-/// Makes the selector that [`POLYLOOP_BACKEND`](Backend::ENV) names, or else the best that works.
+/// Opens a selector of the backend in [`POLYLOOP_BACKEND`](Backend::ENV), or of the best one that works if
+/// the variable is not set.
 ///
 /// # Errors
-/// A named backend that is unknown or does not work is an error, never replaced by another.
-/// Without a name, the error of the last one tried.
+/// Returns an error if the backend in the variable is unknown or cannot be opened: no other backend takes its
+/// place. If the variable is not set, returns the error of the last backend that was tried.
 pub fn default_selector() -> io::Result<Box<dyn Selector>> {
     if let Some(backend) = Backend::from_env()? {
         return backend.open();

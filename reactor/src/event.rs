@@ -1,5 +1,4 @@
-//! What the operating system told: [`Readiness`] of one descriptor, an [`Event`], a batch of
-//! [`Events`].
+//! What a selector reports: [`Readiness`], an [`Event`], and the [`Events`] of one wait.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -7,15 +6,15 @@ use std::ops::{BitOr, BitOrAssign};
 
 use crate::Token;
 
-/// Tells what a descriptor is ready for, each fact apart from the others.
+/// The readiness of a descriptor, as a set of flags.
 ///
-/// The flags are what the operating system said, no more. Errors and hang-ups are facts of
-/// their own and do not set the readable flag; ask [`wakes_reader`](Readiness::wakes_reader) and
-/// [`wakes_writer`](Readiness::wakes_writer) whether somebody who waits should try again, since
-/// the next read or write is what reports the real error.
+/// The flags are those that the operating system reports. An error or a hang-up has its own flag and does
+/// not set the readable one. Use [`wakes_reader`](Readiness::wakes_reader) and
+/// [`wakes_writer`](Readiness::wakes_writer) to decide whether to try an operation again: the next
+/// read or write returns the error itself.
 ///
 /// # Platform
-/// select(2) knows readable, writable and exceptional only: a hang-up is readable there.
+/// select(2) has three flags only: readable, writable and exceptional. It reports a hang-up as readable.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Readiness(u8);
 
@@ -39,67 +38,67 @@ impl Readiness {
     /// The descriptor is not open (`POLLNVAL`).
     pub const INVALID: Readiness = Readiness(32);
 
-    /// Reports whether all of `other` is told.
+    /// Returns whether `self` contains all of `other`.
     pub const fn contains(self, other: Readiness) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// Reports whether any of `other` is told.
+    /// Returns whether `self` contains any of `other`.
     pub const fn intersects(self, other: Readiness) -> bool {
         self.0 & other.0 != 0
     }
 
-    /// Reports whether nothing is told.
+    /// Returns whether `self` is empty.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Returns what is told here or in `other`.
+    /// Returns the union of `self` and `other`.
     pub const fn union(self, other: Readiness) -> Readiness {
         Readiness(self.0 | other.0)
     }
 
-    /// Returns what is told here and not in `other`.
+    /// Returns `self` without `other`.
     pub const fn without(self, other: Readiness) -> Readiness {
         Readiness(self.0 & !other.0)
     }
 
-    /// Reports whether a read would not block.
+    /// Returns whether a read would not block.
     pub const fn is_readable(self) -> bool {
         self.contains(Readiness::READABLE)
     }
 
-    /// Reports whether a write would not block.
+    /// Returns whether a write would not block.
     pub const fn is_writable(self) -> bool {
         self.contains(Readiness::WRITABLE)
     }
 
-    /// Reports whether out-of-band data is waiting.
+    /// Returns whether out-of-band data is waiting.
     pub const fn is_priority(self) -> bool {
         self.contains(Readiness::PRIORITY)
     }
 
-    /// Reports whether an error is pending.
+    /// Returns whether an error is pending.
     pub const fn is_error(self) -> bool {
         self.contains(Readiness::ERROR)
     }
 
-    /// Reports whether both directions are closed.
+    /// Returns whether both directions are closed.
     pub const fn is_hang_up(self) -> bool {
         self.contains(Readiness::HANG_UP)
     }
 
-    /// Reports whether the peer will send nothing more.
+    /// Returns whether the peer will send nothing more.
     pub const fn is_read_closed(self) -> bool {
         self.contains(Readiness::READ_CLOSED)
     }
 
-    /// Reports whether the descriptor turned out not to be open.
+    /// Returns whether the descriptor is not open.
     pub const fn is_invalid(self) -> bool {
         self.contains(Readiness::INVALID)
     }
 
-    /// Reports whether a reader should try again: data, end of stream or an error awaits it.
+    /// Returns whether a reader should try again: there is data, the end of the stream, or an error.
     pub const fn wakes_reader(self) -> bool {
         self.intersects(Readiness(
             Readiness::READABLE.0
@@ -111,7 +110,7 @@ impl Readiness {
         ))
     }
 
-    /// Reports whether a writer should try again: room or an error awaits it.
+    /// Returns whether a writer should try again: there is room or an error.
     pub const fn wakes_writer(self) -> bool {
         self.intersects(Readiness(
             Readiness::WRITABLE.0
@@ -151,73 +150,73 @@ impl fmt::Debug for Readiness {
     }
 }
 
-/// Reports one descriptor's readiness in one wait.
+/// The readiness of one descriptor in one wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Event {
     /// The token that the descriptor was registered with.
     pub token: Token,
-    /// What it is ready for.
+    /// The readiness that is reported.
     pub readiness: Readiness,
 }
 
-/// Collects the events of one wait, up to a fixed number.
+/// The events of one wait, up to a fixed number.
 ///
-/// What does not fit stays with the selector and comes first in a later wait.
+/// The next waits report the events that do not fit.
 #[derive(Debug)]
 pub struct Events {
     list: Vec<Event>,
     capacity: NonZeroUsize,
-    /// What has ended the wait, if there are no events.
+    /// What ended the wait, if there are no events.
     empty_end: WaitEnd,
 }
 
-/// Tells what has ended a wait.
+/// What ended a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WaitEnd {
-    /// Something is ready: there are events.
+    /// There are events.
     Event,
-    /// The timeout has passed.
+    /// The timeout elapsed.
     Timeout,
-    /// A signal has interrupted the wait. A program that wants to wait for the rest of the timeout
-    /// waits again, with what is left of it.
+    /// A signal interrupted the wait. To wait for the remaining time, call `select` again with the
+    /// remaining timeout.
     Signal,
-    /// A [`Notifier`](crate::Notifier) has ended the wait.
+    /// A [`Notifier`](crate::Notifier) ended the wait.
     Notification,
 }
 
 impl Events {
-    /// Makes room for `capacity` events in one wait.
+    /// Creates a list with room for `capacity` events.
     ///
     /// # Panics
-    /// If `capacity` is zero.
+    /// Panics if `capacity` is zero.
     #[track_caller]
     pub fn with_capacity(capacity: usize) -> Events {
         let capacity = NonZeroUsize::new(capacity).expect("a wait needs room for an event");
         Events { list: Vec::with_capacity(capacity.get()), capacity, empty_end: WaitEnd::Timeout }
     }
 
-    /// Returns the number of events that one wait can report.
+    /// Returns the largest number of events that one wait can report.
     pub fn capacity(&self) -> usize {
         self.capacity.get()
     }
 
-    /// Returns the number of events reported.
+    /// Returns the number of events.
     pub fn len(&self) -> usize {
         self.list.len()
     }
 
-    /// Reports whether the wait ended without an event.
+    /// Returns whether there are no events.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// Reports whether no further event fits.
+    /// Returns whether no further event fits.
     pub fn is_full(&self) -> bool {
         self.list.len() >= self.capacity.get()
     }
 
-    /// Returns what has ended the wait.
+    /// Returns what ended the wait.
     ///
     /// # Examples
     /// ```
@@ -238,7 +237,7 @@ impl Events {
         if self.is_empty() { self.empty_end } else { WaitEnd::Event }
     }
 
-    /// Notes what has ended a wait without events, other than its timeout. Selectors call it.
+    /// Sets what ended a wait that has no events and did not time out. For selectors.
     pub fn set_wait_end(&mut self, end: WaitEnd) {
         self.empty_end = end;
     }
@@ -248,14 +247,14 @@ impl Events {
         self.list.iter()
     }
 
-    /// Forgets all events, and takes the timeout for what will end the wait. Selectors call it when a
-    /// wait begins.
+    /// Removes all events and sets the end of the wait to [`WaitEnd::Timeout`]. For selectors, at the start of
+    /// a wait.
     pub fn clear(&mut self) {
         self.list.clear();
         self.empty_end = WaitEnd::Timeout;
     }
 
-    /// Adds an event. Selectors call it, after asking [`is_full`](Events::is_full).
+    /// Adds an event. For selectors, which check [`is_full`](Events::is_full) first.
     pub fn push(&mut self, event: Event) {
         debug_assert!(!self.is_full(), "a selector reported more events than fit");
         self.list.push(event);

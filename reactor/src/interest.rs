@@ -1,12 +1,12 @@
-//! What a caller asks for: [`Interest`] in directions, and the [`Mode`] of telling.
+//! What a caller registers for: [`Interest`] and [`Mode`].
 
 use std::fmt;
 use std::ops::{BitOr, BitOrAssign};
 
-/// Names the kinds of readiness a caller asks a selector to report.
+/// The kinds of readiness that a selector reports for a descriptor.
 ///
-/// Combine with `|`. The empty interest exists as a value ([`Interest::NONE`]), but no selector
-/// registers it: a descriptor nobody waits for does not belong in the set.
+/// Combine interests with `|`. The empty interest exists as a value ([`Interest::NONE`]), but selectors
+/// refuse to register it.
 ///
 /// # Examples
 /// ```
@@ -22,46 +22,46 @@ pub struct Interest(u8);
 impl Interest {
     // The numbers are those of POLLIN and so on, so that most of a translation is one instruction.
 
-    /// Asks for nothing.
+    /// No readiness.
     pub const NONE: Interest = Interest(0);
-    /// Asks to be told when a read would not block.
+    /// A read would not block.
     pub const READABLE: Interest = Interest(1);
-    /// Asks to be told when a write would not block.
+    /// A write would not block.
     pub const WRITABLE: Interest = Interest(4);
-    /// Asks to be told of out-of-band data (`POLLPRI`, select's exceptional set).
+    /// Out-of-band data is waiting (`POLLPRI`, the exceptional set of select).
     pub const PRIORITY: Interest = Interest(2);
 
-    /// Reports whether all of `other` is asked for.
+    /// Returns whether `self` contains all of `other`.
     pub const fn contains(self, other: Interest) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// Reports whether nothing is asked for.
+    /// Returns whether `self` is empty.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Returns what is asked for here or in `other`.
+    /// Returns the union of `self` and `other`.
     pub const fn union(self, other: Interest) -> Interest {
         Interest(self.0 | other.0)
     }
 
-    /// Returns what is asked for here and not in `other`.
+    /// Returns `self` without `other`.
     pub const fn without(self, other: Interest) -> Interest {
         Interest(self.0 & !other.0)
     }
 
-    /// Reports whether reads are asked for.
+    /// Returns whether `self` contains [`READABLE`](Interest::READABLE).
     pub const fn is_readable(self) -> bool {
         self.contains(Interest::READABLE)
     }
 
-    /// Reports whether writes are asked for.
+    /// Returns whether `self` contains [`WRITABLE`](Interest::WRITABLE).
     pub const fn is_writable(self) -> bool {
         self.contains(Interest::WRITABLE)
     }
 
-    /// Reports whether out-of-band data is asked for.
+    /// Returns whether `self` contains [`PRIORITY`](Interest::PRIORITY).
     pub const fn is_priority(self) -> bool {
         self.contains(Interest::PRIORITY)
     }
@@ -92,17 +92,16 @@ impl fmt::Debug for Interest {
     }
 }
 
-/// Says how often a state of readiness is reported.
+/// How often readiness is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Mode {
-    /// Reports in every wait for as long as the state lasts. Every backend has it.
+    /// In every wait, as long as the descriptor is ready. Every backend supports it.
     #[default]
     Level,
-    /// Reports once, then stays silent until the descriptor is modified. Every backend has it;
-    /// select and poll emulate it.
+    /// Once, until the descriptor is modified. Every backend supports it.
     OneShot,
-    /// Reports when the state begins, and again when more arrives. epoll and kqueue have it;
-    /// select and poll answer [`Unsupported`](std::io::ErrorKind::Unsupported).
+    /// When the descriptor becomes ready, and again when more data or room arrives. epoll and kqueue
+    /// support it.
     Edge,
 }
 

@@ -1,17 +1,18 @@
 //! Which file descriptors are ready?
 //!
-//! A [`Selector`] is one mechanism of the operating system for asking that (select, poll, epoll,
-//! kqueue) behind one contract. All that the system has are compiled in, and a [`Backend`] is
-//! chosen at run time. The [`Reactor`] puts a slab of sources on top of any of them: it remembers
-//! readiness and keeps the wakers of whoever waits.
+//! A [`Selector`] waits until file descriptors are ready, with one of the operating system's mechanisms:
+//! epoll, kqueue, poll or select. All that the system has are compiled in and share one contract; a
+//! [`Backend`] is chosen at run time. A [`KeyedSelector`] attaches data to each registration, as
+//! Python's `selectors` does.
 //!
-//! What may differ between backends is one table, `docs/differences.md` in the repository, which
-//! the tests hold them to; every other difference is a bug.
+//! The [`Reactor`] is what the runtime uses: a selector, the readiness of each source, and the wakers of the
+//! tasks that wait for it. It does not know tasks or timers; each turn is given a timeout.
 //!
-//! The reactor does not know that tasks or timers exist; it is given a timeout.
+//! `docs/differences.md` in the repository lists what may differ between backends. The tests enforce it;
+//! any other difference is a bug.
 //!
 //! # Examples
-//! A selector by itself, as in Python's `selectors`:
+//! A selector by itself:
 //! ```
 //! use std::io::Write;
 //! use std::os::fd::AsFd;

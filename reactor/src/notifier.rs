@@ -1,4 +1,4 @@
-//! Ends a wait from another thread, at the cost of one system call for each wait.
+//! [`Notifier`]: ends a wait from another thread, with at most one system call for each wait.
 
 use std::fmt;
 use std::io;
@@ -7,10 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::sys::fork::ForkGuard;
 
-/// Ends the present wait of a selector, or the next one if none is under way.
+/// Ends a wait of a selector from another thread.
 ///
-/// However many threads notify, and however often, the selector is woken once for each wait:
-/// the first sets a flag and makes the system call, the others see the flag.
+/// If the selector is not waiting, its next wait ends at once. Notifications coalesce: the first one sets a
+/// flag and makes a system call, and further ones return at once until a wait has seen it.
+///
+/// A notifier may outlive its selector.
 ///
 /// # Examples
 /// ```
@@ -31,17 +33,17 @@ pub struct Notifier {
 }
 
 struct Shared {
-    /// Set from a notification until the selector has seen it.
+    /// Set by a notification, until the selector has seen it.
     pending: AtomicBool,
     fork: ForkGuard,
     trigger: Box<dyn Fn() -> io::Result<()> + Send + Sync>,
 }
 
 impl Notifier {
-    /// Makes a notifier from the call that makes a selector's wait end.
+    /// Creates a notifier from a function that ends a wait.
     ///
-    /// For those who write a selector. `trigger` is called at most once until
-    /// [`acknowledge`](Notifier::acknowledge) is.
+    /// For implementations of [`Selector`](crate::Selector). `trigger` is not called again before
+    /// [`acknowledge`](Notifier::acknowledge) was called.
     pub fn from_fn(trigger: impl Fn() -> io::Result<()> + Send + Sync + 'static) -> Notifier {
         Notifier {
             shared: Arc::new(Shared {
@@ -52,11 +54,11 @@ impl Notifier {
         }
     }
 
-    /// Ends the wait.
+    /// Ends the current wait, or the next one if the selector is not waiting.
     ///
     /// # Errors
-    /// What the system says; an error in a forked child, whose notification would otherwise
-    /// wake the parent.
+    /// An error in a forked child, where a notification would wake the parent. Otherwise the error of the
+    /// system call, which can fail if the program has closed the descriptor behind it.
     pub fn notify(&self) -> io::Result<()> {
         self.shared.fork.check()?;
         if self.shared.pending.swap(true, Ordering::AcqRel) {
@@ -65,14 +67,14 @@ impl Notifier {
         (self.shared.trigger)().inspect_err(|_| self.shared.pending.store(false, Ordering::Release))
     }
 
-    /// Forgets the notification that a wait has seen; reports whether there was one.
+    /// Consumes the notification that a wait has seen. Returns whether there was one.
     ///
-    /// For those who write a selector: call it after the trigger's traces are gone (the pipe is
-    /// drained), never before. In the other order a notification that falls in between would
-    /// be drained with its flag left set, and every later one would be taken for a repetition.
+    /// For implementations of [`Selector`](crate::Selector). Call it after the effect of the trigger has been
+    /// removed (the pipe is drained). In the other order, a notification in between would be drained
+    /// with its flag left set, and all later ones would be ignored.
     pub fn acknowledge(&self) -> bool {
-        // A swap and not a store: it synchronizes with the notifier that set the flag, so what
-        // that thread did before is visible to the loop from here on.
+        // A swap, not a store: it synchronizes with the thread that set the flag, so what that thread did
+        // before is visible from here on.
         self.shared.pending.swap(false, Ordering::AcqRel)
     }
 }

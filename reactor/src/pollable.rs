@@ -1,18 +1,18 @@
-//! A descriptor for a host to watch: [`PollableFd`].
+//! [`PollableFd`]: a descriptor for a host to watch.
 
 use std::os::fd::RawFd;
 
 use crate::{Interest, sys};
 
-/// Names a descriptor that a host is to watch, and what for.
+/// A descriptor for a host to watch, with its interest.
 ///
-/// [`Selector::pollable_fds`](crate::Selector::pollable_fds) lists them. The number is borrowed from
-/// the selector: it is good for one wait.
+/// [`Selector::pollable_fds`](crate::Selector::pollable_fds) lists them. The selector owns the
+/// descriptor, and the number is valid for one wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PollableFd {
     /// The descriptor's number.
     pub fd: RawFd,
-    /// What it is to be watched for.
+    /// The readiness to watch it for.
     pub interest: Interest,
 }
 

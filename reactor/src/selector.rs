@@ -7,55 +7,78 @@ use std::time::Duration;
 
 use crate::{Backend, Events, Interest, Mode, Notifier, PollableFd, Token};
 
-/// Waits until some of many descriptors are ready: one operating-system mechanism, one contract.
+/// Waits until some of a set of file descriptors are ready.
 ///
-/// The contract, which the conformance suite checks line by line:
+/// A selector is one mechanism of the operating system, such as epoll or kqueue. All selectors keep the
+/// same contract, which the conformance suite checks line by line:
 ///
-/// - **Book-keeping.** Registering a descriptor twice is [`AlreadyExists`]; modifying or
-///   unregistering one that is not registered is [`NotFound`]; an empty interest is
-///   [`InvalidInput`]; a mode that [`supports`](Selector::supports) denies is [`Unsupported`].
-///   A call that fails leaves no trace.
-/// - **Reports** are masked by the interest, except that error, hang-up, read-closed and invalid
-///   are told whenever the system tells them. A descriptor is reported at most once in a wait.
-///   A report never carries the token of an earlier registration.
-/// - **Waiting.** No timeout waits for ever, zero only looks. A wait never ends early without an
-///   event, save for a signal or a [`Notifier`]: then it is `Ok` with no events. No timer unit
-///   rounds down, and no [`Duration`] overflows. No descriptors at all is fine. What has ended
-///   the wait is in [`Events::wait_end`].
-/// - **Closing a registered descriptor** is a mistake that costs nobody else: it is reported as
-///   invalid or not at all, other descriptors are served, and nothing spins. `unregister` with
-///   its number then succeeds, and comes before that number is watched for its next owner.
-/// - **Fork.** In a child process every call on the parent's selector is an error.
+/// - **Registration.** A descriptor is registered at most once. A call that fails changes nothing.
+/// - **Readiness.** An event reports the readiness that the interest requests. Errors, hang-ups, a closed
+///   read side and an invalid descriptor are reported without being requested. One wait reports a
+///   descriptor at most once, with the token of its current registration.
+/// - **Waiting.** [`select`](Selector::select) returns when there is an event, when the timeout has
+///   elapsed, on a signal, or on a notification, and never earlier. Timeouts are rounded up to the
+///   resolution of the system call, and any [`Duration`] is valid. A selector without registrations
+///   waits too.
+/// - **Closed descriptors.** Unregister a descriptor before you close it. If a registered descriptor is
+///   closed, `select` reports it as [invalid](crate::Readiness::INVALID) once, or not at all; other
+///   descriptors are not affected, and the selector does not spin. Unregister the number before you
+///   register it for another file.
+/// - **Fork.** In a forked child, every call on the parent's selector is an error.
 ///
 /// # Platform
-/// On Linux a thread that waits for a deadline lowers its timer slack (to 10 µs, from the usual
-/// 50). Threads and child processes that it starts inherit it, unless the slack is
-/// [restored](crate::restore_timer_slack) before.
+/// On Linux, a thread that waits with a timeout lowers its timer slack from 50 µs to 10 µs. Threads
+/// and child processes inherit the lower slack unless it is
+/// [restored](crate::restore_timer_slack) before they start.
 ///
 /// # Implementation notes
-/// Implement it to bring a selector of your own; [`Notifier::from_fn`] and [`WakeFd`] are the
-/// parts of its notifier.
+/// To implement a selector, start with [`Notifier::from_fn`] and [`WakeFd`](crate::WakeFd) for its
+/// notifier, and run the conformance suite on it.
 ///
 /// # References
-/// CPython's `selectors.BaseSelector`.
+/// [`selectors.BaseSelector`](https://docs.python.org/3/library/selectors.html#selectors.BaseSelector)
+/// in Python.
 ///
-/// [`AlreadyExists`]: io::ErrorKind::AlreadyExists
-/// [`NotFound`]: io::ErrorKind::NotFound
-/// [`InvalidInput`]: io::ErrorKind::InvalidInput
-/// [`Unsupported`]: io::ErrorKind::Unsupported
-/// [`WakeFd`]: crate::WakeFd
+/// # Examples
+/// ```
+/// use std::io::Write;
+/// use std::os::fd::AsFd;
+/// use std::os::unix::net::UnixStream;
+/// use polyloop::selectors::{Events, Interest, Mode, Token, default_selector};
+///
+/// let (reader, mut writer) = UnixStream::pair()?;
+/// let mut selector = default_selector()?;
+/// selector.register(reader.as_fd(), Token::from_raw(7), Interest::READABLE, Mode::Level)?;
+///
+/// writer.write_all(b"hello")?;
+/// let mut events = Events::with_capacity(64);
+/// selector.select(&mut events, None)?;
+/// for event in &events {
+///     assert_eq!(event.token, Token::from_raw(7));
+///     assert!(event.readiness.is_readable());
+/// }
+/// selector.unregister(reader.as_fd())?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub trait Selector: Send + fmt::Debug {
-    /// Names the mechanism.
+    /// Returns the backend that this selector belongs to.
     fn backend(&self) -> Backend;
 
-    /// Reports whether descriptors can be registered in `mode`.
+    /// Returns whether descriptors can be registered in `mode`.
+    ///
+    /// Every selector supports [`Mode::Level`] and [`Mode::OneShot`].
     fn supports(&self, mode: Mode) -> bool;
 
-    /// Begins to watch `fd`, and to report it with `token`.
+    /// Registers `fd`, to be reported with `token`.
     ///
     /// # Errors
-    /// See the contract above; besides, what the system says: epoll refuses regular files with
-    /// `EPERM`, select refuses a descriptor at or above `FD_SETSIZE`.
+    /// - [`AlreadyExists`](io::ErrorKind::AlreadyExists) if `fd` is already registered.
+    /// - [`InvalidInput`](io::ErrorKind::InvalidInput) if `interest` is empty. With select, also if `fd` is
+    ///   not below [`descriptor_limit`](Selector::descriptor_limit).
+    /// - [`Unsupported`](io::ErrorKind::Unsupported) if the selector does not support `mode`, or out-of-band
+    ///   data on this system.
+    /// - [`PermissionDenied`](io::ErrorKind::PermissionDenied) if the system cannot watch `fd`, such as
+    ///   epoll a regular file.
     fn register(
         &mut self,
         fd: BorrowedFd<'_>,
@@ -64,10 +87,12 @@ pub trait Selector: Send + fmt::Debug {
         mode: Mode,
     ) -> io::Result<()>;
 
-    /// Replaces token, interest and mode of a registered `fd`, and re-arms a one-shot.
+    /// Changes the token, the interest and the mode of a registered `fd`, and re-arms a one-shot.
     ///
     /// # Errors
-    /// See the contract above.
+    /// - [`NotFound`](io::ErrorKind::NotFound) if `fd` is not registered.
+    /// - [`InvalidInput`](io::ErrorKind::InvalidInput) if `interest` is empty.
+    /// - [`Unsupported`](io::ErrorKind::Unsupported) if the selector does not support `mode`.
     fn modify(
         &mut self,
         fd: BorrowedFd<'_>,
@@ -76,99 +101,109 @@ pub trait Selector: Send + fmt::Debug {
         mode: Mode,
     ) -> io::Result<()>;
 
-    /// Stops watching `fd`.
+    /// Unregisters `fd`.
     ///
     /// # Errors
-    /// See the contract above.
+    /// [`NotFound`](io::ErrorKind::NotFound) if `fd` is not registered.
     fn unregister(&mut self, fd: BorrowedFd<'_>) -> io::Result<()>;
 
-    /// Waits up to `timeout` and replaces `events` by what happened.
+    /// Waits up to `timeout` for registered descriptors to become ready, and replaces the contents of
+    /// `events`.
+    ///
+    /// Without a timeout the wait has no limit; a timeout of zero returns at once. If a signal or a
+    /// [`Notifier`] ends the wait, the result is `Ok` and there may be no events:
+    /// [`Events::wait_end`] returns what ended the wait.
     ///
     /// # Errors
-    /// What the system reports, but never `EINTR`: an interrupted wait is `Ok` with no events. A
-    /// [`LostDescriptor`](crate::LostDescriptor) if the program has closed what the selector owns.
+    /// [`LostDescriptor`](crate::LostDescriptor) if the program has closed a descriptor that the
+    /// selector owns. A signal is not an error.
     ///
     /// # Implementation notes
-    /// Call [`Events::clear`] first, and [`Events::set_wait_end`] if a signal or a notification has
-    /// ended the wait.
+    /// Call [`Events::clear`] first, and [`Events::set_wait_end`] if a signal or a notification
+    /// ends the wait.
     fn select(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()>;
 
     /// Returns a handle that ends a wait from another thread.
     ///
     /// # Errors
-    /// What the system reports: what the handle needs may be made when the first is asked for.
-    /// select needs a descriptor below `FD_SETSIZE`.
+    /// An error if no descriptor is left for it: some selectors open one when the first notifier is
+    /// requested. With select, also if that descriptor is not below
+    /// [`descriptor_limit`](Selector::descriptor_limit).
     fn notifier(&self) -> io::Result<Notifier>;
 
-    /// Returns what `fd` is registered for. Python's `get_key`.
+    /// Returns the registration of `fd`, if there is one.
+    #[doc(alias = "get_key")]
     fn get(&self, fd: BorrowedFd<'_>) -> Option<Registration>;
 
-    /// Lists what is registered, in no particular order. Python's `get_map`.
+    /// Returns all registrations, in no particular order.
+    #[doc(alias = "get_map")]
     fn registrations(&self) -> Vec<Registration>;
 
-    /// Lends the selector's own descriptor, readable when an event is waiting, so that one loop
-    /// can watch another. It stays the same. Select and poll have none.
+    /// Returns the selector's own descriptor, which is readable while an event is waiting, so that another
+    /// event loop can watch this one.
+    ///
+    /// The descriptor stays the same. select and poll have none.
     fn pollable_fd(&self) -> Option<BorrowedFd<'_>> {
         None
     }
 
-    /// Adds the descriptors to `fds` that a host has to watch so that it knows when
-    /// [`select`](Selector::select) would find something: those that are registered and the notifier's,
-    /// or, where there is a [`pollable_fd`](Selector::pollable_fd), that one alone.
+    /// Appends the descriptors that a host has to watch to learn when [`select`](Selector::select)
+    /// would return an event.
     ///
-    /// For a host that waits in poll(2) or select(2) itself. The list holds until the next call that
-    /// changes what is registered, or waits.
+    /// For a host that waits in poll(2) or select(2) itself. The list is that of the
+    /// [`pollable_fd`](Selector::pollable_fd) where there is one, otherwise the registered
+    /// descriptors and the notifier's. It is valid until the next call that changes the
+    /// registrations or waits.
     ///
     /// # Errors
-    /// [`Unsupported`](io::ErrorKind::Unsupported) if the selector cannot be watched from outside, which
-    /// is what a selector reports that has no `pollable_fd` and does not implement this.
+    /// [`Unsupported`](io::ErrorKind::Unsupported) if the selector cannot be watched from outside.
     ///
     /// # References
-    /// libcurl's `curl_multi_fdset` and `curl_multi_waitfds`.
+    /// `curl_multi_fdset` and `curl_multi_waitfds` of libcurl.
     fn pollable_fds(&self, fds: &mut Vec<PollableFd>) -> io::Result<()> {
         push_pollable_fd(self.backend(), self.pollable_fd(), fds)
     }
 
-    /// Reports whether a read from a stream socket that returned less than it was asked for proves
-    /// that the next edge will be reported, so that the caller may wait for it without another read.
+    /// Returns whether a short read from a stream socket proves that the socket is empty and that the
+    /// next edge will be reported, so that the caller may wait without another read.
     ///
-    /// That saves a system call for each message. It holds if this selector, in [`Mode::Edge`],
+    /// That saves a system call for each message. It holds if the selector, in [`Mode::Edge`],
     ///
     /// - reports whatever arrives after such a read, even if it arrived between the last wait and
-    ///   the read: data, the end of the stream, an error, urgent data;
-    /// - reports the end of the stream, an error or urgent data that came together with data as
-    ///   [`READ_CLOSED`](crate::Readiness::READ_CLOSED) and the like, beside
-    ///   [`READABLE`](crate::Readiness::READABLE), since a read stops short before them as well;
-    /// - accepts [`Interest::PRIORITY`] for every descriptor, beside the other interests. The
-    ///   [`Reactor`](crate::Reactor) asks for it then.
+    ///   the read: data, the end of the stream, an error, out-of-band data;
+    /// - reports the end of the stream, an error or out-of-band data that arrived together with data as
+    ///   [`READ_CLOSED`](crate::Readiness::READ_CLOSED) and so on, together with
+    ///   [`READABLE`](crate::Readiness::READABLE), since a read stops short before them too;
+    /// - accepts [`Interest::PRIORITY`] for every descriptor, together with other interests. The
+    ///   [`Reactor`](crate::Reactor) then registers it.
     ///
-    /// False is always correct, and what a selector reports unless it says otherwise. It is of no
-    /// meaning for selectors without edges: what is left is reported again as a level.
+    /// The default, `false`, is always correct. Selectors without edges may ignore this: they report the
+    /// remaining data again.
     fn short_read_is_empty(&self) -> bool {
         false
     }
 
-    /// Reports whether registering what is always ready (a regular file, a directory) is an error.
+    /// Returns whether registering a file that is always ready (a regular file, a directory) is an
+    /// error.
     ///
-    /// Where it is not, the runtime looks for itself: reading a file may block although the
-    /// selector reports that it is ready.
+    /// If it is not, the runtime checks the kind of file itself: reading such a file may block although
+    /// the selector reports it as ready.
     fn refuses_files(&self) -> bool {
         false
     }
 
-    /// Returns the number from which on a descriptor is refused, whatever it is; `None` if there is no
-    /// such limit.
+    /// Returns the number at and above which descriptors are refused, or `None` if there is no such limit.
     fn descriptor_limit(&self) -> Option<usize> {
         None
     }
 
-    /// Counts the system calls made so far, apart from creating and closing the selector.
+    /// Returns the number of system calls so far, except those that open and close the selector.
     fn system_calls(&self) -> SystemCalls {
         SystemCalls::default()
     }
 }
 
-/// Lists the one descriptor of a selector that has one.
+/// Appends the one descriptor of a selector that has one.
 pub(crate) fn push_pollable_fd(
     backend: Backend,
     fd: Option<BorrowedFd<'_>>,
@@ -182,24 +217,24 @@ pub(crate) fn push_pollable_fd(
     Ok(())
 }
 
-/// Describes one registered descriptor.
+/// The registration of a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Registration {
     /// The descriptor's number.
     pub fd: RawFd,
-    /// The token it is reported with.
+    /// The token that it is reported with.
     pub token: Token,
-    /// What it is watched for.
+    /// The readiness that it is watched for.
     pub interest: Interest,
-    /// How often it is reported.
+    /// How often its readiness is reported.
     pub mode: Mode,
 }
 
-/// Counts a selector's system calls.
+/// Numbers of system calls that a selector has made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SystemCalls {
-    /// Waits: `select`, `poll`, `epoll_wait`, `kevent` with room for events.
+    /// Waits: `select`, `poll`, `epoll_wait`, and `kevent` with room for events.
     pub waits: u64,
-    /// Changes to the set that cost a call of their own: `epoll_ctl`.
+    /// Calls that only change the set, such as `epoll_ctl`.
     pub controls: u64,
 }

@@ -1,18 +1,19 @@
-//! Giving back the timer slack that a wait has lowered.
+//! [`restore_timer_slack`].
 
 use crate::sys::slack;
 
-/// Restores this thread's timer slack, if a wait for a deadline has lowered it.
+/// Restores the timer slack of this thread, if a wait with a timeout has lowered it.
 ///
-/// On Linux a [`Selector`](crate::Selector) that waits for a deadline asks the kernel to end the wait
-/// within 10 µs instead of the usual 50, once for each thread. The executor restores the slack when
-/// `block_on`, `run` or a turn for a host returns, and before it starts a thread. Threads and child
-/// processes inherit the slack that the starting thread has at that moment: a program that starts one
-/// in a task, and wants it to have the usual slack, calls this function before. The next wait lowers
-/// the slack again. A slack that the program has changed in between is left as it is.
+/// On Linux, a [`Selector`](crate::Selector) that waits with a timeout lowers the timer slack of its thread
+/// from 50 µs to 10 µs. The runtime restores it when `run`, `block_on` or `turn` returns, and before it
+/// starts a thread.
+///
+/// Threads and child processes inherit the slack of the thread that starts them. Call this function before
+/// a task starts one that should have the usual slack. The next wait lowers the slack again. If the
+/// program has set another slack in the meantime, it is not changed.
 ///
 /// # Platform
-/// It has an effect on Linux only.
+/// Has an effect on Linux only.
 ///
 /// # References
 /// `PR_SET_TIMERSLACK` in [prctl(2)](https://man7.org/linux/man-pages/man2/prctl.2.html).

@@ -1,8 +1,8 @@
-//! The packed number by which a thing in a slab is known outside it.
+//! [`Token`]: a 64-bit number that identifies an entry of a slab.
 
 use std::fmt;
 
-/// Names one tenant of one slot of one owner's slab, in 64 bits.
+/// Identifies a registration, or an entry in a slot of a loop's slab, in 64 bits.
 ///
 /// ```text
 /// 63       54 53                    24 23                  0
@@ -11,10 +11,11 @@ use std::fmt;
 /// +----------+------------------------+--------------------+
 /// ```
 ///
-/// A slot is reused, its generation is not: whoever still holds the number of an earlier tenant is
-/// told apart from the present one by comparing one word. A slot that has had its last generation
-/// is not used again. The executor numbers tasks and timers the same way, with the loop as owner. Selectors carry
-/// tokens through and never look inside, so any number may be used there
+/// A slot is reused, a generation is not: a token of an earlier generation differs from the current one
+/// in the comparison of one word. A slot that has reached its last generation is not used again. The
+/// executor numbers tasks in the same way, with the loop as owner.
+///
+/// Selectors return tokens as they are and do not interpret them, so any number may be used with a selector
 /// ([`from_raw`](Token::from_raw)).
 ///
 /// # Examples
@@ -29,11 +30,11 @@ use std::fmt;
 pub struct Token(u64);
 
 impl Token {
-    /// The number of bits for the slot.
+    /// The number of bits of the slot.
     pub const SLOT_BITS: u32 = 24;
-    /// The number of bits for the generation.
+    /// The number of bits of the generation.
     pub const GENERATION_BITS: u32 = 30;
-    /// The number of bits for the owner.
+    /// The number of bits of the owner.
     pub const OWNER_BITS: u32 = 10;
 
     /// The largest slot.
@@ -43,7 +44,7 @@ impl Token {
     /// The largest owner.
     pub const MAX_OWNER: u16 = (1 << Token::OWNER_BITS) - 1;
 
-    /// Packs the three parts. Bits beyond a part's width are cut off.
+    /// Creates a token from its parts. Bits beyond the width of a part are cut off.
     pub const fn new(owner: u16, generation: u32, slot: u32) -> Token {
         let owner = (owner & Token::MAX_OWNER) as u64;
         let generation = (generation & Token::MAX_GENERATION) as u64;
@@ -55,22 +56,22 @@ impl Token {
         )
     }
 
-    /// Takes any number as a token.
+    /// Creates a token from any number.
     pub const fn from_raw(raw: u64) -> Token {
         Token(raw)
     }
 
-    /// Returns the number.
+    /// Returns the token as a number.
     pub const fn raw(self) -> u64 {
         self.0
     }
 
-    /// Returns the owner: the number of the loop.
+    /// Returns the owner, which is the number of a loop.
     pub const fn owner(self) -> u16 {
         (self.0 >> (Token::GENERATION_BITS + Token::SLOT_BITS)) as u16
     }
 
-    /// Returns the generation of the slot's tenant.
+    /// Returns the generation.
     pub const fn generation(self) -> u32 {
         (self.0 >> Token::SLOT_BITS) as u32 & Token::MAX_GENERATION
     }
@@ -78,14 +79,6 @@ impl Token {
     /// Returns the slot.
     pub const fn slot(self) -> u32 {
         self.0 as u32 & Token::MAX_SLOT
-    }
-
-    /// Returns the token of the slot's next tenant.
-    ///
-    /// After the largest generation comes 0, which was there before: owners stop in time.
-    pub const fn next_tenant(self) -> Token {
-        let generation = self.generation() + 1;
-        Token::new(self.owner(), generation, self.slot())
     }
 }
 
@@ -120,12 +113,6 @@ mod tests {
         assert_eq!((token.owner(), token.generation()), (Token::MAX_OWNER, 0));
         let token = Token::new(0, u32::MAX, 0);
         assert_eq!((token.owner(), token.slot()), (0, 0));
-    }
-
-    #[test]
-    fn generations_wrap_without_touching_owner_or_slot() {
-        let last = Token::new(7, Token::MAX_GENERATION, 9);
-        assert_eq!(last.next_tenant(), Token::new(7, 0, 9));
     }
 
     #[test]

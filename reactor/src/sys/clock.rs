@@ -6,10 +6,9 @@ const CLOCK: libc::clockid_t = libc::CLOCK_UPTIME_RAW;
 #[cfg(not(target_vendor = "apple"))]
 const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC;
 
-/// Returns the time of the system's monotonic clock in nanoseconds.
+/// Returns the time of the monotonic clock in nanoseconds.
 ///
-/// It is the clock of [`std::time::Instant`], without the arithmetic that turns two instants into a
-/// number. The time counts from a point that the system has chosen, and says nothing in itself.
+/// It is the clock of [`std::time::Instant`], as a number. It counts from an arbitrary point in time.
 ///
 /// # Examples
 /// ```
@@ -22,7 +21,7 @@ pub fn monotonic_ns() -> u64 {
     let mut time: libc::timespec = unsafe { std::mem::zeroed() };
     // SAFETY: `time` is valid for writes of a `timespec`.
     let result = unsafe { libc::clock_gettime(CLOCK, &raw mut time) };
-    // It fails for a clock that there is not, and every system has this one.
+    // It fails only for an unknown clock, and every system has this one.
     debug_assert_eq!(result, 0);
     // Neither is negative, and 2⁶⁴ ns are 584 years.
     (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64)

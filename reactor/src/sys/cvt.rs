@@ -1,22 +1,22 @@
-//! What a system call returned, as a `Result`.
+//! Converts the results of system calls to `Result`.
 
 use std::io;
 use std::os::fd::RawFd;
 
 use libc::c_int;
 
-/// Turns the -1 of a failed call into the error that `errno` holds.
+/// Converts the -1 of a failed call to the error in `errno`.
 pub(super) fn cvt(result: c_int) -> io::Result<c_int> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// Turns the result of a read or write into a count or an error.
+/// Converts the result of a read or write to a count or an error.
 pub(super) fn cvt_size(result: libc::ssize_t) -> io::Result<usize> {
     // Only -1 is negative, so the conversion fails exactly when the call did.
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
 
-/// Repeats a call for as long as a signal interrupts it. Not for waits: see [`waited`].
+/// Repeats a call while a signal interrupts it. Not for waits: see [`waited`].
 pub(super) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
@@ -26,7 +26,7 @@ pub(super) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T>
     }
 }
 
-/// Turns the result of a wait into the number of events, `None` if a signal ended it.
+/// Converts the result of a wait to the number of events, or `None` if a signal ended it.
 pub(super) fn waited(result: c_int) -> io::Result<Option<usize>> {
     match cvt(result) {
         // Not negative once `cvt` has let it pass.
@@ -36,26 +36,27 @@ pub(super) fn waited(result: c_int) -> io::Result<Option<usize>> {
     }
 }
 
-/// Puts a sentence in front of a system's error and keeps its kind; the original is its source.
+/// Puts a sentence in front of an error. The kind stays the same, and the original error is the source.
 pub(super) fn explain(error: io::Error, sentence: String) -> io::Error {
     io::Error::new(error.kind(), Explained { sentence, source: error })
 }
 
-/// Refuses a number that is not open, as epoll does, which looks at it.
+/// Returns an error if the number is not open.
 pub(super) fn check_open(fd: RawFd) -> io::Result<()> {
     // SAFETY: F_GETFD takes no pointers and changes nothing, whatever the number.
     cvt(unsafe { libc::fcntl(fd, libc::F_GETFD) }).map(drop)
 }
 
-/// Puts the name of the call that failed in front of a system's error.
+/// Puts the name of the failed call in front of an error.
 pub(super) fn named(call: &'static str) -> impl FnOnce(io::Error) -> io::Error {
     move |error| explain(error, call.to_owned())
 }
 
-/// Returns the number of the system's error (`errno`) that an error came from.
+/// Returns the `errno` of an error, also if the error has been explained.
 ///
-/// This crate puts words in front of some errors of the system. They keep their kind, and the original
-/// as their source, which [`io::Error::raw_os_error`] does not look at.
+/// polyloop puts an explanation in front of some errors of the operating system. Such an error keeps
+/// its kind and has the original error as its source, which [`io::Error::raw_os_error`] does not
+/// inspect.
 ///
 /// # Examples
 /// ```

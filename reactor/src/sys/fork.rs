@@ -1,9 +1,9 @@
-//! Notices that the process is a forked child, without a system call for each look.
+//! Detects that the process is a forked child, without a system call for each check.
 //!
 //! A child shares its parent's epoll set, eventfd and pipes: what it changes there, it changes
-//! for the parent. So everything that would touch them asks a [`ForkGuard`] first.
+//! for the parent. So everything that would touch them checks a [`ForkGuard`] first.
 //!
-//! A child made by a bare `clone` system call, past the C library, is not noticed.
+//! A child that is created by a bare `clone` system call, without the C library, is not detected.
 
 use std::fmt;
 use std::io;
@@ -16,12 +16,12 @@ use libc::c_int;
 static FORKS: AtomicU32 = AtomicU32::new(0);
 
 /// Set once forks are counted. Two threads that find it unset install the handler twice, and each
-/// fork then counts for two, which is as good. A `Once` would not do: a child that is forked while
-/// another thread is in it could never get past it.
+/// fork then counts for two, which does no harm. A `Once` would not do: a child that is forked while
+/// another thread is in it could never pass it.
 static IS_INSTALLED: AtomicBool = AtomicBool::new(false);
 
 unsafe extern "C" {
-    // libc declares it for some systems only; every one of ours has it.
+    // libc declares it for some systems only; all supported ones have it.
     fn pthread_atfork(
         prepare: Option<unsafe extern "C" fn()>,
         parent: Option<unsafe extern "C" fn()>,
@@ -29,10 +29,10 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
-/// Remembers in which process it was made.
+/// Identifies the process that created it, to detect a forked child.
 ///
 /// # Platform
-/// A child made by a bare `clone` system call, past the C library, is not noticed.
+/// A child that is created by a bare `clone` system call, without the C library, is not detected.
 ///
 /// # References
 /// [pthread_atfork(3)](https://man7.org/linux/man-pages/man3/pthread_atfork.3.html).
@@ -48,16 +48,16 @@ pub struct ForkGuard {
 }
 
 impl ForkGuard {
-    /// Remembers this process.
+    /// Creates a guard for this process.
     ///
     /// # Panics
-    /// If there is no memory for the fork handler.
-    #[expect(clippy::new_without_default, reason = "no default process is meant, but this one")]
+    /// Panics if there is no memory for the fork handler.
+    #[expect(clippy::new_without_default, reason = "it identifies this process, not a default one")]
     #[track_caller]
     pub fn new() -> ForkGuard {
         if !IS_INSTALLED.load(Ordering::Acquire) {
             // SAFETY: `in_child` takes nothing, returns nothing, does one atomic addition (which
-            // is async-signal-safe, as a child of a threaded process demands) and lives for ever.
+            // is async-signal-safe, as a child of a threaded process demands) and is never unloaded.
             let error = unsafe { pthread_atfork(None, None, Some(in_child)) };
             assert_eq!(error, 0, "pthread_atfork: no memory for the handler");
             IS_INSTALLED.store(true, Ordering::Release);
@@ -65,30 +65,32 @@ impl ForkGuard {
         ForkGuard { born: generation() }
     }
 
-    /// Reports whether this process is another one. Async-signal-safe; one relaxed load.
+    /// Returns whether this is another process than the one that created the guard.
+    ///
+    /// This function is async-signal-safe and costs one relaxed load.
     #[inline]
     pub fn is_foreign(self) -> bool {
         self.born != generation()
     }
 
-    /// Refuses to go on in a forked child.
+    /// Returns an error in a forked child.
     ///
     /// # Errors
-    /// In any process but the one that made the guard.
+    /// An error in any process but the one that created the guard.
     #[inline]
     pub fn check(self) -> io::Result<()> {
         if self.is_foreign() { Err(forked()) } else { Ok(()) }
     }
 }
 
-/// Holds a value that each process has for itself, for what is shared by threads and locked.
+/// A static value that each process initializes for itself, such as a lock that threads share.
 ///
-/// A forked child inherits its parent's locks as they were, and one that another thread held will
-/// never be released there. So the child does not touch the parent's value: it makes its own when it
-/// first asks for it. Asking takes no lock. Values are never dropped.
+/// A forked child inherits its parent's locks as they were, and a lock that another thread held is
+/// never released there. So a child does not use the parent's value: it creates its own at the first
+/// access. Access takes no lock. Values are never dropped.
 ///
 /// # Platform
-/// A child made by a bare `clone` system call, past the C library, is not noticed.
+/// A child that is created by a bare `clone` system call, without the C library, is not detected.
 ///
 /// # Examples
 /// ```
@@ -113,18 +115,18 @@ struct Owned<T> {
 }
 
 impl<T: Send + Sync> PerProcess<T> {
-    /// Returns a holder without a value.
+    /// Creates a static without a value.
     ///
-    /// `make` makes the value of a process. It is given that of the parent, if there was one, of which
-    /// it must not wait for a lock.
+    /// `make` creates the value of a process from the value of the parent, if there is one. It must not
+    /// wait for a lock in the parent's value.
     pub const fn new(make: fn(Option<&'static T>) -> T) -> PerProcess<T> {
         PerProcess { latest: AtomicPtr::new(ptr::null_mut()), make }
     }
 
-    /// Lends the value of this process, which is made if there is none.
+    /// Returns the value of this process. Creates it at the first call.
     ///
     /// # Panics
-    /// As [`ForkGuard::new`].
+    /// Panics as [`ForkGuard::new`] does.
     #[inline]
     pub fn get(&'static self) -> &'static T {
         match self.latest() {
@@ -133,7 +135,7 @@ impl<T: Send + Sync> PerProcess<T> {
         }
     }
 
-    /// Lends the value of this process, if there is one.
+    /// Returns the value of this process, if it has been created.
     #[inline]
     pub fn peek(&'static self) -> Option<&'static T> {
         self.latest().filter(|owned| !owned.guard.is_foreign()).map(|owned| &owned.value)
@@ -154,7 +156,7 @@ impl<T: Send + Sync> PerProcess<T> {
         let published =
             self.latest.compare_exchange(old, made, Ordering::AcqRel, Ordering::Acquire);
         if published.is_err() {
-            // SAFETY: another thread was first, so no other than this one knows of the pointer, which
+            // SAFETY: another thread was first, so only this one has the pointer, which
             // comes from `Box::into_raw`.
             drop(unsafe { Box::from_raw(made) });
             return self.get();
@@ -183,5 +185,5 @@ pub(super) fn generation() -> u32 {
 
 #[cold]
 fn forked() -> io::Error {
-    io::Error::other("a forked child cannot use its parent's selector: make a new one")
+    io::Error::other("a forked child cannot use its parent's selector: open a new one")
 }

@@ -1,14 +1,14 @@
-//! Calls that the kernel lacks or a sandbox refuses: found out once, and then done without.
+//! System calls that the kernel lacks or a sandbox refuses, detected once.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Remembers, for the whole process, whether one system call is refused.
+/// Remembers for the whole process whether a system call is refused.
 ///
-/// Old kernels answer `ENOSYS`, and the filters of sandboxes (seccomp) that or `EPERM`. Each is an
-/// ordinary error as well: a firewall, for instance, has `EPERM` for one message or one connection. So
-/// what decides is a probe with a descriptor that does not exist: a call that is carried out finds that
-/// out, one that is refused does not look.
+/// Old kernels return `ENOSYS`, and the filters of sandboxes (seccomp) `ENOSYS` or `EPERM`. Both are
+/// ordinary errors as well: a firewall, for instance, returns `EPERM` for one message or connection. A
+/// probe with a descriptor that does not exist decides: a call that is carried out detects that, a
+/// refused one does not.
 #[derive(Debug)]
 pub(super) struct Refusal {
     is_known: AtomicBool,
@@ -19,8 +19,7 @@ impl Refusal {
         Refusal { is_known: AtomicBool::new(false) }
     }
 
-    /// Makes `call`, or `plain` in its place if `call` is refused. `probe` makes the same call with
-    /// the descriptor -1.
+    /// Makes `call`, or `plain` if `call` is refused. `probe` makes the same call with the descriptor -1.
     #[inline]
     pub(super) fn or_else<T>(
         &self,
@@ -38,7 +37,7 @@ impl Refusal {
         call: impl FnOnce() -> io::Result<T>,
         probe: impl FnOnce() -> io::Result<T>,
     ) -> Option<io::Result<T>> {
-        // Relaxed: all that depends on it is which call is made.
+        // Relaxed: it decides only which call is made.
         if self.is_known.load(Ordering::Relaxed) {
             return None;
         }
@@ -52,12 +51,12 @@ impl Refusal {
     }
 }
 
-/// Reports whether `probe`, a call with the descriptor -1, is refused before it looks at that.
+/// Returns whether `probe`, a call with the descriptor -1, is refused.
 pub(super) fn is_refused<T>(probe: impl FnOnce() -> io::Result<T>) -> bool {
     probe().is_err_and(|error| is_refusal(&error))
 }
 
-/// Reports whether an error may be that of a sandbox.
+/// Returns whether an error may be that of a sandbox.
 pub(super) fn is_refusal(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM))
 }

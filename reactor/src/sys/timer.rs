@@ -1,4 +1,4 @@
-//! A timer as a descriptor that becomes readable: a timerfd, or a kqueue that watches nothing else.
+//! A timer as a descriptor: a timerfd, or a kqueue of its own.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -6,25 +6,19 @@ use std::time::Duration;
 
 use super::os;
 
-/// Becomes readable when the time it was set for has passed, and stays so until it is set again.
+/// A descriptor that becomes readable after a delay, until it is set again.
 ///
-/// It may become readable early, after a day or more, since no system counts longer in all units.
+/// After a day or more it may become readable early, since not all systems can count longer.
 #[derive(Debug)]
 pub(crate) struct TimerFd(OwnedFd);
 
 impl TimerFd {
-    /// Makes a timer that is not set.
-    ///
-    /// # Errors
-    /// What the system reports, such as having no descriptor left.
+    /// Opens a timer that is not set.
     pub(crate) fn new() -> io::Result<TimerFd> {
         os::open_timer().map(TimerFd)
     }
 
-    /// Makes the descriptor unreadable until `delay` has passed, or until the next call if it is none.
-    ///
-    /// # Errors
-    /// What the system reports.
+    /// Makes the descriptor unreadable until `delay` has passed, or until the next call if it is `None`.
     pub(crate) fn set(&self, delay: Option<Duration>) -> io::Result<()> {
         // Zero would mean to unset it.
         let delay = delay.map(|delay| delay.max(Duration::from_nanos(1)));

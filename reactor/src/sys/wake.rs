@@ -1,4 +1,4 @@
-//! A descriptor that becomes readable on demand: an eventfd, or a pipe where there is none.
+//! [`WakeFd`]: a descriptor that becomes readable on demand.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -6,10 +6,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use super::cvt::{cvt_size, retry};
 use super::os;
 
-/// Becomes readable when raised, from any thread or signal handler, and stays so until drained.
+/// A descriptor that becomes readable when it is raised, from any thread or signal handler, until it is
+/// drained.
 ///
-/// Close-on-exec and non-blocking. The part that a selector's [`Notifier`] is
-/// built on.
+/// It is an eventfd, or a pipe on systems without eventfds. It is close-on-exec and non-blocking.
+/// Selectors build their [`Notifier`](crate::Notifier) on it.
 ///
 /// # Examples
 /// ```
@@ -30,10 +31,10 @@ pub struct WakeFd {
 }
 
 impl WakeFd {
-    /// Makes a descriptor that is not raised.
+    /// Opens a descriptor that is not raised.
     ///
     /// # Errors
-    /// What the system says, such as having no descriptor left.
+    /// An error such as `EMFILE` if no descriptor is left.
     pub fn new() -> io::Result<WakeFd> {
         let (reader, writer) = os::wake_ends()?;
         Ok(WakeFd { reader, writer })
@@ -41,18 +42,19 @@ impl WakeFd {
 
     /// Makes the descriptor readable, if it is not already.
     ///
-    /// Async-signal-safe: one `write`, no allocation, no lock. It may change `errno`.
+    /// This function is async-signal-safe: it makes one `write`, allocates nothing and takes no lock. It may
+    /// change `errno`.
     ///
     /// # Errors
-    /// What the system says; being full already is no error.
+    /// The error of `write`, which can fail if the program has closed the descriptor.
     pub fn raise(&self) -> io::Result<()> {
         raise(self.writer_fd())
     }
 
-    /// Makes the descriptor unreadable until it is raised again; reports whether it was raised.
+    /// Makes the descriptor unreadable until it is raised again. Returns whether it was raised.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of `read`, which can fail if the program has closed the descriptor.
     pub fn drain(&self) -> io::Result<bool> {
         // An eventfd gives its 8 bytes at once; a pipe may hold 64 KiB.
         let mut buffer = [0_u8; 512];
@@ -75,7 +77,7 @@ impl WakeFd {
         }
     }
 
-    /// Returns the number to [`raise`] by.
+    /// Returns the number of the end that [`raise`] writes to.
     pub(super) fn writer_fd(&self) -> RawFd {
         self.writer.as_ref().unwrap_or(&self.reader).as_raw_fd()
     }
@@ -99,12 +101,12 @@ impl AsFd for WakeFd {
     }
 }
 
-/// Raises a [`WakeFd`] by the number of its writing end. Async-signal-safe.
+/// Raises a [`WakeFd`] by the number of its write end. Async-signal-safe.
 pub(super) fn raise(writer: RawFd) -> io::Result<()> {
     // What an eventfd adds to its counter. A pipe takes 8 bytes as well as one.
     let one = 1_u64.to_ne_bytes();
     // SAFETY: `one` is valid for reads of its own length. A closed `writer` gives EBADF; callers
-    // make sure that the number has not gone to another file.
+    // ensure that the number does not name another file.
     let result = retry(|| cvt_size(unsafe { libc::write(writer, one.as_ptr().cast(), one.len()) }));
     match result {
         Ok(_) => Ok(()),
@@ -123,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn draining_tells_whether_it_was_raised() {
+    fn draining_returns_whether_it_was_raised() {
         for wake in both() {
             assert!(!wake.drain().unwrap());
             wake.raise().unwrap();

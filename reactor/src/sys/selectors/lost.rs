@@ -1,17 +1,17 @@
-//! Descriptors that a selector owns and the program has closed.
+//! [`LostDescriptor`]: the error if the program closes a descriptor that a selector owns.
 
 use std::error::Error;
 use std::fmt;
 use std::io;
 use std::os::fd::RawFd;
 
-/// Reports that the program has closed a descriptor that a selector owns.
+/// The error of a wait if the program has closed a descriptor that the selector owns.
 ///
-/// Closing a number twice does it, or closing a range of them. The number may belong to another file
-/// by now, which the selector does not read. The selector cannot be used any more: every further wait
-/// returns the same error.
+/// That happens to programs that close a number twice or close a range of numbers. The number may name
+/// another file by now, from which the selector does not read. The selector cannot be used any
+/// more: every further wait returns this error.
 ///
-/// It is what an [`io::Error`] of kind [`Other`](io::ErrorKind::Other) carries.
+/// It is the inner error of an [`io::Error`] of kind [`Other`](io::ErrorKind::Other).
 ///
 /// # Examples
 /// ```
@@ -26,17 +26,17 @@ use std::os::fd::RawFd;
 #[derive(Debug)]
 pub struct LostDescriptor {
     fd: RawFd,
-    /// What the system answered. None if the number belongs to another file.
+    /// The error of the system call. `None` if the number names another file.
     source: Option<io::Error>,
 }
 
 impl LostDescriptor {
-    /// Returns the number that the selector owned.
+    /// Returns the number of the descriptor.
     pub fn fd(&self) -> RawFd {
         self.fd
     }
 
-    /// Reports whether the number belongs to another file now.
+    /// Returns whether the number now names another file.
     pub fn is_replaced(&self) -> bool {
         self.source.is_none()
     }
@@ -58,7 +58,7 @@ impl fmt::Display for LostDescriptor {
         write!(f, "fd {fd}, which a selector owns, was closed by the program")?;
         match source {
             Some(error) => write!(f, ": {error}"),
-            None => f.write_str(", and its number belongs to another file"),
+            None => f.write_str(", and its number names another file"),
         }
     }
 }

@@ -30,7 +30,7 @@ fn a_listener_that_requests_credentials_loses_no_descriptor(backend: Backend) {
         for n_fds in [0, 1, 2, 7] {
             client.send_fds(b"x", &vec![file.as_fd(); n_fds]).await.unwrap();
             let received = server.recv_fds(&mut [0; 8], n_fds).await.unwrap();
-            assert_eq!((received.n_bytes, received.fds.len()), (1, n_fds));
+            assert_eq!((received.len, received.fds.len()), (1, n_fds));
             assert!(!received.is_truncated);
         }
     });

@@ -103,7 +103,7 @@ fn an_empty_datagram_is_a_message_and_not_the_end(backend: Backend) {
         let mut buf = [0; 8];
         for _ in 0..2 {
             let received = other.recv_msg(&mut buf).await.unwrap();
-            assert_eq!((received.n_bytes, received.is_truncated), (0, false));
+            assert_eq!((received.len, received.is_truncated), (0, false));
             assert_eq!(received.from, Some(one.local_addr().unwrap()));
         }
         assert_eq!(other.recv(&mut buf).await.unwrap(), 5);
@@ -117,8 +117,8 @@ fn the_largest_datagram_arrives_whole_and_a_larger_one_is_an_error(backend: Back
         assert_eq!(one.send(&largest).await.unwrap(), largest.len());
         let mut buf = vec![0; 65_536];
         let received = other.recv_msg(&mut buf).await.unwrap();
-        assert_eq!((received.n_bytes, received.is_truncated), (largest.len(), false));
-        assert!(buf[..received.n_bytes] == largest);
+        assert_eq!((received.len, received.is_truncated), (largest.len(), false));
+        assert!(buf[..received.len] == largest);
 
         let error = one.send(&vec![0; 65_508]).await.unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE));
@@ -136,13 +136,13 @@ fn a_truncated_datagram_is_marked(backend: Backend) {
         let mut buf = [0; 5];
         assert!(!other.recv_msg(&mut buf).await.unwrap().is_truncated);
         let cut = other.recv_msg(&mut buf).await.unwrap();
-        assert_eq!((cut.n_bytes, cut.is_truncated, &buf), (5, true, b"longe"));
+        assert_eq!((cut.len, cut.is_truncated, &buf), (5, true, b"longe"));
         // The remainder is discarded, and not returned as a message.
         assert_eq!(other.recv(&mut buf).await.unwrap(), 4);
         // Into an empty buffer.
         one.send(b"x").await.unwrap();
         let cut = other.recv_msg(&mut []).await.unwrap();
-        assert_eq!((cut.n_bytes, cut.is_truncated), (0, true));
+        assert_eq!((cut.len, cut.is_truncated), (0, true));
     });
 }
 
@@ -152,7 +152,7 @@ fn peek_leaves_the_datagram(backend: Backend) {
         one.send(b"abc").await.unwrap();
         let mut buf = [0; 8];
         for _ in 0..3 {
-            assert_eq!(other.peek_msg(&mut buf).await.unwrap().n_bytes, 3);
+            assert_eq!(other.peek_msg(&mut buf).await.unwrap().len, 3);
         }
         assert!(other.peek_msg(&mut buf[..2]).await.unwrap().is_truncated);
         assert_eq!(other.recv(&mut buf).await.unwrap(), 3);
@@ -174,7 +174,7 @@ fn try_methods_receive_without_waiting(backend: Backend) {
             assert_eq!(one.try_send(bytes).unwrap(), bytes.len());
         }
         other.readable().await.unwrap();
-        assert_eq!(other.try_peek_msg(&mut buf).unwrap().n_bytes, 1);
+        assert_eq!(other.try_peek_msg(&mut buf).unwrap().len, 1);
         assert_eq!(other.try_recv(&mut buf).unwrap(), 1);
         assert_eq!(other.try_recv_from(&mut buf).unwrap(), (2, from));
         assert_eq!(other.try_recv_msg(&mut buf).unwrap().from, Some(from));
@@ -287,7 +287,7 @@ fn many_datagrams_cross_in_few_calls(backend: Backend) {
         assert!(n_calls <= 8, "{n_calls} tries for 64 datagrams each way");
         for (i, one_received) in received.iter().enumerate() {
             assert_eq!(one_received.from, Some(one.local_addr().unwrap()));
-            assert_eq!(space[i][..one_received.n_bytes], bytes[i]);
+            assert_eq!(space[i][..one_received.len], bytes[i]);
         }
         assert_eq!(one.send_many(&[]).await.unwrap(), 0);
         assert_eq!(other.recv_many(&mut [], &mut received).await.unwrap(), 0);
@@ -304,7 +304,7 @@ fn a_batch_marks_truncated_datagrams(backend: Backend) {
         let mut bufs: Vec<_> = space.iter_mut().map(|buf| IoSliceMut::new(buf)).collect();
         let mut received = Vec::new();
         assert_eq!(other.recv_many(&mut bufs, &mut received).await.unwrap(), 3);
-        let told: Vec<_> = received.iter().map(|one| (one.n_bytes, one.is_truncated)).collect();
+        let told: Vec<_> = received.iter().map(|one| (one.len, one.is_truncated)).collect();
         assert_eq!(told, [(4, false), (4, true), (0, false)]);
     });
 }

@@ -323,7 +323,7 @@ fn descriptors_cross_a_stream(backend: Backend) {
         let receiving = polyloop::spawn(async move {
             let mut buf = [0; 8];
             let received = other.recv_fds(&mut buf, 4).await.unwrap();
-            assert_eq!((received.n_bytes, received.is_truncated), (5, false));
+            assert_eq!((received.len, received.is_truncated), (5, false));
             let mut texts = Vec::new();
             for fd in received.fds {
                 let flags = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()));
@@ -403,7 +403,7 @@ fn a_dropped_receive_has_taken_no_descriptor(backend: Backend) {
                 }
                 polyloop::yield_now().await;
             };
-            assert_eq!((received.n_bytes, received.fds.len(), buf[0]), (1, 1, i));
+            assert_eq!((received.len, received.fds.len(), buf[0]), (1, 1, i));
         }
     });
 }
@@ -418,7 +418,7 @@ fn try_methods_receive_without_waiting(backend: Backend) {
         would_block(other.try_peek_msg(&mut buf).unwrap_err());
         assert_eq!(one.try_send(b"1").unwrap(), 1);
         assert_eq!(one.try_send(b"22").unwrap(), 2);
-        assert_eq!(other.try_peek_msg(&mut buf).unwrap().n_bytes, 1);
+        assert_eq!(other.try_peek_msg(&mut buf).unwrap().len, 1);
         assert_eq!(other.try_recv(&mut buf).unwrap(), 1);
         let (n_bytes, from) = other.try_recv_from(&mut buf).unwrap();
         assert!(n_bytes == 2 && from.is_unnamed());
@@ -434,12 +434,12 @@ fn datagrams_keep_their_boundaries(backend: Backend) {
             one.send(bytes).await.unwrap();
         }
         let mut buf = [0; 5];
-        assert_eq!(other.peek_msg(&mut buf).await.unwrap().n_bytes, 5);
+        assert_eq!(other.peek_msg(&mut buf).await.unwrap().len, 5);
         assert_eq!(other.recv(&mut buf).await.unwrap(), 5);
         let empty = other.recv_msg(&mut buf).await.unwrap();
-        assert_eq!((empty.n_bytes, empty.is_truncated), (0, false));
+        assert_eq!((empty.len, empty.is_truncated), (0, false));
         let cut = other.recv_msg(&mut buf).await.unwrap();
-        assert_eq!((cut.n_bytes, cut.is_truncated), (5, true));
+        assert_eq!((cut.len, cut.is_truncated), (5, true));
         assert_eq!(other.try_recv_msg(&mut buf).unwrap_err().kind(), ErrorKind::WouldBlock);
         drop(other);
         assert!(one.send(b"nobody").await.is_err());
@@ -569,7 +569,7 @@ fn messages_keep_their_boundaries_and_have_an_end(backend: Backend) {
             let mut buf = [0; 8];
             loop {
                 let received = server.recv_msg(&mut buf).await.unwrap();
-                if received.n_bytes == 0 {
+                if received.len == 0 {
                     break;
                 }
                 let answer = if received.is_truncated { &b"cut"[..] } else { b"whole" };
@@ -605,9 +605,9 @@ fn messages_keep_their_boundaries_and_have_an_end(backend: Backend) {
         assert_eq!(other.try_recv_msg(&mut buf).unwrap_err().kind(), ErrorKind::WouldBlock);
         assert_eq!(one.try_send(b"now").unwrap(), 3);
         other.readable().await.unwrap();
-        assert_eq!(other.peek_msg(&mut buf).await.unwrap().n_bytes, 3);
-        assert_eq!(other.try_peek_msg(&mut buf).unwrap().n_bytes, 3);
-        assert_eq!(other.try_recv_msg(&mut buf).unwrap().n_bytes, 3);
+        assert_eq!(other.peek_msg(&mut buf).await.unwrap().len, 3);
+        assert_eq!(other.try_peek_msg(&mut buf).unwrap().len, 3);
+        assert_eq!(other.try_recv_msg(&mut buf).unwrap().len, 3);
         assert_eq!(one.try_send(b"more").unwrap(), 4);
         assert_eq!(other.try_recv(&mut buf).unwrap(), 4);
         one.send_fds(b"fd", &[one.as_fd()]).await.unwrap();

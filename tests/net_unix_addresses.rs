@@ -208,7 +208,7 @@ fn a_datagrams_sender_may_have_any_name(backend: Backend) {
             assert_eq!(n_bytes, 5);
             name.check(&from);
             rustix::net::sendto(&sender, b"hello", flags, &to).unwrap();
-            assert_eq!(receiver.recv_msg(&mut [0; 8]).await.unwrap().n_bytes, 5);
+            assert_eq!(receiver.recv_msg(&mut [0; 8]).await.unwrap().len, 5);
         }
     });
 }

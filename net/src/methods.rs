@@ -197,5 +197,5 @@ pub(crate) use {addresses, datagrams, messages, std_conversions};
 
 /// Receives a message, or copies it without removing it from the socket.
 pub(crate) fn recv_msg(socket: &impl AsFd, buf: &mut [u8], peek: bool) -> io::Result<Received> {
-    polyloop_reactor::socket::receive(socket.as_fd(), buf, peek)
+    polyloop_reactor::socket::recv_msg(socket.as_fd(), buf, peek)
 }

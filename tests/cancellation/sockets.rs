@@ -162,18 +162,18 @@ macro_rules! receives_each_once {
                     .unwrap(),
                 3 => {
                     let receive = async || $ours.recv_msg(&mut buf).await;
-                    $dropper.again(receive, &mut $peer_step).await.unwrap().n_bytes
+                    $dropper.again(receive, &mut $peer_step).await.unwrap().len
                 }
                 4 => {
                     let peek = async || $ours.peek_msg(&mut buf).await;
                     let peeked = $dropper.again(peek, &mut $peer_step).await.unwrap();
-                    assert_eq!(peeked.n_bytes, 4);
+                    assert_eq!(peeked.len, 4);
                     $ours.recv(&mut buf).await.unwrap()
                 }
                 _ => loop {
                     $dropper.again(async || $ours.readable().await, &mut $peer_step).await.unwrap();
                     if let Ok(received) = $ours.try_recv_msg(&mut buf) {
-                        break received.n_bytes;
+                        break received.len;
                     }
                 },
             };
@@ -205,7 +205,7 @@ async fn a_dropped_receive_of_many_has_taken_no_datagram(dropper: &Dropper) {
         };
         let n_received = dropper.again(receive, &mut peer_step).await.unwrap();
         assert_eq!(n_received, received.len());
-        sizes.extend(received.iter().map(|received| received.n_bytes));
+        sizes.extend(received.iter().map(|received| received.len));
     }
     assert_eq!(sizes, [1, 2, 3, 4, 5]);
 }
@@ -437,7 +437,7 @@ pub(crate) mod seqpacket {
         let receive = || {
             for _ in 0..100 {
                 let received = peer.try_recv_msg(&mut [0; 200]).ok();
-                sizes.borrow_mut().extend(received.map(|received| received.n_bytes));
+                sizes.borrow_mut().extend(received.map(|received| received.len));
             }
         };
         dropper.again(async || ours.send(b"123").await, receive).await.unwrap();
@@ -452,10 +452,10 @@ pub(crate) mod seqpacket {
         dropper.again(async || ours.readable().await, || {}).await.unwrap();
         dropper.again(async || ours.writable().await, || {}).await.unwrap();
         let peek = async || ours.peek_msg(&mut buf).await;
-        assert_eq!(dropper.again(peek, || {}).await.unwrap().n_bytes, 1);
+        assert_eq!(dropper.again(peek, || {}).await.unwrap().len, 1);
         assert_eq!(dropper.again(async || ours.recv(&mut buf).await, || {}).await.unwrap(), 1);
         let receive = async || ours.recv_msg(&mut buf).await;
-        assert_eq!(dropper.again(receive, || {}).await.unwrap().n_bytes, 2);
+        assert_eq!(dropper.again(receive, || {}).await.unwrap().len, 2);
         drop(peer);
         assert_eq!(ours.recv(&mut buf).await.unwrap(), 0);
     }

@@ -67,7 +67,7 @@ async fn datagrams_cross() {
             let n_received = receiver.recv_many(&mut rest, &mut received).await;
             assert!(n_received.expect("received one by one") > 0);
         }
-        assert_eq!(received.iter().map(|one| one.n_bytes).collect::<Vec<_>>(), [3, 0, 4]);
+        assert_eq!(received.iter().map(|one| one.len).collect::<Vec<_>>(), [3, 0, 4]);
         assert!(received[2].is_truncated && received.iter().all(|one| one.from == Some(from)));
         assert_eq!((&bufs[0][..3], &bufs[2]), (&b"one"[..], b"thre"));
     }

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use polyloop_executor::poll_proceed;
 use polyloop_reactor::Direction;
-use polyloop_reactor::socket::{Received, receive_many, send_many};
+use polyloop_reactor::socket::{Received, recv_many, send_many};
 
 use crate::addr::{ToAddrs, find_now};
 use crate::methods::{addresses, datagrams, messages, std_conversions};
@@ -50,7 +50,7 @@ mod options;
 /// let socket = UdpSocket::bind("127.0.0.1:0")?;
 /// socket.send_to(b"longer than four bytes", socket.local_addr()?).await?;
 /// let received = socket.recv_msg(&mut [0; 4]).await?;
-/// assert_eq!((received.n_bytes, received.is_truncated), (4, true));
+/// assert_eq!((received.len, received.is_truncated), (4, true));
 /// # Ok::<(), std::io::Error>(())
 /// # }).unwrap().unwrap();
 /// ```
@@ -179,7 +179,7 @@ impl UdpSocket {
         if bufs.is_empty() {
             return Ok(0);
         }
-        let receive = |socket: &net::UdpSocket| receive_many(socket.as_fd(), bufs, received);
+        let receive = |socket: &net::UdpSocket| recv_many(socket.as_fd(), bufs, received);
         self.fd.async_io(Direction::Read, receive).await
     }
 

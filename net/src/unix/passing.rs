@@ -24,7 +24,7 @@ macro_rules! passing {
             ) -> std::io::Result<usize> {
                 let send = |socket: &_| {
                     let socket = std::os::fd::AsFd::as_fd(socket);
-                    polyloop_reactor::socket::send_with_fds(socket, bytes, fds)
+                    polyloop_reactor::socket::send_fds(socket, bytes, fds)
                 };
                 self.fd().async_io(polyloop_reactor::Direction::Write, send).await
             }
@@ -52,7 +52,7 @@ macro_rules! passing {
             ) -> std::io::Result<polyloop_reactor::socket::ReceivedFds> {
                 let receive = |socket: &_| {
                     let socket = std::os::fd::AsFd::as_fd(socket);
-                    polyloop_reactor::socket::receive_with_fds(socket, buf, max_fds)
+                    polyloop_reactor::socket::recv_fds(socket, buf, max_fds)
                 };
                 self.fd().async_io(polyloop_reactor::Direction::Read, receive).await
             }

@@ -100,7 +100,7 @@ impl UnixSeqpacket {
     /// # Cancel safety
     /// If the future is dropped before it completes, no message was received.
     pub async fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
-        Ok(self.recv_msg(buf).await?.n_bytes)
+        Ok(self.recv_msg(buf).await?.len)
     }
 
     /// Sends a message without waiting, and returns its size.
@@ -117,7 +117,7 @@ impl UnixSeqpacket {
     /// # Errors
     /// [`WouldBlock`](io::ErrorKind::WouldBlock) if none is.
     pub fn try_recv(&self, buf: &mut [u8]) -> io::Result<usize> {
-        Ok(self.try_recv_msg(buf)?.n_bytes)
+        Ok(self.try_recv_msg(buf)?.len)
     }
 
     /// Returns the local address. It is usually unnamed.

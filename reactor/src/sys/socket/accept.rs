@@ -1,4 +1,4 @@
-//! Accepting connections: flags, and what a failure means.
+//! Accepting connections: flags and errors.
 
 use std::io;
 
@@ -10,26 +10,25 @@ use crate::sys::cvt::{cvt, explain};
 #[cfg(not(target_vendor = "apple"))]
 use crate::sys::refusal::{Refusal, is_refusal, is_refused};
 
-/// The flags with which a connection is accepted: non-blocking and close-on-exec from its first
-/// moment on, and in one system call.
+/// The flags of accept4(2) that make a connection non-blocking and close-on-exec.
 ///
 /// # Platform
-/// macOS has no accept4(2): there both are set afterwards.
+/// macOS has no accept4(2): set both after accepting.
 ///
 /// # References
 /// [accept4(2)](https://man7.org/linux/man-pages/man2/accept.2.html).
 #[cfg(not(target_vendor = "apple"))]
 pub const ACCEPT_FLAGS: c_int = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
 
-/// Accepts with `call`, which is accept4(2), or with `plain` where that is refused, as by a sandbox:
-/// with accept(2), and the two flags set afterwards.
+/// Accepts a connection with `call`, which makes accept4(2), or with `plain`, which makes accept(2) and sets
+/// the two flags, if a sandbox refuses accept4(2).
 ///
 /// # Errors
-/// Those of `call` or `plain`. If accept(2) is refused as well, the error says so and is one of the
+/// The errors of `call` or `plain`. If accept(2) is refused as well, the error is one of the
 /// [listener](AcceptErrorKind::Listener).
 ///
 /// # Platform
-/// All but macOS, which has no accept4(2).
+/// Not on macOS, which has no accept4(2).
 ///
 /// # References
 /// [accept4(2)](https://man7.org/linux/man-pages/man2/accept.2.html).
@@ -42,7 +41,7 @@ pub fn accept4_or<T>(
     let no_address = std::ptr::null_mut();
     let no_size = std::ptr::null_mut();
     let probe_accept4 = || {
-        // SAFETY: there is no such descriptor, and no address is asked for.
+        // SAFETY: there is no such descriptor, and no address is requested.
         let result = unsafe { libc::accept4(-1, no_address, no_size, ACCEPT_FLAGS) };
         Err(cvt(result).expect_err("no such descriptor"))
     };

@@ -5,8 +5,9 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use crate::sys::cvt::cvt;
 
-/// Names the process at the other end of a Unix socket.
+/// The process at the other end of a Unix socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Credentials {
     /// Its effective user.
     pub uid: u32,
@@ -20,11 +21,11 @@ pub struct Credentials {
     pub pid: Option<i32>,
 }
 
-/// Asks who was at the other end of a Unix socket when it was connected, or when the pair was
-/// made.
+/// Returns the process that was at the other end of a Unix socket when it was connected, or when the pair
+/// was created.
 ///
 /// # Errors
-/// What the system says: a socket without a peer has no credentials.
+/// [`NotConnected`](io::ErrorKind::NotConnected) if the socket has no peer.
 ///
 /// # References
 /// `SO_PEERCRED` in [unix(7)](https://man7.org/linux/man-pages/man7/unix.7.html).
@@ -45,7 +46,7 @@ pub fn peer_credentials(fd: BorrowedFd<'_>) -> io::Result<Credentials> {
     decode(ucred)
 }
 
-/// Makes sense of what Linux reports of a peer.
+/// Interprets what Linux reports of a peer.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn decode(libc::ucred { pid, uid, gid }: libc::ucred) -> io::Result<Credentials> {
     if (uid, gid) == (libc::uid_t::MAX, libc::gid_t::MAX) {
@@ -56,10 +57,10 @@ fn decode(libc::ucred { pid, uid, gid }: libc::ucred) -> io::Result<Credentials>
     Ok(Credentials { uid, gid, pid: (pid != 0).then_some(pid) })
 }
 
-/// Asks who was at the other end of a Unix socket when it was connected.
+/// Returns the process that was at the other end of a Unix socket when it was connected.
 ///
 /// # Errors
-/// What the system says: a socket without a peer has no credentials.
+/// [`NotConnected`](io::ErrorKind::NotConnected) if the socket has no peer.
 ///
 /// # References
 /// [getpeereid(3)](https://man.freebsd.org/cgi/man.cgi?query=getpeereid).

@@ -2,12 +2,8 @@
 
 use std::io;
 
-/// Reports whether a non-blocking `connect` goes on in the background.
-///
-/// Interrupted, it does as well; calling again would be an error.
-///
-/// # Platform
-/// `EINPROGRESS` has no stable [`ErrorKind`](io::ErrorKind).
+/// Returns whether `error` means that a non-blocking `connect` continues in the background: `EINPROGRESS`, or
+/// `EINTR`, after which another call would be an error.
 ///
 /// # References
 /// [connect(2)](https://man7.org/linux/man-pages/man2/connect.2.html).
@@ -15,11 +11,11 @@ pub fn is_in_progress(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::EINTR))
 }
 
-/// Reports whether the system has no room for a datagram at present, though the socket counts as
+/// Returns whether `error` is `ENOBUFS`: there is no room for a datagram, although the socket is reported as
 /// writable.
 ///
 /// # Platform
-/// The BSDs say so of Unix datagrams when the receiver's queue is full; Linux blocks instead.
+/// The BSDs return it for Unix datagrams if the receiver's queue is full; Linux blocks.
 pub fn is_out_of_buffers(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ENOBUFS)
 }

@@ -2,11 +2,11 @@
 
 use libc::c_int;
 
-/// Whether [`find_byte`] takes the widest vectors that the processor has. Other C libraries than these look
-/// at one word or one byte after another.
+/// Whether [`find_byte`] uses the widest vectors of the processor. Other C libraries than these examine one
+/// word or one byte after another.
 pub const FIND_BYTE_IS_FAST: bool = cfg!(any(target_env = "gnu", target_vendor = "apple"));
 
-/// Returns the place of the first `byte`.
+/// Returns the position of the first `byte`.
 ///
 /// # References
 /// [memchr(3)](https://man7.org/linux/man-pages/man3/memchr.3.html).

@@ -1,4 +1,4 @@
-//! What a descriptor is, as far as it decides how it may be used without blocking.
+//! The kind of a descriptor, which decides how it can be used without blocking.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -9,46 +9,42 @@ use libc::c_int;
 use crate::sys::cvt::cvt;
 use crate::sys::stat::{FileId, stat_of};
 
-/// Names what a descriptor stands for.
+/// The kind of file that a descriptor names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kind {
-    /// A file or a directory on a disk, or the disk itself: always ready, and blocks all the same.
+    /// A file or a directory on a disk, or the disk itself: always ready, but operations may block.
     File,
     /// A pipe or a FIFO.
     Pipe {
         /// Whether it is open for writing alone.
         is_writer: bool,
     },
-    /// A terminal or another device that transfers characters.
+    /// A terminal or another character device.
     Device,
-    /// A socket of TCP.
+    /// A TCP socket.
     Tcp,
-    /// A stream socket of the Unix family.
+    /// A Unix stream socket.
     UnixStream,
     /// Any other socket.
     Socket,
-    /// Something else that the kernel keeps: an eventfd, a timer, a selector.
+    /// Another kernel object: an eventfd, a timer, a selector.
     Other,
 }
 
 impl Kind {
-    /// Reports whether an operation on a byte stream that moved less than it was asked to proves
-    /// that the next one would block, in the direction in which this kind is used.
+    /// Returns whether an operation on a byte stream that transfers less than requested proves that
+    /// the next one would block, in the direction in which this kind is used.
     ///
-    /// A pipe's read end never has that: a writer may open it in packet mode (`O_DIRECT`), and each
-    /// read then ends with a packet. Neither has a terminal, which ends a read with a line, nor a
-    /// Unix socket's read side, where descriptors travel with the bytes: there it is for the caller
-    /// to know.
+    /// It does not for the read end of a pipe, which a writer may open in packet mode (`O_DIRECT`), so that
+    /// each read ends with a packet, or for a terminal, which ends a read with a line. For the
+    /// read side of a Unix socket the caller has to know whether descriptors are passed with the bytes.
     pub fn short_is_proof(self) -> bool {
         matches!(self, Kind::Tcp | Kind::UnixStream | Kind::Pipe { is_writer: true })
     }
 }
 
-/// Finds out what `fd` is.
-///
-/// # Errors
-/// What the system reports.
+/// Returns the kind of `fd`.
 ///
 /// # References
 /// [fstat(2)](https://man7.org/linux/man-pages/man2/fstat.2.html), `SO_TYPE` and `SO_PROTOCOL` in
@@ -67,11 +63,8 @@ pub fn kind_of(fd: BorrowedFd<'_>) -> io::Result<Kind> {
     })
 }
 
-/// Reports whether a selector can tell when `fd` is ready: files and directories on a disk count
-/// as ready always, and reading them blocks all the same.
-///
-/// # Errors
-/// What the system says.
+/// Returns whether a selector can report when `fd` is ready. Files and directories on a disk are always
+/// reported as ready, although reading them may block.
 ///
 /// # References
 /// [fstat(2)](https://man7.org/linux/man-pages/man2/stat.2.html).
@@ -96,22 +89,22 @@ fn kind_of_socket(fd: BorrowedFd<'_>) -> io::Result<Kind> {
     })
 }
 
-/// Reports whether a stream socket of the internet family is TCP's: SCTP has streams of messages.
+/// Returns whether a stream socket of the internet family is a TCP socket: SCTP has stream sockets of messages.
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
 fn is_tcp(fd: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(option(fd, libc::SO_PROTOCOL)? == libc::IPPROTO_TCP)
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
-#[expect(clippy::unnecessary_wraps, reason = "other systems have to ask")]
+#[expect(clippy::unnecessary_wraps, reason = "other systems make a system call")]
 fn is_tcp(_: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Reports whether a socket listens for connections.
+/// Returns whether a socket listens for connections.
 ///
 /// # Errors
-/// What the system reports, such as that `fd` is no socket.
+/// `ENOTSOCK` if `fd` is not a socket.
 ///
 /// # References
 /// `SO_ACCEPTCONN` in [socket(7)](https://man7.org/linux/man-pages/man7/socket.7.html).
@@ -140,10 +133,10 @@ fn status(fd: RawFd) -> io::Result<c_int> {
     cvt(unsafe { libc::fcntl(fd, libc::F_GETFL) })
 }
 
-/// Tells which of the standard streams are the same file as `fd`, and block.
+/// Returns which of the standard streams name the same file as `fd` and are in blocking mode.
 ///
-/// If one of them no longer does after `fd` was made non-blocking, they are one open file, whose
-/// mode they share.
+/// If one of them is no longer blocking after `fd` was made non-blocking, the two are one open file, and
+/// share its mode.
 pub fn blocking_standard_streams(fd: BorrowedFd<'_>) -> [bool; 3] {
     let Ok(file) = FileId::of(fd.as_raw_fd()) else { return [false; 3] };
     [0, 1, 2].map(|stream| {
@@ -152,7 +145,7 @@ pub fn blocking_standard_streams(fd: BorrowedFd<'_>) -> [bool; 3] {
     })
 }
 
-/// Reports whether an error is pending that has not to do with the end of a connection.
+/// Returns whether an error is pending that is unrelated to the end of a connection.
 pub(crate) fn has_pending_error(fd: BorrowedFd<'_>) -> bool {
     let mut item = libc::pollfd { fd: fd.as_raw_fd(), events: 0, revents: 0 };
     // SAFETY: `item` is one item, and outlives the call, which does not wait.
@@ -170,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_kind_is_told_apart() {
+    fn each_kind_is_distinguished() {
         let kind = |fd: OwnedFd| kind_of(fd.as_fd()).unwrap();
         let (reader, writer) = io::pipe().unwrap();
         assert_eq!(kind(File::open("/").unwrap().into()), Kind::File);
@@ -184,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_is_told_from_a_connection() {
+    fn a_listener_is_distinguished_from_a_connection() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (one, _other) = UnixStream::pair().unwrap();
         assert!(is_listener(listener.as_fd()).unwrap());

@@ -7,25 +7,26 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use crate::sys::cvt::cvt_size;
 
-/// Describes a received message, whose bytes are in the caller's buffer.
+/// A received message. Its bytes are in the caller's buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Received {
-    /// How much of the buffer is filled.
-    pub n_bytes: usize,
-    /// The message was longer than the buffer, and the rest of it is gone.
+    /// The number of bytes in the buffer.
+    pub len: usize,
+    /// Whether the message was longer than the buffer. The rest of it is lost.
     pub is_truncated: bool,
-    /// Who sent it, if it came from an internet address.
+    /// The sender's address, if it is an internet address.
     pub from: Option<SocketAddr>,
 }
 
-/// Receives a message, or looks at it without taking it.
+/// Receives a message. With `peek`, the message stays in the socket.
 ///
 /// # Errors
-/// What the system says.
+/// [`WouldBlock`](io::ErrorKind::WouldBlock) if there is no message; other errors of recvmsg(2).
 ///
 /// # References
 /// [recvmsg(2)](https://man7.org/linux/man-pages/man2/recvmsg.2.html).
-pub fn receive(fd: BorrowedFd<'_>, buf: &mut [u8], peek: bool) -> io::Result<Received> {
+pub fn recv_msg(fd: BorrowedFd<'_>, buf: &mut [u8], peek: bool) -> io::Result<Received> {
     let mut from = no_address();
     let mut room = IoSliceMut::new(buf);
     let mut message = no_message();
@@ -40,16 +41,16 @@ pub fn receive(fd: BorrowedFd<'_>, buf: &mut [u8], peek: bool) -> io::Result<Rec
     // 2. `fd` is open while it is borrowed.
     let n_bytes = cvt_size(unsafe { libc::recvmsg(fd.as_raw_fd(), &mut message, flags) })?;
     Ok(Received {
-        n_bytes,
+        len: n_bytes,
         is_truncated: message.msg_flags & libc::MSG_TRUNC != 0,
         from: decode(&from, message.msg_namelen),
     })
 }
 
-/// Looks at what a stream would read next, without taking it.
+/// Reads from a stream without removing the bytes.
 ///
 /// # Errors
-/// What the system says.
+/// [`WouldBlock`](io::ErrorKind::WouldBlock) if there is nothing to read; other errors of recv(2).
 ///
 /// # References
 /// `MSG_PEEK` in [recv(2)](https://man7.org/linux/man-pages/man2/recv.2.html).
@@ -70,7 +71,7 @@ pub(super) fn no_message() -> libc::msghdr {
     unsafe { mem::zeroed() }
 }
 
-/// Reads an address that the system has written; none if it is not of the internet.
+/// Decodes an address that the system has written. Returns `None` if it is not an internet address.
 pub(super) fn decode(place: &libc::sockaddr_storage, size: libc::socklen_t) -> Option<SocketAddr> {
     let size = size as usize;
     match libc::c_int::from(place.ss_family) {
@@ -99,15 +100,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_tells_its_sender_and_whether_it_was_cut() {
+    fn a_message_has_its_sender_and_whether_it_was_truncated() {
         let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
         for bytes in [&b""[..], b"four", b"longer than that"] {
             sender.send_to(bytes, receiver.local_addr().unwrap()).unwrap();
             let mut buf = [0; 4];
             for peek in [true, false] {
-                let received = receive(receiver.as_fd(), &mut buf, peek).unwrap();
-                assert_eq!(received.n_bytes, bytes.len().min(4));
+                let received = recv_msg(receiver.as_fd(), &mut buf, peek).unwrap();
+                assert_eq!(received.len, bytes.len().min(4));
                 assert_eq!(received.is_truncated, bytes.len() > 4);
                 assert_eq!(received.from, Some(sender.local_addr().unwrap()));
             }

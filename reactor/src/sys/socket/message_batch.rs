@@ -6,17 +6,18 @@ use std::os::fd::BorrowedFd;
 
 use super::message::{self, Received};
 
-/// Receives as many messages as are there, up to the number of buffers, and describes each.
+/// Receives the messages that are waiting, at most one for each buffer, and appends a description of each.
 ///
 /// # Errors
-/// What the system says of the first; an error that comes later is told by the next call.
+/// [`WouldBlock`](io::ErrorKind::WouldBlock) if there is no message; other errors of the first message. The
+/// error of a later message is returned by the next call.
 ///
 /// # Platform
-/// One system call for 32 messages on Linux; elsewhere one for each.
+/// Makes one system call for 32 messages on Linux, and one for each message elsewhere.
 ///
 /// # References
 /// [recvmmsg(2)](https://man7.org/linux/man-pages/man2/recvmmsg.2.html).
-pub fn receive_many(
+pub fn recv_many(
     fd: BorrowedFd<'_>,
     bufs: &mut [IoSliceMut<'_>],
     received: &mut Vec<Received>,
@@ -24,13 +25,14 @@ pub fn receive_many(
     system::receive(fd, bufs, received)
 }
 
-/// Sends several messages, each to its own address, and returns how many were sent.
+/// Sends several messages, each to its address, and returns the number of messages sent.
 ///
 /// # Errors
-/// What the system says of the first; an error that comes later is told by the next call.
+/// [`WouldBlock`](io::ErrorKind::WouldBlock) if there is no room; other errors of the first message. The error of
+/// a later message is returned by the next call.
 ///
 /// # Platform
-/// One system call for 32 messages on Linux; elsewhere `send_one` is called for each.
+/// Makes one system call for 32 messages on Linux, and calls `send_one` for each message elsewhere.
 ///
 /// # References
 /// [sendmmsg(2)](https://man7.org/linux/man-pages/man2/sendmmsg.2.html).
@@ -87,7 +89,7 @@ mod system {
             let n_received = n_received?;
             for (header, from) in headers.iter().zip(&from).take(n_received) {
                 received.push(Received {
-                    n_bytes: header.msg_len as usize,
+                    len: header.msg_len as usize,
                     is_truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
                     from: decode(from, header.msg_hdr.msg_namelen),
                 });
@@ -129,7 +131,7 @@ mod system {
         )
     }
 
-    /// Writes an address the way the system wants it, and returns its size.
+    /// Encodes an address for the system and returns its size.
     fn encode(addr: SocketAddr, place: &mut libc::sockaddr_storage) -> libc::socklen_t {
         match addr {
             SocketAddr::V4(addr) => {
@@ -177,7 +179,7 @@ mod system {
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 use one_by_one as system;
 
-/// With a system call for each message.
+/// Makes one system call for each message.
 mod one_by_one {
     use super::*;
 
@@ -186,7 +188,9 @@ mod one_by_one {
         bufs: &mut [IoSliceMut<'_>],
         received: &mut Vec<Received>,
     ) -> io::Result<usize> {
-        count(bufs.iter_mut(), |buf| message::receive(fd, buf, false).map(|one| received.push(one)))
+        count(bufs.iter_mut(), |buf| {
+            message::recv_msg(fd, buf, false).map(|one| received.push(one))
+        })
     }
 
     pub(super) fn send(
@@ -197,7 +201,7 @@ mod one_by_one {
         count(messages.iter(), |(bytes, addr)| send_one(bytes, *addr).map(drop))
     }
 
-    /// Counts the successes before the first failure, which is told if it is the very first.
+    /// Counts the successes before the first failure. Returns the failure if there was no success.
     fn count<T>(
         items: impl Iterator<Item = T>,
         mut one: impl FnMut(T) -> io::Result<()>,

@@ -28,10 +28,10 @@ pub use credentials::{Credentials, peer_credentials};
 pub use errors::{is_in_progress, is_out_of_buffers};
 pub use find::{FIND_BYTE_IS_FAST, find_byte};
 pub use kind::{Kind, blocking_standard_streams, is_listener, is_pollable, kind_of};
-pub use message::{Received, peek, receive};
-pub use message_batch::{receive_many, send_many};
+pub use message::{Received, peek, recv_msg};
+pub use message_batch::{recv_many, send_many};
 pub use options::*;
-pub use passed_fds::{MAX_PASSED_FDS, ReceivedFds, receive_with_fds, send_with_fds};
+pub use passed_fds::{MAX_PASSED_FDS, ReceivedFds, recv_fds, send_fds};
 pub use sigpipe::NoSignal;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub use transfer::{send_file, splice};

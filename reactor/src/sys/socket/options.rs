@@ -1,4 +1,4 @@
-//! Flags, limits and options that the standard library does not name.
+//! Flags, limits and options that the standard library lacks.
 
 use std::ffi::CString;
 use std::io;
@@ -8,32 +8,31 @@ use libc::c_int;
 
 use crate::sys::cvt::cvt;
 
-/// The flag of a send that makes a closed peer an error and not a `SIGPIPE`.
+/// The flag of a send that turns `SIGPIPE` into an error.
 ///
 /// # Platform
-/// On macOS it is a property of the socket (`SO_NOSIGPIPE`), and the flag is empty.
+/// On macOS the flag is empty: there it is an option of the socket (`SO_NOSIGPIPE`).
 #[cfg(not(target_vendor = "apple"))]
 pub const NO_SIGNAL: c_int = libc::MSG_NOSIGNAL;
 
-/// The flag of a send that makes a closed peer an error and not a `SIGPIPE`.
+/// The flag of a send that turns `SIGPIPE` into an error.
 #[cfg(target_vendor = "apple")]
 pub const NO_SIGNAL: c_int = 0;
 
-/// The number of slices that one vectored read or write takes: more are refused, with `EINVAL` or
-/// `EMSGSIZE`.
+/// The largest number of slices of one vectored read or write. More fail with `EINVAL` or `EMSGSIZE`.
 ///
 /// # References
 /// `IOV_MAX` in [readv(2)](https://man7.org/linux/man-pages/man2/readv.2.html): 1,024 on Linux, macOS
 /// and the BSDs.
 pub const MAX_SLICES: usize = 1_024;
 
-/// The flag with which a FIFO is opened so that neither the opening nor anything after it blocks.
+/// The flag that opens a FIFO in non-blocking mode, without waiting for the other end.
 pub const OPEN_NONBLOCK: c_int = libc::O_NONBLOCK;
 
-/// The flag with which a file is opened only if its path's last part is not a symbolic link.
+/// The flag that refuses to open a symbolic link.
 pub const OPEN_NOFOLLOW: c_int = libc::O_NOFOLLOW;
 
-/// The longest time for which closing a socket may wait (`SO_LINGER`), in seconds.
+/// The longest linger time of a socket (`SO_LINGER`), in seconds.
 ///
 /// # Platform
 /// Linux counts seconds in a C `int`; the BSDs refuse what a `short` cannot hold. macOS counts
@@ -46,8 +45,7 @@ pub const MAX_LINGER_SECONDS: u32 = if cfg!(any(target_os = "linux", target_os =
     i16::MAX as u32
 };
 
-/// Returns how many descriptors this process may have open: the soft limit `RLIMIT_NOFILE`. `None` if
-/// there is no limit.
+/// Returns the soft limit on open descriptors of this process (`RLIMIT_NOFILE`), or `None` if there is no limit.
 ///
 /// # References
 /// [getrlimit(2)](https://man7.org/linux/man-pages/man2/getrlimit.2.html).
@@ -58,12 +56,11 @@ pub fn max_descriptors() -> Option<usize> {
     (limit.rlim_cur != libc::RLIM_INFINITY).then(|| limit.rlim_cur.try_into().ok()).flatten()
 }
 
-/// Returns the index of a network device, as in the zone of an IPv6 address: `eth0` in
-/// `fe80::1%eth0`.
+/// Returns the index of a network device, such as `eth0` in the address `fe80::1%eth0`.
 ///
 /// # Errors
-/// `InvalidInput` for a name with a NUL inside; the error of `if_nametoindex`, such as `ENODEV`
-/// for a device that does not exist.
+/// [`InvalidInput`](io::ErrorKind::InvalidInput) if the name contains a NUL; `ENODEV` if the device does not
+/// exist.
 ///
 /// # References
 /// [if_nametoindex(3)](https://man7.org/linux/man-pages/man3/if_nametoindex.3.html).
@@ -76,11 +73,10 @@ pub fn device_index(name: &str) -> io::Result<u32> {
     }
 }
 
-/// Lets a listener take data with a connection request, from clients that were here before; up
-/// to `queue` of such connections may be half open. Zero turns it off.
+/// Enables TCP fast open on a listener, with up to `queue` half-open connections. Zero disables it.
 ///
 /// # Errors
-/// `Unsupported` where the system lacks it; what the system says.
+/// [`Unsupported`](io::ErrorKind::Unsupported) if the system lacks the option.
 ///
 /// # References
 /// `TCP_FASTOPEN` in [tcp(7)](https://man7.org/linux/man-pages/man7/tcp.7.html), RFC 7413.
@@ -89,21 +85,22 @@ pub fn set_fast_open(fd: BorrowedFd<'_>, queue: c_int) -> io::Result<()> {
     return set_tcp_option(fd, libc::TCP_FASTOPEN, queue);
     #[cfg(target_vendor = "apple")]
     return set_tcp_option(fd, libc::TCP_FASTOPEN, c_int::from(queue != 0));
-    #[allow(unreachable_code, reason = "where the option is known, it was tried above")]
+    #[allow(unreachable_code, reason = "reached where the option is unknown")]
     no_fast_open(fd, queue)
 }
 
-/// Sends the first data with the connection request, to servers that allowed it before.
+/// Enables TCP fast open on a socket that is to be connected: the first data is sent with the connection
+/// request if the server has allowed it before.
 ///
 /// # Errors
-/// `Unsupported` where the system lacks it; what the system says.
+/// [`Unsupported`](io::ErrorKind::Unsupported) if the system lacks the option.
 ///
 /// # References
 /// `TCP_FASTOPEN_CONNECT` in [tcp(7)](https://man7.org/linux/man-pages/man7/tcp.7.html).
 pub fn set_fast_open_connect(fd: BorrowedFd<'_>, fast_open: bool) -> io::Result<()> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     return set_tcp_option(fd, libc::TCP_FASTOPEN_CONNECT, c_int::from(fast_open));
-    #[allow(unreachable_code, reason = "where the option is known, it was tried above")]
+    #[allow(unreachable_code, reason = "reached where the option is unknown")]
     no_fast_open(fd, c_int::from(fast_open))
 }
 
@@ -129,11 +126,11 @@ fn set_tcp_option(fd: BorrowedFd<'_>, option: c_int, value: c_int) -> io::Result
     .map(drop)
 }
 
-/// Asks for a pipe that holds `n_bytes`, and returns what it holds.
+/// Requests a capacity for a pipe, in bytes, and returns the capacity that it has.
 ///
 /// # Errors
-/// What the system says: beyond `fs.pipe-max-size`, or when a user's pipes hold too much already,
-/// it is `PermissionDenied`, and the pipe stays as it is.
+/// [`PermissionDenied`](io::ErrorKind::PermissionDenied) if the capacity exceeds `fs.pipe-max-size`, or if the
+/// pipes of the user hold too much already. The pipe does not change.
 ///
 /// # Platform
 /// Linux.

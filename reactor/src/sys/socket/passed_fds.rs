@@ -1,4 +1,4 @@
-//! Descriptors that travel with messages over Unix sockets.
+//! Descriptors that are passed with messages over Unix sockets.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem;
@@ -8,35 +8,31 @@ use super::NO_SIGNAL;
 use super::message::no_message;
 use crate::sys::cvt::{cvt, cvt_size};
 
-/// The most descriptors that one message carries.
+/// The largest number of descriptors in one message.
 ///
 /// Linux's `SCM_MAX_FD`; the BSDs allow about twice as many.
 pub const MAX_PASSED_FDS: usize = 253;
 
-/// Received descriptors are close-on-exec from the system's hand, where it can do that.
+/// Makes received descriptors close-on-exec, where the system can do that.
 #[cfg(not(target_vendor = "apple"))]
 const RECEIVE_CLOEXEC: libc::c_int = libc::MSG_CMSG_CLOEXEC;
 
 #[cfg(target_vendor = "apple")]
 const RECEIVE_CLOEXEC: libc::c_int = 0;
 
-/// Sends bytes, and with them copies of descriptors, over a Unix socket.
+/// Sends bytes with copies of descriptors over a Unix socket.
 ///
-/// The receiver gets the descriptors with the first of the bytes, so there has to be one.
+/// The receiver gets the descriptors with the first byte, so there must be at least one.
 ///
 /// # Errors
-/// `InvalidInput` if there is no byte, or more than [`MAX_PASSED_FDS`] descriptors; what the
-/// system says.
+/// [`InvalidInput`](io::ErrorKind::InvalidInput) if there is no byte, or more than [`MAX_PASSED_FDS`]
+/// descriptors; [`WouldBlock`](io::ErrorKind::WouldBlock) if there is no room; other errors of sendmsg(2).
 ///
 /// # References
 /// `SCM_RIGHTS` in [unix(7)](https://man7.org/linux/man-pages/man7/unix.7.html).
-pub fn send_with_fds(
-    fd: BorrowedFd<'_>,
-    bytes: &[u8],
-    fds: &[BorrowedFd<'_>],
-) -> io::Result<usize> {
+pub fn send_fds(fd: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
     if bytes.is_empty() {
-        let message = "descriptors travel with at least one byte";
+        let message = "descriptors are passed with at least one byte";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
     if fds.len() > MAX_PASSED_FDS {
@@ -57,7 +53,7 @@ pub fn send_with_fds(
         rights.cmsg_level = libc::SOL_SOCKET;
         rights.cmsg_type = libc::SCM_RIGHTS;
         rights.cmsg_len = rights_length(fds.len()) as _;
-        // SAFETY: `header` points to the begin of the control buffer, see above.
+        // SAFETY: `header` points to the start of the control buffer, see above.
         unsafe { header.write(rights) };
         // SAFETY: `header` points to a header that is followed by room for its data.
         let data = unsafe { libc::CMSG_DATA(header) }.cast::<RawFd>();
@@ -73,36 +69,33 @@ pub fn send_with_fds(
     cvt_size(unsafe { libc::sendmsg(fd.as_raw_fd(), &message, NO_SIGNAL) })
 }
 
-/// Describes received bytes and the descriptors that came with them.
+/// Received bytes and the descriptors that were passed with them.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct ReceivedFds {
-    /// How much of the buffer is filled.
-    pub n_bytes: usize,
+    /// The number of bytes in the buffer.
+    pub len: usize,
     /// The descriptors, close-on-exec.
     pub fds: Vec<OwnedFd>,
-    /// There were more descriptors than there was room for, and the rest was closed.
+    /// Whether there were more descriptors than requested. The others have been closed.
     pub is_truncated: bool,
 }
 
-/// Receives bytes, and up to `max_fds` descriptors that travel with them, over a Unix socket.
+/// Receives bytes and up to `max_fds` descriptors over a Unix socket.
 ///
 /// Each descriptor is owned as soon as it is received, so that none leaks. Other control data that
-/// the socket asks for (credentials, timestamps, a security label of up to 256 bytes) takes no room
+/// the socket requests (credentials, timestamps, a security label of up to 256 bytes) takes no room
 /// from the descriptors and is discarded; a process descriptor (`SO_PASSPIDFD`) is closed.
 ///
 /// # Errors
-/// The error of `recvmsg`, such as `WouldBlock`.
+/// [`WouldBlock`](io::ErrorKind::WouldBlock) if there is nothing to read; other errors of recvmsg(2).
 ///
 /// # Platform
-/// On macOS close-on-exec is set after the descriptor was received.
+/// On macOS, close-on-exec is set after the descriptor has been received.
 ///
 /// # References
 /// `SCM_RIGHTS` in [unix(7)](https://man7.org/linux/man-pages/man7/unix.7.html).
-pub fn receive_with_fds(
-    fd: BorrowedFd<'_>,
-    buf: &mut [u8],
-    max_fds: usize,
-) -> io::Result<ReceivedFds> {
+pub fn recv_fds(fd: BorrowedFd<'_>, buf: &mut [u8], max_fds: usize) -> io::Result<ReceivedFds> {
     let mut room = IoSliceMut::new(buf);
     let mut control = Control::with_room_to_receive(max_fds.min(MAX_PASSED_FDS));
     let mut message = no_message();
@@ -117,7 +110,7 @@ pub fn receive_with_fds(
     // Room that other control data has left unused may hold further descriptors.
     let is_truncated = fds.len() > max_fds || message.msg_flags & libc::MSG_CTRUNC != 0;
     fds.truncate(max_fds);
-    Ok(ReceivedFds { n_bytes, fds, is_truncated })
+    Ok(ReceivedFds { len: n_bytes, fds, is_truncated })
 }
 
 /// The type of a control message that holds one descriptor: that of the sending process.
@@ -126,8 +119,8 @@ pub fn receive_with_fds(
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const SCM_PIDFD: libc::c_int = 4;
 
-/// Takes ownership of the descriptors in a message that recvmsg has filled, closes those that
-/// nobody has passed, and returns the others.
+/// Takes ownership of the descriptors in a message that recvmsg has filled, closes those that the kernel has
+/// added, and returns the others.
 fn take_fds(message: &libc::msghdr) -> io::Result<Vec<OwnedFd>> {
     let mut fds = Vec::new();
     // SAFETY: the message was filled by the system, so its control data is well formed.
@@ -170,13 +163,13 @@ fn take_fds_of(header: *const libc::cmsghdr, cmsg: &libc::cmsghdr, fds: &mut Vec
         let number = unsafe { place.read_unaligned() };
         // The kernel reports a process that has no descriptor as a negative error.
         if number >= 0 {
-            // SAFETY: the system has just opened it for us, and nobody else knows it.
+            // SAFETY: the system has just opened it for us, and nothing else owns it.
             fds.push(unsafe { OwnedFd::from_raw_fd(number) });
         }
     }
 }
 
-/// The room for control data that a socket may ask for beside descriptors.
+/// The room for control data that a socket may request besides descriptors.
 ///
 /// Linux puts credentials (12 bytes), a security label (of any length, commonly below 100 bytes)
 /// and timestamps (16 and 48 bytes) before the descriptors, and the descriptor of the sending
@@ -194,16 +187,16 @@ impl Control {
     fn with_room(n_fds: usize) -> Control {
         // SAFETY: it only computes. A few hundred numbers do not overflow.
         let n_bytes = unsafe { libc::CMSG_SPACE((n_fds * size_of::<RawFd>()) as libc::c_uint) };
-        Control::of(n_bytes as usize)
+        Control::with_bytes(n_bytes as usize)
     }
 
     fn with_room_to_receive(n_fds: usize) -> Control {
         // SAFETY: as above.
         let n_bytes = unsafe { libc::CMSG_SPACE((n_fds * size_of::<RawFd>()) as libc::c_uint) };
-        Control::of(n_bytes as usize + OTHER_CONTROL)
+        Control::with_bytes(n_bytes as usize + OTHER_CONTROL)
     }
 
-    fn of(n_bytes: usize) -> Control {
+    fn with_bytes(n_bytes: usize) -> Control {
         Control { words: vec![0; n_bytes.div_ceil(size_of::<u64>())], n_bytes }
     }
 
@@ -231,10 +224,10 @@ mod tests {
     fn descriptors_beyond_the_room_are_not_leaked() {
         let (one, other) = UnixStream::pair().unwrap();
         let passed = [one.as_fd(); 5];
-        send_with_fds(one.as_fd(), b"x", &passed).unwrap();
+        send_fds(one.as_fd(), b"x", &passed).unwrap();
         let mut buf = [0; 8];
-        let received = receive_with_fds(other.as_fd(), &mut buf, 2).unwrap();
-        assert_eq!((received.n_bytes, received.fds.len(), received.is_truncated), (1, 2, true));
+        let received = recv_fds(other.as_fd(), &mut buf, 2).unwrap();
+        assert_eq!((received.len, received.fds.len(), received.is_truncated), (1, 2, true));
         for fd in &received.fds {
             // SAFETY: `fd` is open: it is owned.
             let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFD) };
@@ -268,23 +261,23 @@ mod tests {
         }
 
         #[test]
-        fn what_the_receiver_has_asked_for_costs_no_descriptor_and_leaks_none() {
+        fn requested_control_data_costs_no_descriptor_and_leaks_none() {
             let options = [libc::SO_PASSCRED, SO_PASSPIDFD, libc::SO_PASSSEC, libc::SO_TIMESTAMP];
             for chosen in 0..1 << options.len() {
                 let (one, other) = UnixStream::pair().unwrap();
                 for (i, option) in options.iter().enumerate() {
                     if chosen & (1 << i) != 0 && !switch_on(&other, *option) {
-                        println!("left out: this kernel does not know option {option}");
+                        println!("skipped: this kernel does not know option {option}");
                     }
                 }
                 let before = n_pidfds();
                 for (n_sent, max_fds) in
                     [(0, 0), (0, 3), (1, 0), (1, 1), (3, 2), (3, 3), (3, 4), (3, 30), (253, 253)]
                 {
-                    send_with_fds(one.as_fd(), b"x", &vec![one.as_fd(); n_sent]).unwrap();
-                    let received = receive_with_fds(other.as_fd(), &mut [0; 8], max_fds).unwrap();
+                    send_fds(one.as_fd(), b"x", &vec![one.as_fd(); n_sent]).unwrap();
+                    let received = recv_fds(other.as_fd(), &mut [0; 8], max_fds).unwrap();
                     let case = format!("options {chosen:b}, {n_sent} sent, room for {max_fds}");
-                    assert_eq!(received.n_bytes, 1, "{case}");
+                    assert_eq!(received.len, 1, "{case}");
                     assert_eq!(received.fds.len(), n_sent.min(max_fds), "{case}");
                     assert_eq!(received.is_truncated, n_sent > max_fds, "{case}");
                     for fd in &received.fds {
@@ -301,10 +294,10 @@ mod tests {
     #[test]
     fn descriptors_without_a_byte_are_refused() {
         let (one, _other) = UnixStream::pair().unwrap();
-        let error = send_with_fds(one.as_fd(), b"", &[one.as_fd()]).unwrap_err();
+        let error = send_fds(one.as_fd(), b"", &[one.as_fd()]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
         let many = [one.as_fd(); MAX_PASSED_FDS + 1];
-        let error = send_with_fds(one.as_fd(), b"x", &many).unwrap_err();
+        let error = send_fds(one.as_fd(), b"x", &many).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
     }
 }

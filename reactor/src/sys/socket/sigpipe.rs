@@ -1,8 +1,7 @@
-//! Writing where nobody reads any more, without the signal.
+//! Writing to a closed pipe without `SIGPIPE`.
 //!
 //! A send over a socket has a flag for that. A write to a pipe, splice(2) and sendfile(2) have
-//! none, so the classic way is taken: the signal is blocked for this thread while the call is
-//! made, and taken away if it came.
+//! none, so the signal is blocked for this thread during the call, and removed if it was raised.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -12,10 +11,10 @@ use libc::{c_int, sigset_t};
 
 use crate::sys::cvt::cvt;
 
-/// Makes writing where nobody reads any more an error and not a `SIGPIPE`, where no flag does.
+/// Turns `SIGPIPE` into an error, for calls that have no flag for that.
 ///
-/// It looks once, when it is made, whether the process ignores the signal, as programs in Rust do
-/// unless they say otherwise. Then it costs nothing. Else it changes the thread's mask around
+/// It checks once, when it is created, whether the process ignores the signal, as Rust programs do
+/// by default. If so, it costs nothing. Otherwise it changes the signal mask of the thread around
 /// each write, which takes two system calls.
 ///
 /// # Examples
@@ -35,8 +34,8 @@ pub struct NoSignal {
 }
 
 impl NoSignal {
-    /// Looks whether the process ignores `SIGPIPE`.
-    #[expect(clippy::new_without_default, reason = "it looks at the process, and is no constant")]
+    /// Checks whether the process ignores `SIGPIPE`.
+    #[expect(clippy::new_without_default, reason = "it depends on the process")]
     pub fn new() -> NoSignal {
         let mut action = MaybeUninit::<libc::sigaction>::uninit();
         // SAFETY: a null action changes nothing, and `action` is valid for writes.
@@ -53,7 +52,7 @@ impl NoSignal {
     /// Calls `write`, which makes one system call that may raise `SIGPIPE` for this thread.
     ///
     /// # Errors
-    /// Those of `write`; what the system says of the thread's mask.
+    /// The errors of `write`: [`BrokenPipe`](io::ErrorKind::BrokenPipe) in place of the signal.
     pub fn call<R>(self, write: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
         if self.is_ignored {
             return write();
@@ -69,22 +68,22 @@ impl NoSignal {
     }
 }
 
-/// Keeps `SIGPIPE` from this thread for as long as it lives.
+/// Blocks `SIGPIPE` for this thread until it is dropped.
 struct Blocked {
     former: sigset_t,
-    /// It was on its way to this thread before, for a reason that is not ours.
+    /// Whether the signal was already pending, for another reason.
     was_pending: bool,
 }
 
 impl Blocked {
     fn new() -> io::Result<Blocked> {
         let former = change_mask(libc::SIG_BLOCK, &only_sigpipe())?;
-        // Only what is blocked can be waiting.
+        // Only a blocked signal can be pending.
         let was_pending = has_sigpipe(&former) && is_pending();
         Ok(Blocked { former, was_pending })
     }
 
-    /// Takes the signal away that a write has raised.
+    /// Removes the signal that a write has raised.
     fn take_signal(&self) {
         if self.was_pending || !is_pending() {
             return;
@@ -149,7 +148,7 @@ mod tests {
 
     use super::*;
 
-    /// Says to this program, run again in a process of its own, which part it plays.
+    /// Tells this program, in a process of its own, which part of the test to run.
     const ROLE: &str = "POLYLOOP_SIGPIPE_ROLE";
 
     fn run_alone(test: &str, role: &str) -> ExitStatus {
@@ -163,21 +162,22 @@ mod tests {
         command.status().unwrap()
     }
 
-    /// Makes the signal end the process, as it does in one that says nothing about it.
+    /// Restores the default action, which ends the process.
     fn set_default() {
         // SAFETY: the default is no function, and nothing else here handles the signal.
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     }
 
-    fn write_to_nobody() -> io::Result<usize> {
+    fn write_to_closed_pipe() -> io::Result<usize> {
         let (reader, mut writer) = io::pipe()?;
         drop(reader);
         writer.write(b"x")
     }
 
     #[test]
-    fn where_the_signal_would_end_the_process_a_quiet_write_is_an_error_and_a_plain_one_the_end() {
-        let test = "where_the_signal_would_end_the_process_a_quiet_write_is_an_error_and_a_plain_one_the_end";
+    fn if_the_signal_would_end_the_process_a_quiet_write_is_an_error_and_a_plain_one_the_end() {
+        let test =
+            "if_the_signal_would_end_the_process_a_quiet_write_is_an_error_and_a_plain_one_the_end";
         match std::env::var(ROLE).as_deref() {
             Err(_) => {
                 assert!(run_alone(test, "quiet").success());
@@ -188,9 +188,9 @@ mod tests {
                 let quiet = NoSignal::new();
                 assert!(!quiet.is_ignored);
                 for _ in 0..3 {
-                    let error = quiet.call(write_to_nobody).unwrap_err();
+                    let error = quiet.call(write_to_closed_pipe).unwrap_err();
                     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
-                    // The mask is what it was, and nothing is left to come.
+                    // The mask is restored, and no signal is pending.
                     let mask = change_mask(libc::SIG_BLOCK, &only_sigpipe()).unwrap();
                     assert!(!has_sigpipe(&mask) && !is_pending());
                     change_mask(libc::SIG_SETMASK, &mask).unwrap();
@@ -199,14 +199,14 @@ mod tests {
             }
             Ok(_) => {
                 set_default();
-                let _ = write_to_nobody();
+                let _ = write_to_closed_pipe();
             }
         }
     }
 
     #[test]
-    fn a_signal_that_was_on_its_way_before_still_comes() {
-        let test = "a_signal_that_was_on_its_way_before_still_comes";
+    fn a_signal_that_was_pending_before_is_still_delivered() {
+        let test = "a_signal_that_was_pending_before_is_still_delivered";
         if std::env::var(ROLE).is_err() {
             assert!(run_alone(test, "alone").success());
             return;
@@ -215,19 +215,19 @@ mod tests {
         let mask = change_mask(libc::SIG_BLOCK, &only_sigpipe()).unwrap();
         assert!(!has_sigpipe(&mask));
         let quiet = NoSignal::new();
-        quiet.call(write_to_nobody).unwrap_err();
+        quiet.call(write_to_closed_pipe).unwrap_err();
         assert!(!is_pending(), "the one that the write raised was taken");
         // SAFETY: a signal that is blocked only becomes pending.
         unsafe { libc::raise(libc::SIGPIPE) };
-        quiet.call(write_to_nobody).unwrap_err();
+        quiet.call(write_to_closed_pipe).unwrap_err();
         assert!(is_pending(), "the other one's is left");
     }
 
     #[test]
-    fn where_the_signal_is_ignored_nothing_is_changed() {
-        // As test programs do.
+    fn if_the_signal_is_ignored_nothing_is_changed() {
+        // As in test programs.
         let quiet = NoSignal::new();
         assert!(quiet.is_ignored);
-        assert_eq!(quiet.call(write_to_nobody).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(quiet.call(write_to_closed_pipe).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     }
 }

@@ -1,4 +1,4 @@
-//! Moving bytes between descriptors inside the kernel.
+//! Transfers between descriptors inside the kernel.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -8,14 +8,14 @@ use libc::c_int;
 use crate::sys::cvt::cvt_size;
 use crate::sys::refusal::Refusal;
 
-/// Sends up to `max_bytes` of a file, from `offset` on, without copying them through the program.
+/// Sends up to `max_bytes` of a file, starting at `offset`, without copying them through the program.
 ///
 /// # Errors
-/// `WouldBlock` if nothing can be sent now; [`Unsupported`](io::ErrorKind::Unsupported) where the call
-/// is refused, as by a sandbox; any other error of the call.
+/// [`WouldBlock`](io::ErrorKind::WouldBlock) if there is no room; [`Unsupported`](io::ErrorKind::Unsupported) if
+/// a sandbox refuses the call; other errors of sendfile(2).
 ///
 /// # Platform
-/// Linux. The call may raise `SIGPIPE`: see [`NoSignal`](sigpipe::NoSignal). Offsets have 64 bits
+/// Linux. The call may raise `SIGPIPE`: see [`NoSignal`](super::NoSignal). Offsets have 64 bits
 /// on every processor.
 ///
 /// # References
@@ -42,13 +42,12 @@ pub fn send_file(
     )
 }
 
-/// Moves up to `max_bytes` from one descriptor to another inside the kernel. One of them has to
-/// be a pipe.
+/// Moves up to `max_bytes` from one descriptor to another. One of them must be a pipe.
 ///
 /// # Errors
-/// `WouldBlock` if nothing can be moved now; `InvalidInput` for descriptors that cannot do it;
-/// [`Unsupported`](io::ErrorKind::Unsupported) where the call is refused, as by a sandbox; any other
-/// error of the call.
+/// [`WouldBlock`](io::ErrorKind::WouldBlock) if nothing can be moved now;
+/// [`InvalidInput`](io::ErrorKind::InvalidInput) if the descriptors do not support it;
+/// [`Unsupported`](io::ErrorKind::Unsupported) if a sandbox refuses the call; other errors of splice(2).
 ///
 /// # Platform
 /// Linux.
@@ -60,7 +59,7 @@ pub fn splice(from: BorrowedFd<'_>, to: BorrowedFd<'_>, max_bytes: usize) -> io:
     let call = |from: c_int, to: c_int| {
         let none = std::ptr::null_mut();
         let flags = libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK;
-        // SAFETY: without offsets no memory of ours is touched; a number that is not open is an
+        // SAFETY: without offsets no memory is touched; a number that is not open is an
         // error, no harm.
         cvt_size(unsafe { libc::splice(from, none, to, none, max_bytes, flags) })
     };

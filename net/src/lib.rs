@@ -1,11 +1,10 @@
-//! Sockets that await.
+//! Sockets, pipes and signals as futures, on polyloop's executor.
 //!
-//! [`AsyncFd`] pairs a descriptor with the running loop: it tries an operation, and where that
-//! would block it waits for readiness and tries again. Everything else here is built on it.
+//! [`AsyncFd`] pairs a file descriptor with the running loop: it tries an operation, waits for readiness if the
+//! operation would block, and tries again. All other types are built on it.
 //!
-//! A socket belongs to no loop. It registers with the loop on which it is first found to block,
-//! and with another one if it is used there later, so it is `Send` and `Sync` and goes on working
-//! wherever it is moved.
+//! A socket belongs to no loop: it registers with each loop that it is used on. So it is `Send` and `Sync`, and
+//! may be moved between loops.
 #![forbid(unsafe_code)]
 
 mod async_fd;

@@ -61,6 +61,8 @@ pub(crate) use self::waiter::Waiter;
 ///
 /// # References
 /// tokio's `AsyncFd` and async-io's `Async`.
+#[doc(alias = "add_reader")]
+#[doc(alias = "add_writer")]
 pub struct AsyncFd<T: AsFd + Send + Sync + 'static> {
     shared: Arc<Shared<T>>,
 }

@@ -83,6 +83,7 @@ const DEFAULT_EXHAUSTION_TIMEOUT: Duration = Duration::from_secs(2);
 /// # Ok::<(), std::io::Error>(())
 /// # }).unwrap().unwrap();
 /// ```
+#[doc(alias = "start_server")]
 #[must_use = "a server accepts nothing before `serve` is awaited"]
 pub struct Server<L: Listener = TcpListener> {
     pub(super) listeners: Vec<L>,

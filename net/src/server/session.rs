@@ -49,7 +49,7 @@ pub struct Session<A = std::net::SocketAddr> {
 }
 
 impl<A> Session<A> {
-    pub(crate) fn new(peer: A, shutdown: CancellationToken) -> Session<A> {
+    pub(super) fn new(peer: A, shutdown: CancellationToken) -> Session<A> {
         Session { peer, shutdown }
     }
 

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::connection::Shared;
 
 /// Shuts a server down gracefully. Made by [`Server::shutdown_handle`](crate::Server::shutdown_handle).
+#[doc(alias = "graceful_shutdown")]
 #[derive(Clone)]
 pub struct ShutdownHandle {
     pub(super) shared: Rc<Shared>,

@@ -18,14 +18,19 @@ CORE = """
     reactor/src/sys/selectors/epoll/stale.rs reactor/src/sys/selectors/mechanism.rs
     reactor/src/sys/selectors/mod.rs reactor/src/sys/selectors/system_selector.rs
     reactor/src/sys/selectors/table.rs reactor/src/sys/selectors/wait.rs reactor/src/sys/selectors/wake_up.rs
-    executor/src/driver.rs executor/src/event_loop/budget.rs executor/src/event_loop/mailbox.rs
-    executor/src/event_loop/mod.rs executor/src/join/join_error.rs executor/src/join/join_handle.rs
-    executor/src/join/packet.rs executor/src/raw/waker.rs executor/src/runtime/handle.rs
-    executor/src/runtime/mod.rs executor/src/tasks/mod.rs executor/src/tasks/stage.rs
-    executor/src/tasks/table.rs executor/src/time/clock.rs executor/src/time/segments.rs
-    executor/src/time/sleep.rs executor/src/time/timeout.rs executor/src/time/timer_heap.rs
-    executor/src/time/timer_slots.rs net/src/async_fd/mod.rs net/src/async_fd/registrations.rs
-    net/src/async_fd/waiter.rs
+    executor/src/catch.rs executor/src/driver.rs executor/src/running.rs
+    executor/src/event_loop/budget.rs executor/src/event_loop/commands.rs
+    executor/src/event_loop/local_loops.rs executor/src/event_loop/mailbox.rs
+    executor/src/event_loop/mod.rs executor/src/event_loop/tasks.rs
+    executor/src/event_loop/timers.rs executor/src/event_loop/turn.rs
+    executor/src/event_loop/wait.rs executor/src/join/join_error.rs executor/src/join/join_handle.rs
+    executor/src/join/packet.rs executor/src/raw/current.rs executor/src/raw/forward.rs
+    executor/src/raw/project.rs executor/src/raw/waker.rs executor/src/runtime/handle.rs
+    executor/src/runtime/mod.rs executor/src/tasks/mod.rs executor/src/tasks/numbers.rs
+    executor/src/tasks/stage.rs executor/src/tasks/table.rs executor/src/tasks/wakers.rs
+    executor/src/time/clock.rs executor/src/time/segments.rs executor/src/time/sleep.rs
+    executor/src/time/timeout.rs executor/src/time/timer_heap.rs executor/src/time/timer_slots.rs
+    net/src/async_fd/mod.rs net/src/async_fd/registrations.rs net/src/async_fd/waiter.rs
 """.split()
 
 

@@ -5,9 +5,11 @@ use std::task::{Context, Poll, Waker};
 
 use polyloop_reactor::{Direction, Outlook, Reactor, Token, WaiterKey};
 
-use crate::event_loop::mailbox::{self, Mail};
-use crate::raw::waker::{at_home, clone_if_own, current, drop_of};
+use crate::event_loop::local_loops::if_local;
+use crate::event_loop::mailbox::{self, Command};
+use crate::raw::current::current;
 use crate::runtime::no_runtime::NO_RUNTIME;
+use crate::tasks::wakers::{clone_if_own, drop_of};
 
 /// Calls `f` with the reactor of the loop that runs on this thread.
 ///
@@ -21,7 +23,7 @@ use crate::runtime::no_runtime::NO_RUNTIME;
 /// the loop's reactor, which is borrowed for as long as `f` runs.
 #[inline]
 pub fn with_reactor<R>(f: impl FnOnce(&mut Reactor) -> R) -> io::Result<R> {
-    current(|event_loop| f(&mut event_loop.reactor.borrow_mut())).ok_or_else(no_loop)
+    current(|event_loop| event_loop.with_reactor(f)).ok_or_else(no_loop)
 }
 
 #[cold]
@@ -55,7 +57,9 @@ pub fn poll_source(
         if !event_loop.proceed() {
             return Ok(None);
         }
-        event_loop.reactor.borrow_mut().poll_ready(token, direction, key, &mut waker).map(Some)
+        event_loop
+            .with_reactor(|reactor| reactor.poll_ready(token, direction, key, &mut waker))
+            .map(Some)
     });
     // What it replaced may be foreign.
     drop_of(waker);
@@ -102,10 +106,10 @@ pub enum Tried {
 #[inline]
 pub fn note_io(token: Token, direction: Direction, tried: Tried) {
     current(|event_loop| {
-        event_loop.n_io_calls.set(event_loop.n_io_calls.get() + 1);
+        event_loop.count_io_call();
         if tried != Tried::Done {
             let is_short = tried == Tried::Short;
-            event_loop.reactor.borrow_mut().note_blocked(token, direction, is_short);
+            event_loop.with_reactor(|reactor| reactor.note_blocked(token, direction, is_short));
         }
     });
 }
@@ -121,8 +125,8 @@ pub fn current_loop() -> Option<u16> {
 ///
 /// Another loop does it in its next turn.
 pub fn forget_waiter(token: Token, direction: Direction, key: WaiterKey) {
-    if at_home(token.owner(), |event_loop| event_loop.forget(token, direction, key)).is_none() {
-        mailbox::send(token.owner(), Mail::Forget(token, direction, key));
+    if if_local(token.owner(), |event_loop| event_loop.forget(token, direction, key)).is_none() {
+        mailbox::send(token.owner(), Command::Forget(token, direction, key));
     }
 }
 
@@ -131,7 +135,7 @@ pub fn forget_waiter(token: Token, direction: Direction, key: WaiterKey) {
 /// Another loop does it in its next turn, and the descriptor stays open until then. A panic of the
 /// owner's destructor goes to the caller here; there, it ends nothing.
 pub fn release_source(token: Token) {
-    if at_home(token.owner(), |event_loop| event_loop.release(token)).is_none() {
-        mailbox::send(token.owner(), Mail::Release(token));
+    if if_local(token.owner(), |event_loop| event_loop.release(token)).is_none() {
+        mailbox::send(token.owner(), Command::Release(token));
     }
 }

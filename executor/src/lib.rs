@@ -45,6 +45,10 @@ mod inspect;
 
 mod driver;
 
+mod running;
+
+mod catch;
+
 mod steps;
 
 mod sync;
@@ -64,17 +68,17 @@ pub use combine::{
 pub use driver::{
     Tried, current_loop, forget_waiter, note_io, poll_source, release_source, with_reactor,
 };
-pub use event_loop::budget::poll_proceed;
 pub use inspect::debug::Report;
 pub use join::abort_on_drop::AbortOnDrop;
 pub use join::join_error::JoinError;
 pub use join::join_handle::JoinHandle;
+#[doc(hidden)]
+pub use running::poll_caught;
+pub use running::{metrics, now, poll_proceed};
 pub use runtime::builder::Builder;
 pub use runtime::callback::{CallHandle, call_at, call_later, call_soon};
 pub use runtime::handle::Handle;
-#[doc(hidden)]
-pub use runtime::handle::poll_caught;
-pub use runtime::metrics::{Metrics, metrics};
+pub use runtime::metrics::Metrics;
 pub use runtime::next_turn::NextTurn;
 pub use runtime::{Runtime, run, spawn};
 pub use scope::{
@@ -82,7 +86,6 @@ pub use scope::{
     current_effective_deadline, shielded,
 };
 pub use task::yield_now::{YieldNow, yield_now};
-pub use time::clock::now;
 pub use time::{
     Elapsed, Interval, MissedTicks, Sleep, TimeHold, hold_time, interval, interval_at, sleep,
     sleep_until, timeout, timeout_at,

@@ -48,7 +48,7 @@ impl<T> Drop for AbandonOnDrop<T> {
     fn drop(&mut self) {
         let Some(job) = self.job else { return };
         // In a forked child the threads are the parent's.
-        if let Ok(threads) = self.pool.threads() {
+        if let Ok(threads) = self.pool.workers().threads() {
             Threads::abandon(threads, job);
         }
     }
@@ -122,7 +122,7 @@ mod tests {
         let job = hang(&pool, until);
         let closing = pool.clone();
         let waiting = thread::spawn(move || {
-            let threads = closing.threads().unwrap();
+            let threads = closing.workers().threads().unwrap();
             threads.shut_down(LONG, crate::blocking::threads::Queued::Run)
         });
         while !pool.is_closed() {
@@ -142,10 +142,10 @@ mod tests {
         let (second_release, until) = mpsc::channel();
         let second = hang(&pool, until);
         let next = pool.try_spawn_abandonable(|| 7).unwrap();
-        assert_eq!(pool.census().n_threads, 2);
+        assert_eq!(pool.workers().census().n_threads, 2);
         // No more than one is replaced, so the next job waits for one of the two threads.
         drop(second);
-        assert_eq!(pool.census().n_threads, 2);
+        assert_eq!(pool.workers().census().n_threads, 2);
         drop(release);
         assert_eq!(crate::run(next).unwrap().unwrap(), 7);
         drop(second_release);
@@ -157,7 +157,7 @@ mod tests {
         let pool = POOL.get();
         let mut job = Some(pool.try_spawn_abandonable(|| ()).unwrap());
         // As another thread may hold it during the fork: the child's copy stays locked.
-        let threads = Arc::clone(pool.threads().unwrap());
+        let threads = Arc::clone(pool.workers().threads().unwrap());
         let locked = threads.lock();
         let code = in_forked_child(|| {
             drop(job.take());

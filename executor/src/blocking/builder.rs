@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{BlockingPool, DEFAULT_GRACE, DEFAULT_THREADS};
+use super::{DEFAULT_GRACE, DEFAULT_THREADS};
 
 /// How long a thread waits for more work before it ends, unless the builder says otherwise.
 const DEFAULT_KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -93,11 +93,6 @@ impl BlockingPoolBuilder {
     pub fn stack_size(mut self, n_bytes: usize) -> BlockingPoolBuilder {
         self.stack_size = Some(n_bytes);
         self
-    }
-
-    /// Makes the pool. Its threads are started when there is work for them.
-    pub fn build(self) -> BlockingPool {
-        BlockingPool::with(self)
     }
 }
 

@@ -18,18 +18,34 @@ pub(super) struct Job {
 }
 
 impl Job {
+    /// Makes a job that sends its result by `sender`. `hold` is dropped after that, or with the job.
     pub(super) fn new<T: Send + 'static>(
         label: Label,
         work: impl FnOnce() -> T + Send + 'static,
         sender: Sender<T>,
+        origin: Option<Box<Origin>>,
+        hold: impl Send + 'static,
     ) -> Job {
-        let origin = Origin::of_job(label.name.as_ref(), label.spawned_at);
-        let work = move || {
-            if sender.begin() {
-                sender.run(origin, work);
-            }
-        };
-        Job { label, work: Box::new(work) }
+        let call = Call { work, sender, origin, _hold: hold };
+        Job { label, work: Box::new(move || call.run()) }
+    }
+}
+
+/// What a job calls, and what it needs for that.
+struct Call<W, T, H> {
+    work: W,
+    sender: Sender<T>,
+    origin: Option<Box<Origin>>,
+    /// Dropped last, so that time passes only after the outcome has been announced.
+    _hold: H,
+}
+
+impl<T, W: FnOnce() -> T, H> Call<W, T, H> {
+    fn run(self) {
+        let Call { work, sender, origin, _hold } = self;
+        if sender.begin() {
+            sender.run(origin, work);
+        }
     }
 }
 

@@ -12,8 +12,8 @@ use std::time::Duration;
 use futures_core::Stream;
 
 use super::BlockingPool;
-use super::pool::NO_THREAD;
-use crate::raw::waker::current;
+use super::pool::{NO_THREAD, start};
+use crate::raw::current::current;
 use crate::{JoinError, JoinHandle};
 
 /// Yields the results of one function for many items, in the order of the items. Made by
@@ -111,7 +111,7 @@ where
             // Asked before, so that the last job is sure to say so.
             let is_closed = self.pool.is_closed();
             let f = Arc::clone(&self.f);
-            let job = self.pool.start(None, self.spawned_at, move || f(item));
+            let job = start(self.pool.workers(), None, self.spawned_at, move || f(item));
             self.jobs.push_back(job.expect(NO_THREAD));
             if is_closed {
                 self.items = None;

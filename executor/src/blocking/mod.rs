@@ -16,11 +16,13 @@ mod job;
 
 mod threads;
 
+pub(crate) mod workers;
+
 use std::panic::Location;
 use std::time::Duration;
 
 use crate::JoinHandle;
-use crate::raw::waker::current;
+use crate::raw::current::current;
 use crate::runtime::no_runtime::no_runtime;
 
 #[doc(hidden)]
@@ -73,7 +75,7 @@ where
     T: Send + 'static,
 {
     let spawned_at = Location::caller();
-    let spawned = current(|event_loop| event_loop.pool.start(None, spawned_at, work));
+    let spawned = current(|event_loop| pool::start(event_loop.workers(), None, spawned_at, work));
     let Some(spawned) = spawned else { no_runtime("`spawn_blocking` was called") };
     spawned.expect(pool::NO_THREAD)
 }

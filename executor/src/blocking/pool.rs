@@ -3,19 +3,17 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
-use std::mem;
 use std::panic::Location;
 use std::time::Duration;
 
-use polyloop_reactor::ForkGuard;
-
 use super::job::{Job, Label};
-use super::threads::{Census, Queued, Threads};
+use super::threads::{Queued, Threads};
+use super::workers::Workers;
 use super::{AbandonOnDrop, BlockingPoolBuilder, PoolMap, RunningJob, UnfinishedJobs};
 use crate::JoinHandle;
 use crate::join::packet::Packet;
-use crate::sync::Arc;
-use crate::time::{TimeHold, hold_time};
+use crate::running::origin_of_job;
+use crate::time::hold_time;
 
 /// Runs jobs that block, on a bounded number of threads of its own.
 ///
@@ -64,7 +62,7 @@ use crate::time::{TimeHold, hold_time};
 /// ```
 #[derive(Clone)]
 pub struct BlockingPool {
-    owner: Arc<Owner>,
+    workers: Workers,
 }
 
 impl BlockingPool {
@@ -78,9 +76,13 @@ impl BlockingPool {
         BlockingPoolBuilder::new()
     }
 
-    pub(super) fn with(settings: BlockingPoolBuilder) -> BlockingPool {
-        let threads = Arc::new(Threads::new(settings));
-        BlockingPool { owner: Arc::new(Owner { threads, guard: ForkGuard::new() }) }
+    pub(super) fn workers(&self) -> &Workers {
+        &self.workers
+    }
+
+    /// Returns the threads, for a loop.
+    pub(crate) fn into_workers(self) -> Workers {
+        self.workers
     }
 
     /// Runs `work` on a thread of the pool, and returns a handle to its result.
@@ -120,7 +122,7 @@ impl BlockingPool {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        self.start(None, Location::caller(), work).expect(NO_THREAD)
+        start(&self.workers, None, Location::caller(), work).expect(NO_THREAD)
     }
 
     /// Runs `work` as [`spawn`](BlockingPool::spawn) does, as a job with a name.
@@ -145,7 +147,7 @@ impl BlockingPool {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        self.start(Some(name.into()), Location::caller(), work).expect(NO_THREAD)
+        start(&self.workers, Some(name.into()), Location::caller(), work).expect(NO_THREAD)
     }
 
     /// Runs `work` as [`spawn`](BlockingPool::spawn) does, where running out of threads must be
@@ -160,7 +162,7 @@ impl BlockingPool {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        self.start(None, Location::caller(), work)
+        start(&self.workers, None, Location::caller(), work)
     }
 
     /// Calls `f` with each of `items` on the pool, and returns the results in the order of the
@@ -205,27 +207,22 @@ impl BlockingPool {
     /// # drop(end);
     /// ```
     pub fn running(&self) -> Vec<RunningJob> {
-        self.threads().map_or_else(|_| Vec::new(), |threads| threads.running())
+        self.workers.threads().map_or_else(|_| Vec::new(), |threads| threads.running())
     }
 
     /// Reports whether a job runs or is queued.
     pub fn is_busy(&self) -> bool {
-        self.threads().is_ok_and(|threads| threads.is_busy())
+        self.workers.threads().is_ok_and(|threads| threads.is_busy())
     }
 
     /// Returns the number of threads there are at present.
     pub fn n_threads(&self) -> usize {
-        self.threads().map_or(0, |threads| threads.n_threads())
-    }
-
-    /// Counts the threads that there are and those that were ever started.
-    pub(crate) fn census(&self) -> Census {
-        self.threads().map_or_else(|_| Census::default(), |threads| threads.census())
+        self.workers.threads().map_or(0, |threads| threads.n_threads())
     }
 
     /// Reports whether the pool takes in no more jobs.
     pub fn is_closed(&self) -> bool {
-        self.threads().map_or(true, |threads| threads.is_closed())
+        self.workers.threads().map_or(true, |threads| threads.is_closed())
     }
 
     /// Takes in no more jobs, for any handle. Those that were spawned are run; nothing is waited
@@ -234,7 +231,7 @@ impl BlockingPool {
     /// # References
     /// Python's `ThreadPoolExecutor.shutdown(wait=False)`.
     pub fn close(&self) {
-        if let Ok(threads) = self.threads() {
+        if let Ok(threads) = self.workers.threads() {
             threads.close();
         }
     }
@@ -303,27 +300,10 @@ impl BlockingPool {
     }
 
     fn shut_down(&self, limit: Duration, queued: Queued) -> Result<(), UnfinishedJobs> {
-        match self.threads() {
+        match self.workers.threads() {
             Ok(threads) => threads.shut_down(limit, queued),
             Err(_) => Ok(()),
         }
-    }
-
-    /// Queues a job.
-    pub(crate) fn start<F, T>(
-        &self,
-        name: Option<Cow<'static, str>>,
-        spawned_at: &'static Location<'static>,
-        work: F,
-    ) -> io::Result<JoinHandle<T>>
-    where
-        F: FnOnce() -> T + Send + 'static,
-        T: Send + 'static,
-    {
-        let (packet, sender) = Packet::of_job(hold_time());
-        let job = Job::new(Label { name, spawned_at }, work, sender);
-        Threads::queue(self.threads()?, job)?;
-        Ok(JoinHandle::of_packet(packet))
     }
 
     /// Runs `work` as [`try_spawn`](BlockingPool::try_spawn) does, and abandons it if the returned future is
@@ -341,26 +321,43 @@ impl BlockingPool {
         T: Send + 'static,
     {
         let label = Label { name: None, spawned_at: Location::caller() };
-        let (packet, sender) = Packet::of_job(TimeHold::NONE);
-        let job = Threads::queue(self.threads()?, Job::new(label, work, sender))?;
+        let (packet, sender) = Packet::of_job();
+        let origin = origin_of_job(None, label.spawned_at);
+        let job = Job::new(label, work, sender, origin, ());
+        let job = Threads::queue(self.workers.threads()?, job)?;
         Ok(AbandonOnDrop::new(self.clone(), job, JoinHandle::of_packet(packet)))
     }
 
     /// Returns the number of threads that there may be.
     pub(super) fn max_threads(&self) -> usize {
-        self.owner.threads.settings.max_threads
+        self.workers.settings().max_threads
     }
+}
 
-    /// Returns the threads, unless this is a forked child, which has none of them. Their lock may
-    /// have been copied locked, so it must not be waited for.
-    pub(super) fn threads(&self) -> io::Result<&Arc<Threads>> {
-        if self.owner.guard.is_foreign() {
-            return Err(io::Error::other(
-                "a forked child cannot use its parent's blocking threads: make a new pool",
-            ));
-        }
-        Ok(&self.owner.threads)
+impl BlockingPoolBuilder {
+    /// Makes the pool. Its threads are started when there is work for them.
+    pub fn build(self) -> BlockingPool {
+        BlockingPool { workers: Workers::new(self) }
     }
+}
+
+/// Queues a job.
+pub(super) fn start<F, T>(
+    workers: &Workers,
+    name: Option<Cow<'static, str>>,
+    spawned_at: &'static Location<'static>,
+    work: F,
+) -> io::Result<JoinHandle<T>>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    let (packet, sender) = Packet::of_job();
+    let origin = origin_of_job(name.as_deref(), spawned_at);
+    // A job's time is the program's own.
+    let job = Job::new(Label { name, spawned_at }, work, sender, origin, hold_time());
+    Threads::queue(workers.threads()?, job)?;
+    Ok(JoinHandle::of_packet(packet))
 }
 
 /// What is said where `try_spawn` would return an error.
@@ -368,33 +365,10 @@ pub(super) const NO_THREAD: &str = "no thread could be started for blocking work
 
 impl fmt::Debug for BlockingPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let settings = &self.owner.threads.settings;
+        let settings = self.workers.settings();
         f.debug_struct("BlockingPool")
             .field("name", &settings.name)
             .field("max_threads", &settings.max_threads)
             .finish_non_exhaustive()
-    }
-}
-
-/// What the handles of a pool share and its threads do not, so that it ends with the last handle.
-struct Owner {
-    threads: Arc<Threads>,
-    guard: ForkGuard,
-}
-
-impl Drop for Owner {
-    fn drop(&mut self) {
-        if self.guard.is_foreign() {
-            // The jobs in the queue are the parent's, and what they hold may be locked.
-            mem::forget(Arc::clone(&self.threads));
-            return;
-        }
-        if self.threads.has_given_up() {
-            return;
-        }
-        let grace = self.threads.settings.shutdown_grace;
-        if let Err(unfinished) = self.threads.shut_down(grace, Queued::Cancel) {
-            unfinished.tell();
-        }
     }
 }

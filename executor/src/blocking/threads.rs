@@ -6,12 +6,12 @@ use std::mem;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use super::BlockingPoolBuilder;
+use super::builder::BlockingPoolBuilder;
 use super::job::{Job, Label, RunningJob, UnfinishedJobs};
+use crate::catch::quietly;
 use crate::sync::{
     Arc, Condvar, Mutex, MutexGuard, ThreadId, spawn_thread, this_thread, wait_at_most, wait_idle,
 };
-use crate::tasks::stage::quietly;
 
 /// The threads and their queue, which outlive the pool's handles if a job does.
 pub(super) struct Threads {
@@ -374,7 +374,6 @@ mod loom_tests {
     use crate::JoinHandle;
     use crate::blocking::BlockingPool;
     use crate::join::packet::Packet;
-    use crate::time::TimeHold;
 
     /// One thread that ends as soon as it has nothing to do, and an end without a bound.
     fn pool() -> BlockingPoolBuilder {
@@ -383,9 +382,9 @@ mod loom_tests {
     }
 
     fn job(work: impl FnOnce() + Send + 'static) -> (Job, JoinHandle<()>) {
-        let (packet, sender) = Packet::of_job(TimeHold::NONE);
+        let (packet, sender) = Packet::of_job();
         let label = Label { name: None, spawned_at: Location::caller() };
-        (Job::new(label, work, sender), JoinHandle::of_packet(packet))
+        (Job::new(label, work, sender, None, ()), JoinHandle::of_packet(packet))
     }
 
     fn count(n_runs: &Arc<AtomicUsize>) -> impl FnOnce() + Send + use<> {

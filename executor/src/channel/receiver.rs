@@ -10,9 +10,10 @@ use futures_core::Stream;
 
 use super::error::TryRecvError;
 use super::state::{Shared, Take, Threads, trim};
-use crate::event_loop::budget::poll_proceed;
-use crate::inspect::notes::{Notes, note};
-use crate::raw::waker::{clone_of, drop_of, wake_of};
+use crate::inspect::notes::Notes;
+use crate::running::note;
+use crate::running::poll_proceed;
+use crate::tasks::wakers::{clone_of, drop_of, wake_of};
 
 /// Receives from a channel of either kind. Dropping it closes the channel, and drops the messages that
 /// are left.

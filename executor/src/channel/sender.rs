@@ -8,9 +8,10 @@ use std::task::{Context, Poll, ready};
 
 use super::error::{SendError, TrySendError};
 use super::state::{Room, Shared, Threads, WaiterKey};
-use crate::event_loop::budget::poll_proceed;
-use crate::inspect::notes::{Notes, note};
-use crate::raw::waker::{clone_of, drop_of, wake_of};
+use crate::inspect::notes::Notes;
+use crate::running::note;
+use crate::running::poll_proceed;
+use crate::tasks::wakers::{clone_of, drop_of, wake_of};
 
 /// Sends into a bounded channel. Clone it to send from many places.
 pub struct Sender<T, S: Shared<T> = Threads<T>> {

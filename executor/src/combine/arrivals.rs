@@ -8,10 +8,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use crate::JoinError;
-use crate::inspect::notes::{Notes, note};
-use crate::join::catch::catch_poll;
-use crate::raw::waker::{clone_of, drop_of, wake_of};
-use crate::tasks::stage::quietly;
+use crate::catch::quietly;
+use crate::inspect::notes::Notes;
+use crate::running::note;
+use crate::running::poll_outcome;
+use crate::tasks::wakers::{clone_of, drop_of, wake_of};
 
 /// The outputs of a set's tasks, in the order of completion.
 pub(super) struct Arrivals<T> {
@@ -104,7 +105,7 @@ impl<T> Announce<T> {
         mut poll: impl FnMut(Pin<&mut F>, &mut Context<'_>) -> Poll<T>,
     ) {
         let mut future = pin!(Some(future));
-        let outcome = poll_fn(|cx| catch_poll(future.as_mut(), |future| poll(future, cx))).await;
+        let outcome = poll_fn(|cx| poll_outcome(future.as_mut(), |future| poll(future, cx))).await;
         self.outcome = Some(outcome);
     }
 }

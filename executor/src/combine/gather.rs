@@ -6,8 +6,8 @@ use std::panic::Location;
 use super::JoinSet;
 use crate::Failure;
 use crate::JoinError;
-use crate::inspect::lost_panic::given;
-use crate::raw::waker::current;
+use crate::join::join_error::given;
+use crate::raw::current::current;
 use crate::runtime::no_runtime::no_runtime;
 use crate::scope::scope_node::{current_scope, enter};
 

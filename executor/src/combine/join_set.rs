@@ -13,9 +13,9 @@ use futures_core::Stream;
 
 use super::arrivals::{Announce, Arrivals};
 use super::numbered::Numbered;
-use crate::event_loop::budget::poll_proceed;
-use crate::inspect::lost_panic::given;
 use crate::join::deep_drop::drop_deep;
+use crate::join::join_error::given;
+use crate::running::poll_proceed;
 use crate::runtime::{spawn_at, with_room};
 use crate::{JoinError, JoinHandle};
 

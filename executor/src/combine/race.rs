@@ -10,7 +10,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use super::turns::Turns;
-use crate::event_loop::budget::{draw_below, take_one};
+use crate::running::{draw_below, take_one};
 
 /// Holds the output of the first of two futures.
 ///

@@ -12,7 +12,8 @@
 
 use std::task::{Context, Poll};
 
-use crate::event_loop::budget::{MakingUp, Start, has_budget, is_plain, start, take_one};
+use crate::event_loop::budget::Start;
+use crate::running::{MakingUp, has_budget, is_plain, start, take_one};
 use crate::steps::step;
 
 /// Whose turn it is among the branches of one combinator. For the macros and this crate alone.

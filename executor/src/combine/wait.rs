@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use crate::event_loop::budget::{has_budget, poll_proceed};
-use crate::inspect::lost_panic::given;
-use crate::inspect::notes::{Notes, note};
-use crate::raw::waker::{clone_of, drop_of, wake_of};
+use crate::inspect::notes::Notes;
+use crate::join::join_error::given;
+use crate::running::note;
+use crate::running::{has_budget, poll_proceed};
 use crate::steps::step;
+use crate::tasks::wakers::{clone_of, drop_of, wake_of};
 use crate::{JoinError, JoinHandle};
 
 /// Waits for some of several tasks, at most for `timeout` if it is given.

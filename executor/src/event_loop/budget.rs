@@ -1,48 +1,12 @@
 //! The cooperative budget: how much one task may do before the others have their turn.
 
 use std::cell::Cell;
-use std::task::{Context, Poll};
-
-use crate::raw::waker::current;
 
 /// The operations that a task may complete in one poll.
 ///
 /// A leaf future (a read, a receive, a join) that is always ready would otherwise keep its task
 /// running indefinitely. 128 reads of 16 KiB take about a millisecond.
 pub(crate) const OPERATIONS_PER_POLL: u32 = 128;
-
-/// Takes one operation from the running task's budget, for those who write leaf futures.
-///
-/// Call it before an operation that might be ready at once. When the budget is spent the task is
-/// woken and `Pending` is returned, so it goes on after the others. Outside a loop there is no
-/// budget.
-///
-/// # Examples
-/// ```
-/// use std::task::{Context, Poll, ready};
-///
-/// fn poll_pop<T>(queue: &mut Vec<T>, cx: &mut Context<'_>) -> Poll<Option<T>> {
-///     ready!(polyloop::driver::poll_proceed(cx));
-///     Poll::Ready(queue.pop())
-/// }
-/// # assert!(poll_pop(&mut vec![1], &mut Context::from_waker(std::task::Waker::noop())).is_ready());
-/// ```
-#[inline]
-pub fn poll_proceed(cx: &mut Context<'_>) -> Poll<()> {
-    if current(|event_loop| event_loop.proceed()) == Some(false) {
-        cx.waker().wake_by_ref();
-        return Poll::Pending;
-    }
-    Poll::Ready(())
-}
-
-/// Reports whether the running task may complete another operation in this poll.
-///
-/// Outside a loop there is no budget.
-#[inline]
-pub(crate) fn has_budget() -> bool {
-    current(|event_loop| event_loop.has_budget()) != Some(false)
-}
 
 /// How a combinator finds the budget at the start of a poll.
 pub(crate) enum Start {
@@ -54,32 +18,74 @@ pub(crate) enum Start {
     Mixed(u32),
 }
 
-/// Looks at the budget for a combinator that is polled.
-#[inline]
-pub(crate) fn start() -> Start {
-    current(|event_loop| event_loop.start()).unwrap_or(Start::Plain)
+/// What the running task may still do in this poll.
+pub(crate) struct Budget {
+    /// The operations that it may still complete.
+    left: Cell<u32>,
+    /// The poll in which combinators begin with any branch, by its number: see `combine/turns.rs`.
+    mixed_in: Cell<u64>,
+    /// What they draw the branch from.
+    random: Cell<u32>,
 }
 
-/// Reports whether there is budget, and nothing to make up for.
-#[inline]
-pub(crate) fn is_plain() -> bool {
-    current(|event_loop| event_loop.is_plain()) != Some(false)
-}
-
-/// Takes one operation from the budget, for a result that is there already.
-#[inline]
-pub(crate) fn take_one() {
-    current(|event_loop| event_loop.proceed());
-}
-
-/// Draws a number below `limit`, by the generator of the running loop or, without one, of the thread.
-pub(crate) fn draw_below(limit: usize) -> usize {
-    thread_local! {
-        static RANDOM: Cell<u32> = const { Cell::new(RANDOM_SEED) };
+impl Budget {
+    pub(crate) fn new() -> Budget {
+        Budget {
+            left: Cell::new(OPERATIONS_PER_POLL),
+            mixed_in: Cell::new(u64::MAX),
+            random: Cell::new(RANDOM_SEED),
+        }
     }
-    let random = current(|event_loop| event_loop.draw());
-    let random = random.or_else(|| RANDOM.try_with(next_random).ok()).unwrap_or_default();
-    ((u64::from(random) * limit as u64) >> 32) as usize
+
+    /// Fills the budget for another poll.
+    #[inline]
+    pub(crate) fn refill(&self) {
+        self.left.set(OPERATIONS_PER_POLL);
+    }
+
+    /// Takes one operation; false if none is left.
+    #[inline]
+    pub(crate) fn take_one(&self) -> bool {
+        let left = self.left.get();
+        self.left.set(left.saturating_sub(1));
+        left > 0
+    }
+
+    /// Reports whether an operation is left.
+    #[inline]
+    pub(crate) fn is_left(&self) -> bool {
+        self.left.get() > 0
+    }
+
+    /// Reports whether there is budget, and no combinator makes up for a poll without, in the poll with
+    /// this number.
+    #[inline]
+    pub(crate) fn is_plain(&self, poll: u64) -> bool {
+        self.is_left() && self.mixed_in.get() != poll
+    }
+
+    /// Returns what a combinator that is polled has to know, in the poll with this number.
+    #[inline]
+    pub(crate) fn start(&self, poll: u64) -> Start {
+        if self.is_plain(poll) {
+            Start::Plain
+        } else if self.is_left() {
+            Start::Mixed(self.draw())
+        } else {
+            Start::Spent(self.draw())
+        }
+    }
+
+    /// Has combinators begin with any branch in the poll with this number. Returns the former number.
+    pub(crate) fn mix_in(&self, poll: u64) -> u64 {
+        self.mixed_in.replace(poll)
+    }
+
+    /// Draws a number for combinators.
+    #[cold]
+    pub(crate) fn draw(&self) -> u32 {
+        next_random(&self.random)
+    }
 }
 
 /// The state that each generator of [`next_random`] starts with.
@@ -93,26 +99,4 @@ pub(crate) fn next_random(state: &Cell<u32>) -> u32 {
     random ^= random << 5;
     state.set(random);
     random
-}
-
-/// As long as it is there, combinators that are polled begin with any branch.
-#[derive(Debug)]
-pub(crate) struct MakingUp {
-    /// The poll for which that was said before.
-    former: Option<u64>,
-}
-
-impl MakingUp {
-    pub(crate) fn begin() -> MakingUp {
-        let former = current(|event_loop| event_loop.mixed_in.replace(event_loop.n_polls()));
-        MakingUp { former }
-    }
-}
-
-impl Drop for MakingUp {
-    fn drop(&mut self) {
-        if let Some(former) = self.former {
-            current(|event_loop| event_loop.mixed_in.set(former));
-        }
-    }
 }

@@ -1,21 +1,21 @@
 //! How other threads reach a loop: a mailbox for each, found by the loop's number.
 //!
-//! Whether the loop has mail, or sleeps, is one word, changed only by read-modify-write:
+//! Whether the loop has messages, or sleeps, is one word, changed only by read-modify-write:
 //!
 //! ```text
 //!              2 take                     3 park
 //!    ┌─────────────────────▶ [ IDLE ] ──────────────▶ [ PARKED ]
 //!    │                          │   ▲                     │ │
-//! [ MAIL ] ◀────────────────────┘   └─────────────────────┘ │
+//! [ UNREAD ] ◀──────────────────┘   └─────────────────────┘ │
 //!    ▲        1 send                     4 unpark           │
 //!    └──────────────────────────────────────────────────────┘
 //!                 1 send, which also notifies
 //! ```
-//! 1. A sender puts the first letter into the empty box and sets MAIL; if the loop was parked, it
-//!    notifies the selector. Later letters find the box non-empty and need do neither.
-//! 2. The loop clears the word before it empties the box, so a letter that arrives in between is
+//! 1. A sender puts the first message into the empty box and sets UNREAD; if the loop was parked, it
+//!    notifies the selector. Later messages find the box non-empty and need do neither.
+//! 2. The loop clears the word before it empties the box, so a message that arrives in between is
 //!    announced again or taken along, never overlooked.
-//! 3. Parking fails while there is mail.
+//! 3. Parking fails while there are messages.
 //! 4. The wait is over, for whatever reason.
 //!
 //! Between two sleeps there is thus one notification at most, however many threads send.
@@ -28,18 +28,18 @@ use polyloop_reactor::{Direction, Notifier, PerProcess, Token, WaiterKey};
 
 use crate::event_loop::wake_list::WakeList;
 use crate::sync::{AtomicU8, Mutex, MutexGuard};
-use crate::tasks::LAST_GENERATION;
+use crate::tasks::numbers::LAST_GENERATION;
 use crate::time::timer_slots::TimerSlot;
 
-/// A letter to a loop.
-pub(crate) enum Mail {
+/// What a message asks a loop to do, other than to wake a task.
+pub(crate) enum Command {
     /// Drop a task's future.
     Abort(Token),
-    /// Nobody will take a task's output.
+    /// Forget that a task has a handle that takes its output.
     Detach(Token),
     /// Stop watching a source.
     Release(Token),
-    /// Take back what one waits for on a source.
+    /// Take back a waiter of a source.
     Forget(Token, Direction, WaiterKey),
     /// Forget a timer, whose sleep is gone.
     CancelTimer(TimerSlot),
@@ -47,12 +47,12 @@ pub(crate) enum Mail {
     MoveTimer(TimerSlot),
     /// Let virtual time pass again, if nothing else holds it.
     ReleaseTime,
-    /// Do this.
+    /// Call this.
     Run(Box<dyn FnOnce() + Send>),
 }
 
 const IDLE: u8 = 0;
-const MAIL: u8 = 1;
+const UNREAD: u8 = 1;
 const PARKED: u8 = 2;
 
 /// Ends the sleep of a loop.
@@ -62,13 +62,13 @@ pub(crate) trait Notify: Clone {
 
 impl Notify for Notifier {
     fn notify(&self) {
-        // It fails in a forked child, whose letters must not wake the parent, and where the
-        // system has no memory for eight bytes: the loop then finds the letter in its next turn.
+        // It fails in a forked child, whose messages must not wake the parent, and where the
+        // system has no memory for eight bytes: the loop then finds the message in its next turn.
         let _ = Notifier::notify(self);
     }
 }
 
-/// The letters for the loop that has this number at present.
+/// The messages for the loop that has this number at present.
 pub(crate) struct Mailbox<N = Notifier> {
     state: AtomicU8,
     vacancy: Vacancy,
@@ -80,10 +80,10 @@ pub(crate) struct Mailbox<N = Notifier> {
 /// Changed under the lock only. Atomic for the sake of forked children, which cannot take the lock.
 struct Vacancy {
     /// How many loops have had this number.
-    incarnation: AtomicU32,
-    /// The first generation for the next loop, so that tokens of the earlier ones stay strangers to
-    /// it; [`NO_VACANCY`] while a loop has the number, and if none may have it again.
-    generation: AtomicU32,
+    loop_generation: AtomicU32,
+    /// The first generation of the next loop's tokens, so that it has none in common with the earlier
+    /// ones; [`NO_VACANCY`] while a loop has the number, and if none may have it again.
+    token_generation: AtomicU32,
 }
 
 /// Is no generation: they have 30 bits.
@@ -95,13 +95,33 @@ struct Contents<N> {
     /// The first generation of the loop that has the number, or had it last.
     first_generation: u32,
     wakes: WakeList,
-    mail: Vec<Mail>,
+    commands: Vec<Command>,
 }
 
-/// What [`Mailbox::open`] tells a new loop.
-pub(crate) struct Tenancy {
-    pub(crate) number: u16,
-    pub(crate) incarnation: u32,
+/// Names one loop among all loops of the process: its number, and how many loops have had it before.
+///
+/// One word, so that comparing two is one instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Address(u64);
+
+impl Address {
+    fn new(number: u16, generation: u32) -> Address {
+        Address(u64::from(number) << 32 | u64::from(generation))
+    }
+
+    pub(crate) fn number(self) -> u16 {
+        (self.0 >> 32) as u16
+    }
+
+    fn generation(self) -> u32 {
+        self.0 as u32
+    }
+}
+
+/// What a new loop is given with its mailbox.
+pub(crate) struct Opened {
+    pub(crate) address: Address,
+    /// The first generation of its tokens.
     pub(crate) first_generation: u32,
 }
 
@@ -110,18 +130,18 @@ impl<N: Notify> Mailbox<N> {
         Mailbox::vacant(0, 0)
     }
 
-    fn vacant(incarnation: u32, generation: u32) -> Mailbox<N> {
+    fn vacant(loop_generation: u32, token_generation: u32) -> Mailbox<N> {
         Mailbox {
             state: AtomicU8::new(IDLE),
             vacancy: Vacancy {
-                incarnation: AtomicU32::new(incarnation),
-                generation: AtomicU32::new(generation),
+                loop_generation: AtomicU32::new(loop_generation),
+                token_generation: AtomicU32::new(token_generation),
             },
             contents: Mutex::new(Contents {
                 notifier: None,
                 first_generation: 0,
                 wakes: WakeList::new(),
-                mail: Vec::new(),
+                commands: Vec::new(),
             }),
         }
     }
@@ -132,42 +152,43 @@ impl<N: Notify> Mailbox<N> {
     /// A number that was in use stays out of use: nothing is known of the tokens that name its loop,
     /// and the child has copies of them.
     fn inherited(&self) -> Mailbox<N> {
-        let generation = self.vacancy.generation.load(Ordering::Acquire);
-        Mailbox::vacant(self.vacancy.incarnation.load(Ordering::Relaxed), generation)
+        let generation = self.vacancy.token_generation.load(Ordering::Acquire);
+        Mailbox::vacant(self.vacancy.loop_generation.load(Ordering::Relaxed), generation)
     }
 
     /// Opens the box for the next loop with this `number`, unless it is open.
-    fn open(&self, number: u16, notifier: &N) -> Option<Tenancy> {
-        let generation = || self.vacancy.generation.load(Ordering::Relaxed);
+    fn open(&self, number: u16, notifier: &N) -> Option<Opened> {
+        let generation = || self.vacancy.token_generation.load(Ordering::Relaxed);
         if generation() == NO_VACANCY {
             return None;
         }
         let mut contents = self.lock();
         // Looked at again: another thread may have been faster.
         let first_generation = Some(generation()).filter(|first| *first != NO_VACANCY)?;
-        self.vacancy.generation.store(NO_VACANCY, Ordering::Release);
+        self.vacancy.token_generation.store(NO_VACANCY, Ordering::Release);
         contents.notifier = Some(notifier.clone());
         contents.first_generation = first_generation;
-        Some(Tenancy { number, incarnation: self.incarnation(), first_generation })
+        let address = Address::new(number, self.loop_generation());
+        Some(Opened { address, first_generation })
     }
 
-    fn incarnation(&self) -> u32 {
-        self.vacancy.incarnation.load(Ordering::Relaxed)
+    fn loop_generation(&self) -> u32 {
+        self.vacancy.loop_generation.load(Ordering::Relaxed)
     }
 
-    /// Closes the box, and returns the letters that were not read.
-    fn close(&self, next_generation: u32) -> Vec<Mail> {
+    /// Closes the box, and returns the commands that were not taken.
+    fn close(&self, next_generation: u32) -> Vec<Command> {
         let mut contents = self.lock();
-        let incarnation = self.incarnation().wrapping_add(1);
-        self.vacancy.incarnation.store(incarnation, Ordering::Relaxed);
-        // A number whose generations are used up, or whose incarnations are, names no other loop.
-        let is_spent = next_generation >= LAST_GENERATION || incarnation == u32::MAX;
+        let loop_generation = self.loop_generation().wrapping_add(1);
+        self.vacancy.loop_generation.store(loop_generation, Ordering::Relaxed);
+        // A number whose generations are used up, of tokens or of loops, names no other loop.
+        let is_spent = next_generation >= LAST_GENERATION || loop_generation == u32::MAX;
         let generation = if is_spent { NO_VACANCY } else { next_generation };
-        self.vacancy.generation.store(generation, Ordering::Release);
+        self.vacancy.token_generation.store(generation, Ordering::Release);
         contents.notifier = None;
         contents.wakes = WakeList::new();
         self.state.swap(IDLE, Ordering::AcqRel);
-        mem::take(&mut contents.mail)
+        mem::take(&mut contents.commands)
     }
 
     /// Puts the wake of a task into the box.
@@ -178,47 +199,47 @@ impl<N: Notify> Mailbox<N> {
         });
     }
 
-    /// Puts a letter into the box, for whatever loop or only for one `incarnation`. False, and
-    /// the letter is dropped, if no such loop is there.
-    fn put_mail(&self, incarnation: Option<u32>, mail: Mail) -> bool {
-        let mut mail = Some(mail);
+    /// Puts a command into the box, for any loop or only for the one of this generation. False, and
+    /// the command is dropped, if no such loop is there.
+    fn put_command(&self, generation: Option<u32>, command: Command) -> bool {
+        let mut command = Some(command);
         self.put(|contents| {
-            let accepted = incarnation.is_none_or(|wanted| wanted == self.incarnation());
+            let accepted = generation.is_none_or(|wanted| wanted == self.loop_generation());
             if accepted {
-                contents.mail.extend(mail.take());
+                contents.commands.extend(command.take());
             }
             accepted
         })
-        // A letter that was not accepted is dropped here, outside the lock.
+        // A command that was not accepted is dropped here, outside the lock.
     }
 
     /// Reports whether [`take`](Mailbox::take) would find something. One relaxed load.
     #[inline]
-    pub(crate) fn has_mail(&self) -> bool {
-        self.state.load(Ordering::Relaxed) == MAIL
+    pub(crate) fn has_messages(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == UNREAD
     }
 
-    /// Reports whether there is mail, that of senders included which are known to be gone.
-    pub(crate) fn has_mail_at_last(&self) -> bool {
-        self.state.load(Ordering::Acquire) == MAIL
+    /// Reports whether there are messages, those of senders that have ended included.
+    pub(crate) fn has_messages_at_last(&self) -> bool {
+        self.state.load(Ordering::Acquire) == UNREAD
     }
 
-    /// Moves all letters to the given lists, which must be empty, and keeps their allocations.
-    pub(crate) fn take(&self, wakes: &mut Vec<Token>, mail: &mut Vec<Mail>) {
+    /// Moves all messages to the given lists, which must be empty, and keeps their allocations.
+    pub(crate) fn take(&self, wakes: &mut Vec<Token>, commands: &mut Vec<Command>) {
         self.state.swap(IDLE, Ordering::AcqRel);
         let mut contents = self.lock();
         contents.wakes.take(wakes);
-        mem::swap(&mut contents.mail, mail);
+        mem::swap(&mut contents.commands, commands);
     }
 
-    /// Announces that the loop is about to sleep. False if there is mail: then it must not.
+    /// Announces that the loop is about to sleep. False if there are messages: then it must not.
     pub(crate) fn park(&self) -> bool {
         self.state.compare_exchange(IDLE, PARKED, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
-    /// Says that the loop is awake again.
+    /// Notes that the loop is awake again.
     pub(crate) fn unpark(&self) {
-        // Fails, rightly, if mail has come.
+        // Fails, rightly, if messages have come.
         let _ = self.state.compare_exchange(PARKED, IDLE, Ordering::AcqRel, Ordering::Relaxed);
     }
 
@@ -228,10 +249,10 @@ impl<N: Notify> Mailbox<N> {
         if contents.notifier.is_none() {
             return false;
         }
-        let was_empty = contents.wakes.is_empty() && contents.mail.is_empty();
+        let was_empty = contents.wakes.is_empty() && contents.commands.is_empty();
         let accepted = put(&mut contents);
         let mut sleeper = None;
-        if accepted && was_empty && self.state.swap(MAIL, Ordering::AcqRel) == PARKED {
+        if accepted && was_empty && self.state.swap(UNREAD, Ordering::AcqRel) == PARKED {
             sleeper.clone_from(&contents.notifier);
         }
         drop(contents);
@@ -269,7 +290,7 @@ impl Mailboxes {
 ///
 /// `notifier` ends the loop's sleep. None if all numbers are taken or used up. It looks at one box
 /// after another, so it takes a load, and mostly a cache miss, for each loop that is alive.
-pub(crate) fn open(notifier: &Notifier) -> Option<(&'static Mailbox, Tenancy)> {
+pub(crate) fn open(notifier: &Notifier) -> Option<(&'static Mailbox, Opened)> {
     MAILBOXES.get().0.iter().enumerate().find_map(|(number, slot)| {
         let mailbox = &**slot.get_or_init(|| Box::new(Mailbox::new()));
         Some((mailbox, mailbox.open(number as u16, notifier)?))
@@ -278,8 +299,8 @@ pub(crate) fn open(notifier: &Notifier) -> Option<(&'static Mailbox, Tenancy)> {
 
 /// Closes a loop's mailbox and gives its number back.
 ///
-/// Returns the letters that were not read, to be dropped or heeded outside the lock.
-pub(crate) fn close(number: u16, next_generation: u32) -> Vec<Mail> {
+/// Returns the commands that were not taken, to be dropped or handled outside the lock.
+pub(crate) fn close(number: u16, next_generation: u32) -> Vec<Command> {
     find(number).map_or_else(Vec::new, |mailbox| mailbox.close(next_generation))
 }
 
@@ -290,18 +311,19 @@ pub(crate) fn wake(id: Token) {
     }
 }
 
-/// Sends a letter to whatever loop has this number; its numbers tell whether it is meant.
+/// Sends a command to the loop that has this number; the token in it says whether that loop is meant.
 ///
-/// Dropped if there is none: then the task, source or timer is gone as well.
-pub(crate) fn send(number: u16, mail: Mail) {
+/// Dropped if there is no loop: then the task, source or timer is gone as well.
+pub(crate) fn send(number: u16, command: Command) {
     if let Some(mailbox) = find(number) {
-        mailbox.put_mail(None, mail);
+        mailbox.put_command(None, command);
     }
 }
 
-/// Sends a letter to one certain loop. False if that loop has ended; the letter is then dropped.
-pub(crate) fn send_to(number: u16, incarnation: u32, mail: Mail) -> bool {
-    find(number).is_some_and(|mailbox| mailbox.put_mail(Some(incarnation), mail))
+/// Sends a command to one certain loop. False if that loop has ended; the command is then dropped.
+pub(crate) fn send_to(address: Address, command: Command) -> bool {
+    let generation = Some(address.generation());
+    find(address.number()).is_some_and(|mailbox| mailbox.put_command(generation, command))
 }
 
 /// Reports whether the loop is alive whose task or source `id` names.
@@ -364,14 +386,14 @@ mod loom_tests {
         Token::new(0, 0, slot)
     }
 
-    /// Is the loop: reads letters and sleeps until `n` wakes have come. Returns its sleeps.
+    /// Is the loop: takes messages and sleeps until `n` wakes have come. Returns its sleeps.
     fn receive(mailbox: &Mailbox<Bell>, bell: &Bell, n: usize) -> usize {
-        let (mut wakes, mut mail) = (Vec::new(), Vec::new());
+        let (mut wakes, mut commands) = (Vec::new(), Vec::new());
         let (mut n_received, mut n_sleeps) = (0, 0);
         loop {
-            if mailbox.has_mail() {
-                mailbox.take(&mut wakes, &mut mail);
-                n_received += wakes.drain(..).count() + mail.drain(..).count();
+            if mailbox.has_messages() {
+                mailbox.take(&mut wakes, &mut commands);
+                n_received += wakes.drain(..).count() + commands.drain(..).count();
             }
             if n_received == n {
                 return n_sleeps;
@@ -440,20 +462,21 @@ mod loom_tests {
     }
 
     #[test]
-    fn loom_a_letter_against_the_end_of_the_loop_is_returned_or_refused() {
+    fn loom_a_command_against_the_end_of_the_loop_is_returned_or_refused() {
         loom::model(|| {
             let (mailbox, bell) = open();
             let theirs = Arc::clone(&mailbox);
-            let sender = thread::spawn(move || theirs.put_mail(Some(0), Mail::Detach(token(1))));
+            let sender =
+                thread::spawn(move || theirs.put_command(Some(0), Command::Detach(token(1))));
             let unread = mailbox.close(1);
-            let tenancy = mailbox.open(0, &bell).unwrap();
-            assert_eq!((tenancy.incarnation, tenancy.first_generation), (1, 1));
+            let opened = mailbox.open(0, &bell).unwrap();
+            assert_eq!((opened.address.generation(), opened.first_generation), (1, 1));
             let accepted = sender.join().unwrap();
             assert_eq!(unread.len(), usize::from(accepted));
             // The next loop with the number sees nothing of it.
-            let (mut wakes, mut mail) = (Vec::new(), Vec::new());
-            mailbox.take(&mut wakes, &mut mail);
-            assert!(wakes.is_empty() && mail.is_empty());
+            let (mut wakes, mut commands) = (Vec::new(), Vec::new());
+            mailbox.take(&mut wakes, &mut commands);
+            assert!(wakes.is_empty() && commands.is_empty());
         });
     }
 

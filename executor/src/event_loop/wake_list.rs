@@ -5,7 +5,7 @@ use std::mem;
 use polyloop_reactor::Token;
 
 use crate::event_loop::trim::trim;
-use crate::tasks::is_main;
+use crate::tasks::numbers::is_main;
 
 /// A list up to this length is searched from end to end; a longer one has a table.
 ///
@@ -122,7 +122,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::tasks::{LAST_GENERATION, MAIN};
+    use crate::tasks::numbers::{LAST_GENERATION, MAIN};
 
     fn id(generation: u32, slot: u32) -> Token {
         Token::new(3, generation, slot)

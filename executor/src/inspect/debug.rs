@@ -8,7 +8,8 @@ use std::io::{self, Write};
 use std::panic::Location;
 use std::time::Duration;
 
-use crate::task::{Rounded, TaskInfo};
+use crate::event_loop::mailbox::Address;
+use crate::task::info::{Rounded, TaskInfo};
 
 /// A poll that takes longer than this is reported, unless the builder says otherwise: asyncio's
 /// `slow_callback_duration`.
@@ -93,10 +94,14 @@ impl fmt::Display for Report {
 /// Is given the reports of a loop.
 pub(crate) type Reporter = Box<dyn Fn(&Report)>;
 
+/// Has a lost panic reported by the loop at an address, from any thread.
+pub(crate) type ReportLost = fn(Address, Report);
+
 /// The settings of debug mode.
 pub(crate) struct Debug {
     pub(crate) slow_poll: Duration,
     pub(crate) reporter: Reporter,
+    pub(crate) report_lost: ReportLost,
 }
 
 /// Writes a report to standard error, which is what happens by default.

@@ -1,6 +1,6 @@
 //! Tasks as a person sees them, and reports of what goes wrong.
 
-pub(crate) mod survey;
+pub(crate) mod stuck;
 
 pub(crate) mod notes;
 

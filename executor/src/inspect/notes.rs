@@ -1,12 +1,10 @@
 //! What a task waits for where no table of its loop shows it.
 //!
-//! Who waits for a descriptor, a timer or a task of the loop can be looked up when somebody asks.
+//! Which task waits for a descriptor, a timer or a task of the loop is looked up when it is asked for.
 //! Other leaf futures leave a bit when they are pending, so that seeing a program think costs
 //! one byte for each task and no allocation.
 
 use std::ops::BitOr;
-
-use crate::raw::waker::current;
 
 /// What the leaf futures of a task left in its last poll: a set of bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,10 +58,4 @@ impl BitOr for Notes {
     fn bitor(self, other: Notes) -> Notes {
         Notes(self.0 | other.0)
     }
-}
-
-/// Leaves a note for the running task, which is about to be pending.
-#[inline]
-pub(crate) fn note(note: Notes) {
-    current(|event_loop| event_loop.note(note));
 }

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
 
-use crate::tasks::stage::quietly;
+use crate::catch::quietly;
 
 /// How deep what is dropped may drop others in turn before those wait in a list.
 ///

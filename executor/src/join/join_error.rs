@@ -6,8 +6,9 @@ use std::fmt;
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
-use crate::event_loop::NO_ROOM;
+use crate::catch::Payload;
 use crate::inspect::lost_panic::{LostPanic, Origin};
+use crate::tasks::numbers::NO_ROOM;
 
 /// Says why a task has no output: it was cancelled, or it panicked.
 ///
@@ -39,30 +40,32 @@ struct Panic {
     lost: Option<LostPanic>,
 }
 
-type Payload = Box<dyn Any + Send + 'static>;
-
 impl JoinError {
     pub(crate) fn cancelled() -> JoinError {
         JoinError { cause: None }
     }
 
-    /// Makes the error of the running task, which has panicked.
+    /// Makes the error of a panic that came from `origin`.
     ///
-    /// It is to go through [`given`](crate::inspect::lost_panic::given) when it is given to a caller.
-    pub(crate) fn panicked(payload: Payload) -> JoinError {
-        JoinError::panicked_in(payload, Origin::of_task())
-    }
-
-    /// Makes the error of what `origin` describes.
+    /// It is to go through [`given`](crate::join::join_error::given) when it is given to a caller.
     #[cold]
-    pub(crate) fn panicked_in(payload: Payload, origin: Option<Origin>) -> JoinError {
+    pub(crate) fn panicked(payload: Payload, origin: Option<Origin>) -> JoinError {
         let panic = Panic { payload: Mutex::new(payload), lost: None };
         let mut error = JoinError { cause: Some(Box::new(Cause::Panic(panic))) };
-        let lost = origin.map(|origin| LostPanic::new(origin, error.to_string()));
-        if let Some(Cause::Panic(panic)) = error.cause.as_deref_mut() {
+        error.set_origin(origin);
+        error
+    }
+
+    /// Has a panic reported, unless the error is given to a caller.
+    #[cold]
+    pub(crate) fn set_origin(&mut self, origin: Option<Origin>) {
+        if !self.is_panic() {
+            return;
+        }
+        let lost = origin.map(|origin| LostPanic::new(origin, self.to_string()));
+        if let Some(Cause::Panic(panic)) = self.cause.as_deref_mut() {
             panic.lost = lost;
         }
-        error
     }
 
     /// Takes out the report that is made if the error is dropped before it is given to someone.
@@ -124,6 +127,15 @@ impl JoinError {
         let message = payload.downcast_ref::<&'static str>().copied();
         Some(f(message.or_else(|| payload.downcast_ref::<String>().map(String::as_str))))
     }
+}
+
+/// Notes that an outcome is given to a caller, so that its panic is not lost.
+#[inline]
+pub(crate) fn given<T>(mut outcome: Result<T, JoinError>) -> Result<T, JoinError> {
+    if let Err(error) = &mut outcome {
+        error.note_given();
+    }
+    outcome
 }
 
 impl fmt::Display for JoinError {

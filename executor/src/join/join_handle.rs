@@ -9,21 +9,21 @@ use std::time::Duration;
 use polyloop_reactor::Token;
 
 use crate::JoinError;
-use crate::event_loop::EventLoop;
-use crate::event_loop::budget::poll_proceed;
-use crate::event_loop::mailbox::{self, Mail};
-use crate::inspect::lost_panic::given;
+use crate::event_loop::local_loops::{if_current_or_idle, if_local};
+use crate::event_loop::mailbox::{self, Command};
+use crate::inspect::notes::Notes;
 use crate::join::abort_on_drop::AbortOnDrop;
+use crate::join::join_error::given;
 use crate::join::packet::Packet;
-use crate::raw::waker::{
-    at_home, at_home_alone, clone_if_own, clone_of, current, drop_of, forward, inherit, renounce,
-};
+use crate::raw::current::current;
+use crate::raw::forward::{OutputKey, forward, inherit, renounce};
+use crate::running::{note, now, poll_proceed};
 use crate::runtime::no_runtime::no_runtime;
 use crate::sync::Arc;
 use crate::task::TaskId;
+use crate::tasks::wakers::{clone_of, drop_of};
 use crate::tasks::{Callback, Join};
 use crate::time::Elapsed;
-use crate::time::clock::now;
 
 /// Awaits the output of a task.
 ///
@@ -68,7 +68,7 @@ pub struct JoinHandle<T> {
 
 enum Repr<T> {
     /// The output is in the task's slot, on the loop that the number names.
-    Task(Token),
+    Task(OutputKey<T>),
     /// The output crosses threads.
     Packet(Arc<Packet<T>>),
     /// The output was returned.
@@ -77,7 +77,7 @@ enum Repr<T> {
 
 impl<T> JoinHandle<T> {
     pub(crate) fn of_task(id: Token) -> JoinHandle<T> {
-        JoinHandle { repr: Repr::Task(id) }
+        JoinHandle { repr: Repr::Task(OutputKey::new(id)) }
     }
 
     pub(crate) fn of_packet(packet: Arc<Packet<T>>) -> JoinHandle<T> {
@@ -108,8 +108,12 @@ impl<T> JoinHandle<T> {
     /// ```
     pub fn abort(&self) {
         match &self.repr {
-            Repr::Task(id) => abort(*id),
-            Repr::Packet(packet) => packet.abort(),
+            Repr::Task(key) => abort(key.id()),
+            Repr::Packet(packet) => {
+                if let Some(task) = packet.abort() {
+                    abort(task);
+                }
+            }
             Repr::Taken => {}
         }
     }
@@ -146,7 +150,7 @@ impl<T> JoinHandle<T> {
     /// ```
     pub fn id(&self) -> Option<TaskId> {
         let token = match &self.repr {
-            Repr::Task(id) => Some(*id),
+            Repr::Task(key) => Some(key.id()),
             Repr::Packet(packet) => packet.task(),
             Repr::Taken => None,
         };
@@ -173,9 +177,10 @@ impl<T> JoinHandle<T> {
     /// ```
     pub fn is_finished(&self) -> bool {
         match &self.repr {
-            Repr::Task(id) => {
-                at_home(id.owner(), |event_loop| event_loop.tasks.borrow().look_up(*id))
-                    .map_or_else(|| !mailbox::is_open_to(*id), |join| join != Join::Running)
+            Repr::Task(key) => {
+                let id = key.id();
+                if_local(id.owner(), |event_loop| event_loop.look_up(id))
+                    .map_or_else(|| !mailbox::is_open_to(id), |join| join != Join::Running)
             }
             Repr::Packet(packet) => packet.is_done(),
             Repr::Taken => true,
@@ -202,8 +207,12 @@ impl<T> JoinHandle<T> {
     /// ```
     pub fn named(self, name: impl Into<String>) -> JoinHandle<T> {
         match &self.repr {
-            Repr::Task(id) => set_name(*id, name.into()),
-            Repr::Packet(packet) => packet.set_name(name.into()),
+            Repr::Task(key) => set_name(key.id(), name.into()),
+            Repr::Packet(packet) => {
+                if let Some((task, name)) = packet.set_name(name.into()) {
+                    set_name(task, name);
+                }
+            }
             Repr::Taken => {}
         }
         self
@@ -212,7 +221,7 @@ impl<T> JoinHandle<T> {
     /// Returns the task's name, if it has one. Known on the task's own thread.
     pub fn name(&self) -> Option<String> {
         let id = self.id()?.token();
-        at_home(id.owner(), |event_loop| event_loop.tasks.borrow().name(id)).flatten()
+        if_local(id.owner(), |event_loop| event_loop.name(id)).flatten()
     }
 
     /// Waits for the output on a plain thread, for `timeout` at most.
@@ -290,13 +299,14 @@ impl<T> JoinHandle<T> {
     where
         T: 'static,
     {
-        let Repr::Task(id) = self.repr else {
+        let Repr::Task(key) = &self.repr else {
             panic!("`on_done` needs the handle of a task of the running loop")
         };
+        let id = key.id();
         let callback: Callback = Box::new(move |output| {
             f(output.downcast_ref().expect("a join handle has the type of its task"));
         });
-        if at_home(id.owner(), |event_loop| event_loop.watch(id, callback)).is_none() {
+        if if_local(id.owner(), |event_loop| event_loop.watch(id, callback)).is_none() {
             match current(|_| ()) {
                 None => no_runtime("`on_done` was called"),
                 Some(()) => panic!("`on_done` needs a task of a loop on this thread"),
@@ -305,19 +315,19 @@ impl<T> JoinHandle<T> {
     }
 }
 
-/// Names a task, on whatever thread it lives.
+/// Names a task, on any thread.
 pub(crate) fn set_name(id: Token, name: String) {
     let mut name = Some(name);
-    at_home(id.owner(), |event_loop| {
+    if_local(id.owner(), |event_loop| {
         if let Some(name) = name.take() {
             event_loop.set_name(id, name);
         }
     });
     if let Some(name) = name {
-        let letter = move || {
+        let message = move || {
             current(|event_loop| event_loop.set_name(id, name));
         };
-        mailbox::send(id.owner(), Mail::Run(Box::new(letter)));
+        mailbox::send(id.owner(), Command::Run(Box::new(message)));
     }
 }
 
@@ -354,10 +364,21 @@ fn park_until_ready<T: 'static>(
     }
 }
 
-/// Aborts the task that `id` names, on whatever thread it lives.
+/// Notes which task does the work of a packet, and passes on what was requested before.
+pub(crate) fn bind<T>(packet: &Packet<T>, task: Token) {
+    let requests = packet.set_task(task);
+    if let Some(name) = requests.name {
+        set_name(task, name);
+    }
+    if requests.abort {
+        abort(task);
+    }
+}
+
+/// Aborts the task that `id` names, on any thread.
 pub(crate) fn abort(id: Token) {
-    if at_home(id.owner(), |event_loop| event_loop.abort(id)).is_none() {
-        mailbox::send(id.owner(), Mail::Abort(id));
+    if if_local(id.owner(), |event_loop| event_loop.abort(id)).is_none() {
+        mailbox::send(id.owner(), Command::Abort(id));
     }
 }
 
@@ -376,94 +397,77 @@ impl<T: 'static> JoinHandle<T> {
     #[inline]
     #[track_caller]
     pub(crate) fn poll_outcome(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, JoinError>> {
-        if let Repr::Task(id) = self.repr {
-            if let Some(polled) = poll_at_home(id, self, cx) {
+        if let Repr::Task(key) = &self.repr {
+            if let Some(polled) = poll_local(key, cx) {
                 let output = ready!(polled);
                 self.repr = Repr::Taken;
                 return Poll::Ready(output);
             }
-            if let Some(output) = inherit(id, self) {
+            if let Some(output) = inherit(key) {
                 self.repr = Repr::Taken;
                 return Poll::Ready(output);
             }
-            let packet = forward(id, self);
+            let packet = forward(key);
             self.repr = Repr::Packet(packet);
         }
         let Repr::Packet(packet) = &self.repr else {
             panic!("a join handle was polled after it was ready")
         };
         ready!(poll_proceed(cx));
-        let output = ready!(packet.poll_take(cx));
-        self.repr = Repr::Taken;
-        Poll::Ready(output)
+        // Cloned before the packet is locked, and what is left of it dropped after: it may be foreign.
+        let mut waker = Some(clone_of(cx.waker()));
+        let polled = packet.poll_take(&mut waker);
+        drop_of(waker);
+        if polled.is_ready() {
+            self.repr = Repr::Taken;
+        } else {
+            note(Notes::ELSEWHERE);
+        }
+        polled
     }
 }
 
-/// Takes the output on the loop that `id` names; none where that does not run.
+/// Takes the output on the task's own loop; none where that does not run.
 #[inline]
-fn poll_at_home<T: 'static>(
-    id: Token,
-    handle: &JoinHandle<T>,
+fn poll_local<T: 'static>(
+    key: &OutputKey<T>,
     cx: &Context<'_>,
 ) -> Option<Poll<Result<T, JoinError>>> {
+    let id = key.id();
     let mut output: Option<Result<T, JoinError>> = None;
-    let polled = at_home_alone(id.owner(), |event_loop| {
+    let polled = if_current_or_idle(id.owner(), |event_loop| {
         let polled = event_loop.poll_join(id, cx);
         if polled == Poll::Ready(Join::Finished) {
-            event_loop.tasks.borrow_mut().take_output(id, &mut output);
+            event_loop.take_output(id, &mut output);
         }
         polled
     });
     let Poll::Ready(join) = polled? else { return Some(Poll::Pending) };
     if join == Join::Gone {
         // It may have been a task of an earlier loop with this number.
-        output = inherit(id, handle);
+        output = inherit(key);
     }
     Some(Poll::Ready(output.unwrap_or_else(|| Err(JoinError::cancelled()))))
 }
 
-impl EventLoop {
-    /// Waits until the task is not running any more.
-    #[inline]
-    fn poll_join(&self, id: Token, cx: &Context<'_>) -> Poll<Join> {
-        if !self.proceed() {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        // Cloning one of ours runs nothing foreign, so that one borrow is enough.
-        let mut waker = clone_if_own(cx.waker());
-        if waker.is_none() {
-            let join = self.tasks.borrow().look_up(id);
-            if join != Join::Running {
-                return Poll::Ready(join);
-            }
-            // Cloned before the borrow, and what is left of it dropped after: a foreign waker may do
-            // anything, even end the task.
-            waker = Some(clone_of(cx.waker()));
-        }
-        let join = self.tasks.borrow_mut().join(id, &mut waker);
-        drop_of(waker);
-        if join == Join::Running { Poll::Pending } else { Poll::Ready(join) }
-    }
-}
-
 impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
-        let Repr::Task(id) = self.repr else { return };
-        match at_home(id.owner(), |event_loop| event_loop.detach(id)) {
+        let Repr::Task(key) = &self.repr else { return };
+        let id = key.id();
+        match if_local(id.owner(), |event_loop| event_loop.detach(id)) {
             Some(true) => return,
             Some(false) => {}
-            None => mailbox::send(id.owner(), Mail::Detach(id)),
+            None => mailbox::send(id.owner(), Command::Detach(id)),
         }
-        // After the letter, which a loop that has ended since does not read.
-        renounce(id, self);
+        // After the message, which a loop that has ended since does not take.
+        renounce(key);
     }
 }
 
 impl<T> fmt::Debug for JoinHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state: &dyn fmt::Debug = match &self.repr {
-            Repr::Task(id) => id,
+            Repr::Task(key) => &key.id(),
             Repr::Packet(_) => &"across threads",
             Repr::Taken => &"taken",
         };

@@ -6,10 +6,8 @@ pub(crate) mod join_error;
 
 pub(crate) mod packet;
 
-pub(crate) mod catch;
-
 pub(crate) mod abort_on_drop;
 
-pub(crate) mod estate;
+pub(crate) mod orphans;
 
 pub(crate) mod deep_drop;

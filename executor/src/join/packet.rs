@@ -3,19 +3,15 @@
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::PoisonError;
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 
 use polyloop_reactor::Token;
 
-use crate::JoinError;
+use crate::catch::quietly;
 use crate::inspect::lost_panic::Origin;
-use crate::inspect::notes::{Notes, note};
 use crate::join::deep_drop::drop_deep;
-use crate::join::join_handle;
-use crate::raw::waker::{clone_of, drop_of, wake_of};
+use crate::join::join_error::JoinError;
 use crate::sync::{Arc, Mutex, MutexGuard};
-use crate::tasks::stage::quietly;
-use crate::time::TimeHold;
 
 /// Carries the outcome of work that is done elsewhere: on a blocking thread, on another loop.
 ///
@@ -38,8 +34,14 @@ struct State<T> {
     /// What that task is to be called.
     name: Option<String>,
     aborted: bool,
-    /// The work is a job in a queue, which nobody has begun.
+    /// The work is a job in a queue, which no thread has begun.
     queued: bool,
+}
+
+/// What a handle has requested of a task before there was one.
+pub(crate) struct Requests {
+    pub(crate) name: Option<String>,
+    pub(crate) abort: bool,
 }
 
 enum Outcome<T> {
@@ -51,16 +53,16 @@ enum Outcome<T> {
 impl<T: 'static> Packet<T> {
     /// Makes a packet and the one side that may fill it.
     pub(crate) fn new() -> (Arc<Packet<T>>, Sender<T>) {
-        Packet::make(false, TimeHold::NONE)
+        Packet::make(false)
     }
 
-    /// Makes the packet of a job that is to be queued: an abort settles it at once, however long
-    /// the queue is, until the job [begins](Sender::begin). The sender keeps the hold until it has sent.
-    pub(crate) fn of_job(hold: TimeHold) -> (Arc<Packet<T>>, Sender<T>) {
-        Packet::make(true, hold)
+    /// Makes the packet of a job that is to be queued: an abort ends it at once, however long
+    /// the queue is, until the job [begins](Sender::begin).
+    pub(crate) fn of_job() -> (Arc<Packet<T>>, Sender<T>) {
+        Packet::make(true)
     }
 
-    fn make(queued: bool, hold: TimeHold) -> (Arc<Packet<T>>, Sender<T>) {
+    fn make(queued: bool) -> (Arc<Packet<T>>, Sender<T>) {
         let state = State {
             outcome: Outcome::Waiting,
             waker: None,
@@ -70,69 +72,61 @@ impl<T: 'static> Packet<T> {
             queued,
         };
         let packet = Arc::new(Packet { state: Mutex::new(state), drop_outcome: drop_deep });
-        (Arc::clone(&packet), Sender { packet: Some(packet), _hold: hold })
+        (Arc::clone(&packet), Sender { packet: Some(packet) })
     }
 }
 
 impl<T> Packet<T> {
     /// Takes the outcome, or leaves the waker to be woken by it.
-    #[track_caller]
-    pub(crate) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Result<T, JoinError>> {
-        // Foreign wakers are cloned before the lock is taken and dropped after it is released.
-        let waker = clone_of(cx.waker());
+    ///
+    /// What is in `waker` afterwards is to be dropped by the caller: no foreign code runs under the lock.
+    pub(crate) fn poll_take(&self, waker: &mut Option<Waker>) -> Poll<Result<T, JoinError>> {
         let mut state = self.lock();
         match mem::replace(&mut state.outcome, Outcome::Taken) {
             Outcome::Done(outcome) => Poll::Ready(outcome),
             Outcome::Waiting => {
                 state.outcome = Outcome::Waiting;
-                let replaced = state.waker.replace(waker);
-                drop(state);
-                drop_of(replaced);
-                note(Notes::ELSEWHERE);
+                mem::swap(&mut state.waker, waker);
                 Poll::Pending
             }
-            Outcome::Taken => panic!("a join handle was polled after it was ready"),
+            // A handle forgets its packet when it has taken the outcome.
+            Outcome::Taken => Poll::Ready(Err(JoinError::cancelled())),
         }
     }
 
-    /// Asks for the work to be dropped: before it begins, or between two polls.
-    pub(crate) fn abort(&self) {
+    /// Requests that the work be dropped: before it begins, or between two polls.
+    ///
+    /// Returns the task that does the work, if there is one already, for the caller to abort.
+    pub(crate) fn abort(&self) -> Option<Token> {
         let mut state = self.lock();
         state.aborted = true;
         let (task, queued) = (state.task, state.queued);
         drop(state);
-        if let Some(task) = task {
-            join_handle::abort(task);
-        }
         if queued {
             self.set(Err(JoinError::cancelled()));
         }
+        task
     }
 
-    /// Notes which task does the work, so that an abort finds it, and passes on one that has
-    /// come already.
-    pub(crate) fn is_done_by(&self, task: Token) {
+    /// Notes which task does the work, so that an abort finds it.
+    ///
+    /// Returns what was requested before there was one, for the caller to do.
+    pub(crate) fn set_task(&self, task: Token) -> Requests {
         let mut state = self.lock();
         state.task = Some(task);
-        let (aborted, name) = (state.aborted, state.name.take());
-        drop(state);
-        if let Some(name) = name {
-            join_handle::set_name(task, name);
-        }
-        if aborted {
-            join_handle::abort(task);
-        }
+        Requests { name: state.name.take(), abort: state.aborted }
     }
 
-    /// Names the task that does the work, now or when there is one.
-    pub(crate) fn set_name(&self, name: String) {
+    /// Keeps the name for the task that does the work. If there is one already, it is returned with the
+    /// name, for the caller to name it.
+    pub(crate) fn set_name(&self, name: String) -> Option<(Token, String)> {
         let mut state = self.lock();
         match state.task {
-            Some(task) => {
-                drop(state);
-                join_handle::set_name(task, name);
+            Some(task) => Some((task, name)),
+            None => {
+                state.name = Some(name);
+                None
             }
-            None => state.name = Some(name),
         }
     }
 
@@ -162,14 +156,14 @@ impl<T> Packet<T> {
         let waker = state.waker.take();
         drop(state);
         if let Some(waker) = waker {
-            wake_of(waker);
+            quietly(|| waker.wake());
         }
     }
 }
 
 impl<T> Drop for Packet<T> {
     fn drop(&mut self) {
-        // By an outcome that is never taken, on whichever side lets go of the packet last: a destructor that
+        // By an outcome that is never taken, on the side that drops the packet last: a destructor that
         // panics ends nothing there.
         let mut state = self.lock();
         let outcome = mem::replace(&mut state.outcome, Outcome::Taken);
@@ -178,15 +172,13 @@ impl<T> Drop for Packet<T> {
         if let Outcome::Done(outcome) = outcome {
             (self.drop_outcome)(outcome);
         }
-        drop_of(waker);
+        quietly(|| drop(waker));
     }
 }
 
 /// Fills a packet, once. Dropped without having done so, it says that the work was cancelled.
 pub(crate) struct Sender<T> {
     packet: Option<Arc<Packet<T>>>,
-    /// Dropped last, so that time passes only after the outcome has been announced.
-    _hold: TimeHold,
 }
 
 impl<T> Sender<T> {
@@ -202,7 +194,7 @@ impl<T> Sender<T> {
     pub(crate) fn run(self, origin: Option<Box<Origin>>, work: impl FnOnce() -> T) {
         let outcome = catch_unwind(AssertUnwindSafe(work));
         let origin = origin.map(|origin| *origin);
-        self.send(outcome.map_err(|payload| JoinError::panicked_in(payload, origin)));
+        self.send(outcome.map_err(|payload| JoinError::panicked(payload, origin)));
     }
 
     pub(crate) fn send(mut self, outcome: Result<T, JoinError>) {
@@ -225,7 +217,7 @@ mod tests {
     use super::*;
 
     fn take<T>(packet: &Packet<T>) -> Poll<Result<T, JoinError>> {
-        packet.poll_take(&mut Context::from_waker(Waker::noop()))
+        packet.poll_take(&mut Some(Waker::noop().clone()))
     }
 
     #[test]
@@ -257,7 +249,7 @@ mod loom_tests {
     use super::*;
 
     async fn take<T>(packet: Arc<Packet<T>>) -> Result<T, JoinError> {
-        std::future::poll_fn(|cx| packet.poll_take(cx)).await
+        std::future::poll_fn(|cx| packet.poll_take(&mut Some(cx.waker().clone()))).await
     }
 
     #[test]
@@ -300,9 +292,9 @@ mod loom_tests {
     }
 
     #[test]
-    fn loom_an_abort_against_the_start_of_the_work_is_heeded_or_too_late() {
+    fn loom_an_abort_against_the_start_of_the_work_cancels_it_or_is_too_late() {
         loom::model(|| {
-            let (packet, sender) = Packet::of_job(TimeHold::NONE);
+            let (packet, sender) = Packet::of_job();
             let thread = thread::spawn(move || {
                 if sender.begin() {
                     sender.run(None, || 7);

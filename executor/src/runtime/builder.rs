@@ -12,6 +12,7 @@ use crate::event_loop::shuffle::Shuffle;
 use crate::event_loop::spin::Spin;
 use crate::event_loop::{EventLoop, Parts};
 use crate::inspect::debug::{self, DEFAULT_SLOW_POLL, Debug, Report, Reporter};
+use crate::running::report_lost;
 use crate::time::clock::Clock;
 
 /// Settings of a loop that is to be made.
@@ -267,13 +268,17 @@ impl Builder {
             let settings = BlockingPool::builder().max_threads(self.blocking_threads);
             settings.shutdown_grace(self.shutdown_grace).build()
         });
+        let workers = pool.into_workers();
         let spin = Spin::new(self.spin);
         let seed = self.seed.map_or_else(debug::seed_from_env, |seed| Ok(Some(seed)))?;
         let is_debugged = self.debug.map_or_else(debug::debug_from_env, Ok)?;
-        let debug =
-            is_debugged.then_some(Debug { slow_poll: self.slow_poll, reporter: self.reporter });
+        let debug = is_debugged.then_some(Debug {
+            slow_poll: self.slow_poll,
+            reporter: self.reporter,
+            report_lost,
+        });
         let shuffle = seed.map(Shuffle::new);
-        let event_loop = EventLoop::new(Parts { selector, clock, pool, spin, shuffle, debug })?;
+        let event_loop = EventLoop::new(Parts { selector, clock, workers, spin, shuffle, debug })?;
         let runtime = Runtime::of(event_loop);
         if let Some(signum) = self.dump_signal {
             runtime.spawn_dump(SignalFd::listen(signum)?);

@@ -3,19 +3,18 @@
 use std::future::poll_fn;
 use std::mem::size_of;
 use std::panic::Location;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::pin::pin;
 
-use crate::event_loop::mailbox::{self, Mail};
-use crate::inspect::lost_panic::given;
-use crate::join::catch::catch_poll;
+use crate::catch::quietly;
+use crate::event_loop::mailbox::{self, Address, Command};
+use crate::join::join_handle::bind;
 use crate::join::packet::Packet;
-use crate::raw::waker::current;
+use crate::raw::current::current;
+use crate::running::poll_outcome;
 use crate::sync::Arc;
-use crate::tasks::stage::quietly;
 use crate::{JoinError, JoinHandle};
 
-/// Reaches a loop from any thread: two numbers, free to copy and to keep.
+/// Reaches a loop from any thread: an address, free to copy and to keep.
 ///
 /// It does not keep the loop alive. Waking a task from another thread needs no handle: every
 /// [`Waker`](std::task::Waker) does that.
@@ -31,24 +30,15 @@ use crate::{JoinError, JoinHandle};
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Handle {
-    number: u16,
-    incarnation: u32,
+    address: Address,
 }
 
 /// The size up to which the future of a task for another thread is moved, and not put into a box.
 const MOVED_BYTES: usize = 128;
 
 impl Handle {
-    pub(crate) fn number(self) -> u16 {
-        self.number
-    }
-
-    pub(crate) fn incarnation(self) -> u32 {
-        self.incarnation
-    }
-
-    pub(crate) fn new(number: u16, incarnation: u32) -> Handle {
-        Handle { number, incarnation }
+    pub(crate) fn new(address: Address) -> Handle {
+        Handle { address }
     }
 
     /// Returns the handle of the loop that runs on this thread, if one does.
@@ -63,7 +53,7 @@ impl Handle {
     /// # }).unwrap();
     /// ```
     pub fn current() -> Option<Handle> {
-        current(|event_loop| event_loop.handle())
+        current(|event_loop| Handle::new(event_loop.share_address()))
     }
 
     /// Starts a task on the loop, from whatever thread.
@@ -122,30 +112,16 @@ impl Handle {
                 let work = async move {
                     let mut future = pin!(Some(future));
                     let outcome =
-                        poll_fn(|cx| catch_poll(future.as_mut(), |future| future.poll(cx))).await;
+                        poll_fn(|cx| poll_outcome(future.as_mut(), |future| future.poll(cx))).await;
                     sender.send(outcome);
                 };
                 let task = event_loop.spawn(work, spawned_at);
                 event_loop.detach(task);
-                started.is_done_by(task);
+                bind(&started, task);
             });
         };
-        // If the loop is gone the letter is dropped, and the sender in it says cancelled.
-        mailbox::send_to(self.number, self.incarnation, Mail::Run(Box::new(start)));
+        // If the loop has ended the command is dropped, and the sender in it reports that.
+        mailbox::send_to(self.address, Command::Run(Box::new(start)));
         JoinHandle::of_packet(packet)
     }
-}
-
-/// Polls `future`, turns its panic into an error, and drops it when it has ended.
-///
-/// For a caller that makes the future where it polls it: one that is handed to an `async fn` is held
-/// twice, as what was handed over and as what is polled.
-///
-/// # Panics
-/// If the future has ended.
-pub fn poll_caught<F: Future>(
-    future: Pin<&mut Option<F>>,
-    cx: &mut Context<'_>,
-) -> Poll<Result<F::Output, JoinError>> {
-    catch_poll(future, |future| future.poll(cx)).map(given)
 }

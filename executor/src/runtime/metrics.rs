@@ -1,7 +1,5 @@
 //! What a loop has counted.
 
-use crate::raw::waker::current;
-
 /// Counts what a loop holds and what it has done since it was made.
 ///
 /// # Examples
@@ -29,9 +27,4 @@ pub struct Metrics {
     pub n_control_calls: u64,
     /// Reads, writes, accepts and the like, whether or not they had to be repeated.
     pub n_io_calls: u64,
-}
-
-/// Returns the counts of the running loop; all zero outside a loop.
-pub fn metrics() -> Metrics {
-    current(|event_loop| event_loop.metrics()).unwrap_or_default()
 }

@@ -24,10 +24,12 @@ use std::time::Duration;
 
 use polyloop_reactor::{Backend, PollableFd, SignalFd, restore_timer_slack};
 
-use crate::event_loop::residents;
-use crate::event_loop::{Announce, EventLoop, refuse};
+use crate::event_loop::EventLoop;
+use crate::event_loop::host::Announce;
+use crate::event_loop::local_loops;
+use crate::event_loop::tasks::refuse;
 use crate::inspect::dump_signal::dump_on;
-use crate::raw::waker::{current, within};
+use crate::raw::current::{current, within};
 use crate::runtime::no_runtime::no_runtime;
 use crate::task::Dump;
 use crate::{Builder, Handle, JoinHandle, NextTurn};
@@ -154,7 +156,7 @@ impl Runtime {
 
     pub(crate) fn of(event_loop: EventLoop) -> Runtime {
         let event_loop = Rc::new(event_loop);
-        residents::add(&event_loop);
+        local_loops::add(&event_loop);
         Runtime { event_loop, pollable_fd: OnceCell::new() }
     }
 
@@ -168,7 +170,7 @@ impl Runtime {
     pub(crate) fn spawn_dump(&self, signal: SignalFd) {
         let task = self.event_loop.spawn(dump_on(signal), Location::caller());
         self.event_loop.set_name(task, "dump".into());
-        self.event_loop.set_aside(task);
+        self.event_loop.set_daemon(task);
         self.event_loop.detach(task);
     }
 
@@ -207,7 +209,7 @@ impl Runtime {
         }
 
         check_not_nested("block_on")?;
-        self.event_loop.fork.check()?;
+        self.event_loop.check_fork()?;
         self.event_loop.announce_main(Location::caller());
         self.event_loop.resume();
         within(&self.event_loop, || {
@@ -300,7 +302,7 @@ impl Runtime {
         if self.event_loop.is_running() {
             return Err(nested("turn"));
         }
-        self.event_loop.fork.check()?;
+        self.event_loop.check_fork()?;
         let turned = within(&self.event_loop, || self.event_loop.turn(timeout, budget));
         // Within a task of another loop, that one restores it when it ends.
         if !current(EventLoop::is_running).unwrap_or(false) {
@@ -392,18 +394,13 @@ impl Runtime {
         if let Some(fd) = self.pollable_fd.get() {
             return Ok(fd.as_fd());
         }
-        let reactor = self.event_loop.reactor.borrow();
-        let fd = reactor.pollable_fd().ok_or_else(|| {
+        let fd = self.event_loop.open_pollable_fd()?.ok_or_else(|| {
             let message = format!(
                 "the backend {} has no descriptor to watch: wait in `turn`, or for `pollable_fds`",
                 self.backend()
             );
             io::Error::new(io::ErrorKind::Unsupported, message)
         })?;
-        // A second descriptor for the same selector, since the first is inside a cell.
-        let fd = fd.try_clone_to_owned()?;
-        drop(reactor);
-        self.event_loop.begin_to_announce()?;
         Ok(self.pollable_fd.get_or_init(|| fd).as_fd())
     }
 
@@ -442,9 +439,7 @@ impl Runtime {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn pollable_fds(&self, fds: &mut Vec<PollableFd>) -> io::Result<()> {
-        fds.clear();
-        self.event_loop.begin_to_announce()?;
-        self.event_loop.reactor.borrow().pollable_fds(fds)
+        self.event_loop.pollable_fds(fds)
     }
 
     /// Draws the tree of tasks, with what each waits for.
@@ -464,7 +459,7 @@ impl Runtime {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn dump(&self) -> Dump {
-        Dump::new(self.event_loop.survey())
+        Dump::new(self.event_loop.snapshot())
     }
 
     /// Returns a handle that reaches the loop from other threads.
@@ -478,12 +473,12 @@ impl Runtime {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn handle(&self) -> Handle {
-        self.event_loop.handle()
+        Handle::new(self.event_loop.share_address())
     }
 
     /// Returns the backend of the loop's selector.
     pub fn backend(&self) -> Backend {
-        self.event_loop.reactor.borrow().backend()
+        self.event_loop.backend()
     }
 }
 
@@ -501,7 +496,7 @@ impl AsFd for Runtime {
 impl Drop for Runtime {
     fn drop(&mut self) {
         within(&self.event_loop, || self.event_loop.shut_down());
-        residents::remove(&self.event_loop);
+        local_loops::remove(&self.event_loop);
     }
 }
 

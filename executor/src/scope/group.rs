@@ -13,14 +13,14 @@ use super::failure::Failures;
 use super::scope_node::{EndOnDrop, ScopeNode};
 use super::{CancelScope, Cancelled, Failure, GroupError};
 use crate::JoinError;
+use crate::catch::quietly;
 use crate::combine::JoinSet;
 use crate::combine::join_set::poll_arrival_in;
 use crate::combine::slab::Slab;
 use crate::combine::turns::Turns;
 use crate::event_loop::EventLoop;
-use crate::raw::waker::current;
+use crate::raw::current::current;
 use crate::runtime::with_room;
-use crate::tasks::stage::quietly;
 
 /// A group of child tasks, all of which end before the group does.
 ///
@@ -310,7 +310,7 @@ mod tests {
     use std::task::{Wake, Waker};
 
     use super::*;
-    use crate::event_loop::budget::has_budget;
+    use crate::running::has_budget;
     use crate::steps::count_steps;
     use crate::{run, yield_now};
 

@@ -20,7 +20,7 @@ use std::time::Instant;
 
 use super::Cancelled;
 use crate::now;
-use crate::raw::waker::{clone_of, drop_of, wake_of};
+use crate::tasks::wakers::{clone_of, drop_of, wake_of};
 
 thread_local! {
     /// The innermost scope that the thread polls in.

@@ -9,9 +9,10 @@ use std::task::{Context, Poll, Waker};
 
 use crate::combine::slab::Slab;
 use crate::combine::{Either, or};
-use crate::event_loop::budget::poll_proceed;
-use crate::inspect::notes::{Notes, note};
-use crate::raw::waker::{clone_of, drop_of, wake_of};
+use crate::inspect::notes::Notes;
+use crate::running::note;
+use crate::running::poll_proceed;
+use crate::tasks::wakers::{clone_of, drop_of, wake_of};
 
 /// Tells any number of tasks, on any threads, that they should come to an end.
 ///

@@ -81,7 +81,7 @@ mod tests {
 
     use polyloop_reactor::Token;
 
-    use crate::tasks::MAIN;
+    use crate::tasks::numbers::MAIN;
 
     use super::super::{TaskState, WaitReason};
     use super::*;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use polyloop_reactor::Token;
 
-use crate::tasks::is_main;
+use crate::tasks::numbers::is_main;
 
 /// Names a task among all tasks of all loops of the process, also after it has ended.
 ///

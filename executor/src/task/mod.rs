@@ -19,20 +19,20 @@
 //! # }).unwrap();
 //! ```
 
-mod dump;
+pub(crate) mod dump;
 
-mod id;
+pub(crate) mod id;
 
-mod info;
+pub(crate) mod info;
 
 pub(crate) mod yield_now;
 
 pub use dump::Dump;
 pub use id::TaskId;
-pub(crate) use info::Rounded;
 pub use info::{TaskInfo, TaskState, WaitReason};
 
-use crate::raw::waker;
+use crate::event_loop::EventLoop;
+use crate::raw::current;
 
 /// Returns the number of the task that runs; none outside a loop, or when no task does.
 ///
@@ -53,7 +53,7 @@ use crate::raw::waker;
 /// # }).unwrap();
 /// ```
 pub fn current() -> Option<TaskId> {
-    waker::current(|event_loop| event_loop.current_task()).flatten()
+    current::current(EventLoop::current_task).flatten()
 }
 
 /// Names the task that runs, for [`all`], [`dump`] and reports. Outside a task it does nothing.
@@ -74,7 +74,7 @@ pub fn current() -> Option<TaskId> {
 /// ```
 pub fn set_name(name: impl Into<String>) {
     if let Some(id) = current() {
-        waker::current(|event_loop| event_loop.set_name(id.token(), name.into()));
+        current::current(|event_loop| event_loop.set_name(id.token(), name.into()));
     }
 }
 
@@ -87,7 +87,7 @@ pub fn set_name(name: impl Into<String>) {
 /// # References
 /// Python's `asyncio.all_tasks`.
 pub fn all() -> Vec<TaskInfo> {
-    waker::current(|event_loop| event_loop.survey()).unwrap_or_default()
+    current::current(EventLoop::snapshot).unwrap_or_default()
 }
 
 /// Draws the tree of tasks of the running loop, with what each waits for.

@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use crate::tasks::LAST_GENERATION;
+use crate::tasks::numbers::LAST_GENERATION;
 use crate::{
     GroupError, Handle, JoinHandle, JoinSet, Runtime, TaskGroup, call_soon, metrics, spawn,
     yield_now,
@@ -21,14 +21,14 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Makes a loop that has room for `n_tasks` tasks.
 fn small(n_tasks: usize) -> Runtime {
     let runtime = Runtime::new().unwrap();
-    runtime.event_loop().tasks.borrow_mut().limit_to(1 + n_tasks);
+    runtime.event_loop().limit_tasks(1 + n_tasks);
     runtime
 }
 
 /// Makes a loop whose slots have room for two more tenants each.
 fn old() -> Runtime {
     let runtime = Runtime::new().unwrap();
-    runtime.event_loop().tasks.borrow_mut().age_to(LAST_GENERATION - 2);
+    runtime.event_loop().age_tasks(LAST_GENERATION - 2);
     runtime
 }
 

@@ -8,6 +8,10 @@ pub(crate) mod table;
 
 pub(crate) mod stage;
 
+pub(crate) mod numbers;
+
+pub(crate) mod wakers;
+
 #[cfg(all(test, not(loom)))]
 mod limit_tests;
 
@@ -23,46 +27,14 @@ use polyloop_reactor::Token;
 
 use crate::event_loop::shuffle::Shuffle;
 use crate::inspect::notes::Notes;
-use crate::raw::waker::into_id;
-use crate::task::{TaskId, TaskInfo, TaskState};
+use crate::task::id::TaskId;
+use crate::task::info::{TaskInfo, TaskState};
+use crate::tasks::numbers::{
+    LAST_GENERATION, MAIN, MAX_SLOTS, NOBODY, is_main, is_spent, next_generation,
+};
 use crate::tasks::stage::{AnyTask, TaskBox, new_task};
 use crate::tasks::table::Table;
-
-/// The generations of the future that `block_on` polls itself: those with this bit. Half of the
-/// numbers are its own, so that its number tells what it is, whichever slot it has.
-pub(crate) const MAIN: u32 = 1 << (Token::GENERATION_BITS - 1);
-
-/// The generation that no tenant has, apart from the bit [`MAIN`]. A slot that has come to it is
-/// spent, and is never used again: numbers name one task for as long as the process lives.
-pub(crate) const LAST_GENERATION: u32 = MAIN - 1;
-
-/// The most slots that a loop has.
-const MAX_SLOTS: usize = Token::MAX_SLOT as usize + 1;
-
-/// Reports whether `id` names the future of a `block_on`.
-pub(crate) const fn is_main(id: Token) -> bool {
-    id.generation() & MAIN != 0
-}
-
-/// Reports whether a slot with this number has had all its tenants.
-#[inline]
-fn is_spent(id: Token) -> bool {
-    id.raw() & LAST == LAST
-}
-
-/// The bits of [`LAST_GENERATION`] where a number has them.
-const LAST: u64 = Token::new(0, LAST_GENERATION, 0).raw();
-
-/// Returns the number of a slot's next tenant. The slot is not spent.
-#[inline]
-fn next_tenant(id: Token) -> Token {
-    debug_assert!(!is_spent(id));
-    Token::from_raw(id.raw() + (1 << Token::SLOT_BITS))
-}
-
-/// The parent of what is spawned from outside the loop. No slot has this number: its generation is
-/// that of slots that are spent.
-pub(crate) const NOBODY: Token = Token::from_raw(u64::MAX);
+use crate::tasks::wakers::into_id;
 
 /// The bytes of emptied boxes that are kept for the next spawns.
 ///
@@ -111,7 +83,7 @@ struct Extras {
     /// Takes the output to a handle that was polled elsewhere.
     delivery: Option<Delivery>,
     /// It waits for things that do not keep the loop from being called stuck.
-    is_aside: bool,
+    is_daemon: bool,
     /// The time that its polls have taken, in debug mode.
     busy: Option<Duration>,
 }
@@ -197,7 +169,7 @@ impl Slot {
     #[inline]
     fn vacate(&mut self, task: TaskBox, spare_bytes: &mut usize) -> bool {
         self.flags = Flags(self.flags.0 & Flags::SCHEDULED.0);
-        self.id = next_tenant(self.id);
+        self.id = next_generation(self.id);
         let bytes = size_of_val(&*task);
         if bytes <= SPARE_BOX_MAX && *spare_bytes + bytes <= SPARE_BYTES_MAX {
             *spare_bytes += bytes;
@@ -312,7 +284,7 @@ pub(crate) enum Next {
 }
 
 /// What is left to do for a task outside the borrow.
-pub(crate) enum LeftOver {
+pub(crate) enum Deferred {
     /// It was aborted: drop its future, then [`finish`](Tasks::finish) it.
     Aborted(TaskBox),
     /// Show its output to its [`callbacks`](Tasks::take_callbacks), then
@@ -327,7 +299,7 @@ pub(crate) enum LeftOver {
 }
 
 /// What a slot has held to the end.
-pub(crate) struct Stripped {
+pub(crate) struct Drained {
     pub(crate) id: Token,
     pub(crate) task: Option<TaskBox>,
     pub(crate) joiner: Option<Waker>,
@@ -416,7 +388,7 @@ impl Tasks {
         let slot = &mut self.slots[self.main];
         slot.n_polls = 1;
         slot.notes = Notes::NONE;
-        slot.id = next_tenant(slot.id);
+        slot.id = next_generation(slot.id);
         Some(slot.id)
     }
 
@@ -438,7 +410,7 @@ impl Tasks {
     fn move_main(&mut self) -> Option<()> {
         let index = self.claim_slot()?;
         if let Some(old) = self.slots.get_mut(self.main).filter(|slot| is_main(slot.id)) {
-            old.id = next_tenant(old.id);
+            old.id = next_generation(old.id);
         }
         self.main = index;
         self.n_apart += 1;
@@ -448,12 +420,6 @@ impl Tasks {
         slot.id = Token::new(self.owner, MAIN | generation, index);
         slot.n_polls = 1;
         Some(())
-    }
-
-    /// Notes that the first poll of the main future was not the last, and what it left.
-    pub(crate) fn note_main(&mut self, id: Token, notes: Notes) {
-        let slot = &mut self.slots[id.slot()];
-        slot.note(notes);
     }
 
     /// Puts a task with a join handle into a slot from [`claim_slot`](Tasks::claim_slot), and
@@ -526,11 +492,11 @@ impl Tasks {
 
     /// Puts a task back that was polled and is not done, unless it was aborted meanwhile.
     #[inline]
-    pub(crate) fn put_back(&mut self, id: Token, task: TaskBox, notes: Notes) -> Option<LeftOver> {
+    pub(crate) fn put_back(&mut self, id: Token, task: TaskBox, notes: Notes) -> Option<Deferred> {
         let slot = &mut self.slots[id.slot()];
         slot.note(notes);
         if slot.flags.has(Flags::ABORTED) {
-            return Some(LeftOver::Aborted(task));
+            return Some(Deferred::Aborted(task));
         }
         slot.flags.clear(Flags::RUNNING);
         slot.put(task);
@@ -541,20 +507,20 @@ impl Tasks {
     ///
     /// A joiner that is one of this loop's tasks is queued at once.
     #[inline]
-    pub(crate) fn finish(&mut self, id: Token, task: TaskBox) -> Option<LeftOver> {
+    pub(crate) fn finish(&mut self, id: Token, task: TaskBox) -> Option<Deferred> {
         let slot = &mut self.slots[id.slot()];
         if slot.flags.has(Flags::EXTRAS)
             && let Some(extras) = self.extras.get(&id.slot())
         {
             if !extras.callbacks.is_empty() {
-                return Some(LeftOver::Watched(task));
+                return Some(Deferred::Watched(task));
             }
             if extras.delivery.is_some() {
-                return Some(LeftOver::Delivered(task));
+                return Some(Deferred::Delivered(task));
             }
         }
         if !slot.flags.has(Flags::JOINED) {
-            return Some(LeftOver::Unwanted(task));
+            return Some(Deferred::Unwanted(task));
         }
         slot.flags.clear(Flags::RUNNING);
         slot.flags.set(Flags::FINISHED);
@@ -565,7 +531,7 @@ impl Tasks {
                 self.wake(joiner);
                 None
             }
-            Err(joiner) => Some(LeftOver::Joiner(joiner)),
+            Err(joiner) => Some(Deferred::Joiner(joiner)),
         }
     }
 
@@ -704,11 +670,11 @@ impl Tasks {
 
     /// Takes what the slot at `index` still holds, to be dropped outside the borrow; none if there
     /// is no such slot.
-    pub(crate) fn strip(&mut self, index: u32) -> Option<Stripped> {
+    pub(crate) fn drain_slot(&mut self, index: u32) -> Option<Drained> {
         let slot = self.slots.get_mut(index)?;
         let is_awaited = slot.flags.has(Flags::FINISHED);
         let (task, joiner) = (slot.task.take(), slot.joiner.take());
-        Some(Stripped { id: slot.id, task, joiner, is_awaited })
+        Some(Drained { id: slot.id, task, joiner, is_awaited })
     }
 
     /// Keeps what a task's futures have left in a poll.
@@ -734,19 +700,19 @@ impl Tasks {
     }
 
     /// Says that a task waits for what does not count as work to come.
-    pub(crate) fn set_aside(&mut self, id: Token) {
+    pub(crate) fn set_daemon(&mut self, id: Token) {
         if let Some(extras) = self.extras(id) {
-            extras.is_aside = true;
+            extras.is_daemon = true;
         }
     }
 
-    pub(crate) fn is_aside(&self, id: Token) -> bool {
-        self.extras.get(&id.slot()).is_some_and(|extras| extras.is_aside)
+    pub(crate) fn is_daemon(&self, id: Token) -> bool {
+        self.extras.get(&id.slot()).is_some_and(|extras| extras.is_daemon)
     }
 
     /// Leaves a callback to be shown the output of a task. If that is there already, what is to be
     /// done now is returned; if the task is gone, the callback stays where it is.
-    pub(crate) fn watch(&mut self, id: Token, callback: &mut Option<Callback>) -> Option<LeftOver> {
+    pub(crate) fn watch(&mut self, id: Token, callback: &mut Option<Callback>) -> Option<Deferred> {
         match self.look_up(id) {
             Join::Running => {
                 let callback = callback.take();
@@ -759,7 +725,7 @@ impl Tasks {
                 slot.flags.clear(Flags::FINISHED);
                 slot.flags.set(Flags::RUNNING);
                 self.extras(id)?.callbacks.extend(callback.take());
-                Some(LeftOver::Watched(task))
+                Some(Deferred::Watched(task))
             }
             Join::Gone => None,
         }
@@ -771,7 +737,7 @@ impl Tasks {
         &mut self,
         id: Token,
         delivery: &mut Option<Delivery>,
-    ) -> Option<LeftOver> {
+    ) -> Option<Deferred> {
         match self.look_up(id) {
             Join::Running => {
                 self.extras(id)?.delivery = delivery.take();
@@ -783,7 +749,7 @@ impl Tasks {
                 slot.flags.clear(Flags::FINISHED);
                 slot.flags.set(Flags::RUNNING);
                 self.extras(id)?.delivery = delivery.take();
-                Some(LeftOver::Delivered(task))
+                Some(Deferred::Delivered(task))
             }
             Join::Gone => None,
         }
@@ -826,7 +792,7 @@ impl Tasks {
 
     /// Describes all tasks, each with the notes that it left. The main future comes first, if
     /// `main_at` says where it came from.
-    pub(crate) fn survey(
+    pub(crate) fn describe_all(
         &self,
         main_at: Option<&'static Location<'static>>,
     ) -> impl Iterator<Item = (TaskInfo, Notes)> {
@@ -927,7 +893,7 @@ mod tests {
     }
 
     fn free_unwanted(tasks: &mut Tasks, id: Token, task: TaskBox) {
-        let Some(LeftOver::Unwanted(mut task)) = tasks.finish(id, task) else {
+        let Some(Deferred::Unwanted(mut task)) = tasks.finish(id, task) else {
             panic!("somebody takes the output");
         };
         task.as_mut().clear();
@@ -989,7 +955,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stale_wake_does_not_reach_the_slots_next_tenant() {
+    fn a_stale_wake_does_not_reach_the_slots_next_generation() {
         let mut tasks = tasks();
         insert(&mut tasks);
         let old = run_detached(&mut tasks);
@@ -1094,11 +1060,11 @@ mod tests {
     fn the_next_main_future_inherits_nothing() {
         let mut tasks = tasks();
         let first = begin_main(&mut tasks).unwrap();
-        tasks.note_main(first, Notes::FOREIGN);
+        tasks.note(first, Notes::FOREIGN);
         tasks.set_name(first, "first".into());
-        tasks.set_aside(first);
+        tasks.set_daemon(first);
         let second = begin_main(&mut tasks).unwrap();
-        assert_eq!((tasks.name(second), tasks.is_aside(second)), (None, false));
+        assert_eq!((tasks.name(second), tasks.is_daemon(second)), (None, false));
         assert_eq!(tasks.notes(true).next(), Some(Notes::NONE));
         assert_eq!(tasks.describe(second, None).unwrap().n_polls, 1);
         tasks.set_name(first, "late".into());
@@ -1106,7 +1072,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_tenant_takes_over_a_stale_entry() {
+    fn the_next_generation_takes_over_a_stale_entry() {
         let mut tasks = tasks();
         let id = insert(&mut tasks);
         let (_, task) = expect_task(&mut tasks);

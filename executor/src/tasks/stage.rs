@@ -18,12 +18,13 @@
 use std::any::Any;
 use std::cell::Cell;
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use crate::JoinError;
-use crate::raw::waker;
+use crate::catch::{catch_poll, quietly};
+use crate::join::join_error::JoinError;
+use crate::raw;
+use crate::raw::project::project;
 
 /// A task whose type is forgotten.
 pub(crate) type TaskBox = Pin<Box<dyn AnyTask>>;
@@ -37,12 +38,9 @@ where
 }
 
 /// What a task's box holds.
-pub(crate) enum Stage<F: Future> {
-    Future(F),
-    /// In a `Cell`, so that the pinned box can give it away.
-    Output(Cell<Option<Result<F::Output, JoinError>>>),
-    Empty,
-}
+///
+/// The output is in a `Cell`, so that the pinned box can give it away.
+type Stage<F> = raw::project::Stage<F, Cell<Option<Result<<F as Future>::Output, JoinError>>>>;
 
 /// What the loop does with a task of any type. None of these lets a panic out.
 pub(crate) trait AnyTask {
@@ -66,8 +64,8 @@ pub(crate) trait AnyTask {
     /// Reports whether the box holds an outcome other than that the task was cancelled.
     fn has_outcome(self: Pin<&mut Self>) -> bool;
 
-    /// Reports the panic that the task ended with, if it did, before its outcome is asked for.
-    fn report_panic(self: Pin<&mut Self>);
+    /// Lends the error that the task has ended with, if it has.
+    fn with_error(self: Pin<&mut Self>, f: &mut dyn FnMut(&mut JoinError));
 
     /// Moves a future out of `from`, an `Option<F>`, if its type is this box's.
     ///
@@ -80,20 +78,21 @@ where
     F: Future + 'static,
 {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let polled = catch_unwind(AssertUnwindSafe(|| {
-            let future = waker::project(self.as_mut()).expect("a finished task is not polled");
+        let polled = catch_poll(|| {
+            let future = project(self.as_mut()).expect("a finished task is not polled");
             let output = ready!(future.poll(cx));
             self.as_mut().set(Stage::Output(Cell::new(Some(Ok(output)))));
             Poll::Ready(())
-        }));
+        });
         polled.unwrap_or_else(|payload| {
-            self.finish(JoinError::panicked(payload));
+            // In debug mode, the loop adds where it came from.
+            set_outcome(self, JoinError::panicked(payload, None));
             Poll::Ready(())
         })
     }
 
     fn cancel(self: Pin<&mut Self>) {
-        self.finish(JoinError::cancelled());
+        set_outcome(self, JoinError::cancelled());
     }
 
     fn clear(mut self: Pin<&mut Self>) {
@@ -128,11 +127,11 @@ where
         is_one
     }
 
-    fn report_panic(self: Pin<&mut Self>) {
+    fn with_error(self: Pin<&mut Self>, f: &mut dyn FnMut(&mut JoinError)) {
         let Stage::Output(output) = self.as_ref().get_ref() else { return };
         let mut outcome = output.take();
         if let Some(Err(error)) = &mut outcome {
-            error.report_now();
+            f(error);
         }
         output.set(outcome);
     }
@@ -159,24 +158,11 @@ where
     }
 }
 
-impl<F: Future> Stage<F> {
-    /// Drops what the box holds and leaves `error` as the outcome.
-    fn finish(mut self: Pin<&mut Self>, error: JoinError) {
-        let outcome = Stage::Output(Cell::new(Some(Err(error))));
-        // `set` writes the outcome even if dropping the future panics.
-        quietly(|| self.set(outcome));
-    }
-}
-
-/// Runs foreign code whose panic has no one to go to; the panic hook has told of it.
-pub(crate) fn quietly(foreign: impl FnOnce()) {
-    let Err(payload) = catch_unwind(AssertUnwindSafe(foreign)) else { return };
-    // The payload is foreign as well, and its destructor may panic in turn.
-    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        // A payload whose destructor panics with a payload whose destructor panics is not
-        // followed further.
-        mem::forget(again);
-    }
+/// Drops what the box holds and leaves `error` as the outcome.
+fn set_outcome<F: Future>(mut stage: Pin<&mut Stage<F>>, error: JoinError) {
+    let outcome = Stage::<F>::Output(Cell::new(Some(Err(error))));
+    // `set` writes the outcome even if dropping the future panics.
+    quietly(|| stage.set(outcome));
 }
 
 #[cfg(test)]

@@ -7,8 +7,6 @@ use std::time::{Duration, Instant};
 
 use polyloop_reactor::monotonic_ns;
 
-use crate::raw::waker::current;
-
 /// The end of the clock, 583 years after the process has first asked for the time.
 pub(crate) const NEVER_NS: u64 = u64::MAX;
 
@@ -171,41 +169,6 @@ impl Stopwatch {
     pub(crate) fn elapsed(self) -> Duration {
         self.0.elapsed()
     }
-}
-
-/// Returns the current time by the clock of the running loop, which may be virtual.
-///
-/// Outside a loop it is [`Instant::now`].
-///
-/// # Examples
-/// ```
-/// use std::time::Duration;
-/// use polyloop::{Builder, sleep};
-/// use polyloop::time::now;
-///
-/// let runtime = Builder::new().virtual_time(true).build()?;
-/// runtime.block_on(async {
-///     let start = now();
-///     sleep(Duration::from_secs(3_600)).await;
-///     assert_eq!(now() - start, Duration::from_secs(3_600));
-/// })?;
-/// # Ok::<(), std::io::Error>(())
-/// ```
-pub fn now() -> Instant {
-    current(|event_loop| event_loop.clock.now()).unwrap_or_else(Instant::now)
-}
-
-/// Returns the same as [`now`], in nanoseconds, and the clock that they are of.
-#[inline]
-pub(crate) fn read() -> (u64, ClockId) {
-    let read = |clock: &Clock| (clock.now_ns(), clock.id());
-    current(|event_loop| read(&event_loop.clock)).unwrap_or_else(|| read(&Clock::system()))
-}
-
-/// Returns the clock that tells the time here.
-#[inline]
-pub(crate) fn current_clock() -> ClockId {
-    current(|event_loop| event_loop.clock.id()).unwrap_or(ClockId::SYSTEM)
 }
 
 #[cfg(test)]

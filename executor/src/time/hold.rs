@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::event_loop::mailbox::{self, Mail};
-use crate::raw::waker::current;
+use crate::event_loop::mailbox::{self, Address, Command};
+use crate::raw::current::current;
 
 /// Keeps the virtual time of the loop that runs on this thread from passing, until the hold is
 /// dropped.
@@ -39,13 +39,13 @@ use crate::raw::waker::current;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn hold_time() -> TimeHold {
-    let home = current(|event_loop| {
-        event_loop.clock.is_virtual().then(|| {
+    let held = current(|event_loop| {
+        event_loop.clock().is_virtual().then(|| {
             event_loop.hold_time();
-            (event_loop.number(), event_loop.incarnation())
+            event_loop.address()
         })
     });
-    TimeHold { home: home.flatten() }
+    TimeHold { held: held.flatten() }
 }
 
 /// Keeps virtual time from passing while it exists. Made by [`hold_time`].
@@ -54,40 +54,35 @@ pub fn hold_time() -> TimeHold {
 /// the loop, time passes after the message has been received.
 #[must_use = "time passes again as soon as the hold is dropped"]
 pub struct TimeHold {
-    /// The number and incarnation of the loop whose time is held.
-    home: Option<(u16, u32)>,
-}
-
-impl TimeHold {
-    /// Holds nothing.
-    pub(crate) const NONE: TimeHold = TimeHold { home: None };
+    /// The loop whose time is held.
+    held: Option<Address>,
 }
 
 impl Drop for TimeHold {
     #[inline]
     fn drop(&mut self) {
-        if let Some((number, incarnation)) = self.home {
-            release(number, incarnation);
+        if let Some(address) = self.held {
+            release(address);
         }
     }
 }
 
 #[cold]
-fn release(number: u16, incarnation: u32) {
+fn release(address: Address) {
     let here = current(|event_loop| {
-        let here = (event_loop.number(), event_loop.incarnation()) == (number, incarnation);
+        let here = event_loop.address() == address;
         if here {
             event_loop.release_time();
         }
         here
     });
     if here != Some(true) {
-        mailbox::send_to(number, incarnation, Mail::ReleaseTime);
+        mailbox::send_to(address, Command::ReleaseTime);
     }
 }
 
 impl fmt::Debug for TimeHold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TimeHold").field("holds", &self.home.is_some()).finish()
+        f.debug_struct("TimeHold").field("holds", &self.held.is_some()).finish()
     }
 }

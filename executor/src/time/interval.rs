@@ -9,9 +9,10 @@ use futures_core::Stream;
 
 use super::{Sleep, sleep_until};
 use crate::event_loop::EventLoop;
-use crate::event_loop::budget::poll_proceed;
-use crate::raw::waker::current;
-use crate::time::clock::{ClockId, current_clock, now};
+use crate::raw::current::current;
+use crate::running::poll_proceed;
+use crate::running::{current_clock, now};
+use crate::time::clock::ClockId;
 
 /// How long an operation of the [budget](crate::poll_proceed) takes: 128 are about a millisecond.
 ///
@@ -181,7 +182,7 @@ impl Interval {
                 self.has_waited = true;
                 cx.waker().wake_by_ref();
                 // Timers and descriptors are others, too.
-                current(EventLoop::look_soon);
+                current(EventLoop::poll_events_soon);
                 return Poll::Pending;
             }
             ready!(poll_proceed(cx));

@@ -5,11 +5,12 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use crate::event_loop::EventLoop;
-use crate::event_loop::budget::poll_proceed;
-use crate::event_loop::mailbox::{self, Mail};
-use crate::raw::waker::{clone_of, current, drop_of};
+use crate::event_loop::mailbox::{self, Address, Command};
+use crate::raw::current::current;
+use crate::running::{poll_proceed, read_clock};
 use crate::runtime::no_runtime::no_runtime;
-use crate::time::clock::{self, ClockId, instant_of, later, ns_of};
+use crate::tasks::wakers::{clone_of, drop_of};
+use crate::time::clock::{ClockId, instant_of, later, ns_of};
 use crate::time::timer_heap;
 use crate::time::timer_slots::TimerSlot;
 
@@ -41,7 +42,7 @@ use crate::time::timer_slots::TimerSlot;
 /// # }).unwrap();
 /// ```
 pub fn sleep(duration: Duration) -> Sleep {
-    let (made_ns, clock) = clock::read();
+    let (made_ns, clock) = read_clock();
     Sleep { deadline_ns: later(made_ns, duration), state: State::New { clock, made_ns } }
 }
 
@@ -111,23 +112,12 @@ enum State {
     },
     /// The deadline is an instant.
     Idle,
-    Armed(Timer),
+    /// The timer is in this slot of the loop at this address.
+    Armed {
+        slot: TimerSlot,
+        address: Address,
+    },
     Over,
-}
-
-/// Names a timer among those of all loops. It belongs to one sleep.
-#[derive(Clone, Copy, Debug)]
-struct Timer {
-    slot: TimerSlot,
-    number: u16,
-    incarnation: u32,
-}
-
-impl Timer {
-    #[inline]
-    fn is_of(self, event_loop: &EventLoop) -> bool {
-        (self.number, self.incarnation) == (event_loop.number(), event_loop.incarnation())
-    }
 }
 
 impl Sleep {
@@ -163,14 +153,13 @@ impl Sleep {
     /// ```
     pub fn reset(&mut self, deadline: Instant) {
         self.deadline_ns = ns_of(deadline);
-        let State::Armed(timer) = self.state else {
+        let State::Armed { slot, address } = self.state else {
             self.state = State::Idle;
             return;
         };
         let here = current(|event_loop| {
-            timer
-                .is_of(event_loop)
-                .then(|| event_loop.timers.borrow_mut().reset(timer.slot, self.deadline_ns))
+            (address == event_loop.address())
+                .then(|| event_loop.reset_timer(slot, self.deadline_ns))
         });
         match here.flatten() {
             Some(true) => {}
@@ -179,8 +168,7 @@ impl Sleep {
             // The same by message, because only its own loop may touch the timer.
             None => {
                 self.state = State::Idle;
-                let letter = Mail::MoveTimer(timer.slot);
-                mailbox::send_to(timer.number, timer.incarnation, letter);
+                mailbox::send_to(address, Command::MoveTimer(slot));
             }
         }
     }
@@ -195,17 +183,16 @@ impl Sleep {
     /// Forgets the timer, here or on the loop where it was armed.
     #[inline]
     fn disarm(&self) {
-        let State::Armed(timer) = self.state else { return };
+        let State::Armed { slot, address } = self.state else { return };
         let here = current(|event_loop| {
-            let here = timer.is_of(event_loop);
+            let here = address == event_loop.address();
             if here {
-                event_loop.cancel_timer(timer.slot);
+                event_loop.cancel_timer(slot);
             }
             here
         });
         if here != Some(true) {
-            let letter = Mail::CancelTimer(timer.slot);
-            mailbox::send_to(timer.number, timer.incarnation, letter);
+            mailbox::send_to(address, Command::CancelTimer(slot));
         }
     }
 }
@@ -215,35 +202,33 @@ enum Polled {
     Over(Waker),
     /// The timer was armed before.
     Waiting(Option<Waker>),
-    Armed(Timer),
+    Armed(TimerSlot, Address),
     Full(Waker),
 }
 
 impl Sleep {
     #[inline]
     fn poll_on(&mut self, event_loop: &EventLoop, waker: Waker) -> Polled {
-        let mut timers = event_loop.timers.borrow_mut();
-        if let State::Armed(timer) = self.state
-            && timer.is_of(event_loop)
+        if let State::Armed { slot, address } = self.state
+            && address == event_loop.address()
         {
-            return match timers.poll(timer.slot, waker) {
+            return match event_loop.poll_timer(slot, waker) {
                 // Only the deadline fires it.
                 timer_heap::Polled::Fired(waker) => Polled::Over(waker),
                 timer_heap::Polled::Armed(old) => Polled::Waiting(old),
             };
         }
         let deadline_ns = match self.state {
-            State::New { clock, made_ns } if clock != event_loop.clock.id() => {
-                event_loop.clock.shift(self.deadline_ns, made_ns)
+            State::New { clock, made_ns } if clock != event_loop.clock().id() => {
+                event_loop.clock().shift(self.deadline_ns, made_ns)
             }
             _ => self.deadline_ns,
         };
         // One that never ends may be reset while it is awaited, so it has a timer as well.
-        match timers.arm(deadline_ns, waker) {
+        match event_loop.arm_timer(deadline_ns, waker) {
             Ok(slot) => {
                 self.deadline_ns = deadline_ns;
-                let (number, incarnation) = (event_loop.number(), event_loop.incarnation());
-                Polled::Armed(Timer { slot, number, incarnation })
+                Polled::Armed(slot, event_loop.address())
             }
             Err(waker) => Polled::Full(waker),
         }
@@ -274,12 +259,12 @@ impl Future for Sleep {
                 drop_of(old);
                 Poll::Pending
             }
-            Polled::Armed(timer) => {
-                if let State::Armed(_) = self.state {
+            Polled::Armed(slot, address) => {
+                if let State::Armed { .. } = self.state {
                     // On another loop, before.
                     self.disarm();
                 }
-                self.state = State::Armed(timer);
+                self.state = State::Armed { slot, address };
                 Poll::Pending
             }
             Polled::Full(waker) => {
@@ -317,7 +302,7 @@ mod tests {
     fn a_timer_too_many_is_a_panic_of_the_task_that_polls_and_of_nothing_else() {
         run(async {
             // The limit of 16,777,216, in small.
-            current(|event_loop| event_loop.timers.borrow_mut().set_max_chunks(1));
+            current(|event_loop| event_loop.limit_timers(1));
             let mut naps: Vec<_> = (0..4_096).map(|_| sleep(Duration::from_secs(3_600))).collect();
             for nap in &mut naps {
                 poll_once(nap).await;
@@ -339,7 +324,7 @@ mod tests {
         let runtime = Builder::new().virtual_time(true).build().unwrap();
         let waited = runtime.block_on(async {
             sleep(Duration::from_secs(86_400)).await;
-            current(|event_loop| event_loop.timers.borrow_mut().set_max_chunks(1));
+            current(|event_loop| event_loop.limit_timers(1));
             let mut others: Vec<_> =
                 (0..4_096).map(|_| sleep(Duration::from_secs(3_600))).collect();
             for other in &mut others {

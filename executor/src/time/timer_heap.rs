@@ -277,10 +277,14 @@ impl TimerHeap {
         None
     }
 
-    /// Takes a waker that is not this crate's, of the timers from `from` on; returns it with the
-    /// slot at which to continue.
-    pub(crate) fn take_foreign(&mut self, from: TimerSlot) -> Option<(Waker, TimerSlot)> {
-        self.slots.take_foreign(from)
+    /// Takes the first waker that `is_wanted`, of the timers from `from` on; returns it with the slot at
+    /// which to continue.
+    pub(crate) fn take_waker(
+        &mut self,
+        from: TimerSlot,
+        is_wanted: impl Fn(&Waker) -> bool,
+    ) -> Option<(Waker, TimerSlot)> {
+        self.slots.take_next(from, is_wanted)
     }
 
     #[cfg(test)]

@@ -11,8 +11,6 @@
 use std::mem;
 use std::task::Waker;
 
-use crate::raw::waker::id_of;
-
 const CHUNK_BITS: u32 = 12;
 const CHUNK_LEN: usize = 1 << CHUNK_BITS;
 
@@ -243,14 +241,18 @@ impl TimerSlots {
         self.chunks[slot.chunk()].wakers[slot.index()].replace(waker)
     }
 
-    /// Takes the first waker that is not this crate's, from the slot `from` on; returns it with the
-    /// slot at which to continue.
-    pub(crate) fn take_foreign(&mut self, from: TimerSlot) -> Option<(Waker, TimerSlot)> {
+    /// Takes the first waker that `is_wanted`, from the slot `from` on; returns it with the slot at which
+    /// to continue.
+    pub(crate) fn take_next(
+        &mut self,
+        from: TimerSlot,
+        is_wanted: impl Fn(&Waker) -> bool,
+    ) -> Option<(Waker, TimerSlot)> {
         for number in from.chunk()..self.chunks.len() {
             let first = if number == from.chunk() { from.index() } else { 0 };
             let wakers = self.chunks[number].wakers.iter_mut().enumerate().skip(first);
             for (index, place) in wakers {
-                if place.as_ref().is_some_and(|waker| id_of(waker).is_none()) {
+                if place.as_ref().is_some_and(&is_wanted) {
                     let next = (number << CHUNK_BITS) + index + 1;
                     return Some((place.take()?, TimerSlot(next as u32)));
                 }
@@ -334,14 +336,14 @@ mod tests {
     }
 
     #[test]
-    fn foreign_wakers_are_found_one_by_one() {
+    fn wakers_are_found_one_by_one() {
         let mut slots = TimerSlots::new();
         let taken: Vec<_> = (0..10_000).map(|_| insert(&mut slots)).collect();
         for slot in &taken[..9_990] {
             slots.take_waker(*slot);
         }
         let (mut from, mut n_found) = (TimerSlot(0), 0);
-        while let Some((_, next)) = slots.take_foreign(from) {
+        while let Some((_, next)) = slots.take_next(from, |_| true) {
             from = next;
             n_found += 1;
         }

@@ -1,9 +1,6 @@
-//! Putting together what the tasks of a loop wait for, when somebody asks.
+//! What each task of a loop waits for, put together when it is asked for.
 
 use std::collections::HashMap;
-use std::error::Error;
-use std::fmt;
-use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::task::Waker;
@@ -13,16 +10,19 @@ use polyloop_reactor::{Direction, Token};
 
 use crate::event_loop::EventLoop;
 use crate::inspect::notes::Notes;
+use crate::inspect::stuck::{Stuck, n_threads};
 use crate::raw::waker::id_of;
-use crate::task::{Dump, TaskId, TaskInfo, TaskState, WaitReason};
+use crate::task::dump::Dump;
+use crate::task::id::TaskId;
+use crate::task::info::{TaskInfo, TaskState, WaitReason};
 
 impl EventLoop {
     /// Describes all tasks: the future of `block_on` first, if there is one.
-    pub(crate) fn survey(&self) -> Vec<TaskInfo> {
+    pub(crate) fn snapshot(&self) -> Vec<TaskInfo> {
         let mut reasons = self.reasons();
         let tasks = self.tasks.borrow();
         let mut infos = Vec::new();
-        for (mut info, notes) in tasks.survey(self.main_at()) {
+        for (mut info, notes) in tasks.describe_all(self.main_at.get()) {
             if info.state == TaskState::Waiting && Some(info.id) == self.current_task() {
                 // The main future, which is never taken out of its slot.
                 info.state = TaskState::Running;
@@ -39,7 +39,7 @@ impl EventLoop {
         infos
     }
 
-    /// Looks up whom the tables of the loop would wake, and why.
+    /// Looks up which tasks the tables of the loop would wake, and why.
     fn reasons(&self) -> HashMap<Token, Vec<WaitReason>> {
         let mut reasons: HashMap<Token, Vec<WaitReason>> = HashMap::new();
         let mut add = |waker: &Waker, reason| {
@@ -68,21 +68,21 @@ impl EventLoop {
         reasons
     }
 
-    /// Says so if nothing can ever wake one of the tasks. Called when nothing is ready and no timer
+    /// Fails if nothing can ever wake one of the tasks. Called when nothing is ready and no timer
     /// is armed.
     #[cold]
-    pub(crate) fn check_stuck(&self) -> io::Result<()> {
+    pub(super) fn check_stuck(&self) -> io::Result<()> {
         if self.can_be_woken() {
             return Ok(());
         }
-        self.pause();
-        let dump = Dump::new(self.survey());
-        Err(io::Error::new(io::ErrorKind::Deadlock, Stuck { dump }))
+        self.clear_current_task();
+        let dump = Dump::new(self.snapshot());
+        Err(io::Error::new(io::ErrorKind::Deadlock, Stuck::new(dump)))
     }
 
     /// Reports whether the system, or another thread, might wake a task.
     fn can_be_woken(&self) -> bool {
-        self.has_wakers() || self.mailbox.has_mail_at_last()
+        self.has_wakers() || self.mailbox.has_messages_at_last()
     }
 
     /// Reports whether something is there that may yet wake a task.
@@ -90,25 +90,25 @@ impl EventLoop {
     /// What is found gone may have woken one with its last act. So the mailbox is looked into after this.
     fn has_wakers(&self) -> bool {
         let tasks = self.tasks.borrow();
-        let is_aside = |waker: &Waker| id_of(waker).is_some_and(|id| tasks.is_aside(id));
+        let is_daemon = |waker: &Waker| id_of(waker).is_some_and(|id| tasks.is_daemon(id));
         let reactor = self.reactor.borrow();
-        if reactor.waiters().any(|(_, _, waker)| !is_aside(waker)) || self.pool.is_busy() {
+        if reactor.waiters().any(|(_, _, waker)| !is_daemon(waker)) || self.workers.is_busy() {
             return true;
         }
         // From here on only a thread that is not ours could do it.
-        let is_open = self.has_handles()
-            // It may hold a sleep without end, and give it one.
-            || self.timers.borrow().endless().any(|waker| !is_aside(waker))
-            || tasks.notes(self.main_at().is_some()).any(Notes::is_open)
+        let is_open = self.has_handles.get()
+            // A thread may hold a sleep without end, and give it one.
+            || self.timers.borrow().endless().any(|waker| !is_daemon(waker))
+            || tasks.notes(self.main_at.get().is_some()).any(Notes::is_open)
             || tasks.joiners().any(|(_, joiner)| id_of(joiner).is_none());
         is_open && self.has_other_threads()
     }
 
-    /// Reports whether there are threads besides this one and those of the pool, where the system tells.
+    /// Reports whether there are threads besides this one and those of the pool, where the system says.
     fn has_other_threads(&self) -> bool {
-        let before = self.pool.census();
+        let before = self.workers.census();
         let Some(n_threads) = n_threads() else { return true };
-        let after = self.pool.census();
+        let after = self.workers.census();
         // Threads of the pool may have ended meanwhile, and count less at the end. If some have been
         // started, another thread has given them work.
         before.n_started != after.n_started || n_threads > 1 + after.n_threads
@@ -130,53 +130,6 @@ fn add_noted(reasons: &mut Vec<WaitReason>, notes: Notes) {
     for (note, reason) in noted {
         if notes.has(note) && !reasons.contains(&reason) {
             reasons.push(reason);
-        }
-    }
-}
-
-/// Counts the threads of the process, where the system tells.
-fn n_threads() -> Option<usize> {
-    // Not by the directory `task`: its listing can miss a thread while others come and go.
-    parse_n_threads(&fs::read_to_string("/proc/self/stat").ok()?)
-}
-
-/// Finds the number of threads in what Linux says of a process.
-fn parse_n_threads(stat: &str) -> Option<usize> {
-    // The second field is the program's name, in parentheses, and may contain anything.
-    let (_, fields) = stat.rsplit_once(')')?;
-    let n_threads = fields.split_ascii_whitespace().nth(17)?.parse().ok()?;
-    // Systems that imitate the file without counting write zero.
-    Some(n_threads).filter(|n_threads| *n_threads > 0)
-}
-
-/// Is the error of a loop that would wait for ever.
-#[derive(Debug)]
-struct Stuck {
-    dump: Dump,
-}
-
-impl fmt::Display for Stuck {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the loop would wait for ever: nothing can wake its tasks\n{}", self.dump)
-    }
-}
-
-impl Error for Stuck {}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_number_of_threads_is_found_whatever_the_program_is_called() {
-        let stat = |name: &str, n_threads: &str| {
-            format!("7 ({name}) S 1 7 7 0 -1 4194560 9 0 0 0 1 2 0 0 20 0 {n_threads} 0 84 5 6\n")
-        };
-        for name in ["polyloop", "a b", "1) S 2 (3", ""] {
-            assert_eq!(parse_n_threads(&stat(name, "12")), Some(12), "{name:?}");
-        }
-        for nonsense in [&stat("a", "0"), &stat("a", "x"), "7 (a) S 1", "7", ""] {
-            assert_eq!(parse_n_threads(nonsense), None, "{nonsense:?}");
         }
     }
 }

@@ -69,8 +69,8 @@ fn the_cost_of_an_event_does_not_depend_on_the_number_of_waiters(backend: Backen
 async fn cost_of_refusals(n_tasks: usize, n_datagrams: usize) -> (u64, u64) {
     let socket = Rc::new(UdpSocket::bind("127.0.0.1:0").unwrap());
     // Bound and closed, so that the port is unused for a while.
-    let nobody = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    socket.connect(nobody).await.unwrap();
+    let unused = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    socket.connect(unused).await.unwrap();
     let n_refused = Rc::new(Cell::new(0));
     let tasks: Vec<_> = (0..n_tasks)
         .map(|_| {

@@ -304,8 +304,8 @@ fn a_batch_marks_truncated_datagrams(backend: Backend) {
         let mut bufs: Vec<_> = space.iter_mut().map(|buf| IoSliceMut::new(buf)).collect();
         let mut received = Vec::new();
         assert_eq!(other.recv_many(&mut bufs, &mut received).await.unwrap(), 3);
-        let told: Vec<_> = received.iter().map(|one| (one.len, one.is_truncated)).collect();
-        assert_eq!(told, [(4, false), (4, true), (0, false)]);
+        let reported: Vec<_> = received.iter().map(|one| (one.len, one.is_truncated)).collect();
+        assert_eq!(reported, [(4, false), (4, true), (0, false)]);
     });
 }
 

@@ -56,8 +56,8 @@ fn a_handle_of_another_loop_on_the_same_thread_returns_an_output_that_is_not_sen
     let mut task = home.spawn(async { Rc::new(7) });
     // Requested elsewhere, completed on the loop, taken elsewhere.
     away.block_on(async {
-        let asked = polyloop_executor::timeout(Duration::ZERO, &mut task).await;
-        assert!(asked.is_err());
+        let joined = polyloop_executor::timeout(Duration::ZERO, &mut task).await;
+        assert!(joined.is_err());
     })
     .unwrap();
     home.block_on(async {
@@ -339,10 +339,10 @@ fn an_id_is_never_reused_and_its_text_is_short() {
         first.await.unwrap();
         let second = spawn(async { task::current().unwrap() });
         assert_ne!(second.id().unwrap(), id);
-        let (asked, told) = (second.id().unwrap(), second.await.unwrap());
-        assert_eq!(asked, told);
+        let (from_handle, from_task) = (second.id().unwrap(), second.await.unwrap());
+        assert_eq!(from_handle, from_task);
         assert_eq!(task::current().unwrap().to_string(), "main");
-        assert!(told.to_string().len() < 8, "{told}");
+        assert!(from_task.to_string().len() < 8, "{from_task}");
         assert!(spawn_blocking(|| ()).id().is_none());
     });
     assert_eq!(task::current(), None);

@@ -429,8 +429,8 @@ fn a_host_is_notified_when_a_paused_source_is_registered_again() {
             let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
             socket.set_nonblocking(true).unwrap();
             keep_errors(socket.as_fd()).unwrap();
-            let nobody = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-            socket.send_to(b"x", nobody).unwrap();
+            let unused = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            socket.send_to(b"x", unused).unwrap();
             let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
             sender.connect(socket.local_addr().unwrap()).unwrap();
 

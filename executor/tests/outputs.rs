@@ -88,14 +88,14 @@ fn an_output_that_outlives_its_loop_is_dropped_with_its_handle_and_not_before() 
 fn an_output_reaches_a_waiting_thread_although_its_loop_never_runs_again() {
     for round in 0..50_u32 {
         let runtime = Runtime::new().unwrap();
-        let (asked, is_asked) = mpsc::channel();
+        let (requested, is_requested) = mpsc::channel();
         let mut task = runtime.spawn(async move { round });
         let thread = thread::spawn(move || {
             assert!(task.join(Duration::ZERO).is_err(), "it has not run");
-            asked.send(()).unwrap();
+            requested.send(()).unwrap();
             task.join(LIMIT).unwrap().unwrap()
         });
-        is_asked.recv().unwrap();
+        is_requested.recv().unwrap();
         // The task finishes in the last turn.
         runtime.turn(Some(Duration::ZERO), Duration::MAX).unwrap();
         drop(runtime);

@@ -24,7 +24,7 @@ const YEAR: Duration = Duration::from_secs(31_557_600);
 
 /// What a scope returns that has exceeded its deadline.
 static ELAPSED: LazyLock<Cancelled> = LazyLock::new(|| {
-    // A loop of its own, on another thread, because a loop may be running on this one.
+    // A separate loop on another thread, because a loop may be running on this one.
     let elapsed = thread::spawn(|| run_virtual(timeout(Duration::ZERO, pending::<()>())));
     Cancelled::Elapsed(elapsed.join().unwrap().unwrap_err())
 });
@@ -327,7 +327,7 @@ fn the_effective_deadline_is_the_earliest_and_stops_at_a_shield() {
     });
 }
 
-async fn ask() -> Option<Instant> {
+async fn effective_deadline() -> Option<Instant> {
     current_effective_deadline()
 }
 
@@ -338,12 +338,12 @@ fn members_and_gathered_futures_are_in_the_scope_and_spawned_tasks_are_not() {
             .timeout(5 * SECOND)
             .run(async |limit| {
                 let deadline = limit.deadline();
-                assert_eq!(spawn(ask()).await.unwrap(), None);
-                assert_eq!(spawn(ask()).await.unwrap(), None);
+                assert_eq!(spawn(effective_deadline()).await.unwrap(), None);
+                assert_eq!(spawn(effective_deadline()).await.unwrap(), None);
                 let mut set = JoinSet::new();
-                set.spawn(ask());
+                set.spawn(effective_deadline());
                 assert_eq!(set.join_next().await.unwrap().unwrap(), None);
-                for gathered in gather([ask(), ask()]).await {
+                for gathered in gather([effective_deadline(), effective_deadline()]).await {
                     assert_eq!(gathered.unwrap(), deadline);
                 }
                 let seen = Rc::new(Cell::new(None));
@@ -351,10 +351,10 @@ fn members_and_gathered_futures_are_in_the_scope_and_spawned_tasks_are_not() {
                     let seen = Rc::clone(&seen);
                     group.cancel_scope().set_timeout(SECOND);
                     group.spawn(async move {
-                        seen.set(ask().await);
+                        seen.set(effective_deadline().await);
                         Ok(())
                     });
-                    assert_eq!(ask().await, group.cancel_scope().deadline());
+                    assert_eq!(effective_deadline().await, group.cancel_scope().deadline());
                     Ok(())
                 })
                 .await

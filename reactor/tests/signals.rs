@@ -24,7 +24,7 @@ fn take_turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A signal to the own process may be handled by another thread, a little later.
+/// A signal to this process may be handled by another thread, a little later.
 fn wait_for(signal: &SignalFd) {
     let mut selector = default_selector().unwrap();
     let mut events = Events::with_capacity(8);

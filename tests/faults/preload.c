@@ -1,5 +1,5 @@
 /*
- * Makes system calls of the program it is preloaded into fail, return short, or tell another time.
+ * Makes system calls of the program fail, return short, or return a different time.
  *
  * POLYLOOP_FAULTS is a list of rules, separated by commas:
  *
@@ -8,7 +8,7 @@
  *     CALL:short=BYTES                no call moves more than BYTES
  *     clock_gettime:step=NS:FIRST     from the call FIRST on, the monotonic clock differs by NS
  *
- * FIRST counts from 1. A call that fails is not made.
+ * FIRST counts from 1. A failing call is not executed.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -76,7 +76,7 @@ __attribute__((constructor)) static void read_rules(void) {
     free(copy);
 }
 
-/* Counts a call. True if it is to fail; errno is set then. */
+/* Counts a call. Returns true, with errno set, if it has to fail. */
 static int fails(enum call call) {
     struct rule *r = &rules[call];
     if (!r->error) return 0;
@@ -129,8 +129,8 @@ ssize_t recv(int fd, void *buf, size_t len, int flags) {
     size_t max = shorten(RECV, len);
     ssize_t n = NEXT(RECV, "recv", ssize_t (*)(int, void *, size_t, int))(fd, buf, max, flags);
     if (n > 0 && (size_t)n < len && (size_t)n == max) {
-        /* As if the rest had come just now: this reports a new edge, which a stream that was read
-         * short owes to those who watch edges. */
+        /* As if more data had just arrived: this raises a new edge, which an edge-triggered selector
+         * needs after a short read. */
         int error = errno, one = 1;
         setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof one);
         errno = error;
@@ -143,7 +143,7 @@ ssize_t send(int fd, const void *buf, size_t len, int flags) {
     size_t max = shorten(SEND, len);
     ssize_t n = NEXT(SEND, "send", ssize_t (*)(int, const void *, size_t, int))(fd, buf, max, flags);
     if (n > 0 && (size_t)n < len) {
-        /* As if there was room again just now. */
+        /* As if the buffer had just become writable. */
         int error = errno, bytes = 1 << 16;
         setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
         errno = error;

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Runs each fuzz target for a number of seconds: `tests/fuzz/run.sh [SECONDS] [TARGET...]`.
 #
-# It needs nothing but stable Rust and a C++ compiler. What is found on the way is kept in
-# target/fuzz/corpus, so that the next run goes on from there; an input that fails is kept beside it
-# and replayed with `cargo run -p polyloop-fuzz --bin TARGET FILE`.
+# It needs stable Rust and a C++ compiler. Inputs that reach new code are kept in target/fuzz/corpus, where the
+# next run continues. A failing input is kept beside it; replay it with
+# `cargo run -p polyloop-fuzz --bin TARGET FILE`.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -14,13 +14,13 @@ targets=("$@")
 
 host="$(rustc -vV | sed -n 's/^host: //p')"
 target_dir="${CARGO_TARGET_DIR:-target}/fuzz"
-# The coverage that libFuzzer reads, by flags that the stable compiler has.
+# The coverage instrumentation that libFuzzer reads, with flags of the stable compiler.
 export RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Cdebug-assertions -Ccodegen-units=1"
 CARGO_TARGET_DIR="$target_dir" cargo build --locked --release --target "$host" -p polyloop-fuzz
 
-# Rust's own `main` ignores this, libFuzzer's does not; what is ignored is inherited.
+# Rust's `main` ignores SIGPIPE, libFuzzer's does not. Child processes inherit an ignored signal.
 trap '' PIPE
 
 for name in "${targets[@]}"; do

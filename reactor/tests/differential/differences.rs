@@ -110,10 +110,14 @@ impl Bounds {
         Bounds { least: Readiness::NONE, most, is_due: false }
     }
 
-    pub(crate) fn allow(self, told: Option<Readiness>) -> bool {
-        match told {
+    pub(crate) fn allow(self, reported: Option<Readiness>) -> bool {
+        match reported {
             None => !self.is_due,
-            Some(told) => !told.is_empty() && told.contains(self.least) && self.most.contains(told),
+            Some(reported) => {
+                !reported.is_empty()
+                    && reported.contains(self.least)
+                    && self.most.contains(reported)
+            }
         }
     }
 
@@ -188,20 +192,20 @@ impl Question {
     /// Returns the minimum and the maximum that the backend reports for `facts`.
     fn translate(self, facts: Readiness) -> (Readiness, Readiness) {
         let interest = self.interest;
-        let told = masked(interest, facts);
+        let reported = masked(interest, facts);
         match self.backend {
             Backend::Select => {
-                let mut told = Readiness::NONE;
+                let mut reported = Readiness::NONE;
                 if interest.is_readable() && facts.intersects(R | ERROR | HANG_UP) {
-                    told |= R;
+                    reported |= R;
                 }
                 if interest.is_writable() && facts.intersects(W | ERROR) {
-                    told |= W;
+                    reported |= W;
                 }
                 if interest.is_priority() && facts.is_priority() {
-                    told |= PRIORITY;
+                    reported |= PRIORITY;
                 }
-                (told, told)
+                (reported, reported)
             }
             Backend::Kqueue => {
                 let ends = facts.without(R | W | PRIORITY);
@@ -225,23 +229,23 @@ impl Question {
                 let ends = if ends.is_empty() { ends } else { ends | CLOSED | HANG_UP | ERROR };
                 (least, least | ends)
             }
-            _ => (told, told),
+            _ => (reported, reported),
         }
     }
 }
 
 /// Returns what the contract reports of `facts` for `interest`.
 fn masked(interest: Interest, facts: Readiness) -> Readiness {
-    let mut told = facts.without(R | W | PRIORITY | CLOSED);
-    let asked = [
+    let mut reported = facts.without(R | W | PRIORITY | CLOSED);
+    let requested = [
         (interest.is_readable(), R | CLOSED),
         (interest.is_writable(), W),
         (interest.is_priority(), PRIORITY),
     ];
-    for (_, flags) in asked.iter().filter(|(is_asked, _)| *is_asked) {
-        told |= facts.without(EVERYTHING.without(*flags));
+    for (_, flags) in requested.iter().filter(|(is_requested, _)| *is_requested) {
+        reported |= facts.without(EVERYTHING.without(*flags));
     }
-    told
+    reported
 }
 
 /// Returns what may be reported of a descriptor that was closed while it was registered.

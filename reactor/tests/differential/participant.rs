@@ -200,7 +200,7 @@ impl Participant {
             Some(_) if may_come || self.notified == Notified::Maybe => Duration::ZERO,
             Some(timeout) => timeout,
         };
-        let mut told = HashMap::new();
+        let mut reported = HashMap::new();
         let mut events = Events::with_capacity(room);
         // Twice as many waits as needed if all descriptors are ready and reported in turn. Stale registrations
         // and a notification also take capacity, although they are not reported.
@@ -208,7 +208,7 @@ impl Participant {
         for index in 0..n_waits {
             let wait = if index == 0 { wait } else { Duration::ZERO };
             self.wait(&mut events, wait, is_due)?;
-            self.collect(world, &events, &bounds, &mut told)?;
+            self.collect(world, &events, &bounds, &mut reported)?;
             if events.is_full() {
                 // It may not have received a notification.
                 self.notified.weaken();
@@ -218,14 +218,14 @@ impl Participant {
                 self.notified = Notified::No;
             }
         }
-        self.wait_for_the_network(world, &bounds, &mut told)?;
+        self.wait_for_the_network(world, &bounds, &mut reported)?;
         for (&slot, bounds) in &bounds {
-            let told = told.get(&slot).copied();
-            if !bounds.allow(told) {
-                return Err(self.complain(world, slot, told, *bounds));
+            let reported = reported.get(&slot).copied();
+            if !bounds.allow(reported) {
+                return Err(self.complain(world, slot, reported, *bounds));
             }
         }
-        self.take_note(world, &told);
+        self.take_note(world, &reported);
         Ok(())
     }
 
@@ -259,7 +259,7 @@ impl Participant {
         world: &World,
         events: &Events,
         bounds: &HashMap<usize, Bounds>,
-        told: &mut HashMap<usize, Readiness>,
+        reported: &mut HashMap<usize, Readiness>,
     ) -> Result<(), String> {
         let mut in_this_wait = Vec::new();
         for event in events {
@@ -275,7 +275,7 @@ impl Participant {
             }
             in_this_wait.push(slot);
             // Reported before in this step, when there was still an error.
-            let is_told = told.contains_key(&slot);
+            let is_told = reported.contains_key(&slot);
             if is_told && entry.mode == Mode::Level && differences::takes_errors(self.backend) {
                 continue;
             }
@@ -285,7 +285,7 @@ impl Participant {
             if is_told && entry.mode == Mode::OneShot {
                 return Err(format!("{}: one-shot slot {slot} was reported twice", self.backend));
             }
-            *told.entry(slot).or_default() |= event.readiness;
+            *reported.entry(slot).or_default() |= event.readiness;
         }
         Ok(())
     }
@@ -296,7 +296,7 @@ impl Participant {
         &mut self,
         world: &World,
         bounds: &HashMap<usize, Bounds>,
-        told: &mut HashMap<usize, Readiness>,
+        reported: &mut HashMap<usize, Readiness>,
     ) -> Result<(), String> {
         let deadline = Instant::now() + world.time_limit;
         let mut events = Events::with_capacity(N_SLOTS);
@@ -304,13 +304,13 @@ impl Participant {
             let is_missing = |(slot, bounds): (&usize, &Bounds)| {
                 let file = world.file(*slot);
                 let is_network = file.is_some_and(|(_, end)| world.model.is_network(end));
-                bounds.is_due && is_network && !told.contains_key(slot)
+                bounds.is_due && is_network && !reported.contains_key(slot)
             };
             if !bounds.iter().any(is_missing) || Instant::now() > deadline {
                 return Ok(());
             }
             self.wait(&mut events, Duration::ZERO, true)?;
-            self.collect(world, &events, bounds, told)?;
+            self.collect(world, &events, bounds, reported)?;
         }
     }
 
@@ -350,16 +350,16 @@ impl Participant {
     }
 
     /// Updates the expected registrations after a wait.
-    fn take_note(&mut self, world: &World, told: &HashMap<usize, Readiness>) {
+    fn take_note(&mut self, world: &World, reported: &HashMap<usize, Readiness>) {
         for (slot, entry) in &mut self.book {
-            let told = told.get(slot);
+            let reported = reported.get(slot);
             if let Slot::Open { end, .. } = world.slots[*slot] {
                 entry.seen = Some(world.model.news(end));
             }
-            if told.is_some() && entry.mode == Mode::OneShot {
+            if reported.is_some() && entry.mode == Mode::OneShot {
                 entry.is_armed = false;
             }
-            entry.is_told_invalid |= told.is_some_and(|told| told.is_invalid());
+            entry.is_told_invalid |= reported.is_some_and(|reported| reported.is_invalid());
         }
     }
 
@@ -367,14 +367,14 @@ impl Participant {
         &self,
         world: &World,
         slot: usize,
-        told: Option<Readiness>,
+        reported: Option<Readiness>,
         bounds: Bounds,
     ) -> String {
         let entry = &self.book[&slot];
-        let told = told.map_or("nothing".to_owned(), |told| format!("{told:?}"));
+        let reported = reported.map_or("nothing".to_owned(), |reported| format!("{reported:?}"));
         let due = if bounds.is_due { "must report" } else { "may report" };
         format!(
-            "{} tells {told} of {}, registered for {:?}, {:?}: it {due} {:?} at least, and {:?} \
+            "{} tells {reported} of {}, registered for {:?}, {:?}: it {due} {:?} at least, and {:?} \
              at most",
             self.backend,
             world.describe(slot),

@@ -216,8 +216,8 @@ fn letters(interest: Interest) -> String {
     if interest.is_empty() {
         return "-".to_owned();
     }
-    let asked = LETTERS.iter().filter(|(flag, _)| interest.contains(*flag));
-    asked.map(|(_, letter)| letter).collect()
+    let requested = LETTERS.iter().filter(|(flag, _)| interest.contains(*flag));
+    requested.map(|(_, letter)| letter).collect()
 }
 
 fn to_interest(word: &str) -> Result<Interest, String> {

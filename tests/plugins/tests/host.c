@@ -1,11 +1,11 @@
-/* Loads copies of the plugin and follows a script, one step for each argument:
+/* Loads copies of the plugin and follows a script, one step per argument:
  *
  *   +N PATH   load copy N from PATH          -N        unload it
  *   lN        have it listen for SIGUSR1     sN        have it stop
- *   h         install a handler of the host's that calls nobody else
+ *   h         install a handler of the host that calls no other
  *   r         raise SIGUSR1
- *   =XYZ      check who has heard: a digit for each of copies 0 to 2, then the host's handler; a dot for
- *             those that are not asked
+ *   =XYZ      check the notifications: a digit for each of copies 0 to 2, then the host's handler; a dot for
+ *             those that are not checked
  */
 #include <dlfcn.h>
 #include <signal.h>
@@ -14,11 +14,11 @@
 #include <string.h>
 
 static void *library[3];
-static volatile sig_atomic_t heard;
+static volatile sig_atomic_t notified;
 
 static void on_signal(int signum) {
     (void)signum;
-    heard = 1;
+    notified = 1;
 }
 
 static void *find(int copy, const char *name) {
@@ -42,9 +42,9 @@ static void check_heard(const char *step) {
         if (step[1 + who] == '.') {
             continue;
         }
-        int has_heard = who == 3 ? heard : ((int (*)(void))find(who, "plugin_take"))();
+        int has_heard = who == 3 ? notified : ((int (*)(void))find(who, "plugin_take"))();
         if (who == 3) {
-            heard = 0;
+            notified = 0;
         }
         check(has_heard == step[1 + who] - '0', step);
     }

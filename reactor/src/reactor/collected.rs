@@ -1,4 +1,4 @@
-//! What a turn hands out, to be woken or dropped after it.
+//! What a turn collects, to be woken or dropped after the borrow of the reactor.
 
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,7 +8,7 @@ use super::source::Source;
 use super::waiters::WaiterList;
 use crate::Token;
 
-/// Holds a source that is no longer watched, until it can be dropped.
+/// A source that is no longer watched, to be dropped outside the borrow of the reactor.
 #[derive(Debug)]
 #[must_use = "drop it when no borrow of the reactor is alive"]
 pub struct Released(
@@ -16,9 +16,9 @@ pub struct Released(
     #[expect(dead_code, reason = "held only to be dropped")] pub(super) [Option<WaiterList>; 2],
 );
 
-/// Gathers in one turn what may only be done after it: wakers to wake, sources to drop.
+/// The wakers to wake and the sources to drop after a turn.
 ///
-/// It is kept from turn to turn, so that gathering allocates nothing in the long run.
+/// Keep it from turn to turn, so that its memory is reused.
 #[derive(Debug, Default)]
 pub struct Collected {
     pub(super) wakers: Vec<Waker>,
@@ -27,19 +27,18 @@ pub struct Collected {
 }
 
 impl Collected {
-    /// Leaves only those to be woken for which `keep` says so, in their order.
+    /// Keeps only the wakers for which `keep` returns `true`, in their order.
     ///
-    /// A loop takes its own tasks out, which it wakes in a simpler way.
+    /// A loop removes the wakers of its own tasks, which it wakes more directly.
     pub fn retain_wakers(&mut self, mut keep: impl FnMut(&Waker) -> bool) {
-        // Mostly none is kept, and `clear` is simpler than `retain`.
+        // Usually none is kept, and `clear` is cheaper than `retain`.
         match self.wakers.iter().position(&mut keep) {
             None => self.wakers.clear(),
             Some(n_taken) => self.retain_after(n_taken, keep),
         }
     }
 
-    /// Does so for those after the first `n_taken`, of which none was kept, and the one behind them,
-    /// which is kept.
+    /// Does so for the wakers after the first `n_taken`, which are removed, and the next one, which is kept.
     #[cold]
     fn retain_after(&mut self, n_taken: usize, mut keep: impl FnMut(&Waker) -> bool) {
         self.wakers.drain(..n_taken);
@@ -47,19 +46,19 @@ impl Collected {
         self.wakers.retain(|waker| mem::take(&mut is_first) || keep(waker));
     }
 
-    /// Reports whether there is no waker to wake and nothing to drop.
+    /// Returns whether there is nothing to wake and nothing to drop.
     pub fn is_empty(&self) -> bool {
         self.wakers.is_empty() && self.released.is_empty()
     }
 
-    /// Wakes those who wait, in the order of the events, and drops what was released.
+    /// Wakes all wakers, in the order of the events, and drops the released sources.
     ///
-    /// A waker or a destructor that panics is reported of by the panic hook and keeps nobody else
-    /// from being woken.
+    /// If a waker or a destructor panics, the panic hook reports it, and the remaining ones are still woken and
+    /// dropped.
     pub fn wake_all(&mut self) {
         self.wakers.reverse();
         while !self.wakers.is_empty() {
-            // The one who panicked is no longer in the list.
+            // The one that panicked is no longer in the list.
             quietly(|| {
                 while let Some(waker) = self.wakers.pop() {
                     waker.wake();
@@ -76,7 +75,7 @@ impl Collected {
     }
 }
 
-/// Runs foreign code whose panic has no one to go to; the panic hook has reported it.
+/// Runs foreign code and discards its panic, which the panic hook has reported.
 fn quietly(foreign: impl FnOnce()) {
     let Err(payload) = catch_unwind(AssertUnwindSafe(foreign)) else { return };
     // The payload is foreign as well: its destructor may panic in turn, with another one.
@@ -102,8 +101,8 @@ mod tests {
     }
 
     #[test]
-    fn wakers_that_are_kept_are_asked_for_once_and_woken_in_their_order() {
-        // Each bit of `kept` says whether one of five is kept.
+    fn wakers_that_are_kept_are_passed_once_and_woken_in_their_order() {
+        // Each bit of `kept` decides whether one of five is kept.
         for kept in 0..32_u32 {
             let is_kept = |index: usize| kept >> index & 1 == 1;
             let woken = Arc::new(Mutex::new(Vec::new()));

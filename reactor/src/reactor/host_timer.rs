@@ -8,24 +8,25 @@ use super::Reactor;
 use crate::sys::timer::TimerFd;
 use crate::{Interest, Mode, Token};
 
-/// A timer in the selector's set, as a source is.
+/// A timer that is registered with the selector.
 pub(super) struct HostTimer {
     pub(super) fd: TimerFd,
     token: Token,
-    /// When it becomes readable, unless a turn has seen it.
+    /// When it becomes readable, unless a turn has already seen that.
     deadline: Option<Instant>,
 }
 
 impl Reactor {
-    /// Adds a timer to the set, so that a host which watches the set need not wait for deadlines. It
-    /// is set by [`set_timer`](Reactor::set_timer).
+    /// Opens a timer in the selector's set, so that a host that watches the set need not know deadlines.
+    /// [`set_timer`](Reactor::set_timer) sets it.
     ///
     /// # Errors
-    /// If no descriptor is left; any error of the selector.
+    /// An error such as `EMFILE` if no descriptor is left; the errors of
+    /// [`Selector::register`](crate::Selector::register).
     pub fn open_timer(&mut self) -> io::Result<()> {
         if self.timer.is_none() {
             let fd = TimerFd::new()?;
-            // Of another owner than all sources.
+            // Its owner is not that of any source.
             let token = Token::new(self.owner ^ 1, 0, 0);
             self.selector.register(fd.as_fd(), token, Interest::READABLE, Mode::Level)?;
             self.timer = Some(HostTimer { fd, token, deadline: None });
@@ -33,14 +34,13 @@ impl Reactor {
         Ok(())
     }
 
-    /// Makes the set report an event at `deadline`, if there is a timer in it. Such an event wakes
-    /// no task; the turn that sees it takes it away.
+    /// Makes the set report an event at `deadline`, if a timer has been opened. The event wakes no task.
     ///
-    /// A timer that is set for an earlier time stays as it is, which spares a system call for each
-    /// deadline that is moved back or cancelled and costs one turn in vain.
+    /// A timer that is set to an earlier time does not change, which saves a system call for each
+    /// deadline that is postponed or cancelled, and costs one turn that finds nothing.
     ///
     /// # Errors
-    /// What the system reports.
+    /// The error of the system call, which can fail if the program has closed the timer's descriptor.
     pub fn set_timer(&mut self, deadline: Instant) -> io::Result<()> {
         let Some(timer) = &mut self.timer else { return Ok(()) };
         if timer.deadline.is_some_and(|earlier| earlier <= deadline) {
@@ -52,7 +52,7 @@ impl Reactor {
     }
 }
 
-/// Unsets the timer if it is what an event reports.
+/// Clears the timer if `token` is its token.
 #[cold]
 #[inline(never)]
 pub(super) fn clear_if_reported(timer: &mut Option<HostTimer>, token: Token) {
@@ -60,7 +60,7 @@ pub(super) fn clear_if_reported(timer: &mut Option<HostTimer>, token: Token) {
         && timer.token == token
     {
         timer.deadline = None;
-        // It fails for no timer that could be set before; it would be reported again.
+        // It does not fail after an earlier call has succeeded. If it did, the event would be reported again.
         let _ = timer.fd.set(None);
     }
 }

@@ -9,12 +9,12 @@ use super::{Reactor, find};
 use crate::sys::socket::has_pending_error;
 use crate::{Direction, Interest, Mode, Selector, Token};
 
-/// How long a source rests that reports an error in vain: what else it has to report is late by as
-/// much, and it costs 200 turns a second.
+/// How long a source backs off that reports an error which no operation finds. Its other events are late by
+/// as much, and it costs 200 turns a second.
 const ERROR_BACKOFF: Duration = Duration::from_millis(5);
 
 impl Reactor {
-    /// Watches the sources again whose rest is over, and returns how long a turn may wait.
+    /// Watches the sources again whose backoff is over, and returns how long a turn may wait.
     #[cold]
     #[inline(never)]
     pub(super) fn end_backoffs(
@@ -46,15 +46,16 @@ impl Reactor {
         outcome.map(|()| timeout)
     }
 
-    /// Returns when the first of the sources that rest is watched again, which a turn sees to. A
-    /// source rests while it reports an error that no operation finds.
+    /// Returns when the next turn is due that watches a source again after its backoff.
+    ///
+    /// A source backs off while it reports an error that no operation finds.
     pub fn next_backoff_end(&self) -> Option<Instant> {
-        // All rest equally long, and those that came later are behind.
+        // All back off equally long, so they are in order.
         self.backing_off.first().map(|&(_, end)| end)
     }
 }
 
-/// Makes sure that a level-triggered selector watches `direction`.
+/// Watches `direction` with a level-triggered selector, unless it does already.
 pub(super) fn arm(
     selector: &mut dyn Selector,
     backing_off: &mut Vec<(Token, Instant)>,
@@ -75,9 +76,9 @@ pub(super) fn arm(
     set_interest(selector, source, token, wanted)
 }
 
-/// Lets a source rest that reports an error which no operation finds.
+/// Lets a source back off that reports an error which no operation finds.
 ///
-/// Whoever waits has tried and found nothing, so an error that is pending now is one that stays: the
+/// The waiter has tried and found nothing, so an error that is pending now is one that stays: the
 /// error queue of a socket (`IP_RECVERR` on Linux), which only the program can read. The level of an
 /// error cannot be masked, so every wait would end at once.
 #[cold]
@@ -88,9 +89,9 @@ fn check_error(
     source: &mut Source,
     token: Token,
 ) -> io::Result<()> {
-    let is_in_vain = has_pending_error(source.io.as_fd());
-    source.set_checked(is_in_vain);
-    if is_in_vain {
+    let is_stuck = has_pending_error(source.io.as_fd());
+    source.set_checked(is_stuck);
+    if is_stuck {
         set_interest(selector, source, token, Interest::NONE)?;
         source.set_backing_off(true);
         backing_off.push((token, Instant::now() + ERROR_BACKOFF));
@@ -98,7 +99,7 @@ fn check_error(
     Ok(())
 }
 
-/// Brings a level-triggered source's place in the set in line with what is wanted.
+/// Changes the interest that a level-triggered source is registered with.
 pub(super) fn set_interest(
     selector: &mut dyn Selector,
     source: &mut Source,

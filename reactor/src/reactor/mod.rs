@@ -54,38 +54,40 @@ mod collected;
 /// is not done on stale readiness. The system keeps the rest for the next turn.
 const EVENTS_PER_TURN: usize = 1_024;
 
-/// Watches descriptors, remembers what they are ready for, and wakes those who wait.
+/// Watches descriptors, remembers their readiness, and keeps the wakers of the tasks that wait.
 ///
-/// It belongs to one loop, which calls [`turn`](Reactor::turn); [`notifier`](Reactor::notifier)
-/// is the one part for other threads. No method wakes, clones or drops a waker, or drops what it
-/// watches: that is foreign code, and the loop runs it when its borrow of the reactor has ended.
+/// A reactor belongs to one event loop, which calls [`turn`](Reactor::turn). Other threads can end a turn with
+/// a [`notifier`](Reactor::notifier).
+///
+/// No method wakes, clones or drops a waker, or drops a watched object: that runs foreign code. The
+/// methods return them instead, and the loop wakes and drops them after its borrow of the reactor.
 pub struct Reactor {
     selector: Box<dyn Selector>,
     mode: Mode,
-    /// Whether less than was asked for proves that the next operation would block.
+    /// Whether a short read or write proves that the next operation would block.
     short_is_empty: bool,
     owner: u16,
     first_generation: u32,
-    /// By slot: the generation of its next tenant.
+    /// By slot: the generation of its next source.
     generations: Vec<u32>,
-    /// None in a slot that has had its last generation, which is never used again.
+    /// `None` in a slot that has reached its last generation and is not used again.
     sources: Slab<Option<Source>>,
     n_spent: usize,
     waiter_lists: WaiterLists,
-    /// WaiterLists that were ready and not all woken in the last turn.
+    /// Waiter lists that were ready in the last turn and still have waiters.
     unfinished: Vec<(Token, Direction)>,
-    /// Sources that are kept out of the set for a while, and until when.
+    /// Sources that are left out of the set, and until when.
     backing_off: Vec<(Token, Instant)>,
     events: Events,
-    /// What becomes readable when a timer of the loop is due, if a host asks for it.
+    /// Becomes readable when a timer of the loop is due, if a host has requested it.
     timer: Option<HostTimer>,
 }
 
 impl Reactor {
-    /// Puts a reactor on top of `selector`.
+    /// Creates a reactor on top of `selector`.
     ///
-    /// Its tokens carry `owner`, the number of the loop, and generations from `first_generation`
-    /// on: a loop that reuses a number begins where the last one ended.
+    /// Its tokens contain `owner`, the number of the loop, and generations starting at `first_generation`: a
+    /// loop that reuses a number continues where the last one ended.
     pub fn new(selector: Box<dyn Selector>, owner: u16, first_generation: u32) -> Reactor {
         let mode = if selector.supports(Mode::Edge) { Mode::Edge } else { Mode::Level };
         Reactor {
@@ -110,12 +112,12 @@ impl Reactor {
         self.selector.backend()
     }
 
-    /// Reports whether the selector refuses what is always ready, such as a file on a disk.
+    /// Returns whether the selector refuses files that are always ready: see [`Selector::refuses_files`].
     pub fn refuses_files(&self) -> bool {
         self.selector.refuses_files()
     }
 
-    /// Returns the number from which on the selector refuses descriptors, if there is one.
+    /// Returns the number at and above which descriptors are refused: see [`Selector::descriptor_limit`].
     pub fn descriptor_limit(&self) -> Option<usize> {
         self.selector.descriptor_limit()
     }
@@ -123,31 +125,31 @@ impl Reactor {
     /// Returns a handle that ends a turn from another thread.
     ///
     /// # Errors
-    /// See [`Selector::notifier`].
+    /// Returns the errors of [`Selector::notifier`].
     pub fn notifier(&self) -> io::Result<Notifier> {
         self.selector.notifier()
     }
 
-    /// Lends the selector's own descriptor, where it has one.
+    /// Returns the selector's own descriptor: see [`Selector::pollable_fd`].
     pub fn pollable_fd(&self) -> Option<BorrowedFd<'_>> {
         self.selector.pollable_fd()
     }
 
-    /// Adds the descriptors to `fds` that a host has to watch: see [`Selector::pollable_fds`].
+    /// Appends the descriptors that a host has to watch: see [`Selector::pollable_fds`].
     ///
     /// # Errors
-    /// `Unsupported` if the selector cannot be watched from outside.
+    /// [`Unsupported`](io::ErrorKind::Unsupported) if the selector cannot be watched from outside.
     pub fn pollable_fds(&self, fds: &mut Vec<PollableFd>) -> io::Result<()> {
         self.selector.pollable_fds(fds)
     }
 
-    /// Counts the selector's system calls.
+    /// Returns the number of system calls of the selector so far.
     pub fn system_calls(&self) -> SystemCalls {
         self.selector.system_calls()
     }
 
-    /// Returns a generation that no source here has had, for a reactor that takes over the number of
-    /// this one's loop.
+    /// Returns a generation that no source of this reactor has had, for the next reactor of a loop with the
+    /// same number.
     pub fn next_generation(&self) -> u32 {
         self.generations.iter().copied().max().unwrap_or(self.first_generation)
     }
@@ -157,11 +159,11 @@ impl Reactor {
         self.sources.len() - self.n_spent
     }
 
-    /// Begins to watch `io`. Both directions count as ready until an operation would block.
+    /// Starts watching `io`. Both directions count as ready until an operation would block.
     ///
     /// # Errors
-    /// What the selector says: `AlreadyExists` if the descriptor is registered under another
-    /// object, `EPERM` for a regular file under epoll.
+    /// Returns the errors of [`Selector::register`]; [`OutOfMemory`](io::ErrorKind::OutOfMemory) if there are too
+    /// many sources.
     pub fn register(&mut self, io: Arc<dyn Watched>) -> io::Result<Token> {
         let slot = self.sources.vacant_key();
         if slot > Token::MAX_SLOT as usize {
@@ -176,13 +178,13 @@ impl Reactor {
         if self.mode == Mode::Edge {
             source.armed = Interest::READABLE | Interest::WRITABLE;
             if self.short_is_empty {
-                // A read stops short before urgent data, which is no proof that nothing is left;
-                // the edge of the urgent data makes it go on.
+                // A read stops short before out-of-band data although more data may be waiting. The edge of the
+                // out-of-band data makes the reader continue.
                 source.armed |= Interest::PRIORITY;
             }
             self.selector.register(source.io.as_fd(), token, source.armed, Mode::Edge)?;
             if !source.io.short_is_proof() {
-                // Where there are only levels, what is left is reported again.
+                // Levels report the remaining data again.
                 source.set_closing();
             }
         }
@@ -194,51 +196,52 @@ impl Reactor {
         Ok(token)
     }
 
-    /// Stops watching a source, and hands it out to be dropped outside the borrow.
+    /// Stops watching a source, and returns it, to be dropped outside the borrow.
     ///
-    /// Whoever still waits on it is not woken: it is released by its owner, whom they borrow from.
+    /// Tasks that wait for it are not woken: they borrow from the owner, which releases it.
     pub fn release(&mut self, token: Token) -> Option<Released> {
         self.source(token)?;
         Some(self.remove(token.slot()))
     }
 
-    /// Stops watching all sources, and hands them out to be dropped by [`Collected::wake_all`]. Those
-    /// who wait on them are not woken.
+    /// Stops watching all sources, and collects them, to be dropped by [`Collected::wake_all`]. Tasks that
+    /// wait for them are not woken.
     ///
-    /// For a loop that ends: a descriptor that others share goes on, and must not be left in a
-    /// selector that others may watch.
+    /// For the end of a loop: a shared descriptor stays open, and must not remain in a set that a host
+    /// may watch.
     pub fn release_all(&mut self, collected: &mut Collected) {
         let sources = self.sources.iter().filter(|(_, source)| source.is_some());
         let slots: Vec<usize> = sources.map(|(slot, _)| slot).collect();
         collected.released.extend(slots.into_iter().map(|slot| self.remove(slot as u32)));
         if let Some(timer) = self.timer.take() {
-            // It is about to be closed, so it does not matter if the selector has lost it.
+            // It is closed next, so it does not matter whether the selector knows it.
             let _ = self.selector.unregister(timer.fd.as_fd());
         }
     }
 
-    /// Reports whether `token` is registered here.
+    /// Returns whether the source `token` is registered with this reactor.
     pub fn contains(&self, token: Token) -> bool {
         self.source(token).is_some()
     }
 
-    /// Waits up to `timeout` for a source to be ready, and collects whoever waits on it.
+    /// Waits up to `timeout` for sources to become ready, and collects the wakers of the tasks that wait for
+    /// them.
     ///
-    /// `None` waits for ever, zero only looks. The caller ends its borrow of the reactor and then
-    /// calls [`Collected::wake_all`].
+    /// Without a timeout the wait has no limit; a timeout of zero returns at once. The caller ends its
+    /// borrow of the reactor and then calls [`Collected::wake_all`].
     ///
-    /// Of several who wait for the same, the one that came first is collected. For as long as the
-    /// source stays ready, each further turn collects more of them, and does not wait.
+    /// If several tasks wait for the same direction of a source, the one that has waited longest is
+    /// collected. As long as the source stays ready, each further turn collects more of them and does
+    /// not block.
     ///
     /// # Errors
-    /// Whatever the selector reports. A signal ends the turn without an event and without an
-    /// error.
+    /// Returns the errors of [`Selector::select`]. A signal ends the turn without an error.
     pub fn turn(
         &mut self,
         mut timeout: Option<Duration>,
         collected: &mut Collected,
     ) -> io::Result<()> {
-        // One test for the usual case, that there is neither.
+        // One test for the usual case: there is neither.
         if self.backing_off.len() | self.unfinished.len() != 0 {
             timeout = self.end_backoffs(timeout)?;
             if self.wake_more(collected) {
@@ -270,8 +273,14 @@ impl Reactor {
                     is_wanted = true;
                     let Reactor { waiter_lists, unfinished, .. } = self;
                     let wakers = &mut collected.wakers;
-                    if !call(waiter_lists, unfinished, source, (token, direction), reported, wakers)
-                    {
+                    if !wake_from_list(
+                        waiter_lists,
+                        unfinished,
+                        source,
+                        (token, direction),
+                        reported,
+                        wakers,
+                    ) {
                         unwanted |= direction.interest();
                     }
                 } else {
@@ -288,27 +297,28 @@ impl Reactor {
             }
         }
         while let Some(token) = collected.leaving.pop() {
-            // Two events may have said the same.
+            // It may be in the list twice.
             collected.released.extend(self.release(token));
         }
         Ok(())
     }
 
-    /// Reports whether the last turn took as many events as it could, so that there may be more.
+    /// Returns whether the last turn took as many events as it could, so that there may be more.
     ///
-    /// Someone who watches the selector's own descriptor for edges is not reported of those.
+    /// A host that watches the selector's own descriptor for edges gets no further edge for those.
     pub fn has_more(&self) -> bool {
         self.events.len() >= EVENTS_PER_TURN
     }
 
-    /// Reports whether the next turn will wake more of those who wait, without waiting itself.
+    /// Returns whether the next turn wakes further waiters of sources that are ready, and so does not block.
     pub fn is_unfinished(&self) -> bool {
         !self.unfinished.is_empty()
     }
 
-    /// Collects more of those whose sources were ready in the last turn. True if there were any.
+    /// Collects further waiters of the sources that were ready in the last turn. Returns whether there were
+    /// any.
     ///
-    /// A turn does it first; a loop that is driven by a host does it before it returns to it.
+    /// A turn does this first; a loop that is driven by a host does it before it returns.
     #[cold]
     #[inline(never)]
     pub fn wake_more(&mut self, collected: &mut Collected) -> bool {
@@ -322,12 +332,11 @@ impl Reactor {
         collected.wakers.len() > n_before
     }
 
-    /// Takes a source out of the slab and out of the set.
+    /// Removes a source from the slab and from the set.
     fn remove(&mut self, slot: u32) -> Released {
-        let mut source = self.vacate(slot as usize).expect("what is removed is there");
+        let mut source = self.vacate(slot as usize).expect("the source exists");
         if !source.armed.is_empty() {
-            // The selector can only say that it does not know the descriptor any more, which is
-            // what was wanted.
+            // An error means that the selector no longer knows the descriptor, which is the purpose.
             let _ = self.selector.unregister(source.io.as_fd());
         }
         let waiter_lists = Direction::BOTH.map(|direction| {
@@ -339,7 +348,7 @@ impl Reactor {
         Released(source, waiter_lists)
     }
 
-    /// Empties a slot, for another tenant unless this was the last that it may have.
+    /// Vacates a slot. It is used again unless it has reached its last generation.
     fn vacate(&mut self, slot: usize) -> Option<Source> {
         if self.generations[slot] < Token::MAX_GENERATION {
             return self.sources.remove(slot);
@@ -354,19 +363,19 @@ impl Reactor {
     }
 }
 
-/// Finds the source that `token` names.
+/// Finds the source `token`.
 ///
-/// A function, so that the selector and the waiter_lists can be borrowed beside it.
+/// A function, so that other fields of the reactor can be borrowed at the same time.
 #[inline]
 fn find(sources: &mut Slab<Option<Source>>, owner: u16, token: Token) -> Option<&mut Source> {
     let source = sources.get_mut(token.slot() as usize)?.as_mut()?;
     (source.generation == token.generation() && token.owner() == owner).then_some(source)
 }
 
-/// Collects those of a list whom an event concerns. False if nobody was waiting.
+/// Collects waiters from a list for an event. Returns whether there were any.
 #[cold]
 #[inline(never)]
-fn call(
+fn wake_from_list(
     waiter_lists: &mut WaiterLists,
     unfinished: &mut Vec<(Token, Direction)>,
     source: &mut Source,

@@ -1,4 +1,4 @@
-//! One watched descriptor: what it is ready for, and who waits for it.
+//! A watched descriptor: its readiness and its waiters.
 
 use std::fmt;
 use std::mem;
@@ -8,17 +8,17 @@ use std::task::Waker;
 use super::waiters::Condition;
 use crate::{Interest, Readiness, Watched};
 
-/// Names the two ways in which data moves through a descriptor.
+/// The direction in which data moves through a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Direction {
-    /// Towards the program: read, receive, accept.
+    /// To the program: read, receive, accept.
     Read,
-    /// Away from it: write, send, connect.
+    /// From the program: write, send, connect.
     Write,
 }
 
 impl Direction {
-    /// Lists both.
+    /// Both directions.
     pub const BOTH: [Direction; 2] = [Direction::Read, Direction::Write];
 
     /// Returns the interest that watches this direction.
@@ -29,7 +29,7 @@ impl Direction {
         }
     }
 
-    /// Reports whether whoever waits for this direction should try again.
+    /// Returns whether a task that waits for this direction should try again.
     pub const fn is_woken_by(self, readiness: Readiness) -> bool {
         match self {
             Direction::Read => readiness.wakes_reader(),
@@ -37,7 +37,7 @@ impl Direction {
         }
     }
 
-    /// Returns what `readiness` reports to the waiters of this direction, besides data and room.
+    /// Returns what `readiness` reports to the waiters of this direction besides data and room.
     pub(crate) fn condition(self, readiness: Readiness) -> Condition {
         let (lasting, passing) = match self {
             Direction::Read => (Readiness::READ_CLOSED, Readiness::PRIORITY),
@@ -56,51 +56,50 @@ impl Direction {
 
 /// A registered descriptor.
 ///
-/// It shares ownership of the descriptor, so none is ever closed while it is registered. It fills
-/// one cache line, because with a thousand connections every line is a miss for each message: of
-/// its token only the generation is kept, and a second waiter for a direction is kept elsewhere.
+/// It shares ownership of the descriptor, so no descriptor is closed while it is registered. It fills
+/// one cache line, because with a thousand connections each line is a cache miss for each message: of
+/// its token it stores only the generation, and a second waiter for a direction is stored in a list elsewhere.
 #[repr(align(64))]
 pub(crate) struct Source {
-    /// That of its token. The rest of the token is the reactor's number and the slot.
+    /// The generation of its token. The other parts are the number of the loop and the slot.
     pub(crate) generation: u32,
     flags: Flags,
-    /// What the selector watches for at present.
+    /// What the selector currently watches for.
     pub(crate) armed: Interest,
-    /// How often one has waited for what was reported as a level, up to [`WAITS_PER_CHECK`].
+    /// The number of waits for a level that had been reported, up to [`WAITS_PER_CHECK`].
     n_waits: u8,
-    /// The key that was given out last, for each direction.
+    /// The latest key of each direction.
     keys: [WaiterKey; 2],
-    /// Who waits for each direction, if it is one.
+    /// The waiter for each direction, if there is exactly one.
     ///
-    /// Invariant: the key of such a waiter is the last that was given out.
+    /// Invariant: its key is the latest one.
     waiters: [Option<Waker>; 2],
     pub(crate) io: Arc<dyn Watched>,
 }
 
-/// How many waits for a level are believed before one system call asks about it: not measurable
-/// beside 64 waits, and a source that reports in vain stops after 64 turns.
+/// The number of waits for a level after which one system call checks for a pending error: not measurable
+/// next to 64 waits, and a source that keeps reporting an error stops after 64 turns.
 const WAITS_PER_CHECK: u8 = 64;
 
-/// What is known of a source: a set of bits.
+/// The readiness flags of a source.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Flags(u8);
 
 impl Flags {
-    /// Reading is worth trying, and writing is. Remembered until an operation would block; it
-    /// starts set, since nobody has tried yet.
+    /// An operation in this direction may succeed. Set until an operation would block, and at the start,
+    /// since no operation has been tried yet.
     ///
-    /// Invariant: while it is set nobody waits in this direction: a task that would wait tries
-    /// instead, and setting it wakes the one that is there. It is never set for a list, which has
-    /// a flag of its own, so that one test tells the usual case from all others.
+    /// Invariant: while it is set, no task waits in this direction: a task that would wait tries
+    /// instead, and setting it wakes the waiter. It is never set for a direction with a list, which has
+    /// its own flag, so that one test separates the usual case from all others.
     const READY: [Flags; 2] = [Flags(1), Flags(2)];
-    /// Several wait for a direction, or have been woken and did not come back yet: all of them are
-    /// in the reactor's waiter_lists.
+    /// There are several waiters for this direction, or woken ones that have not been polled yet: all of them
+    /// are in the reactor's waiter lists.
     const HAS_LIST: [Flags; 2] = [Flags(4), Flags(8)];
-    /// A short read proves nothing: an error, a hang-up or urgent data was reported, so that the end of
-    /// the stream may be waiting behind it without another edge; or the descriptor is of a kind
-    /// that never proves it.
+    /// A short read proves nothing: an error, a hang-up or out-of-band data has been reported, so that the end
+    /// of the stream may follow without another edge; or the kind of the descriptor never proves it.
     const CLOSING: Flags = Flags(16);
-    /// Levels only: it is kept out of the set, since it reports an error that no operation finds.
+    /// Levels only: it is left out of the set, since it reports an error that no operation finds.
     const BACKING_OFF: Flags = Flags(32);
 
     fn has(self, other: Flags) -> bool {
@@ -141,7 +140,7 @@ impl Source {
         self.flags.has(Flags::CLOSING)
     }
 
-    /// Reports whether a short operation takes more thought than forgetting the readiness.
+    /// Returns whether a short operation requires more than clearing the readiness.
     #[inline]
     pub(crate) fn is_closing_or_has_list(&self, direction: Direction) -> bool {
         self.flags.has(Flags(Flags::CLOSING.0 | Flags::HAS_LIST[direction as usize].0))
@@ -165,16 +164,16 @@ impl Source {
         self.flags.set(Flags::BACKING_OFF, backing_off);
     }
 
-    /// Counts a wait for a level; true if it is time to ask whether the level can be believed.
+    /// Counts a wait for a level. Returns whether it is time to check for a pending error.
     #[inline]
     pub(crate) fn is_check_due(&mut self) -> bool {
         self.n_waits += 1;
         self.n_waits >= WAITS_PER_CHECK
     }
 
-    /// Says what came of the check_error: if it was right, the next wait is failed as well.
-    pub(crate) fn set_checked(&mut self, failed: bool) {
-        self.n_waits = if failed { WAITS_PER_CHECK - 1 } else { 0 };
+    /// Records the result of a check: if it found an error, the next wait is checked as well.
+    pub(crate) fn set_checked(&mut self, found_error: bool) {
+        self.n_waits = if found_error { WAITS_PER_CHECK - 1 } else { 0 };
     }
 
     pub(crate) fn set_has_list(&mut self, direction: Direction, has_list: bool) {
@@ -186,21 +185,21 @@ impl Source {
         self.waiters[direction as usize].is_some() || self.has_list(direction)
     }
 
-    /// Lends the waiter that a direction has, if it is one.
+    /// Returns the waiter of a direction, if there is exactly one.
     pub(crate) fn waiter(&self, direction: Direction) -> Option<&Waker> {
         self.waiters[direction as usize].as_ref()
     }
 
-    /// Takes the waiter that a direction has, if it is one.
+    /// Takes the waiter of a direction, if there is exactly one.
     #[inline]
     pub(crate) fn take_waiter(&mut self, direction: Direction) -> Option<Waker> {
         self.waiters[direction as usize].take()
     }
 
-    /// Puts the only waiter of a direction in its place under a new key, or in that of the waiter
-    /// that `key` names. False if another one is there; then nothing has happened.
+    /// Stores the only waiter of a direction with a new key, or in the place of the waiter `key`. Returns
+    /// `false`, and does nothing, if there is another waiter.
     ///
-    /// What was replaced is left in `waker`.
+    /// Leaves the replaced waker in `waker`.
     #[inline]
     pub(crate) fn put_waiter(
         &mut self,
@@ -210,7 +209,7 @@ impl Source {
     ) -> bool {
         let place = &mut self.waiters[direction as usize];
         if place.is_none() {
-            // Forgotten, because the compiler cannot know that there is nothing to drop.
+            // Forgotten, since the compiler cannot know that there is nothing to drop.
             mem::forget(mem::replace(place, waker.take()));
             *key = Some(self.next_key(direction));
             return true;
@@ -222,7 +221,7 @@ impl Source {
         is_known
     }
 
-    /// Returns the key that was given out last.
+    /// Returns the latest key.
     pub(crate) fn latest_key(&self, direction: Direction) -> WaiterKey {
         self.keys[direction as usize]
     }
@@ -233,7 +232,7 @@ impl Source {
         *key
     }
 
-    /// Makes the keys begin anew after `key`.
+    /// Makes the keys continue after `key`.
     #[cfg(test)]
     pub(crate) fn set_latest_key(&mut self, direction: Direction, key: u32) {
         self.keys[direction as usize] = WaiterKey(key);
@@ -252,12 +251,12 @@ impl fmt::Debug for Source {
     }
 }
 
-/// Names one waiter among those of a direction, so that it can be replaced or taken back.
+/// Identifies a waiter among those for one direction of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WaiterKey(u32);
 
 impl WaiterKey {
-    /// Returns the key that is given out after this one.
+    /// Returns the key after this one.
     pub(crate) fn next(self) -> WaiterKey {
         WaiterKey(self.0.wrapping_add(1))
     }
@@ -270,7 +269,7 @@ mod tests {
     #[test]
     fn a_source_fills_one_cache_line() {
         assert_eq!(size_of::<Source>(), 64);
-        // What the slab makes of it.
+        // As in the slab.
         enum Entry {
             #[expect(dead_code, reason = "only its size counts")]
             Vacant(usize),

@@ -1,83 +1,83 @@
-//! Directions of a source for which several wait.
+//! Several waiters for one direction of a source.
 //!
-//! An event wakes one of them, the first that came. If the source is still ready when the next
-//! turn begins, that turn wakes two more, the one after it four, and so on: so what an event costs
-//! follows from how much there is to do, not from how many wait. Nothing is asked of the ones that
-//! were woken. They may be dropped, take nothing, or not be polled at all, and the next turn wakes
-//! others all the same:
+//! An event wakes the waiter that has waited longest. If the source is still ready at the start of the next
+//! turn, that turn wakes two more, the one after it four, and so on: the cost of an event depends on what
+//! there is to do, not on the number of waiters. Nothing is required of a woken waiter. It may be
+//! dropped, take nothing, or not be polled at all, and the next turn wakes others all the same:
 //!
-//! **Invariant:** while a source is ready and somebody waits for it, each turn wakes at least one.
+//! **Invariant:** while a source is ready and has waiters, each turn wakes at least one.
 //!
-//! While some that were woken have not come back, a turn wakes one more only: if the loop has much
-//! else to do, they just had no chance yet.
+//! While a woken waiter has not been polled again, a turn wakes only one more: if the loop has much
+//! else to do, the woken ones had no chance yet.
 //!
-//! One that was woken and found nothing gets its place back, so that those who came first are served
-//! first. The second time it goes to the end, lest it stands in the way of others that try something
-//! else.
+//! A waiter that was woken and found nothing gets its place in the queue back, so that the waiters are
+//! served in order. The second time it goes to the end, where it does not delay waiters that try another
+//! operation.
 //!
-//! What else an event may report beside data differs in who takes it away:
+//! What an event reports besides data decides how many waiters it concerns:
 //!
-//! - An error or urgent data is there for one of them, but not for each: the error of a socket is
-//!   reported by the next operation, its queue of errors only to those that ask for it. So the first
-//!   few are woken, and each of them may try although another has found nothing. The rest is as
-//!   above.
-//! - A hang-up stays, and all of them leave because of it: it wakes all, once. Where operations block
-//!   all the same (receiving datagrams after a shutdown), later events are as any other.
+//! - An error or out-of-band data concerns one waiter, but not every waiter finds it: the next operation
+//!   returns the error of a socket, but its error queue is returned only to those that read it. So the
+//!   first few are woken, and each of them may try even if another has found nothing. From then on it is
+//!   as above. A waiter that is not among them may miss it, so use a duplicate of the descriptor for
+//!   another purpose.
+//! - A hang-up stays, and all waiters leave because of it: it wakes all of them, once. If operations block
+//!   nevertheless (receiving datagrams after a shutdown), later events are like any other.
 
 use std::collections::BTreeMap;
 use std::task::Waker;
 
 use super::source::{Direction, Source, WaiterKey};
 
-/// How many an error or urgent data wakes at once. One of them is enough where all want the same;
-/// a few more make it likely that the one that looks for something else is among them.
+/// How many waiters an error or out-of-band data wakes at once. One is enough if all try the same operation; a
+/// few more make it likely that one that tries another is among them.
 const N_WOKEN_BY_ERROR: usize = 8;
 
-/// Says what an event reports to those who wait, beside that an operation is worth trying.
+/// What an event reports besides readiness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Condition {
     None,
-    /// An error or urgent data: something that an operation takes away.
+    /// An error or out-of-band data, which an operation consumes.
     Transient,
-    /// A hang-up: something that stays.
+    /// A hang-up, which stays.
     Permanent,
 }
 
-/// Those who wait for one direction of one source.
+/// The waiters for one direction of one source.
 #[derive(Debug, Default)]
 pub(crate) struct WaiterList {
-    /// Whether an operation is worth trying. It replaces the readiness in the source.
+    /// Whether an operation may succeed. Replaces the readiness in the source.
     is_ready: bool,
-    /// Those who wait. Keys are given out in order, so the first is the one that came first.
+    /// The waiters. Keys are in order, so the first one has waited longest.
     waiting: BTreeMap<WaiterKey, Waiting>,
-    /// Those who were woken, until they wait again or are forgotten.
+    /// The woken waiters, until they wait again or are forgotten.
     woken: BTreeMap<WaiterKey, Woken>,
-    /// How many the last turn has woken.
+    /// The number of waiters that the last turn has woken.
     n_woken: usize,
-    /// Whether the next turn has to look at this list.
+    /// Whether the next turn has to call [`wake_more`](WaiterLists::wake_more).
     is_listed: bool,
-    /// Whether all were woken because of a hang-up.
+    /// Whether a hang-up has woken all waiters.
     is_closing: bool,
 }
 
 #[derive(Debug)]
 struct Waiting {
     waker: Waker,
-    /// Whether it has tried in vain since it came.
+    /// Whether it was woken, tried and found nothing.
     found_nothing: bool,
 }
 
 #[derive(Debug)]
 struct Woken {
-    /// Whether it may try even if another one has found that it would block.
+    /// Whether it may try even if another waiter has found that the operation would block.
     may_retry: bool,
     has_tried: bool,
     found_nothing: bool,
 }
 
 impl WaiterList {
-    /// Moves the one that has waited longest to those who were woken.
-    fn call(&mut self, latest: WaiterKey, may_retry: bool) -> Option<Waker> {
+    /// Takes the waker of the waiter that has waited longest, and counts it among the woken.
+    fn wake_first(&mut self, latest: WaiterKey, may_retry: bool) -> Option<Waker> {
         // Keys wrap around, so the oldest follows the latest.
         let first = self.waiting.range(latest.next()..).next();
         let key = *first.or_else(|| self.waiting.first_key_value())?.0;
@@ -87,16 +87,16 @@ impl WaiterList {
     }
 }
 
-/// The waiter_lists of all sources.
+/// The waiter lists of all sources, by slot and direction.
 ///
-/// Invariant: there is one for those directions that are marked as has_list, and none is empty.
+/// Invariant: a direction has a list if and only if its source says so, and no list is empty.
 #[derive(Debug, Default)]
 pub(crate) struct WaiterLists(BTreeMap<(u32, Direction), WaiterList>);
 
 impl WaiterLists {
-    /// Reports whether an operation is worth trying for the waiter that `key` names.
+    /// Returns whether the waiter `key` may try the operation.
     ///
-    /// It keeps its key in any case, and its place if it was not woken.
+    /// It keeps its key, and its place in the queue if it was not woken.
     #[cold]
     pub(crate) fn poll(&mut self, slot: u32, direction: Direction, key: Option<WaiterKey>) -> bool {
         let Some(list) = self.0.get_mut(&(slot, direction)) else { return false };
@@ -108,8 +108,8 @@ impl WaiterLists {
         may_try
     }
 
-    /// Puts `waker` in the place that `key` names, or at the end under a new key, and leaves what
-    /// it replaces in its stead.
+    /// Stores `waker` in the place of the waiter `key`, or at the end of the queue with a new key. Leaves
+    /// the replaced waker in `waker`.
     #[cold]
     pub(crate) fn join(
         &mut self,
@@ -119,7 +119,7 @@ impl WaiterLists {
         key: Option<WaiterKey>,
         waker: &mut Option<Waker>,
     ) -> WaiterKey {
-        let new = waker.take().expect("a waiter brings a waker");
+        let new = waker.take().expect("a waiter has a waker");
         let list = self.0.entry((slot, direction)).or_default();
         if let Some(first) = source.take_waiter(direction) {
             let first = Waiting { waker: first, found_nothing: false };
@@ -147,7 +147,7 @@ impl WaiterLists {
         key
     }
 
-    /// Takes back the waiter that `key` names, if it is still there.
+    /// Removes the waiter `key`, and returns its waker if it has not been woken.
     pub(crate) fn remove(
         &mut self,
         slot: u32,
@@ -164,17 +164,17 @@ impl WaiterLists {
         waiting.map(|waiting| waiting.waker)
     }
 
-    /// Notes that an operation would have blocked.
+    /// Records that an operation would have blocked.
     pub(crate) fn clear_ready(&mut self, slot: u32, direction: Direction) {
         if let Some(list) = self.0.get_mut(&(slot, direction)) {
             list.is_ready = false;
         }
     }
 
-    /// Wakes those whom an event concerns: the first, unless there is `condition`.
+    /// Wakes the waiters that an event concerns: the first one, or more depending on `condition`.
     ///
-    /// Says whether anybody was waiting, and whether the next turn has to
-    /// [`wake_more`](WaiterLists::wake_more), which it has not been asked to before.
+    /// Returns whether there were waiters, and whether the list has to be added to those for which the next turn
+    /// calls [`wake_more`](WaiterLists::wake_more).
     #[cold]
     pub(crate) fn wake_for_event(
         &mut self,
@@ -197,7 +197,7 @@ impl WaiterLists {
             _ => (1.min(n_waiting), false),
         };
         for _ in 0..n_to_wake {
-            wakers.extend(list.call(latest, may_retry));
+            wakers.extend(list.wake_first(latest, may_retry));
         }
         if !list.is_listed {
             list.n_woken = n_to_wake.max(1);
@@ -207,7 +207,7 @@ impl WaiterLists {
         (n_waiting > 0, is_new)
     }
 
-    /// Wakes more of those who wait, if the source is still ready. False if that was all.
+    /// Wakes more waiters if the source is still ready. Returns whether there are further ones.
     pub(crate) fn wake_more(
         &mut self,
         slot: u32,
@@ -217,7 +217,7 @@ impl WaiterLists {
     ) -> bool {
         let Some(list) = self.0.get_mut(&(slot, direction)) else { return false };
         if !list.is_listed {
-            // Of an earlier list.
+            // The request was for an earlier list.
             return false;
         }
         if list.is_ready {
@@ -225,14 +225,14 @@ impl WaiterLists {
             list.n_woken = n_more.min(list.waiting.len());
             let latest = source.latest_key(direction);
             for _ in 0..list.n_woken {
-                wakers.extend(list.call(latest, false));
+                wakers.extend(list.wake_first(latest, false));
             }
         }
         list.is_listed = list.is_ready && !list.waiting.is_empty();
         list.is_listed
     }
 
-    /// Hands out a list with all who wait in it.
+    /// Removes a list and returns it with its waiters.
     pub(crate) fn drain(
         &mut self,
         slot: u32,
@@ -245,7 +245,7 @@ impl WaiterLists {
         Some(list)
     }
 
-    /// Lists who waits in a list.
+    /// Iterates over the wakers of a list.
     pub(crate) fn of(&self, slot: u32, direction: Direction) -> impl Iterator<Item = &Waker> {
         let list = self.0.get(&(slot, direction)).into_iter();
         list.flat_map(|list| list.waiting.values().map(|waiting| &waiting.waker))
@@ -274,7 +274,7 @@ mod tests {
         }
     }
 
-    /// Those who wait for one direction of one source, as the reactor treats them.
+    /// The waiters for one direction of one source, as the reactor handles them.
     struct Side {
         waiter_lists: WaiterLists,
         source: Source,
@@ -290,7 +290,7 @@ mod tests {
             Side { waiter_lists: WaiterLists::default(), source }
         }
 
-        /// Polls and waits; none if an operation is worth trying.
+        /// Polls and waits. Returns `None` if the waiter may try an operation.
         fn poll(&mut self, mut key: Option<WaiterKey>) -> Option<WaiterKey> {
             let has_list = self.source.has_list(READ);
             if self.source.is_ready(READ) || has_list && self.waiter_lists.poll(5, READ, key) {
@@ -303,7 +303,7 @@ mod tests {
             key
         }
 
-        /// Polls with success, and leaves.
+        /// Polls with success, and stops waiting.
         fn poll_and_take(&mut self, key: WaiterKey) {
             assert_eq!(self.poll(Some(key)), None, "it may try");
             assert!(self.remove(key).is_none(), "it was woken");
@@ -321,7 +321,7 @@ mod tests {
             self.source.waiter(READ).into_iter().chain(self.waiter_lists.of(5, READ)).count()
         }
 
-        /// Is reported of an event, and returns how many are woken.
+        /// Reports an event, and returns the number of woken waiters.
         fn event(&mut self, condition: Condition) -> usize {
             let mut wakers = Vec::new();
             self.waiter_lists.wake_for_event(5, &self.source, READ, condition, &mut wakers);
@@ -334,7 +334,7 @@ mod tests {
             wakers.len()
         }
 
-        /// Notes that an operation would have blocked.
+        /// Records that an operation would have blocked.
         fn blocks(&mut self) {
             self.source.set_ready(READ, false);
             self.waiter_lists.clear_ready(5, READ);
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_from_before_a_wake_names_nobody_who_came_after() {
+    fn a_key_from_before_a_wake_names_no_later_waiter() {
         let mut side = Side::new();
         let old = side.poll(None).unwrap();
         side.source.take_waiter(READ);
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn while_those_who_were_woken_have_not_come_back_a_turn_wakes_one_more() {
+    fn while_woken_waiters_have_not_been_polled_a_turn_wakes_one_more() {
         let mut side = Side::new();
         for _ in 0..100 {
             side.poll(None);
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn once_an_operation_would_block_nobody_else_is_woken() {
+    fn once_an_operation_would_block_no_other_waiter_is_woken() {
         let mut side = Side::new();
         let keys: Vec<_> = (0..10).map(|_| side.poll(None).unwrap()).collect();
         assert_eq!(side.event(Condition::None), 1);
@@ -442,7 +442,7 @@ mod tests {
     fn one_that_finds_nothing_gets_its_place_back_once() {
         let mut side = Side::new();
         let keys: Vec<_> = (0..3).map(|_| side.poll(None).unwrap()).collect();
-        // Woken, and somebody else was faster: that is no try.
+        // Woken, but another waiter was faster: that does not count as a try.
         for _ in 0..3 {
             assert_eq!(side.event(Condition::None), 1);
             side.blocks();
@@ -467,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn trouble_that_lasts_wakes_all_once_and_each_may_try() {
+    fn a_permanent_condition_wakes_all_once_and_each_may_try() {
         let mut side = Side::new();
         let keys: Vec<_> = (0..10).map(|_| side.poll(None).unwrap()).collect();
         assert_eq!(side.event(Condition::Permanent), 10);
@@ -483,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn trouble_that_passes_wakes_a_few_and_each_of_them_may_try() {
+    fn a_transient_condition_wakes_a_few_and_each_of_them_may_try() {
         let mut side = Side::new();
         let keys: Vec<_> = (0..100).map(|_| side.poll(None).unwrap()).collect();
         assert_eq!(side.event(Condition::Transient), N_WOKEN_BY_ERROR);
@@ -493,7 +493,7 @@ mod tests {
             assert_eq!(side.poll(Some(key)), Some(key), "once for each event");
         }
         assert_eq!(side.next_turn(), 0);
-        // Those who tried in vain go to the end the second time, and others come first.
+        // Those that found nothing go to the end the second time, and others are first.
         assert_eq!(side.event(Condition::Transient), N_WOKEN_BY_ERROR);
         for &key in &keys[..N_WOKEN_BY_ERROR] {
             assert_eq!(side.poll(Some(key)), None);
@@ -505,7 +505,7 @@ mod tests {
     }
 
     #[test]
-    fn trouble_that_nobody_has_taken_wakes_more_in_the_next_turn() {
+    fn a_transient_condition_that_is_not_consumed_wakes_more_in_the_next_turn() {
         let mut side = Side::new();
         let keys: Vec<_> = (0..100).map(|_| side.poll(None).unwrap()).collect();
         assert_eq!(side.event(Condition::Transient), N_WOKEN_BY_ERROR);
@@ -536,7 +536,7 @@ mod tests {
         let keys: Vec<_> = (0..6).map(|_| side.poll(None).unwrap()).collect();
         side.source.set_latest_key(READ, u32::MAX - 2);
         let last = side.poll(None).unwrap();
-        assert!(!keys.contains(&last), "a key is given to one at a time");
+        assert!(!keys.contains(&last), "one waiter at a time has a key");
         for key in keys.into_iter().chain([last]) {
             assert_eq!(side.event(Condition::None), 1);
             side.poll_and_take(key);

@@ -1,4 +1,4 @@
-//! Waiting for a source: [`Reactor::poll_ready`] and what an operation reports back.
+//! Waiting for a source, and what an operation reports back to the reactor.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -7,28 +7,29 @@ use std::task::Waker;
 use super::levels::arm;
 use super::{Reactor, WaiterKey, find, unknown_source};
 use crate::{Direction, Mode, Token};
+#[cfg(doc)]
+use crate::{Selector, Watched};
 
-/// Says what is known of an operation before it is tried.
+/// What the reactor knows about an operation before it is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outlook {
     /// The source is not registered here.
     Unknown,
-    /// It is worth trying: nothing says that it would block.
+    /// It may succeed: try it.
     Ready,
     /// It would block.
     Blocks,
 }
 
 impl Reactor {
-    /// Says whether an operation in `direction` is worth trying, and leaves `waker` to be woken if
-    /// it is not.
+    /// Returns whether to try an operation in `direction`. If it would block, stores `waker`.
     ///
-    /// Without a waker nobody is woken. Apart from that, `key` and `waker` are those of
-    /// [`wait`](Reactor::wait). If `key` is not none once the operation is worth trying, it stands
-    /// for a place to come back to, or to [`forget`](Reactor::forget).
+    /// Without a waker, only checks. Otherwise `key` and `waker` are those of [`wait`](Reactor::wait). If
+    /// the result is [`Ready`](Outlook::Ready) and `key` is not `None`, the waiter keeps its place in the queue,
+    /// to wait again or to be [forgotten](Reactor::forget).
     ///
     /// # Errors
-    /// What the selector says when interest has to be added.
+    /// Returns the errors of [`Selector::register`] and [`Selector::modify`], if the interest has to change.
     #[inline]
     pub fn poll_ready(
         &mut self,
@@ -41,7 +42,7 @@ impl Reactor {
             return Ok(Outlook::Unknown);
         };
         if source.is_ready(direction) {
-            // Whoever waited was woken, so there is no place to give back.
+            // All waiters have been woken, so the key is no longer valid.
             *key = None;
             return Ok(Outlook::Ready);
         }
@@ -59,7 +60,7 @@ impl Reactor {
         self.poll_list(token, direction, key, waker)
     }
 
-    /// Does the rest of [`poll_ready`](Reactor::poll_ready) where several wait.
+    /// Implements [`poll_ready`](Reactor::poll_ready) for several waiters.
     #[cold]
     #[inline(never)]
     fn poll_list(
@@ -78,24 +79,24 @@ impl Reactor {
         Ok(Outlook::Blocks)
     }
 
-    /// Notes that an operation in `direction` would have blocked.
+    /// Records that an operation in `direction` would have blocked.
     #[inline]
     pub fn clear_ready(&mut self, token: Token, direction: Direction) {
         self.note_blocked(token, direction, false);
     }
 
-    /// Notes that an operation on a byte stream moved less than it was asked to.
+    /// Records that an operation on a byte stream has transferred less than requested.
     ///
-    /// That proves that the next one would block, so it need not be tried, unless a hang-up was
-    /// seen (the end of the stream is then waiting behind the data), or the selector or the watched
-    /// object says that it proves nothing ([`Selector::short_read_is_empty`],
-    /// [`Watched::short_is_proof`]).
+    /// That proves that the next one would block, so that it need not be tried, unless a hang-up has been
+    /// reported (the end of the stream then follows the data), or the selector or the watched
+    /// object do not guarantee it ([`Selector::short_read_is_empty`], [`Watched::short_is_proof`]).
     #[inline]
     pub fn note_short(&mut self, token: Token, direction: Direction) {
         self.note_blocked(token, direction, true);
     }
 
-    /// Does both of the above: `is_short` tells which.
+    /// Does what [`note_short`](Reactor::note_short) does if `is_short`, and what
+    /// [`clear_ready`](Reactor::clear_ready) does otherwise.
     #[inline]
     pub fn note_blocked(&mut self, token: Token, direction: Direction, is_short: bool) {
         if is_short && !self.short_is_empty {
@@ -120,16 +121,17 @@ impl Reactor {
         }
     }
 
-    /// Leaves `waker` to be woken when `direction` is ready.
+    /// Stores `waker`, to be woken when `direction` is ready. Returns the key of the waiter.
     ///
-    /// `key` names the place of an earlier call by the same waiter. What is left in `waker` is to
-    /// be dropped outside the borrow: the waker that was replaced, or after an error the new one.
+    /// `key` is the key of an earlier call for the same waiter. Drop what is left in `waker` outside the
+    /// borrow: the waker that was replaced, or the new one after an error.
     ///
     /// # Errors
-    /// What the selector says when interest has to be added.
+    /// [`NotFound`](io::ErrorKind::NotFound) if the source is not registered. Otherwise the errors of
+    /// [`Selector::register`] and [`Selector::modify`], if the interest has to change.
     ///
     /// # Panics
-    /// If `waker` is none.
+    /// Panics if `waker` is `None`.
     #[track_caller]
     pub fn wait(
         &mut self,
@@ -138,7 +140,7 @@ impl Reactor {
         mut key: Option<WaiterKey>,
         waker: &mut Option<Waker>,
     ) -> io::Result<WaiterKey> {
-        assert!(waker.is_some(), "a waiter brings a waker");
+        assert!(waker.is_some(), "a waiter has a waker");
         let source = find(&mut self.sources, self.owner, token).ok_or_else(unknown_source)?;
         if self.mode == Mode::Level {
             arm(&mut *self.selector, &mut self.backing_off, source, token, direction)?;
@@ -149,9 +151,9 @@ impl Reactor {
         Ok(key.expect("a place was found"))
     }
 
-    /// Takes back a waiter that is no longer interested.
+    /// Removes a waiter that no longer waits, and returns its waker.
     ///
-    /// If it was woken already, others that wait are woken in its stead.
+    /// If it has been woken already, other waiters are woken in its place.
     pub fn forget(&mut self, token: Token, direction: Direction, key: WaiterKey) -> Option<Waker> {
         let source = find(&mut self.sources, self.owner, token)?;
         if source.has_list(direction) {
@@ -160,9 +162,9 @@ impl Reactor {
         if source.latest_key(direction) == key { source.take_waiter(direction) } else { None }
     }
 
-    /// Lists whoever waits: for which descriptor, in which direction, and the waker that they left.
+    /// Iterates over all waiters: the descriptor, the direction and the waker of each.
     ///
-    /// O(sources), for those who want to see what a loop is waiting for.
+    /// Takes O(sources) steps. For inspection.
     pub fn waiters(&self) -> impl Iterator<Item = (BorrowedFd<'_>, Direction, &Waker)> {
         let sources = self.sources.iter();
         let sources = sources.filter_map(|(slot, source)| Some((slot, source.as_ref()?)));

@@ -1,23 +1,23 @@
-//! What a reactor watches.
+//! [`Watched`]: an object that a reactor can watch.
 
 use std::os::fd::AsFd;
 
 use crate::Token;
 
-/// Owns something with a descriptor that a reactor can watch.
+/// An object with a descriptor that a reactor can watch.
 ///
-/// The reactor shares the ownership for as long as the descriptor is registered.
+/// The reactor shares ownership of the object while the descriptor is registered.
 pub trait Watched: AsFd + Send + Sync {
-    /// Reports whether `token` is the registration that this object used last.
+    /// Returns whether `token` is the registration that the object has used last.
     ///
-    /// One that was used on another loop since, and that nobody waits for here, is dropped when
-    /// it reports.
+    /// A registration is dropped if it reports an event that no task waits for, and another one has been
+    /// used since.
     fn is_latest(&self, token: Token) -> bool;
 
-    /// Reports whether an operation that moves less than it was asked to proves that the next one
+    /// Returns whether an operation that transfers less than requested proves that the next one
     /// would block: see [`Kind::short_is_proof`](crate::socket::Kind::short_is_proof).
     ///
-    /// Asked once, when the object is registered.
+    /// The reactor calls this once, when it registers the object.
     fn short_is_proof(&self) -> bool {
         true
     }

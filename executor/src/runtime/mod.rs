@@ -1,4 +1,4 @@
-//! A loop as its owner holds it: [`run`], [`Runtime`].
+//! [`run`], [`spawn`] and [`Runtime`], the owner of a loop.
 
 pub(crate) mod builder;
 
@@ -34,18 +34,18 @@ use crate::runtime::no_runtime::no_runtime;
 use crate::task::Dump;
 use crate::{Builder, Handle, JoinHandle, NextTurn};
 
-/// Makes a loop, runs `future` on it to its end, and returns what it returned.
+/// Creates a runtime, runs `future` on it to completion, and returns the future's output.
 ///
-/// The backend is the one that `POLYLOOP_BACKEND` names, or else the best that works. When
-/// `future` is done, tasks that are left are cancelled and blocking work is waited for up to a
-/// second ([`Builder::shutdown_grace`] sets another limit); for other wishes there is [`Builder`].
+/// The backend is the one named by the environment variable `POLYLOOP_BACKEND`, or else the best that the system
+/// supports. When `future` completes, the remaining tasks are cancelled, and the runtime waits up to one second for
+/// blocking work. [`Builder`] changes these settings.
 ///
 /// # Errors
-/// If a loop runs on this thread already; if the backend is unknown or does not work; what the
-/// selector reports.
+/// `ResourceBusy` if a runtime is already running on this thread: await or spawn the future instead. Otherwise
+/// returns the errors of [`Builder::build`] and of the selector.
 ///
 /// # Panics
-/// If `future` does. A panic of another task ends that task only.
+/// Panics if `future` panics. A panic in any other task ends only that task.
 ///
 /// # References
 /// Python's `asyncio.run`.
@@ -62,13 +62,14 @@ pub fn run<F: Future>(future: F) -> io::Result<F::Output> {
     Runtime::new()?.block_on(future)
 }
 
-/// Starts a task on the loop that runs on this thread.
+/// Spawns a task on the current thread's runtime, and returns a [`JoinHandle`] for its output.
 ///
-/// It begins in the loop's next turn. The future need not be `Send`: it never leaves the thread.
+/// The task is first polled after the current task yields. It runs whether or not the handle is awaited, and
+/// dropping the handle detaches the task. The future need not be `Send`, because it stays on this thread.
 ///
 /// # Panics
-/// Outside a loop, where [`Runtime::spawn`] and [`Handle::spawn`](crate::Handle::spawn) serve.
-/// If 16,777,215 tasks are alive.
+/// Panics if no runtime is running on this thread: use [`Runtime::spawn`] or
+/// [`Handle::spawn`](crate::Handle::spawn) there. Panics if 16,777,215 tasks are alive.
 ///
 /// # References
 /// Python's `asyncio.create_task`.
@@ -91,7 +92,7 @@ where
     spawn_at(Location::caller(), future)
 }
 
-/// Starts a task in the name of the code at `spawned_at`.
+/// Spawns a task whose location is `spawned_at`.
 #[inline]
 #[track_caller]
 pub(crate) fn spawn_at<F>(
@@ -109,10 +110,10 @@ where
 
 /// Returns `future` if it can be spawned.
 ///
-/// For those who change something of their own before they spawn, or hold a borrow meanwhile.
+/// For callers that change their state before they spawn, or hold a borrow meanwhile.
 ///
 /// # Panics
-/// If there is no room for another task. The future has then been dropped.
+/// Panics if the task table is full, after the future has been dropped.
 pub(crate) fn with_room<F>(spawned_at: &'static Location<'static>, future: F) -> F {
     if current(EventLoop::has_room) == Some(false) {
         refuse(future, spawned_at);
@@ -120,9 +121,10 @@ pub(crate) fn with_room<F>(spawned_at: &'static Location<'static>, future: F) ->
     future
 }
 
-/// Owns a loop, which runs while one of its methods does.
+/// A single-threaded runtime: the owner of an event loop and its tasks.
 ///
-/// Dropping it cancels the tasks that are left and waits a bounded time for blocking work.
+/// The loop runs only inside [`block_on`](Runtime::block_on) and [`turn`](Runtime::turn). Dropping the runtime
+/// cancels the remaining tasks, and waits a bounded time for blocking work.
 ///
 /// # Examples
 /// ```
@@ -134,22 +136,22 @@ pub(crate) fn with_room<F>(spawned_at: &'static Location<'static>, future: F) ->
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct Runtime {
-    /// Counted only to be pinned to its thread: the tasks in it need not be `Send`.
+    /// In an `Rc`, so that the runtime is `!Send`: its tasks need not be `Send`.
     event_loop: Rc<EventLoop>,
-    /// The selector's descriptor, a second time, for hosts that ask for it.
+    /// A duplicate of the selector's descriptor, for hosts.
     pollable_fd: OnceCell<OwnedFd>,
 }
 
 impl Runtime {
-    /// Makes a loop with the default settings.
+    /// Creates a runtime with the default settings.
     ///
     /// # Errors
-    /// As for [`Builder::build`].
+    /// Returns the errors of [`Builder::build`].
     pub fn new() -> io::Result<Runtime> {
         Builder::new().build()
     }
 
-    /// Returns the settings to change before making a loop.
+    /// Returns a [`Builder`] with the default settings.
     pub fn builder() -> Builder {
         Builder::new()
     }
@@ -160,13 +162,13 @@ impl Runtime {
         Runtime { event_loop, pollable_fd: OnceCell::new() }
     }
 
-    /// Lends the loop to tests that set its limits.
+    /// Returns the loop, for tests that set its limits.
     #[cfg(all(test, not(loom)))]
     pub(crate) fn event_loop(&self) -> &EventLoop {
         &self.event_loop
     }
 
-    /// Starts the task that draws the tree of tasks when `signal` comes.
+    /// Spawns the task that prints a dump of all tasks when `signal` arrives.
     pub(crate) fn spawn_dump(&self, signal: SignalFd) {
         let task = self.event_loop.spawn(dump_on(signal), Location::caller());
         self.event_loop.set_name(task, "dump".into());
@@ -174,19 +176,20 @@ impl Runtime {
         self.event_loop.detach(task);
     }
 
-    /// Runs the loop until `future` is done, and returns what it returned.
+    /// Runs `future` to completion, and returns its output.
     ///
-    /// Other tasks run meanwhile. Those that are left when `future` is done stay where they are
-    /// and go on in the next call.
+    /// Spawned tasks run meanwhile. Tasks that have not finished when `future` completes stay in the runtime, and
+    /// continue in the next call.
     ///
     /// # Errors
-    /// If a loop runs on this thread already: a nested one would keep the outer from running. In
-    /// a forked child of the process that made the runtime, whose descriptors it shares. What the
-    /// selector reports. In debug mode, `Deadlock` if nothing can ever wake a task: see
-    /// [`Builder::debug`].
+    /// - `ResourceBusy` if a runtime is already running on this thread, because a nested loop would block the outer
+    ///   one.
+    /// - `Other` in a forked child of the process that created the runtime.
+    /// - In debug mode, `Deadlock` if nothing can ever wake a task: see [`Builder::debug`].
+    /// - The errors of the selector.
     ///
     /// # Panics
-    /// If `future` does.
+    /// Panics if `future` panics.
     ///
     /// # Examples
     /// ```
@@ -213,9 +216,9 @@ impl Runtime {
         self.event_loop.announce_main(Location::caller());
         self.event_loop.resume();
         within(&self.event_loop, || {
-            // First, so that a host hears of what the destructors of the future leave to do.
+            // First, so that a host is notified of tasks that the future's destructors wake.
             let _announce = Announce(&self.event_loop);
-            // Pinned in here, so that its destructors reach the loop as well.
+            // Pinned here, so that its destructors run inside the loop.
             let mut future = pin!(future);
             let _end = EndMain(&self.event_loop);
             let id = self.event_loop.begin_main()?;
@@ -237,10 +240,10 @@ impl Runtime {
         })
     }
 
-    /// Starts a task, which runs while [`block_on`](Runtime::block_on) does.
+    /// Spawns a task, which runs inside [`block_on`](Runtime::block_on) and [`turn`](Runtime::turn).
     ///
     /// # Panics
-    /// If 16,777,215 tasks are alive.
+    /// Panics if 16,777,215 tasks are alive.
     ///
     /// # Examples
     /// ```
@@ -259,27 +262,24 @@ impl Runtime {
         JoinHandle::of_task(task)
     }
 
-    /// Runs one turn of the loop for a host that has a loop of its own, and returns when the next one
-    /// is due.
+    /// Runs one turn of the loop for a host with another event loop, and returns when the next one is due.
     ///
-    /// Ready tasks are polled until none is ready or `budget` is spent. At least one is polled, and a
-    /// poll that has begun is completed: the turn takes longer than `budget` by one poll at most. Tasks
-    /// that keep each other ready use the whole budget, so [`Duration::MAX`] is for loops that are known
-    /// to come to rest.
+    /// Ready tasks are polled until none is ready or `budget` is spent. At least one task is polled, and polls are
+    /// never interrupted, so a turn exceeds `budget` by at most one poll. Tasks that keep waking each other use the
+    /// whole budget: pass [`Duration::MAX`] only if the tasks are known to become idle.
     ///
-    /// If nothing is ready, the turn first waits for up to `timeout`, which is not part of the budget:
-    /// `None` waits until something happens, zero does not wait. A host that waits by itself passes zero,
-    /// whenever the last turn said so or [`pollable_fd`](Runtime::pollable_fd) is readable. Between two
-    /// turns tasks may be spawned with [`spawn`](Runtime::spawn), handles are up to date, and a wake from
-    /// another thread makes the descriptor readable.
+    /// If no task is ready, the turn first waits for up to `timeout`, which does not count towards the budget. `None`
+    /// waits for the next event, and zero does not wait. A host that waits itself passes zero, and calls `turn` when
+    /// the returned [`NextTurn`] is due or [`pollable_fd`](Runtime::pollable_fd) is readable.
     ///
-    /// A task of another loop may call it too. It holds up that loop as any function does, so its
-    /// `timeout` should be zero.
+    /// Between two turns the host may [`spawn`](Runtime::spawn) tasks and use their handles. `turn` may also be called
+    /// inside a task of another loop, which it blocks meanwhile, so `timeout` should be zero there.
     ///
     /// # Errors
-    /// `ResourceBusy` if this loop is running already: within one of its own tasks. In a forked child of
-    /// the process that made the runtime. Any error of the selector. In debug mode, with `None`, `Deadlock` if
-    /// nothing can wake the tasks.
+    /// - `ResourceBusy` inside a task of this loop.
+    /// - `Other` in a forked child of the process that created the runtime.
+    /// - In debug mode, with `None`, `Deadlock` if nothing can ever wake a task.
+    /// - The errors of the selector.
     ///
     /// # References
     /// GLib's `g_main_context_iteration`, libuv's `uv_run` with `UV_RUN_NOWAIT`.
@@ -293,7 +293,7 @@ impl Runtime {
     /// let task = runtime.spawn(sleep(Duration::from_millis(1)));
     /// while !task.is_finished() {
     ///     let next = runtime.turn(Some(Duration::ZERO), Duration::from_millis(5))?;
-    ///     // What the host does meanwhile: it waits for events of its own, for example.
+    ///     // The host handles its other events here.
     ///     std::thread::sleep(next.timeout().unwrap_or_default());
     /// }
     /// # Ok::<(), std::io::Error>(())
@@ -304,16 +304,16 @@ impl Runtime {
         }
         self.event_loop.check_fork()?;
         let turned = within(&self.event_loop, || self.event_loop.turn(timeout, budget));
-        // Within a task of another loop, that one restores it when it ends.
+        // Inside a task of another loop, that loop restores it.
         if !current(EventLoop::is_running).unwrap_or(false) {
             restore_timer_slack();
         }
         turned
     }
 
-    /// Calls `f` with the loop as the thread's current one, so that `f` may spawn, ask handles and
-    /// use sockets between two turns. No task runs meanwhile: within `f`, [`run`] and
-    /// [`block_on`](Runtime::block_on) are errors.
+    /// Calls `f` inside the runtime, so that `f` can spawn tasks and create sockets and timers.
+    ///
+    /// No task runs meanwhile. Inside `f`, [`run`] and [`block_on`](Runtime::block_on) return errors.
     ///
     /// # References
     /// tokio's `Runtime::enter`.
@@ -329,9 +329,9 @@ impl Runtime {
         self.event_loop.announcing(|| within(&self.event_loop, f))
     }
 
-    /// Returns when the next [`turn`](Runtime::turn) is due, as the last one did.
+    /// Returns when the next [`turn`](Runtime::turn) is due.
     ///
-    /// For a host that has spawned, woken or cancelled something since then.
+    /// The last turn returned the same, unless the host has spawned, woken or cancelled tasks since.
     ///
     /// # Examples
     /// ```
@@ -349,26 +349,23 @@ impl Runtime {
         self.event_loop.next_turn()
     }
 
-    /// Lends a descriptor that is readable when a [`turn`](Runtime::turn) is due, for a host to watch in
-    /// its own loop. It needs to wait for nothing else.
+    /// Returns a descriptor that is readable when a [`turn`](Runtime::turn) is due, for a host's event loop to watch.
     ///
-    /// The descriptor becomes readable when a socket is ready; when a timer is due; when another thread
-    /// has woken a task or sent a message, also before the first turn and after a
-    /// [`block_on`](Runtime::block_on); and when tasks are ready, whether the host has spawned or woken
-    /// them between two turns or a turn has left them over. It stays readable until a turn has taken
-    /// what was there. A host that watches edges gets a new one if a turn has left something. Now and
-    /// then a turn is requested in vain, when a timer was cancelled or moved to a later time.
+    /// The descriptor is readable when a socket is ready, a timer is due, another thread has woken a task or sent a
+    /// message, the host has spawned or woken a task, or the last turn left ready tasks. It stays readable until a
+    /// turn has handled these. An edge-triggered host gets a new edge if a turn leaves work. A cancelled or postponed
+    /// timer may cause one turn without events.
     ///
-    /// From the first call on, a turn after which another timer is the earliest costs one more system
-    /// call. The only use of the descriptor is to be watched.
+    /// Use the descriptor only for waiting. Once this has been called, a turn that ends with an earlier deadline than
+    /// before takes one more system call.
     ///
     /// # Errors
-    /// `Unsupported` if the backend has no such descriptor. If no descriptor is left: it takes two.
+    /// `Unsupported` if the backend has no such descriptor. Returns an error if the process has no two free
+    /// descriptors.
     ///
     /// # Platform
-    /// epoll and a system's own kqueue have one. select and poll do not: there a host watches
-    /// [`pollable_fds`](Runtime::pollable_fds), or waits in `turn` itself. The library libkqueue has
-    /// neither. Timers count milliseconds on macOS and the BSDs.
+    /// Available with epoll and kqueue. With select and poll, watch [`pollable_fds`](Runtime::pollable_fds), or wait in
+    /// `turn`. libkqueue supports neither. On macOS and the BSDs, its timers have a resolution of one millisecond.
     ///
     /// # Examples
     /// ```
@@ -380,7 +377,7 @@ impl Runtime {
     /// let runtime = Runtime::new()?;
     /// let task = runtime.spawn(sleep(Duration::from_millis(1)));
     ///
-    /// // The host's own loop: here it is a selector.
+    /// // The host's event loop: a selector in this example.
     /// let (mut host, mut events) = (Backend::Poll.open()?, Events::with_capacity(8));
     /// let fd = runtime.pollable_fd()?;
     /// host.register(fd, Token::from_raw(1), Interest::READABLE, Mode::Level)?;
@@ -404,20 +401,20 @@ impl Runtime {
         Ok(self.pollable_fd.get_or_init(|| fd).as_fd())
     }
 
-    /// Fills `fds` with the descriptors that a host has to watch in its next wait: a
-    /// [`turn`](Runtime::turn) is due when one of them is ready.
+    /// Fills `fds` with the descriptors that a host has to watch in its next wait: a [`turn`](Runtime::turn) is due
+    /// when one of them is ready.
     ///
-    /// For a host that waits in poll(2) or select(2), and for the backends of these names. They have no
-    /// [`pollable_fd`](Runtime::pollable_fd), so the list has every descriptor that the loop watches, one
-    /// that other threads make readable and one for timers. Elsewhere it has the `pollable_fd` alone.
-    /// Ask for it before each wait: it holds until a turn runs, or tasks or sockets are touched.
+    /// This is for hosts around poll(2) or select(2), with any backend. With the backends poll and select, the list
+    /// has every descriptor that is registered with the loop, a wake-up descriptor and one for timers. With the others
+    /// it has only the [`pollable_fd`](Runtime::pollable_fd). The list is valid until the next turn, or until the host
+    /// uses tasks or sockets of the runtime.
     ///
     /// # Errors
-    /// `Unsupported` if the selector cannot be watched from outside. If no descriptor is left; under
-    /// select, if none below `FD_SETSIZE` is.
+    /// `Unsupported` if the selector cannot be watched. Returns an error if no descriptor is free or, with select, none
+    /// below `FD_SETSIZE`.
     ///
     /// # Platform
-    /// Every backend has it but the library libkqueue.
+    /// Available with every backend except libkqueue.
     ///
     /// # References
     /// libcurl's `curl_multi_waitfds`, and `curl_multi_perform` for the turn.
@@ -433,7 +430,7 @@ impl Runtime {
     /// let mut fds = Vec::new();
     /// runtime.pollable_fds(&mut fds)?;
     /// for watched in &fds {
-    ///     // What a `pollfd` is made of.
+    ///     // The fields of a `pollfd`.
     ///     let (_fd, _events) = (watched.fd, watched.poll_events());
     /// }
     /// # Ok::<(), std::io::Error>(())
@@ -442,9 +439,9 @@ impl Runtime {
         self.event_loop.pollable_fds(fds)
     }
 
-    /// Draws the tree of tasks, with what each waits for.
+    /// Returns the tree of tasks, with what each waits for.
     ///
-    /// Inside the loop there is [`task::dump`](crate::task::dump).
+    /// Inside a task, use [`task::dump`](crate::task::dump).
     ///
     /// # Examples
     /// ```
@@ -462,7 +459,7 @@ impl Runtime {
         Dump::new(self.event_loop.snapshot())
     }
 
-    /// Returns a handle that reaches the loop from other threads.
+    /// Returns a handle to the loop for other threads.
     ///
     /// # Examples
     /// ```

@@ -154,7 +154,7 @@ fn operations_on_buffered_data_yield(backend: Backend) {
         .await;
         let mut reader = BufReader::new(Zeros);
         assert_yields("bytes in memory, filled in", async move || {
-            assert!(!reader.fill().await.unwrap().is_empty());
+            assert!(!reader.fill_buf().await.unwrap().is_empty());
             assert!(reader.fill_to(1).await.unwrap());
             reader.consume(1);
         })
@@ -180,7 +180,7 @@ fn skipping_an_oversized_line_yields(backend: Backend) {
             timeout(Duration::from_micros(1), reader.next_line()).await.unwrap_err();
         })
         .await;
-        let mut frames = FrameReader::new(Endless(0xff), Framing::big_endian(1).limit(1));
+        let mut frames = FrameReader::new(Endless(0xff), Framing::big_endian(1).with_limit(1));
         assert!(frames.next().await.is_err());
         assert_yields("frames after one that was too long", async move || {
             assert_eq!(frames.next().await.unwrap(), None);

@@ -79,7 +79,7 @@ fn a_discard_resumes_where_it_was_cancelled(backend: Backend) {
             // It discards the buffered bytes and waits.
             let line = reader.next_line();
             polyloop::timeout(std::time::Duration::from_millis(1), line).await.unwrap_err();
-            assert!(reader.buffered().is_empty());
+            assert!(reader.buffer().is_empty());
             client.write_all(&[b'x'; 5_000]).await.unwrap();
         }
         client.write_all(b"\nnext\n").await.unwrap();
@@ -139,7 +139,9 @@ type Part = Result<Vec<u8>, usize>;
 /// Returns the limit of the error for a part that is too long.
 fn limit_of(error: &io::Error) -> usize {
     assert_eq!(error.kind(), ErrorKind::InvalidData);
-    TooLong::of(error).unwrap_or_else(|| panic!("not an error of the limit: {error}")).limit()
+    TooLong::from_error(error)
+        .unwrap_or_else(|| panic!("not an error of the limit: {error}"))
+        .limit()
 }
 
 /// The model: the parts of `bytes`, with their delimiters.
@@ -183,7 +185,7 @@ fn parts_over_the_limit_survive_every_split_and_every_drop() {
                     Some(Ok(None)) => break,
                     Some(Err(error)) => parts.push(Err(limit_of(&error))),
                 }
-                assert!(reader.buffered().len() <= limit);
+                assert!(reader.buffer().len() <= limit);
                 assert!(parts.len() <= expected.len(), "{parts:?} instead of {expected:?}");
             }
             assert_eq!(parts, expected, "cut at {cuts:b}, dropped after {n_polls}");
@@ -222,7 +224,7 @@ fn lines_and_parts_as_streams_have_the_same_limit() {
 fn a_line_that_is_not_utf8_is_a_different_error_than_one_over_the_limit() {
     let mut reader = BufReader::with_limit(&b"\xff\n12345\n"[..], 5);
     let no_text = poll_times(reader.next_line(), 1).unwrap().unwrap_err();
-    assert_eq!((no_text.kind(), TooLong::of(&no_text)), (ErrorKind::InvalidData, None));
+    assert_eq!((no_text.kind(), TooLong::from_error(&no_text)), (ErrorKind::InvalidData, None));
     let too_long = poll_times(reader.next_line(), 1).unwrap().unwrap_err();
     assert_eq!(limit_of(&too_long), 5);
 }
@@ -233,12 +235,12 @@ fn other_reads_start_after_a_part_over_the_limit() {
     let reads: [Read; 4] = [
         |reader| poll_times(reader.read_until(b';'), 1).unwrap().unwrap().unwrap().to_vec(),
         |reader| {
-            while poll_times(reader.fill(), 1).unwrap().unwrap().len() < 5 {}
-            reader.buffered()[..5].to_vec()
+            while poll_times(reader.fill_buf(), 1).unwrap().unwrap().len() < 5 {}
+            reader.buffer()[..5].to_vec()
         },
         |reader| {
             assert!(poll_times(reader.fill_to(5), 1).unwrap().unwrap());
-            reader.buffered()[..5].to_vec()
+            reader.buffer()[..5].to_vec()
         },
         |reader| {
             let mut buf = [0; 5];
@@ -255,7 +257,7 @@ fn other_reads_start_after_a_part_over_the_limit() {
             let mut reader = BufReader::with_limit(data, 8);
             assert!(poll_times(reader.read_until(b'\n'), 1).unwrap().is_err());
             // The start can be reported until then.
-            assert_eq!(reader.buffered(), b"0123456;");
+            assert_eq!(reader.buffer(), b"0123456;");
             reader.consume(n_consumed);
             assert_eq!(read(&mut reader), b"next;");
         }
@@ -273,12 +275,12 @@ fn into_parts_within_a_part_over_the_limit_returns_all_bytes() {
 
 #[test]
 fn a_frame_over_the_limit_is_reported_once_and_is_the_last() {
-    let framing = Framing::big_endian(1).limit(3);
+    let framing = Framing::big_endian(1).with_limit(3);
     for data in [&b"\x01a\x04abcd\x01b"[..], b"\x01a\x03ab", b"\x01a\xff"] {
         let mut reader = FrameReader::new(data, framing);
         assert_eq!(poll_times(reader.next(), 1).unwrap().unwrap(), Some(&b"a"[..]));
         let error = poll_times(reader.next(), 1).unwrap().unwrap_err();
-        let is_over = TooLong::of(&error).is_some_and(|error| error.limit() == 3);
+        let is_over = TooLong::from_error(&error).is_some_and(|error| error.limit() == 3);
         assert_eq!(is_over, error.kind() == ErrorKind::InvalidData, "{error:?}");
         for _ in 0..3 {
             assert_eq!(poll_times(reader.next(), 1).unwrap().unwrap(), None);

@@ -211,14 +211,14 @@ async fn a_writer_holds_what_is_queued_and_not_what_it_ever_sent() {
         writer.queue(&frame).unwrap();
         n_bytes += frame.len() + 4;
         if i >= 20 {
-            let queued = writer.n_queued();
+            let queued = writer.queued_bytes();
             let mut flush = pin!(writer.flush());
             poll_fn(|cx| Poll::Ready(flush.as_mut().poll(cx).is_ready())).await;
             assert!(queued < 90_000);
         }
         most = most.max(bytes().saturating_sub(before));
     }
-    assert!(writer.n_queued() > 0);
+    assert!(writer.queued_bytes() > 0);
     println!("80 KiB queued, {n_bytes} bytes sent: {most} bytes at most");
     assert!(most < 512 * 1_024, "{most} bytes");
 }

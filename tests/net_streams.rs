@@ -262,7 +262,7 @@ fn queued_frames_survive_every_short_write_and_every_drop() {
                 let _ = poll_times(writer.flush(), n_polls);
             }
             while poll_times(writer.shutdown(), n_polls).is_none() {}
-            assert_eq!(writer.n_queued(), 0);
+            assert_eq!(writer.queued_bytes(), 0);
             let (gulps, _) = writer.into_parts();
             assert_eq!(gulps.received, b"\x03abc\0\x05defgh");
             assert!(gulps.has_ended);
@@ -294,7 +294,7 @@ fn copies_survive_every_split_and_every_drop() {
 fn a_cancelled_copy_reports_what_is_left() {
     let mut copier = Copier::new(&b"0123456789"[..], Gulps::of(&[4]));
     assert!(poll_times(copier.run(), 2).is_none());
-    assert_eq!(copier.n_bytes(), 4);
+    assert_eq!(copier.bytes_written(), 4);
     let (_, gulps, unwritten) = copier.into_parts();
     assert_eq!((&gulps.received[..], &unwritten[..]), (&b"0123"[..], &b"456789"[..]));
 }
@@ -306,7 +306,7 @@ fn unbounded_input_is_refused_in_bounded_memory() {
     let error = poll_times(reader.next_line(), 1).unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidData);
     assert!(error.to_string().contains("1000 bytes"), "{error}");
-    assert_eq!(reader.buffered().len(), 1_000);
+    assert_eq!(reader.buffer().len(), 1_000);
 
     let mut reader = FrameReader::new(&b"\x7f\xff\xff\xffrest"[..], Framing::default());
     let error = poll_times(reader.next(), 1).unwrap().unwrap_err();

@@ -18,7 +18,7 @@ use crate::streams::{Sink, feed, pipe_to_read, small_tcp, unix};
 
 cases! {
     dropped_searches_lose_no_byte: "BufReader::read_until", "BufReader::next_line",
-        "BufReader::fill", "BufReader::fill_to";
+        "BufReader::fill_buf", "BufReader::fill_to";
     a_dropped_wait_for_a_line_of_the_stream_loses_none: "Lines as Stream", "Split as Stream";
     a_dropped_wait_for_a_frame_loses_none: "FrameReader::next";
     a_dropped_flush_resumes_in_the_middle_of_a_frame: "FrameWriter::flush", "FrameWriter::shutdown";
@@ -40,16 +40,16 @@ async fn dropped_searches_lose_no_byte(dropper: &Dropper) {
     let part = async || reader.read_until(b';').await.unwrap().map(<[u8]>::to_vec);
     assert_eq!(dropper.again(part, &mut peer_step).await.as_deref(), Some(&b"four;"[..]));
     assert!(dropper.again(async || reader.fill_to(7).await, &mut peer_step).await.unwrap());
-    assert_eq!(&reader.buffered()[..7], b"five\nsi");
-    reader.consume(reader.buffered().len());
+    assert_eq!(&reader.buffer()[..7], b"five\nsi");
+    reader.consume(reader.buffer().len());
     let mut n_left = 0;
     loop {
-        let fill = async || reader.fill().await.unwrap().len();
+        let fill = async || reader.fill_buf().await.unwrap().len();
         match dropper.again(fill, &mut peer_step).await {
             0 => break,
             n_bytes => n_left += n_bytes,
         }
-        reader.consume(reader.buffered().len());
+        reader.consume(reader.buffer().len());
     }
     assert!(n_left <= 1, "{n_left} bytes were repeated");
 }
@@ -129,7 +129,7 @@ async fn a_dropped_copy_of_a_copier_resumes(dropper: &Dropper) {
         sink.step();
     };
     let n_bytes = dropper.again(async || copier.run().await, peer_step).await.unwrap();
-    assert_eq!((n_bytes, copier.n_bytes()), (20_000, 20_000));
+    assert_eq!((n_bytes, copier.bytes_written()), (20_000, 20_000));
     drop(copier);
     assert!(sink.finish() == bytes);
 }
@@ -229,7 +229,7 @@ pub(crate) mod linux {
                 sink.step();
             };
             let spliced = dropper.again(async || splicer.run().await, step).await.unwrap();
-            assert_eq!((spliced, splicer.n_bytes()), (TEXT.len() as u64, TEXT.len() as u64));
+            assert_eq!((spliced, splicer.bytes_written()), (TEXT.len() as u64, TEXT.len() as u64));
         }
         drop(writer);
         assert_eq!(sink.finish(), TEXT);

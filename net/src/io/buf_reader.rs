@@ -1,4 +1,4 @@
-//! Reading in units that are not known before: lines, and whatever ends with a delimiter.
+//! Buffered reading: lines, and other parts that end with a delimiter.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -12,17 +12,16 @@ use super::find::find;
 use super::spare::USUAL_BYTES;
 use super::{Lines, Read, Split, TooLong, parts};
 
-/// The longest line, unless one's own limit is set: what a peer sends must not fill the memory.
+/// The default limit of a line in bytes, so that a peer cannot exhaust memory.
 const DEFAULT_LIMIT: usize = 1 << 20;
 
-/// Reads ahead, and hands out lines or what else is asked for.
+/// Adds buffering to a reader, and reads lines and other parts that end with a delimiter.
 ///
-/// What was read and not yet handed out stays in it. The slices that it hands out are parts of its
-/// buffer, good until the next call.
+/// Lines and parts are borrowed from the buffer. Data that was read and not yet returned remains in the
+/// reader.
 ///
-/// It has a buffer only while something is in it: one that waits for a stream of this crate with
-/// nothing buffered holds none. Buffers are kept for the next reader on the same thread, up to a
-/// few mebibytes in all.
+/// A reader that waits for a stream of this crate holds a buffer only if it has buffered data. Unused
+/// buffers are kept for the next reader on the same thread, up to a few MiB.
 ///
 /// # Examples
 /// ```
@@ -44,82 +43,80 @@ const DEFAULT_LIMIT: usize = 1 << 20;
 /// ```
 pub struct BufReader<R> {
     reader: R,
-    /// What was read and not yet handed out.
+    /// Data that was read and not yet returned.
     buffer: Buffer,
-    /// How much of that is known not to hold the delimiter.
+    /// The length of the prefix of the buffer that does not contain the delimiter.
     n_searched: usize,
-    /// The delimiter that was searched for.
+    /// The delimiter of the last search.
     delimiter: u8,
     limit: usize,
-    /// A part that was reported as too long and whose end has not been read yet.
+    /// A part that was reported as too long, and whose end was not read yet.
     overlong: Option<Overlong>,
 }
 
-/// A part that is being discarded: what is buffered belongs to it.
+/// A part that is being discarded. All buffered data belongs to it.
 struct Overlong {
-    /// What it ends with.
+    /// The delimiter at its end.
     delimiter: u8,
-    /// The byte behind the buffered ones, which has shown that they are not all. None once the
-    /// discarding has begun.
+    /// The byte behind the buffered data, which proved that the part is longer. `None` once discarding has
+    /// started.
     next: Option<u8>,
 }
 
 impl<R: Read> BufReader<R> {
-    /// Wraps `reader`; lines may have up to a mebibyte.
+    /// Creates a reader with a limit of 1 MiB for a line.
     pub fn new(reader: R) -> BufReader<R> {
         BufReader::with_limit(reader, DEFAULT_LIMIT)
     }
 
-    /// Wraps `reader`, with a custom limit to a line, in bytes and with its end.
+    /// Creates a reader with a limit for a line, in bytes and including its terminator.
     ///
-    /// A longer line is an error, [`TooLong`]. What lies before its end is then discarded, which needs
-    /// no memory, and the line behind it can be read. No more than `limit` bytes are ever buffered.
+    /// A longer line is an error, [`TooLong`]. The rest of the line is then discarded, without buffering it,
+    /// and the next line can be read. At most `limit` bytes are buffered.
     pub fn with_limit(reader: R, limit: usize) -> BufReader<R> {
         let (buffer, limit) = (Buffer::default(), limit.max(1));
         BufReader { reader, buffer, n_searched: 0, delimiter: 0, limit, overlong: None }
     }
 
-    /// Lends the stream that is read.
+    /// Returns the underlying stream.
     pub fn get_ref(&self) -> &R {
         &self.reader
     }
 
-    /// Gives the stream back, and what was read of it and not yet handed out.
+    /// Returns the underlying stream, and the data that was read and not yet returned.
     pub fn into_parts(self) -> (R, Vec<u8>) {
-        let mut rest = self.buffered().to_vec();
+        let mut rest = self.buffer().to_vec();
         rest.extend(self.overlong.and_then(|overlong| overlong.next));
         (self.reader, rest)
     }
 
-    /// Lends what was read and not yet handed out.
+    /// Returns the buffered data.
     ///
-    /// After the error [`TooLong`] that is the beginning of the line, until the next call that reads.
-    pub fn buffered(&self) -> &[u8] {
+    /// After the error [`TooLong`] it is the start of the line, until the next call that reads.
+    pub fn buffer(&self) -> &[u8] {
         self.buffer.filled()
     }
 
-    /// Takes `n_bytes` of what is [buffered](BufReader::buffered) as handed out.
+    /// Removes the first `amount` bytes from the [buffer](BufReader::buffer).
     ///
     /// # Panics
-    /// If there are fewer.
+    /// Panics if the buffer holds fewer bytes.
     #[track_caller]
-    pub fn consume(&mut self, n_bytes: usize) {
-        assert!(n_bytes <= self.buffer.len(), "more is consumed than was read");
-        self.take(n_bytes);
+    pub fn consume(&mut self, amount: usize) {
+        assert!(amount <= self.buffer.len(), "more is consumed than was read");
+        self.take(amount);
         if self.overlong.is_some() {
-            // What is to be discarded is not searched.
+            // Data to be discarded is not searched.
             self.n_searched = self.buffer.len();
         }
     }
 
-    /// Reads something unless something is buffered, and lends it. Nothing is the end.
-    ///
-    /// # Errors
-    /// What the stream says.
+    /// Returns the buffered data, and reads first if there is none. An empty slice means that the stream has
+    /// ended.
     ///
     /// # Cancel safety
-    /// No byte is lost.
-    pub async fn fill(&mut self) -> io::Result<&[u8]> {
+    /// No data is lost.
+    pub async fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.overlong.is_some() && !self.discard().await? {
             return Ok(&[]);
         }
@@ -128,24 +125,24 @@ impl<R: Read> BufReader<R> {
         } else {
             poll_fn(poll_proceed).await;
         }
-        Ok(self.buffered())
+        Ok(self.buffer())
     }
 
-    /// Reads until at least `n_bytes` are buffered. False if the stream ends before that.
+    /// Reads until at least `len` bytes are buffered. Returns `false` if the stream ends first.
     ///
     /// # Errors
-    /// [`InvalidData`](io::ErrorKind::InvalidData) if that is more than the limit; what the
-    /// stream says.
+    /// [`InvalidData`](io::ErrorKind::InvalidData), with [`TooLong`] as its source, if `len` exceeds the
+    /// limit; otherwise the error of the stream.
     ///
     /// # Cancel safety
-    /// No byte is lost.
-    pub async fn fill_to(&mut self, n_bytes: usize) -> io::Result<bool> {
-        // What is there already takes from the budget, too, or a loop over it would never yield.
+    /// No data is lost.
+    pub async fn fill_to(&mut self, len: usize) -> io::Result<bool> {
+        // Without this, a loop over buffered data would never yield.
         poll_fn(poll_proceed).await;
         if self.overlong.is_some() && !self.discard().await? {
-            return Ok(n_bytes == 0);
+            return Ok(len == 0);
         }
-        while self.buffer.len() < n_bytes {
+        while self.buffer.len() < len {
             if self.buffer.len() == self.limit {
                 return Err(TooLong::without_end(self.limit).into());
             }
@@ -156,17 +153,18 @@ impl<R: Read> BufReader<R> {
         Ok(true)
     }
 
-    /// Hands out everything up to and with the next `delimiter`; at the end of the stream, what is
-    /// left without one; and then nothing.
+    /// Returns the data up to and including the next `delimiter`.
+    ///
+    /// At the end of the stream, returns the remaining data without a delimiter, and then `None`.
     ///
     /// # Errors
-    /// [`TooLong`] if there is none within the limit: reported once, and the next call discards
-    /// everything up to and with that delimiter before it reads on. What the stream says.
+    /// [`TooLong`] if there is no delimiter within the limit; the next call discards the data up to and
+    /// including the delimiter before it continues. Otherwise the error of the stream.
     ///
     /// # Cancel safety
-    /// No byte is lost, and no byte behind a part that is too long is discarded.
+    /// No data is lost, and no data after a part that is too long is discarded.
     pub async fn read_until(&mut self, delimiter: u8) -> io::Result<Option<&[u8]>> {
-        // A loop over parts that are in memory already would never yield otherwise.
+        // Without this, a loop over buffered parts would never yield.
         poll_fn(poll_proceed).await;
         let n_bytes = match self.find(delimiter) {
             Some(n_bytes) => n_bytes,
@@ -178,15 +176,15 @@ impl<R: Read> BufReader<R> {
         Ok(Some(self.take(n_bytes)))
     }
 
-    /// Hands out the next line, without its end (`\n` or `\r\n`); none at the end of the stream.
+    /// Returns the next line without its terminator (`\n` or `\r\n`), or `None` at the end of the stream.
     ///
     /// # Errors
-    /// [`InvalidData`](io::ErrorKind::InvalidData) if the line is longer than the limit, which is
-    /// [`TooLong`], or not UTF-8. Either is reported once, and the next call returns the line behind
-    /// it; the rest of a line that is too long is discarded then. What the stream says.
+    /// [`InvalidData`](io::ErrorKind::InvalidData) if the line is not UTF-8, or is longer than the limit, with
+    /// [`TooLong`] as the source of the error. The next call returns the next line; it discards the rest of
+    /// a line that is too long. Otherwise the error of the stream.
     ///
     /// # Cancel safety
-    /// No byte is lost, and no byte behind a line that is too long is discarded.
+    /// No data is lost, and no data after a line that is too long is discarded.
     pub async fn next_line(&mut self) -> io::Result<Option<&str>> {
         let Some(line) = self.read_until(b'\n').await? else { return Ok(None) };
         let line = line
@@ -199,8 +197,9 @@ impl<R: Read> BufReader<R> {
         }
     }
 
-    /// Returns the lines as a stream. [`next_line`](BufReader::next_line) hands the same ones out
-    /// without allocating.
+    /// Returns the lines as a stream.
+    ///
+    /// [`next_line`](BufReader::next_line) returns the same lines without allocating.
     ///
     /// # Examples
     /// ```
@@ -224,17 +223,18 @@ impl<R: Read> BufReader<R> {
         parts::lines(self)
     }
 
-    /// Returns what is between delimiters as a stream, without them. What follows the last one is
-    /// a part of its own, unless it is empty.
+    /// Returns the parts between delimiters as a stream, without the delimiters.
+    ///
+    /// Data after the last delimiter is one more part, unless it is empty.
     pub fn split(&mut self, delimiter: u8) -> Split<'_, R> {
         parts::split(self, delimiter)
     }
 
-    /// Searches what is buffered for `delimiter`; returns the length of what ends with it.
+    /// Searches the buffer for `delimiter`, and returns the length of the part that ends with it.
     pub(super) fn find(&mut self, delimiter: u8) -> Option<usize> {
         if self.delimiter != delimiter {
             self.delimiter = delimiter;
-            // What is to be discarded is not searched again, whatever for.
+            // Data to be discarded is not searched.
             self.n_searched = if self.overlong.is_some() { self.buffer.len() } else { 0 };
         }
         let new = &self.buffer.filled()[self.n_searched..];
@@ -247,8 +247,8 @@ impl<R: Read> BufReader<R> {
         }
     }
 
-    /// Reads until `delimiter` is buffered; returns the length of what ends with it, or of what is
-    /// left at the end of the stream.
+    /// Reads until `delimiter` is buffered, and returns the length of the part that ends with it, or of the
+    /// remaining data at the end of the stream.
     pub(super) async fn read_to(&mut self, delimiter: u8) -> io::Result<usize> {
         if self.overlong.is_some() {
             if !self.discard().await? {
@@ -260,7 +260,7 @@ impl<R: Read> BufReader<R> {
         }
         loop {
             if self.buffer.len() == self.limit {
-                // One byte more tells a part that ends here, with the stream, from one that is longer.
+                // One more byte distinguishes a part that ends with the stream from a longer one.
                 let mut next = [0];
                 if self.reader.read(&mut next).await? > 0 {
                     self.overlong = Some(Overlong { delimiter, next: Some(next[0]) });
@@ -277,29 +277,28 @@ impl<R: Read> BufReader<R> {
         }
     }
 
-    /// Hands out `n_bytes` of what is buffered.
+    /// Removes and returns the first `n_bytes` of the buffer.
     pub(super) fn take(&mut self, n_bytes: usize) -> &[u8] {
         self.n_searched = 0;
         self.buffer.take(n_bytes)
     }
 
-    /// Discards what is left of a part that was reported as too long. False if the stream ends
-    /// before that part does.
+    /// Discards the rest of a part that was reported as too long. Returns `false` if the stream ends first.
     ///
     /// # Cancel safety
-    /// The next call goes on.
+    /// The next call continues.
     async fn discard(&mut self) -> io::Result<bool> {
         let Some(overlong) = &mut self.overlong else { return Ok(true) };
         let delimiter = overlong.delimiter;
         let mut has_ended = false;
         if let Some(next) = overlong.next.take() {
             self.take(self.buffer.len());
-            // It was as large as the limit.
+            // Its size was the limit.
             self.buffer.shrink();
             has_ended = next == delimiter;
         }
         while !has_ended {
-            // A reader that is always ready would never let others run: there is no limit here.
+            // Without this, a reader that is always ready would never yield.
             poll_fn(poll_proceed).await;
             if self.read_more().await? == 0 {
                 self.overlong = None;
@@ -313,7 +312,7 @@ impl<R: Read> BufReader<R> {
         Ok(true)
     }
 
-    /// Reads once, behind what is buffered, which is less than the limit. Zero is the end.
+    /// Reads once, if fewer bytes than the limit are buffered. Zero is the end.
     async fn read_more(&mut self) -> io::Result<usize> {
         self.buffer.read_from(&mut self.reader, USUAL_BYTES, self.limit).await
     }
@@ -325,7 +324,7 @@ impl<R: Read> Read for BufReader<R> {
             poll_fn(poll_proceed).await;
             return Ok(0);
         }
-        let buffered = self.fill().await?;
+        let buffered = self.fill_buf().await?;
         let n_bytes = buffered.len().min(buf.len());
         buf[..n_bytes].copy_from_slice(&buffered[..n_bytes]);
         self.consume(n_bytes);

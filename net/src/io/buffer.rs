@@ -1,4 +1,4 @@
-//! A buffer that is only there while something is in it, or is being read into it.
+//! A buffer that exists only while it holds data or is being read into.
 
 use std::future::poll_fn;
 use std::io;
@@ -9,18 +9,18 @@ use std::task::Poll;
 use super::Read;
 use super::spare::{self, USUAL_BYTES};
 
-/// Holds what was read and not yet handed on.
+/// Data that was read and is not yet consumed.
 #[derive(Default)]
 pub(super) struct Buffer {
     bytes: Vec<u8>,
-    /// What was read and not yet handed on: from here
+    /// The start of the data in `bytes`.
     start: usize,
-    /// to here.
+    /// The end of the data in `bytes`.
     end: usize,
 }
 
 impl Buffer {
-    /// Lends what was read and not yet handed on.
+    /// Returns the data.
     pub(super) fn filled(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
     }
@@ -29,23 +29,25 @@ impl Buffer {
         self.end - self.start
     }
 
-    /// Hands on the first bytes.
+    /// Consumes and returns the first `n_bytes` of the data.
     #[inline]
     pub(super) fn take(&mut self, n_bytes: usize) -> &[u8] {
-        let begin = self.start;
+        let start = self.start;
         self.start += n_bytes;
         debug_assert!(self.start <= self.end);
-        &self.bytes[begin..begin + n_bytes]
+        &self.bytes[start..start + n_bytes]
     }
 
-    /// Reads once, behind what is there, which is less than `limit`: at least into `n_bytes` if
-    /// nothing is there, and up to `limit` in all. Zero is the end.
+    /// Reads once, and appends to the data. Returns the number of bytes read; zero is the end.
     ///
-    /// While nothing comes, the buffer is given back if nothing is in it, and exchanged for one of
-    /// the usual size if that suffices: as many connections may be idle as there are.
+    /// The data grows up to `limit` bytes, which it must not have reached. An empty buffer gets a capacity of
+    /// at least `n_bytes`.
+    ///
+    /// While the read waits, an empty buffer is returned to the store, and a large one is exchanged for a
+    /// usual one if the data fits: all connections may be idle at the same time.
     ///
     /// # Cancel safety
-    /// No byte is lost.
+    /// No data is lost.
     pub(super) async fn read_from(
         &mut self,
         reader: &mut impl Read,
@@ -63,7 +65,7 @@ impl Buffer {
             }
             self.shrink();
             if !has_waited(reader.readable()).await? {
-                // It cannot tell, so the wait is for the read itself.
+                // `readable` is not implemented, so this waits in `read`.
                 break reader.read(self.room(n_bytes, limit)).await?;
             }
         };
@@ -71,10 +73,10 @@ impl Buffer {
         Ok(n_read)
     }
 
-    /// Appends bytes of the program's own.
+    /// Appends `bytes` to the data.
     pub(super) fn extend(&mut self, bytes: &[u8]) {
         if self.end + bytes.len() > self.bytes.len() {
-            // Moving no more than was handed on keeps the cost in proportion to that.
+            // The cost of moving is proportional to the bytes consumed before.
             if self.start >= self.len() {
                 self.move_to_front();
             }
@@ -87,7 +89,7 @@ impl Buffer {
         self.end += bytes.len();
     }
 
-    /// Makes room behind what is there, and lends it.
+    /// Returns free space behind the data.
     fn room(&mut self, n_bytes: usize, limit: usize) -> &mut [u8] {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
@@ -112,7 +114,7 @@ impl Buffer {
         (self.start, self.end) = (0, self.len());
     }
 
-    /// Gives back what is not needed as long as nothing comes.
+    /// Releases memory that is not needed while no data arrives.
     pub(super) fn shrink(&mut self) {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
@@ -122,7 +124,7 @@ impl Buffer {
         }
     }
 
-    /// Moves what is there into a buffer of another size.
+    /// Moves the data into a buffer of at least `n_bytes`.
     fn exchange(&mut self, n_bytes: usize) {
         let mut other = spare::take(n_bytes);
         other[..self.len()].copy_from_slice(self.filled());
@@ -137,7 +139,7 @@ impl Drop for Buffer {
     }
 }
 
-/// Waits for `readable`; returns whether it had to be waited for.
+/// Waits for `readable`, and returns whether it was pending.
 async fn has_waited(readable: impl Future<Output = io::Result<()>>) -> io::Result<bool> {
     let mut readable = pin!(readable);
     let mut has_waited = false;

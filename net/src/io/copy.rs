@@ -1,4 +1,4 @@
-//! Copying from one stream to another, one way and both ways.
+//! Copying from one stream to another, in one direction or both.
 
 use std::fmt;
 use std::io;
@@ -8,19 +8,20 @@ use polyloop_executor::try_join;
 use super::buffer::Buffer;
 use super::{Read, Write};
 
-/// How much is copied at once: large enough that a system call moves much, small enough that
-/// thousands of copies at the same time are no burden.
+/// The number of bytes copied at once: a compromise between few system calls and little memory for
+/// thousands of concurrent copies.
 const BUFFER_BYTES: usize = 32 * 1_024;
 
-/// Copies everything from `reader` to `writer`, to the end. Returns the number of bytes.
+/// Copies from `reader` to `writer` until the reader ends, and returns the number of bytes copied.
 ///
-/// `writer` is not [shut down](Write::shutdown).
+/// Does not [shut down](Write::shutdown) the writer.
 ///
 /// # Errors
-/// What either stream says.
+/// The first error of either stream.
 ///
 /// # Cancel safety
-/// What was read and not yet written is lost with the future. A [`Copier`] can be gone on with.
+/// If the future is dropped before it completes, data that was read and not yet written is lost. Use a
+/// [`Copier`] to be able to continue.
 ///
 /// # Examples
 /// An echo:
@@ -45,18 +46,17 @@ pub async fn copy(reader: impl Read, writer: impl Write) -> io::Result<u64> {
     Copier::new(reader, writer).run().await
 }
 
-/// Copies in both directions, until both have ended. Returns the numbers of bytes, from `a` to
-/// `b` and from `b` to `a`.
+/// Copies in both directions between `a` and `b` until both have ended.
 ///
-/// When one direction ends, its writer is [shut down](Write::shutdown), and the other goes on.
-/// The first error ends both.
+/// Returns the number of bytes copied from `a` to `b` and from `b` to `a`. When one direction ends, its
+/// writer is [shut down](Write::shutdown) and the other direction continues.
 ///
 /// # Errors
-/// What either stream says.
+/// The first error of either stream, which ends both directions.
 ///
 /// # Cancel safety
-/// What was read and not yet written is lost with the future. Two [`Copier`]s can be gone on
-/// with.
+/// If the future is dropped before it completes, data that was read and not yet written is lost. Use two
+/// [`Copier`]s to be able to continue.
 ///
 /// # Examples
 /// A proxy for one connection:
@@ -86,9 +86,9 @@ async fn copy_and_shut_down(reader: impl Read, mut writer: impl Write) -> io::Re
     Ok(n_bytes)
 }
 
-/// Copies from one stream to another, and can be stopped and gone on with at any time.
+/// Copies from one stream to another, and can be interrupted and continued at any time.
 ///
-/// While it waits for a stream of this crate, with nothing to be written, it holds no buffer.
+/// While it waits for a stream of this crate and has nothing to write, it holds no buffer.
 ///
 /// # Examples
 /// ```
@@ -101,10 +101,10 @@ async fn copy_and_shut_down(reader: impl Read, mut writer: impl Write) -> io::Re
 /// to_from.write_all(b"hello").await?;
 /// let mut copier = Copier::new(from, Vec::new());
 ///
-/// // It waits for more; what came so far is not lost.
+/// // The timeout interrupts the copy. No data is lost.
 /// let late = polyloop::timeout(Duration::from_millis(1), copier.run()).await;
 /// assert!(late.is_err());
-/// assert_eq!(copier.n_bytes(), 5);
+/// assert_eq!(copier.bytes_written(), 5);
 ///
 /// to_from.write_all(b", world").await?;
 /// drop(to_from);
@@ -117,26 +117,26 @@ async fn copy_and_shut_down(reader: impl Read, mut writer: impl Write) -> io::Re
 pub struct Copier<R, W> {
     reader: R,
     writer: W,
-    /// What was read and not yet written.
+    /// Data that was read and is not yet written.
     buffer: Buffer,
-    n_bytes: u64,
+    bytes_written: u64,
     has_ended: bool,
 }
 
 impl<R: Read, W: Write> Copier<R, W> {
-    /// Prepares to copy; nothing is read yet.
+    /// Creates a copier. It does not read before [`run`](Copier::run).
     pub fn new(reader: R, writer: W) -> Copier<R, W> {
-        Copier { reader, writer, buffer: Buffer::default(), n_bytes: 0, has_ended: false }
+        Copier { reader, writer, buffer: Buffer::default(), bytes_written: 0, has_ended: false }
     }
 
-    /// Copies to the end, and returns the number of bytes that were written since the beginning.
+    /// Copies until the reader ends, and returns the number of bytes written by all calls.
     ///
     /// # Errors
-    /// What either stream says. What was read and not yet written is kept: if the error passes,
-    /// it can be called again.
+    /// The first error of either stream. Data that was read and not yet written is kept, so the method can
+    /// be called again after a temporary error.
     ///
     /// # Cancel safety
-    /// No byte is lost or doubled: the next call goes on.
+    /// No data is lost or written twice: the next call continues where the dropped future stopped.
     pub async fn run(&mut self) -> io::Result<u64> {
         loop {
             while self.buffer.len() > 0 {
@@ -144,12 +144,12 @@ impl<R: Read, W: Write> Copier<R, W> {
                     0 => return Err(io::ErrorKind::WriteZero.into()),
                     n => {
                         self.buffer.take(n);
-                        self.n_bytes += n as u64;
+                        self.bytes_written += n as u64;
                     }
                 }
             }
             if self.has_ended {
-                return Ok(self.n_bytes);
+                return Ok(self.bytes_written);
             }
             let reader = &mut self.reader;
             let n = self.buffer.read_from(reader, BUFFER_BYTES, BUFFER_BYTES).await?;
@@ -157,12 +157,12 @@ impl<R: Read, W: Write> Copier<R, W> {
         }
     }
 
-    /// Returns the number of bytes that were written so far.
-    pub fn n_bytes(&self) -> u64 {
-        self.n_bytes
+    /// Returns the number of bytes written so far.
+    pub fn bytes_written(&self) -> u64 {
+        self.bytes_written
     }
 
-    /// Gives back the streams, and what was read from one and not yet written to the other.
+    /// Returns the streams, and the data that was read and is not yet written.
     pub fn into_parts(self) -> (R, W, Vec<u8>) {
         let unwritten = self.buffer.filled().to_vec();
         (self.reader, self.writer, unwritten)
@@ -172,7 +172,7 @@ impl<R: Read, W: Write> Copier<R, W> {
 impl<R, W> fmt::Debug for Copier<R, W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Copier")
-            .field("n_bytes", &self.n_bytes)
+            .field("bytes_written", &self.bytes_written)
             .field("n_unwritten", &self.buffer.len())
             .field("has_ended", &self.has_ended)
             .finish_non_exhaustive()

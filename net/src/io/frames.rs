@@ -1,4 +1,4 @@
-//! Messages over a stream of bytes, each with its length in front.
+//! Length-prefixed messages over a byte stream.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -9,16 +9,16 @@ use polyloop_executor::poll_proceed;
 use super::buffer::Buffer;
 use super::{BufReader, Read, TooLong, Write};
 
-/// The longest frame, unless one's own limit is set: what a peer sends must not fill the memory.
+/// The default limit of a frame in bytes, so that a peer cannot exhaust memory.
 const DEFAULT_LIMIT: usize = 1 << 20;
 
-/// Says what stands in front of a frame: its length, in how many bytes, in which order.
+/// The format of the length in front of a frame, and the maximum length.
 ///
 /// # Examples
 /// ```
 /// use polyloop::io::Framing;
 ///
-/// let framing = Framing::big_endian(2).limit(1_000);
+/// let framing = Framing::big_endian(2).with_limit(1_000);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Framing {
@@ -29,32 +29,34 @@ pub struct Framing {
 }
 
 impl Framing {
-    /// Puts the length in front in `n_length_bytes` bytes, the highest first.
+    /// Encodes the length in `length_bytes` bytes in big-endian order.
     ///
     /// # Panics
-    /// Unless there are one to eight.
+    /// Panics if `length_bytes` is not between 1 and 8.
     #[track_caller]
-    pub fn big_endian(n_length_bytes: usize) -> Framing {
-        assert!((1..=8).contains(&n_length_bytes), "a length has one to eight bytes");
-        Framing { n_length_bytes, is_big_endian: true, limit: DEFAULT_LIMIT }
+    pub fn big_endian(length_bytes: usize) -> Framing {
+        assert!((1..=8).contains(&length_bytes), "a length has one to eight bytes");
+        Framing { n_length_bytes: length_bytes, is_big_endian: true, limit: DEFAULT_LIMIT }
     }
 
-    /// Puts the length in front in `n_length_bytes` bytes, the lowest first.
+    /// Encodes the length in `length_bytes` bytes in little-endian order.
     ///
     /// # Panics
-    /// Unless there are one to eight.
+    /// Panics if `length_bytes` is not between 1 and 8.
     #[track_caller]
-    pub fn little_endian(n_length_bytes: usize) -> Framing {
-        Framing { is_big_endian: false, ..Framing::big_endian(n_length_bytes) }
+    pub fn little_endian(length_bytes: usize) -> Framing {
+        Framing { is_big_endian: false, ..Framing::big_endian(length_bytes) }
     }
 
-    /// Bounds a frame: a mebibyte by default. A longer one is an error, before it is read.
-    pub fn limit(mut self, max_bytes: usize) -> Framing {
+    /// Sets the maximum length of a frame in bytes; the default is 1 MiB.
+    ///
+    /// A longer frame is refused before it is read.
+    pub fn with_limit(mut self, max_bytes: usize) -> Framing {
         self.limit = max_bytes;
         self
     }
 
-    /// Reads the length of a frame from the bytes in front of it.
+    /// Decodes the length in front of a frame.
     fn decode(self, bytes: &[u8]) -> io::Result<usize> {
         let mut wide = [0; 8];
         let n_length_bytes = self.n_length_bytes;
@@ -69,12 +71,12 @@ impl Framing {
         within.ok_or_else(|| TooLong::frame(self.limit, length).into())
     }
 
-    /// Appends a frame and its length to `out`.
+    /// Appends the length and the frame to `out`.
     fn encode(self, frame: &[u8], out: &mut Buffer) -> io::Result<()> {
         let mut length = (frame.len() as u64).to_be_bytes();
         let (unused, used) = length.split_at_mut(8 - self.n_length_bytes);
         if frame.len() > self.limit || unused.iter().any(|byte| *byte != 0) {
-            let message = format!("a frame of {} bytes is too long", frame.len());
+            let message = format!("a frame of {} bytes exceeds the limit", frame.len());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
         if !self.is_big_endian {
@@ -87,13 +89,13 @@ impl Framing {
 }
 
 impl Default for Framing {
-    /// Four bytes, the highest first.
+    /// Uses four bytes in big-endian order.
     fn default() -> Framing {
         Framing::big_endian(4)
     }
 }
 
-/// Reads frames from a stream.
+/// Reads length-prefixed frames from a byte stream.
 ///
 /// # Examples
 /// ```
@@ -118,54 +120,55 @@ impl Default for Framing {
 pub struct FrameReader<R> {
     reader: BufReader<R>,
     framing: Framing,
-    /// An error has shown that it is not known where the next frame begins.
+    /// An error occurred, so the start of the next frame is unknown.
     has_ended: bool,
 }
 
 impl<R: Read> FrameReader<R> {
-    /// Wraps `reader`.
+    /// Creates a reader of frames.
     pub fn new(reader: R, framing: Framing) -> FrameReader<R> {
         let limit = framing.limit.saturating_add(framing.n_length_bytes);
         FrameReader { reader: BufReader::with_limit(reader, limit), framing, has_ended: false }
     }
 
-    /// Hands out the next frame, good until the next call; none at the end of the stream.
+    /// Returns the next frame, or `None` at the end of the stream.
+    ///
+    /// The frame is borrowed from the buffer of the reader.
     ///
     /// # Errors
-    /// [`InvalidData`](io::ErrorKind::InvalidData), which is [`TooLong`], if a frame is longer than the
-    /// limit; [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) if the stream ends inside one; what the
-    /// stream says.
+    /// [`InvalidData`](io::ErrorKind::InvalidData), with [`TooLong`] as its source, if a frame is longer than
+    /// the limit; [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) if the stream ends inside a frame;
+    /// otherwise the error of the stream.
     ///
-    /// The first two are reported once, and from then on there is no further frame. Unlike a line, a
-    /// frame has no end that could be searched for: a peer that states a length over the limit may
-    /// speak another protocol, and what follows would be read as lengths. A caller that knows better
-    /// has everything that was not handed out in [`into_parts`](FrameReader::into_parts), from the
-    /// length of that frame on.
+    /// After the first two, the method returns `None`. Unlike a line, a frame has no terminator to search
+    /// for: a peer that sends a length above the limit may speak another protocol, and the bytes that follow
+    /// would be read as lengths. [`into_parts`](FrameReader::into_parts) returns the unread data from that
+    /// length on.
     ///
     /// # Cancel safety
-    /// No byte is lost.
+    /// No data is lost.
     pub async fn next(&mut self) -> io::Result<Option<&[u8]>> {
         let n_bytes = if self.has_ended { None } else { self.fill_frame().await? };
         let Some(n_bytes) = n_bytes else {
-            // Returning at once takes from the budget, too, or a loop around it would never yield.
+            // Takes from the budget: otherwise a loop that ignores the end would never yield.
             poll_fn(poll_proceed).await;
             return Ok(None);
         };
         Ok(Some(&self.reader.take(n_bytes)[self.framing.n_length_bytes..]))
     }
 
-    /// Reads until a frame is buffered; returns its size with its length, or none at the end.
+    /// Reads until a frame is buffered, and returns its size including the length in front.
     async fn fill_frame(&mut self) -> io::Result<Option<usize>> {
         let n_length_bytes = self.framing.n_length_bytes;
         if !self.reader.fill_to(n_length_bytes).await? {
-            self.has_ended = !self.reader.buffered().is_empty();
+            self.has_ended = !self.reader.buffer().is_empty();
             return if self.has_ended {
                 Err(io::ErrorKind::UnexpectedEof.into())
             } else {
                 Ok(None)
             };
         }
-        let length = self.framing.decode(&self.reader.buffered()[..n_length_bytes]);
+        let length = self.framing.decode(&self.reader.buffer()[..n_length_bytes]);
         self.has_ended = length.is_err();
         let n_bytes = n_length_bytes.saturating_add(length?);
         if !self.reader.fill_to(n_bytes).await? {
@@ -175,7 +178,7 @@ impl<R: Read> FrameReader<R> {
         Ok(Some(n_bytes))
     }
 
-    /// Gives the stream back, and what was read of it and not yet handed out.
+    /// Returns the stream, and the data that was read and not yet returned.
     pub fn into_parts(self) -> (R, Vec<u8>) {
         self.reader.into_parts()
     }
@@ -190,48 +193,47 @@ impl<R> fmt::Debug for FrameReader<R> {
     }
 }
 
-/// Writes frames to a stream: queues them in memory, and writes the queue.
+/// Writes length-prefixed frames to a byte stream.
 ///
-/// The two are apart so that it is always known whether a frame is on its way, even if a future
-/// is dropped. See [`FrameReader`] for an example.
+/// [`queue`](FrameWriter::queue) adds a frame to a buffer, and [`flush`](FrameWriter::flush) writes the
+/// buffer. So a frame is queued exactly once, even if a future is dropped. See [`FrameReader`] for an example.
 ///
-/// It has a buffer only while something is queued, of a few times that size at most.
+/// It holds a buffer only while frames are queued, of at most a few times their size.
 pub struct FrameWriter<W> {
     writer: W,
     framing: Framing,
-    /// What is queued and not yet written.
+    /// Data that is queued and not yet written.
     out: Buffer,
 }
 
 impl<W: Write> FrameWriter<W> {
-    /// Wraps `writer`.
+    /// Creates a writer of frames.
     pub fn new(writer: W, framing: Framing) -> FrameWriter<W> {
         FrameWriter { writer, framing, out: Buffer::default() }
     }
 
-    /// Puts a frame behind those that wait to be written.
-    ///
-    /// It is kept in memory until [`flush`](FrameWriter::flush) has written it.
+    /// Queues a frame, which stays in memory until [`flush`](FrameWriter::flush) has written it.
     ///
     /// # Errors
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if it is longer than the limit, or than its
-    /// length can say; it is then not queued.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if the frame is longer than the limit, or than its length
+    /// field can represent. It is then not queued.
     pub fn queue(&mut self, frame: &[u8]) -> io::Result<()> {
         self.framing.encode(frame, &mut self.out)
     }
 
-    /// Returns how many bytes wait to be written.
-    pub fn n_queued(&self) -> usize {
+    /// Returns the number of bytes that are queued and not yet written.
+    pub fn queued_bytes(&self) -> usize {
         self.out.len()
     }
 
-    /// Writes all that is queued.
+    /// Writes all queued frames.
     ///
     /// # Errors
-    /// What the stream says.
+    /// The error of the stream. Data that is not written remains queued.
     ///
     /// # Cancel safety
-    /// Nothing is lost or doubled: the next call goes on, in the middle of a frame if need be.
+    /// No data is lost or written twice: the next call continues where the dropped future stopped, even
+    /// inside a frame.
     pub async fn flush(&mut self) -> io::Result<()> {
         while self.out.len() > 0 {
             match self.writer.write(self.out.filled()).await? {
@@ -243,19 +245,19 @@ impl<W: Write> FrameWriter<W> {
         Ok(())
     }
 
-    /// Writes all that is queued, and then tells the reader that no more will come.
+    /// Writes all queued frames, and then shuts down the write direction of the stream.
     ///
     /// # Errors
-    /// What the stream says.
+    /// As for [`flush`](FrameWriter::flush).
     ///
     /// # Cancel safety
-    /// As for [`flush`](FrameWriter::flush); it may be called again.
+    /// As for [`flush`](FrameWriter::flush); the method can be called again.
     pub async fn shutdown(&mut self) -> io::Result<()> {
         self.flush().await?;
         self.writer.shutdown().await
     }
 
-    /// Gives the stream back, and what was not yet written to it.
+    /// Returns the stream, and the data that is not yet written.
     pub fn into_parts(self) -> (W, Vec<u8>) {
         (self.writer, self.out.filled().to_vec())
     }
@@ -265,7 +267,7 @@ impl<W> fmt::Debug for FrameWriter<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FrameWriter")
             .field("framing", &self.framing)
-            .field("n_queued", &self.out.len())
+            .field("queued_bytes", &self.out.len())
             .finish_non_exhaustive()
     }
 }
@@ -275,7 +277,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lengths_are_written_as_they_are_read() {
+    fn lengths_are_decoded_as_they_are_encoded() {
         for n in 1..=8 {
             for framing in [Framing::big_endian(n), Framing::little_endian(n)] {
                 for length in [0, 1, 2, 255] {
@@ -292,17 +294,19 @@ mod tests {
     }
 
     #[test]
-    fn what_the_length_cannot_say_is_refused_and_not_written() {
+    fn a_frame_that_its_length_field_cannot_represent_is_refused() {
         let mut out = Buffer::default();
         let error = Framing::big_endian(1).encode(&[0; 256], &mut out).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-        assert!(Framing::default().limit(3).encode(&[0; 4], &mut out).is_err());
+        assert!(Framing::default().with_limit(3).encode(&[0; 4], &mut out).is_err());
         assert_eq!(out.len(), 0);
     }
 
     #[test]
-    fn a_gigantic_length_is_refused_before_anything_is_allocated() {
-        for framing in [Framing::big_endian(8), Framing::little_endian(8).limit(usize::MAX - 1)] {
+    fn a_huge_length_is_refused_before_memory_is_allocated() {
+        for framing in
+            [Framing::big_endian(8), Framing::little_endian(8).with_limit(usize::MAX - 1)]
+        {
             let error = framing.decode(&[0xff; 8]).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         }

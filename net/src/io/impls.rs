@@ -1,4 +1,4 @@
-//! The traits, implemented for the streams of this crate and for memory.
+//! Implementations of the traits for the streams of this crate and for memory.
 
 use std::future::poll_fn;
 use std::io;

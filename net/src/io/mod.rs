@@ -1,7 +1,10 @@
-//! Streams of bytes, whatever they are made of: copying, lines, frames.
+//! Lines, frames and copies for byte streams.
 //!
-//! Everything here keeps what it has read and not yet handed on in a value of its own, so that a
-//! future that is dropped loses nothing: the same call goes on where it stopped.
+//! Everything here works with any type that implements [`Read`] or [`Write`]: the streams of this crate,
+//! bytes in memory, and user-defined types such as an encrypted stream.
+//!
+//! Data that was read and not yet returned is kept in the reader or copier and not in its futures. Dropping
+//! a future therefore loses no data: the next call continues where the dropped one stopped.
 
 use std::io;
 
@@ -34,59 +37,49 @@ pub use parts::{Lines, Split};
 pub use splice::Splicer;
 pub use too_long::TooLong;
 
-/// Is read from, byte by byte or many at a time.
+/// Reads bytes.
 ///
-/// Implemented for the streams of this crate, for references to them, and for slices in memory.
-/// An implementation for a type of one's own, such as an encrypted stream, makes copying, lines
-/// and frames work with it.
+/// Implemented for the streams of this crate and references to them, and for byte slices in memory.
 pub trait Read {
-    /// Reads what is there, up to the size of `buf`, waiting for the first byte. Zero is the end
-    /// (unless `buf` is empty).
+    /// Reads into `buf`, waiting until at least one byte is available.
     ///
-    /// # Errors
-    /// What the stream says.
+    /// Returns the number of bytes read. Zero means that the stream has ended or that `buf` is empty.
     ///
     /// # Cancel safety
-    /// No byte may be lost: everything in this module relies on it.
+    /// An implementation must not lose data if the future is dropped. Everything in this module relies on
+    /// that.
     fn read(&mut self, buf: &mut [u8]) -> impl Future<Output = io::Result<usize>>;
 
-    /// Waits until a read is worth trying, without a buffer.
+    /// Waits until a read is likely to return without waiting.
     ///
-    /// An implementation that cannot tell is ready at once, which is the default; readers on top
-    /// of it keep a buffer while they wait. One that waits here lets them do without.
-    ///
-    /// # Errors
-    /// What the stream says.
+    /// Readers on top of this stream hold no buffer meanwhile. The default implementation returns at once;
+    /// then they wait in `read`, with a buffer.
     ///
     /// # Cancel safety
-    /// Nothing may be lost.
+    /// An implementation must not lose data if the future is dropped.
     fn readable(&mut self) -> impl Future<Output = io::Result<()>> {
         std::future::ready(Ok(()))
     }
 }
 
-/// Is written to.
+/// Writes bytes.
 ///
-/// Implemented for the streams of this crate, for references to them, and for a `Vec` of bytes.
+/// Implemented for the streams of this crate and references to them, and for `Vec<u8>`.
 pub trait Write {
-    /// Writes as much of `buf` as there is room for, waiting for the first byte's.
+    /// Writes bytes from `buf`, waiting until at least one can be written.
     ///
-    /// # Errors
-    /// What the stream says.
+    /// Returns the number of bytes written.
     ///
     /// # Cancel safety
-    /// Nothing may have been written if the future is dropped before it is ready: everything in
-    /// this module relies on it.
+    /// An implementation must not have written data if the future is dropped before it completes.
+    /// Everything in this module relies on that.
     fn write(&mut self, buf: &[u8]) -> impl Future<Output = io::Result<usize>>;
 
-    /// Tells the reader that no more will come.
+    /// Shuts down the write direction: the reader reads the end of the stream after the data written before.
     ///
-    /// A pipe says so when it is dropped, and not before.
-    ///
-    /// # Errors
-    /// What the stream says.
+    /// For a pipe this does nothing; its stream ends when the writer is dropped.
     ///
     /// # Cancel safety
-    /// It may be called again.
+    /// The method can be called again.
     fn shutdown(&mut self) -> impl Future<Output = io::Result<()>>;
 }

@@ -1,4 +1,4 @@
-//! Lines and other parts of a stream, as streams.
+//! Lines and other parts of a byte stream, as a `Stream`.
 
 use std::fmt;
 use std::io;
@@ -10,34 +10,33 @@ use polyloop_executor::poll_proceed;
 
 use super::{BufReader, Read};
 
-/// Hands out lines, one after another, without their ends (`\n` or `\r\n`). Made by
-/// [`BufReader::lines`].
+/// A stream of lines without their terminators (`\n` or `\r\n`). Created by [`BufReader::lines`].
 ///
 /// # Errors
-/// As for [`BufReader::next_line`]. After a line that is not UTF-8 or [too long](super::TooLong) the
-/// next item is the line behind it; other errors come again.
+/// As for [`BufReader::next_line`]. The item after a line that is not UTF-8 or is
+/// [too long](super::TooLong) is the next line; other errors repeat.
 ///
 /// # Cancel safety
-/// No byte is lost: what was read stays in the reader.
+/// No data is lost: it remains in the reader.
 #[must_use = "streams do nothing unless polled"]
 pub struct Lines<'a, R> {
     search: Search<'a, R>,
 }
 
-/// Hands out what is between delimiters, one part after another. Made by [`BufReader::split`].
+/// A stream of the parts between delimiters. Created by [`BufReader::split`].
 ///
 /// # Errors
-/// As for [`BufReader::read_until`]. After a part that is [too long](super::TooLong) the next item is
-/// the part behind it; other errors come again.
+/// As for [`BufReader::read_until`]. The item after a part that is [too long](super::TooLong) is the next
+/// part; other errors repeat.
 ///
 /// # Cancel safety
-/// No byte is lost: what was read stays in the reader.
+/// No data is lost: it remains in the reader.
 #[must_use = "streams do nothing unless polled"]
 pub struct Split<'a, R> {
     search: Search<'a, R>,
 }
 
-/// Is either idle, with the reader, or reading, which has it meanwhile.
+/// The search for the next part. Either `reader` or `reading`, which then owns the reader, is set.
 struct Search<'a, R> {
     delimiter: u8,
     reader: Option<&'a mut BufReader<R>>,
@@ -57,11 +56,11 @@ pub(super) fn split<R>(reader: &mut BufReader<R>, delimiter: u8) -> Split<'_, R>
 }
 
 impl<R: Read> Search<'_, R> {
-    /// Polls for the next part, with its delimiter.
+    /// Polls for the next part, including its delimiter.
     fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Vec<u8>>>> {
         let delimiter = self.delimiter;
         if let Some(reader) = &mut self.reader {
-            // A loop over parts that are in memory already would never yield otherwise.
+            // Without this, a loop over buffered parts would never yield.
             ready!(poll_proceed(cx));
             if let Some(n_bytes) = reader.find(delimiter) {
                 return Poll::Ready(Some(Ok(reader.take(n_bytes).to_vec())));
@@ -77,7 +76,8 @@ impl<R: Read> Search<'_, R> {
                 (reader, part)
             }));
         }
-        let reading = self.reading.as_mut().expect("the reader is here, or it is being read");
+        let reading =
+            self.reading.as_mut().expect("the reader is here or in the future that reads");
         let (reader, part) = ready!(reading.as_mut().poll(cx));
         (self.reader, self.reading) = (Some(reader), None);
         Poll::Ready(part.transpose())

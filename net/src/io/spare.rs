@@ -1,22 +1,22 @@
-//! Buffers that nothing is in, kept for who needs one next on this thread.
+//! A per-thread store of unused buffers.
 //!
-//! A connection that is idle holds no buffer, and one that is busy does not allocate one for each
-//! message: both come from and go to this store, which is bounded. So memory follows the number of
-//! connections in the middle of a message, and not the number of connections.
+//! An idle connection returns its buffer to the store, and a busy one takes it from there instead of
+//! allocating. The store is bounded. So memory grows with the number of connections that have received part
+//! of a message, and not with the number of connections.
 
 use std::cell::RefCell;
 
-/// The size of the usual buffer: most lines fit, and it is read in few calls.
+/// The size of a usual buffer in bytes. Most lines fit.
 pub(super) const USUAL_BYTES: usize = 8 * 1_024;
 
-/// The most buffers of the usual size that a thread keeps: more are rarely in use at once, since
-/// a buffer is in use while a message is incomplete.
+/// The maximum number of usual buffers in the store. More are rarely in use at once, since a buffer is in
+/// use only while a message is incomplete.
 const MAX_USUAL: usize = 32;
 
-/// The most bytes that a thread keeps in larger buffers.
+/// The maximum size of all larger buffers in the store, in bytes.
 const MAX_LARGE_BYTES: usize = 4 << 20;
 
-/// The most of those, so that a search among them is short.
+/// The maximum number of larger buffers, which bounds the search for one.
 const MAX_LARGE: usize = 8;
 
 struct Spare {
@@ -30,7 +30,7 @@ thread_local! {
         const { RefCell::new(Spare { usual: Vec::new(), large: Vec::new(), n_large_bytes: 0 }) };
 }
 
-/// Takes a buffer of at least `n_bytes`; what is in it means nothing.
+/// Takes a buffer of at least `n_bytes` with unspecified contents.
 pub(super) fn take(n_bytes: usize) -> Vec<u8> {
     let kept = SPARE.try_with(|spare| {
         let spare = &mut *spare.borrow_mut();
@@ -43,11 +43,11 @@ pub(super) fn take(n_bytes: usize) -> Vec<u8> {
         spare.n_large_bytes -= buf.len();
         Some(buf)
     });
-    // At the end of a thread there is no store any more.
+    // The store is gone while the thread ends.
     kept.ok().flatten().unwrap_or_else(|| vec![0; n_bytes.max(USUAL_BYTES)])
 }
 
-/// Gives a buffer back; one too many is freed.
+/// Returns a buffer to the store, or frees it if the store is full.
 pub(super) fn give(buf: Vec<u8>) {
     if buf.len() < USUAL_BYTES {
         return;

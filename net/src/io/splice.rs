@@ -1,4 +1,4 @@
-//! Copying between sockets without leaving the kernel.
+//! Copying between sockets inside the kernel.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -11,33 +11,32 @@ use socket2::SockRef;
 use crate::Connection;
 use crate::byte_stream::{self, TryRead};
 
-/// What the pipe should hold, and so the most that is moved at once.
+/// The requested capacity of the pipe, which limits the bytes moved at once.
 ///
-/// The most that Linux gives everybody (`fs.pipe-max-size`). Over loopback, half a gibibyte then
-/// takes 0.35 to 0.5 times the processor of a `Copier`; with the usual 64 KiB it takes as much.
+/// Linux's default limit for unprivileged processes (`fs.pipe-max-size`). Over loopback, copying 512 MiB
+/// takes 0.35 to 0.5 times the CPU time of a `Copier`; with the default capacity of 64 KiB it takes as much.
 const PIPE_BYTES: usize = 1 << 20;
 
-/// What a pipe holds that was not asked for more.
+/// The default capacity of a pipe.
 const DEFAULT_PIPE_BYTES: usize = 64 * 1_024;
 
-/// The most that is read to step over urgent data: what follows is spliced again.
+/// The maximum number of bytes read to pass urgent data. The data after it is spliced again.
 const STEP_BYTES: usize = 512;
 
-/// The most that is read at once where the kernel refuses to splice.
+/// The maximum number of bytes read at once where `splice` is not permitted.
 const PLAIN_BYTES: usize = 16 * 1_024;
 
 /// Copies from one connection to another inside the kernel, through a pipe.
 ///
-/// It saves the two copies between kernel and program, and costs a second system call for each
-/// move, and two descriptors for the pipe. For messages a [`Copier`](super::Copier) is better; for
-/// bulk this takes about half of the processor. Like a `Copier` it can be stopped and gone on
-/// with.
+/// It saves copying to user space and back, at the cost of a second system call per transfer and two
+/// descriptors for the pipe. It needs about half the CPU time of a [`Copier`](super::Copier) for bulk data;
+/// for short messages a `Copier` is better. Like a `Copier`, it can be interrupted and continued at any time.
 ///
-/// Urgent data of TCP is passed over, as by reading.
+/// TCP urgent data is skipped, as by reads. Writing to a connection that the peer has closed never raises
+/// `SIGPIPE`; that takes two more system calls per transfer unless the process ignores the signal.
 ///
 /// # Platform
-/// Linux. In a sandbox that refuses splice(2) the bytes are copied through the program. Writing to a peer that is gone is an error, never a `SIGPIPE`; where the process does not
-/// ignore that signal anyway, that takes two more system calls for each move.
+/// Linux. If a sandbox refuses splice(2), the data is copied through user space.
 ///
 /// # References
 /// [splice(2)](https://man7.org/linux/man-pages/man2/splice.2.html).
@@ -67,23 +66,20 @@ pub struct Splicer<'a, A, B> {
     pipe: (io::PipeReader, io::PipeWriter),
     pipe_bytes: usize,
     n_in_pipe: usize,
-    /// Bytes that were read instead of spliced. They come before those in the pipe.
+    /// Bytes that were read instead of spliced. They precede those in the pipe.
     carried: Vec<u8>,
-    n_bytes: u64,
+    bytes_written: u64,
     has_ended: bool,
     no_signal: NoSignal,
 }
 
 impl<'a, A: Connection, B: Connection> Splicer<'a, A, B> {
-    /// Prepares to copy; nothing is read yet.
-    ///
-    /// # Errors
-    /// What the system says, such as having no descriptor left for the pipe.
+    /// Creates a splicer with its pipe. It does not read before [`run`](Splicer::run).
     pub fn new(from: &'a A, to: &'a B) -> io::Result<Splicer<'a, A, B>> {
         let pipe = io::pipe()?;
         SockRef::from(&pipe.0).set_nonblocking(true)?;
         SockRef::from(&pipe.1).set_nonblocking(true)?;
-        // Whoever has many large pipes already gets a small one, which works as well.
+        // Fails if the user has too many large pipes. The default size works as well.
         let pipe_bytes = set_pipe_size(pipe.1.as_fd(), PIPE_BYTES).unwrap_or(DEFAULT_PIPE_BYTES);
         Ok(Splicer {
             from,
@@ -92,38 +88,38 @@ impl<'a, A: Connection, B: Connection> Splicer<'a, A, B> {
             pipe_bytes,
             n_in_pipe: 0,
             carried: Vec::new(),
-            n_bytes: 0,
+            bytes_written: 0,
             has_ended: false,
             no_signal: NoSignal::new(),
         })
     }
 
-    /// Copies to the end, and returns the number of bytes that were written since the beginning.
+    /// Copies until `from` ends, and returns the number of bytes written by all calls.
     ///
     /// # Errors
-    /// What either connection says.
+    /// The first error of either connection.
     ///
     /// # Cancel safety
-    /// No byte is lost or doubled: the next call goes on. Dropping the splicer itself loses what
-    /// is in its pipe.
+    /// No data is lost or written twice: the next call continues where the dropped future stopped. Dropping
+    /// the splicer loses the data in its pipe.
     pub async fn run(&mut self) -> io::Result<u64> {
         loop {
             self.drain().await?;
             if self.has_ended {
-                return Ok(self.n_bytes);
+                return Ok(self.bytes_written);
             }
             let (writer, pipe_bytes, carried) = (&self.pipe.1, self.pipe_bytes, &mut self.carried);
             let fill = |from: &A::Io| {
-                // The pipe is empty, so it is the connection that would block.
+                // The pipe is empty, so `WouldBlock` comes from the connection.
                 let size = match splice(from.as_fd(), writer.as_fd(), pipe_bytes) {
-                    // The kernel does not splice across urgent data: there it reports the end or that
-                    // nothing is there, whatever is queued behind. Reading goes on behind it.
+                    // The kernel does not splice across urgent data: it reports the end of the stream
+                    // or `WouldBlock`, even if more data is queued behind. A read passes it.
                     Ok(0) => STEP_BYTES,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => STEP_BYTES,
                     Err(error) if error.kind() == io::ErrorKind::Unsupported => PLAIN_BYTES,
                     spliced => return Ok((spliced?, 0)),
                 };
-                Ok((0, receive_into(carried, from, size)?))
+                Ok((0, read_into(carried, from, size)?))
             };
             let (n_spliced, n_read) = self.from.fd().async_io(Direction::Read, fill).await?;
             self.n_in_pipe = n_spliced;
@@ -131,7 +127,7 @@ impl<'a, A: Connection, B: Connection> Splicer<'a, A, B> {
         }
     }
 
-    /// Writes all that is on the way.
+    /// Writes all data that was read.
     async fn drain(&mut self) -> io::Result<()> {
         let mut reader = &self.pipe.0;
         loop {
@@ -145,7 +141,7 @@ impl<'a, A: Connection, B: Connection> Splicer<'a, A, B> {
                     |to: &B::Io| no_signal.call(|| splice(reader.as_fd(), to.as_fd(), n_in_pipe));
                 match self.to.fd().async_io(Direction::Write, drain).await {
                     Err(error) if error.kind() == io::ErrorKind::Unsupported => {
-                        // A sandbox was set up meanwhile.
+                        // A sandbox was entered since the data was spliced into the pipe.
                         self.carried.resize(n_in_pipe.min(PLAIN_BYTES), 0);
                         let read = reader.read(&mut self.carried);
                         self.carried.truncate(*read.as_ref().unwrap_or(&0));
@@ -164,28 +160,28 @@ impl<'a, A: Connection, B: Connection> Splicer<'a, A, B> {
             if n_written == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
-            self.n_bytes += n_written as u64;
+            self.bytes_written += n_written as u64;
         }
     }
 
-    /// Returns the number of bytes that were written so far.
-    pub fn n_bytes(&self) -> u64 {
-        self.n_bytes
+    /// Returns the number of bytes written so far.
+    pub fn bytes_written(&self) -> u64 {
+        self.bytes_written
     }
 }
 
-/// Reads into `bytes`, which is empty, up to `size`.
-fn receive_into(bytes: &mut Vec<u8>, from: &impl TryRead, size: usize) -> io::Result<usize> {
+/// Reads up to `size` bytes into `bytes`, which is empty.
+fn read_into(bytes: &mut Vec<u8>, from: &impl TryRead, size: usize) -> io::Result<usize> {
     bytes.resize(size, 0);
-    let received = from.try_read(bytes);
-    bytes.truncate(*received.as_ref().unwrap_or(&0));
-    received
+    let n_read = from.try_read(bytes);
+    bytes.truncate(*n_read.as_ref().unwrap_or(&0));
+    n_read
 }
 
 impl<A, B> fmt::Debug for Splicer<'_, A, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Splicer")
-            .field("n_bytes", &self.n_bytes)
+            .field("bytes_written", &self.bytes_written)
             .field("n_in_pipe", &self.n_in_pipe)
             .field("has_ended", &self.has_ended)
             .finish_non_exhaustive()

@@ -1,13 +1,13 @@
-//! The error of what is longer than its reader's limit.
+//! The error for data that exceeds the limit of its reader.
 
 use std::error;
 use std::fmt;
 use std::io;
 
-/// Reports a line, a part or a frame that is longer than the limit of its reader.
+/// The error for a line, a part or a frame that is longer than the limit of its reader.
 ///
-/// It comes inside an [`io::Error`] of the kind [`InvalidData`](io::ErrorKind::InvalidData). So does
-/// the error of a line that is not UTF-8; [`TooLong::of`] distinguishes the two.
+/// It is the source of an [`io::Error`] of the kind [`InvalidData`](io::ErrorKind::InvalidData), as is the
+/// error for a line that is not UTF-8. [`TooLong::from_error`] distinguishes the two.
 ///
 /// # Examples
 /// ```
@@ -16,7 +16,7 @@ use std::io;
 /// # polyloop::run(async {
 /// let mut reader = BufReader::with_limit(&b"a line that is too long\nfine\n"[..], 10);
 /// let error = reader.next_line().await.unwrap_err();
-/// assert_eq!(TooLong::of(&error).unwrap().limit(), 10);
+/// assert_eq!(TooLong::from_error(&error).unwrap().limit(), 10);
 /// assert_eq!(reader.next_line().await?, Some("fine"));
 /// # Ok::<(), std::io::Error>(())
 /// # }).unwrap().unwrap();
@@ -24,7 +24,7 @@ use std::io;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooLong {
     limit: usize,
-    /// What a frame says of itself. Where something ends with a delimiter, its length is not known.
+    /// The length of a frame. Unknown for data that ends with a delimiter.
     length: Option<u64>,
 }
 
@@ -37,12 +37,12 @@ impl TooLong {
         TooLong { limit, length: Some(length) }
     }
 
-    /// Returns the reason of `error` if it is this one.
-    pub fn of(error: &io::Error) -> Option<&TooLong> {
+    /// Returns the `TooLong` inside `error`, if there is one.
+    pub fn from_error(error: &io::Error) -> Option<&TooLong> {
         error.get_ref()?.downcast_ref()
     }
 
-    /// Returns the limit in bytes.
+    /// Returns the limit of the reader in bytes.
     pub fn limit(&self) -> usize {
         self.limit
     }
@@ -52,8 +52,10 @@ impl fmt::Display for TooLong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let limit = self.limit;
         match self.length {
-            Some(length) => write!(f, "a frame of {length} bytes, where {limit} are the limit"),
-            None => write!(f, "more than {limit} bytes without an end"),
+            Some(length) => {
+                write!(f, "a frame of {length} bytes exceeds the limit of {limit} bytes")
+            }
+            None => write!(f, "no delimiter within the limit of {limit} bytes"),
         }
     }
 }

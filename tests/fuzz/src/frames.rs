@@ -18,7 +18,7 @@ pub fn frames(data: &[u8]) {
     } else {
         Framing::little_endian(n_length_bytes)
     };
-    let framing = framing.limit(limit);
+    let framing = framing.with_limit(limit);
     polyloop::run(async {
         let mut reader = FrameReader::new(Pieces::new(bytes, seed), framing);
         let mut writer = FrameWriter::new(Vec::new(), framing);

@@ -27,7 +27,7 @@ fn parts_of(bytes: &[u8], delimiter: u8) -> impl Iterator<Item = &[u8]> {
 
 /// Asserts that `error` reports a part over the limit.
 fn assert_too_long(error: &std::io::Error, part: &[u8], limit: usize) {
-    assert_eq!(TooLong::of(error).expect("an error of the limit").limit(), limit);
+    assert_eq!(TooLong::from_error(error).expect("an error of the limit").limit(), limit);
     assert!(part.len() > limit, "{} bytes are within the limit", part.len());
 }
 
@@ -42,7 +42,7 @@ async fn read_parts(bytes: &[u8], seed: u8, limit: usize, delimiter: u8) {
             }
             Err(error) => assert_too_long(&error, expected, limit),
         }
-        assert!(reader.buffered().len() <= limit, "more is buffered than the limit allows");
+        assert!(reader.buffer().len() <= limit, "more is buffered than the limit allows");
     }
     assert_eq!(reader.read_until(delimiter).await.expect("the end"), None);
 }
@@ -56,7 +56,10 @@ async fn read_lines(bytes: &[u8], seed: u8, limit: usize) {
         match (reader.next_line().await, str::from_utf8(text)) {
             (Ok(line), Ok(text)) => assert_eq!(line, Some(text)),
             (Err(error), Err(_)) if expected.len() <= limit => {
-                assert_eq!((error.kind(), TooLong::of(&error)), (ErrorKind::InvalidData, None));
+                assert_eq!(
+                    (error.kind(), TooLong::from_error(&error)),
+                    (ErrorKind::InvalidData, None)
+                );
             }
             (Err(error), _) => assert_too_long(&error, expected, limit),
             (Ok(line), Err(_)) => panic!("{line:?} was not UTF-8"),

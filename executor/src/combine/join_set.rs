@@ -24,7 +24,7 @@ use crate::{JoinError, JoinHandle};
 /// Dropping the set aborts the tasks that are left in it.
 ///
 /// Tasks are numbered in the order in which they are spawned, starting with zero. The set is a
-/// [`Stream`](crate::Stream) of outputs, and is collected from an iterator of futures.
+/// [`Stream`](futures_core::Stream) of outputs, and is collected from an iterator of futures.
 ///
 /// # References
 /// tokio's `JoinSet`.

@@ -1,4 +1,4 @@
-//! The settings of a loop, and how it is put together.
+//! [`Builder`]: the settings of a runtime.
 
 use std::fmt;
 use std::io;
@@ -15,7 +15,7 @@ use crate::inspect::debug::{self, DEFAULT_SLOW_POLL, Debug, Report, Reporter};
 use crate::running::report_lost;
 use crate::time::clock::Clock;
 
-/// Settings of a loop that is to be made.
+/// Builds a [`Runtime`] with custom settings.
 ///
 /// # Examples
 /// ```
@@ -26,7 +26,7 @@ use crate::time::clock::Clock;
 /// assert_eq!(runtime.backend(), Backend::Poll);
 /// # Ok::<(), std::io::Error>(())
 /// ```
-#[must_use = "nothing is made before `build` is called"]
+#[must_use = "call `build` to create the runtime"]
 pub struct Builder {
     backend: Option<Backend>,
     selector: Option<Box<dyn Selector>>,
@@ -43,7 +43,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Begins with the default settings.
+    /// Creates a builder with the default settings.
     pub fn new() -> Builder {
         Builder {
             backend: None,
@@ -61,13 +61,15 @@ impl Builder {
         }
     }
 
-    /// Chooses the backend, whatever `POLYLOOP_BACKEND` says.
+    /// Sets the backend, which overrides the environment variable `POLYLOOP_BACKEND`.
+    ///
+    /// The default is epoll on Linux and kqueue on macOS and the BSDs, or else poll or select.
     pub fn backend(mut self, backend: Backend) -> Builder {
         self.backend = Some(backend);
         self
     }
 
-    /// Brings a selector of one's own, whatever else is chosen.
+    /// Sets a custom selector, which overrides [`backend`](Builder::backend).
     pub fn selector(mut self, selector: Box<dyn Selector>) -> Builder {
         self.selector = Some(selector);
         self
@@ -89,52 +91,45 @@ impl Builder {
         self
     }
 
-    /// Gives the loop a pool for [`spawn_blocking`](crate::spawn_blocking) that it shares with
-    /// others, in place of one of its own.
+    /// Sets the pool for [`spawn_blocking`](crate::spawn_blocking), which several runtimes may share.
     ///
-    /// The pool's settings hold then. The end of the loop waits for blocking work only if it has
-    /// the pool's last handle.
+    /// The pool's settings apply then. When the runtime is dropped, it waits for blocking work only if it holds the
+    /// last handle of the pool.
     pub fn blocking_pool(mut self, pool: BlockingPool) -> Builder {
         self.blocking_pool = Some(pool);
         self
     }
 
-    /// Replaces the loop's clock by one that jumps to the next deadline when nothing can run.
+    /// Enables virtual time: when no task is ready, the clock jumps to the next deadline. Disabled by default.
     ///
-    /// A test of an hour's timers then takes a millisecond and is exact. Only timers see that
-    /// clock, and [`now`](crate::now).
+    /// Tests of timers then take no real time and are exact. Virtual time affects timers and [`now`](crate::now) only.
     ///
-    /// Time stands still while blocking work runs that was spawned on the loop's thread, with
-    /// [`spawn_blocking`](crate::spawn_blocking) or on any [`BlockingPool`](crate::BlockingPool), and
-    /// while a host name is looked up: the loop waits for the result in real time. That is so whether
-    /// the handle of the work is kept or not, so a job that never ends stops the clock for good. Other
-    /// threads, other loops and descriptors are not waited for, because a loop cannot know whether
-    /// anything will come from them; a program that knows it says so with
-    /// [`hold_time`](crate::hold_time).
+    /// Time stands still while blocking work that was spawned on the loop's thread is running, with
+    /// [`spawn_blocking`](crate::spawn_blocking) or on a [`BlockingPool`](crate::BlockingPool), and during host name
+    /// lookups: the loop waits for the result in real time. This includes work whose handle was dropped, so a job that
+    /// never ends stops the clock permanently. The loop does not wait for other threads, other loops or descriptors,
+    /// because it cannot know whether an event will arrive. Use [`hold_time`](crate::hold_time) to stop the clock for
+    /// those.
     pub fn virtual_time(mut self, virtual_time: bool) -> Builder {
         self.virtual_time = virtual_time;
         self
     }
 
-    /// Lets the loop look for new work for up to `limit` before it sleeps. Off by default.
+    /// Sets how long the loop spins, polling for events, before it sleeps. Zero, the default, disables spinning.
     ///
-    /// Waking a processor that has halted takes tens of microseconds. With a limit of about as
-    /// much, a loop that is asked again as soon as it has answered, by one client or by another
-    /// thread, is spared that, at the price of a busy processor. It looks only while that has
-    /// lately paid: when events come further apart, it soon sleeps as if this were off.
+    /// Waking a halted processor takes tens of microseconds. With a limit of about that length, a loop that gets its
+    /// next request shortly after each answer avoids this latency, at the cost of processor time. The loop spins only
+    /// as long as spinning has recently found events.
     pub fn spin(mut self, limit: Duration) -> Builder {
         self.spin = limit;
         self
     }
 
-    /// Runs tasks that are ready at the same time in an order that `seed` chooses, instead of
-    /// first in, first out.
+    /// Runs ready tasks in a random order that `seed` determines, instead of first in, first out.
     ///
-    /// The same seed gives the same order, as far as the world (descriptors, threads, the time)
-    /// does the same; with [`virtual_time`](Builder::virtual_time) a program is reproduced
-    /// exactly. Tests meet rare interleavings that way. Without this, the environment variable
-    /// `POLYLOOP_SEED` may name a seed. Which tasks run before the next look does not change, only
-    /// their order.
+    /// Tests find rare interleavings this way. The same seed gives the same order if I/O, other threads and timing
+    /// behave the same; with [`virtual_time`](Builder::virtual_time), a program without I/O is reproduced exactly.
+    /// The environment variable `POLYLOOP_SEED` sets a seed if this method does not.
     ///
     /// # Examples
     /// ```
@@ -159,25 +154,24 @@ impl Builder {
         self
     }
 
-    /// Switches debug mode on or off, whatever the environment variable `POLYLOOP_DEBUG` says
-    /// (`1` is on). Off by default.
+    /// Enables or disables debug mode, which overrides the environment variable `POLYLOOP_DEBUG` (`1` enables it).
+    /// Disabled by default.
     ///
     /// In debug mode:
     ///
-    /// - a poll that takes longer than [`slow_poll`](Builder::slow_poll) is reported, with the
-    ///   task's name and where it was spawned;
-    /// - a panic of a task or of blocking work is reported if its outcome is dropped before it is given
-    ///   to anyone: with a handle, a [`JoinSet`](crate::JoinSet), or a future that waited for many;
-    /// - [`TaskInfo::busy`](crate::task::TaskInfo::busy) is known;
-    /// - a loop that would wait for ever returns an error, `Deadlock`, that lists every task and
-    ///   what it waits for: nothing is ready, no timer is armed, no descriptor is waited for, no
-    ///   blocking work is under way, and no thread but the loop's own could wake a task. The
-    ///   last is taken for granted while any task waits for something that another thread might
-    ///   have (a channel between threads, a waker that a future of another crate has cloned), or
-    ///   a [`Handle`](crate::Handle) was made, unless the system says that there is no other thread.
+    /// - A poll that takes longer than [`slow_poll`](Builder::slow_poll) is reported, with the task's name and the
+    ///   location where it was spawned.
+    /// - A panic of a task or of blocking work is reported if its outcome is dropped unseen, with a handle, a
+    ///   [`JoinSet`](crate::JoinSet) or a combinator.
+    /// - [`TaskInfo::busy`](crate::task::TaskInfo::busy) is measured.
+    /// - A deadlock is an error of kind `Deadlock` that lists every task and what it waits for. A loop is deadlocked if
+    ///   no task is ready, no timer is armed, no task waits for a descriptor, no blocking work is running, and no other
+    ///   thread could wake a task. The loop assumes that one could, while a task waits for a channel between threads
+    ///   or a future of another crate has cloned a waker, or after a [`Handle`](crate::Handle) was created, unless the
+    ///   process has no other thread.
     ///
     /// # Platform
-    /// Only Linux says how many threads there are.
+    /// The number of threads is known on Linux only.
     ///
     /// # References
     /// Python's asyncio debug mode, Go's "all goroutines are asleep".
@@ -188,7 +182,7 @@ impl Builder {
     ///
     /// let runtime = Builder::new().debug(true).build()?;
     /// let (_sender, mut receiver) = channel::local::unbounded::<()>();
-    /// // The sender is here, and nobody will ever send.
+    /// // The sender is alive, but never sends.
     /// let error = runtime.block_on(receiver.recv()).unwrap_err();
     /// assert_eq!(error.kind(), std::io::ErrorKind::Deadlock);
     /// assert!(error.to_string().contains("main at"));
@@ -200,16 +194,15 @@ impl Builder {
         self
     }
 
-    /// Sets how long a poll may take before debug mode reports it: 100 ms by default.
+    /// Sets how long a poll may take before debug mode reports it. The default is 100 ms.
     pub fn slow_poll(mut self, limit: Duration) -> Builder {
         self.slow_poll = limit;
         self
     }
 
-    /// Sets who is given the reports of debug mode, instead of standard error.
+    /// Sets a function that receives the reports of debug mode. By default they are printed to standard error.
     ///
-    /// `reporter` is called on the loop's thread. A panic in it is told of by the panic hook and
-    /// ends nothing.
+    /// `reporter` is called on the loop's thread. A panic in it is caught.
     ///
     /// # Examples
     /// ```
@@ -230,12 +223,11 @@ impl Builder {
         self
     }
 
-    /// Writes the tree of tasks to standard error whenever the process gets the signal `signum`
-    /// while the loop runs: [`SignalFd::QUIT`] is Ctrl-\, as for Java's and Go's dumps.
+    /// Prints the tree of tasks to standard error when the process receives the signal `signum`, such as
+    /// [`SignalFd::QUIT`] (Ctrl-\), which Java and Go use for dumps.
     ///
-    /// A task of the loop's own does it, named `dump`, which counts as one in
-    /// [`Metrics`](crate::Metrics). A loop that is stuck in a poll draws its tree after that poll.
-    /// The signal's default action does not happen while the runtime is there.
+    /// A task named `dump` prints it, so a loop that is blocked in a poll prints after that poll. The task counts in
+    /// [`Metrics`](crate::Metrics). The signal's default action is disabled while the runtime exists.
     ///
     /// # Examples
     /// ```
@@ -251,12 +243,14 @@ impl Builder {
         self
     }
 
-    /// Makes the loop.
+    /// Creates the runtime.
     ///
     /// # Errors
-    /// If the backend is unknown, not of this system, or does not work; if no descriptor is
-    /// left; if 1,024 loops are alive; if `POLYLOOP_DEBUG` or `POLYLOOP_SEED` is nonsense; if
-    /// nobody can listen to the signal of [`dump_on`](Builder::dump_on).
+    /// - `Unsupported` if this system lacks the backend.
+    /// - `InvalidInput` if `POLYLOOP_BACKEND`, `POLYLOOP_DEBUG` or `POLYLOOP_SEED` has an invalid value, or if
+    ///   [`dump_on`](Builder::dump_on) has a signal that cannot be caught.
+    /// - `OutOfMemory` if 1,024 loops exist in the process.
+    /// - The error of the system call that opens the selector, such as `EMFILE`.
     pub fn build(self) -> io::Result<Runtime> {
         let selector = match (self.selector, self.backend) {
             (Some(selector), _) => selector,

@@ -1,5 +1,4 @@
-//! What tests of a selector do that safe code cannot: descriptors by number, forks, signals at an
-//! interval, limits.
+//! What safe code cannot do, for tests of selectors: descriptors by number, forks, signals at an interval, limits.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -9,12 +8,12 @@ use libc::c_int;
 
 use super::cvt::{cvt, retry};
 
-/// Lends a number as if it were open.
+/// Borrows a number as if it were open.
 ///
-/// Only for telling a selector about a descriptor that was closed: to a selector it is a number.
+/// Only to pass a closed descriptor to a selector.
 pub(crate) fn number(fd: RawFd) -> BorrowedFd<'static> {
-    // SAFETY: the number is handed to selectors only, which promise to take a closed one for an
-    // error and not for a reason to do harm. Nobody owns it by this.
+    // SAFETY: the number is passed to selectors only, which handle a closed one as an error. Nothing owns
+    // it.
     unsafe { BorrowedFd::borrow_raw(fd) }
 }
 
@@ -22,27 +21,27 @@ pub(crate) fn number(fd: RawFd) -> BorrowedFd<'static> {
 pub(crate) fn duplicate_from(fd: BorrowedFd<'_>, least: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: the call takes no pointers, and `fd` is open while it is borrowed.
     let fd = cvt(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, least) })?;
-    // SAFETY: the call succeeded, so the number is an open descriptor that nobody else owns.
+    // SAFETY: the call succeeded, so the number is an open descriptor that nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Opens a descriptor that names the root directory and that nothing else can be done with.
+/// Opens a descriptor that only names the root directory.
 ///
 /// The standard library's `custom_flags` loses `O_PATH` on musl, which counts it among the access modes.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn name_of_root() -> io::Result<OwnedFd> {
     // SAFETY: the path ends with a zero and is not kept.
     let fd = cvt(unsafe { libc::open(c"/".as_ptr(), libc::O_PATH | libc::O_CLOEXEC) })?;
-    // SAFETY: the call succeeded, so the number is an open descriptor that nobody else owns.
+    // SAFETY: the call succeeded, so the number is an open descriptor that nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Reports whether the number is open.
+/// Returns whether the number is open.
 pub(crate) fn is_open(fd: RawFd) -> bool {
     descriptor_flags(fd).is_ok()
 }
 
-/// Reports whether a program that is started would inherit the descriptor.
+/// Returns whether a child process would inherit the descriptor.
 pub(crate) fn is_inherited(fd: BorrowedFd<'_>) -> io::Result<bool> {
     descriptor_flags(fd.as_raw_fd()).map(|flags| flags & libc::FD_CLOEXEC == 0)
 }
@@ -52,14 +51,14 @@ fn descriptor_flags(fd: RawFd) -> io::Result<c_int> {
     cvt(unsafe { libc::fcntl(fd, libc::F_GETFD) })
 }
 
-/// Closes a number that something else owns: the mistake that some tests are about.
+/// Closes a number that something else owns, for tests of that mistake.
 pub fn close_number(fd: RawFd) -> io::Result<()> {
-    // SAFETY: what owns the number is a selector, which promises to take that for an error. The test
+    // SAFETY: a selector owns the number, and handles this as an error. The test
     // forgets it afterwards, so the number is not closed again.
     cvt(unsafe { libc::close(fd) }).map(drop)
 }
 
-/// Lists the numbers below `end` that are open.
+/// Returns the open numbers below `end`.
 pub fn open_numbers(end: RawFd) -> Vec<RawFd> {
     (0..end).filter(|&fd| is_open(fd)).collect()
 }
@@ -69,7 +68,7 @@ pub fn open_numbers(end: RawFd) -> Vec<RawFd> {
 ///
 /// The child has one thread, this one. It must not touch what another thread may have locked.
 pub fn in_forked_child(child: impl FnOnce() -> bool) -> io::Result<i32> {
-    // SAFETY: the child is a copy of this thread; the caller answers for what it does there.
+    // SAFETY: the child is a copy of this thread; the caller is responsible for what it does there.
     let pid = cvt(unsafe { libc::fork() })?;
     if pid == 0 {
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child));

@@ -7,9 +7,9 @@ use std::time::Duration;
 use super::cvt::{cvt, waited};
 use super::selectors::wait::to_ms;
 
-/// Makes a pipe: its read end and its write end, close-on-exec and non-blocking.
+/// Opens a pipe, close-on-exec and non-blocking: the read end and the write end.
 ///
-/// A fork in another thread between the calls leaks the ends into that child.
+/// If another thread forks between the calls, the child inherits the ends.
 pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let mut fds = [-1; 2];
     // SAFETY: `fds` is valid for writes of two integers.
@@ -27,7 +27,7 @@ pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((reader, writer))
 }
 
-/// Waits with poll(2) to the millisecond, rounded up; `None` if a signal ended the wait.
+/// Waits with poll(2), to the millisecond, rounded up. Returns `None` if a signal ended the wait.
 pub(super) fn poll(
     fds: &mut [libc::pollfd],
     timeout: Option<Duration>,

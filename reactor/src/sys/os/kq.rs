@@ -1,4 +1,4 @@
-//! kqueue as macOS and the BSDs have it.
+//! kqueue on macOS and the BSDs.
 
 use std::ffi::c_int;
 use std::io;
@@ -19,24 +19,24 @@ use super::selectors::wait::{to_ms, to_timespec};
 /// Whether a kqueue can be watched by another selector.
 pub(super) const IS_POLLABLE: bool = true;
 
-/// Makes a kqueue, close-on-exec.
+/// Opens a kqueue, close-on-exec.
 pub(super) fn open() -> io::Result<OwnedFd> {
     // SAFETY: the call takes no arguments.
     let fd = cvt(unsafe { libc::kqueue() })?;
-    // SAFETY: the call succeeded, so the number is an open descriptor that nobody else owns.
+    // SAFETY: the call succeeded, so the number is an open descriptor that nothing else owns.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
     // SAFETY: the call takes no pointers, and `fd` is open: it is owned.
     cvt(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) })?;
     Ok(fd)
 }
 
-/// Reports whether a deletion must be handed over before the caller closes the descriptor: it need
-/// not, the system forgets the filters of what is closed.
+/// Returns whether a deletion must be submitted before the caller closes the descriptor. It need not: the system
+/// removes the filters of a closed descriptor.
 pub(super) fn is_deletion_urgent(_fd: RawFd) -> bool {
     false
 }
 
-/// Hands over changes and waits; `None` if a signal ended the wait.
+/// Submits changes and waits. Returns `None` if a signal ended the wait.
 pub(super) fn kevent(
     kqueue: &OwnedFd,
     changes: &[Kevent],
@@ -48,7 +48,7 @@ pub(super) fn kevent(
     let (n_changes, n_events) = (changes.len() as c_int, events.len() as c_int);
     // SAFETY: `changes` and `events` are valid for reads and writes of their own lengths, and
     // `timespec` is null or points to a local that outlives the call. The user data is a number
-    // that nobody follows as a pointer.
+    // that is never dereferenced.
     waited(unsafe {
         libc::kevent(
             kqueue.as_raw_fd(),
@@ -61,15 +61,15 @@ pub(super) fn kevent(
     })
 }
 
-/// Makes the descriptor of a [`TimerFd`](super::timer::TimerFd): a kqueue of its own.
+/// Opens the descriptor of a [`TimerFd`](super::timer::TimerFd): a kqueue.
 pub(super) fn open_timer() -> io::Result<OwnedFd> {
     open()
 }
 
-/// Sets it, which also makes it unreadable. The unit that all systems have is the millisecond.
+/// Sets the timer, which also makes it unreadable. All systems support milliseconds.
 pub(super) fn set_timer(timer: &OwnedFd, delay: Option<Duration>) -> io::Result<()> {
-    // What is set is deleted first: not every system takes an addition for a change. It is an error if
-    // nothing is.
+    // A timer that is set is deleted first, since adding it does not change it on every system. It is an error
+    // if none is set.
     let _ = kevent(timer, &[timer_change(EV_DELETE, 0)], &mut [], Some(Duration::ZERO));
     if let Some(delay) = delay {
         let change = timer_change(EV_ADD | EV_ONESHOT, to_ms(Some(delay)));

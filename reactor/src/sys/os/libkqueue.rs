@@ -1,18 +1,18 @@
-//! kqueue on Linux, as the library libkqueue has it.
+//! kqueue on Linux, by the library libkqueue.
 //!
-//! For tests of the file that serves macOS and the BSDs. Its differences from the real thing, as
-//! far as they show here:
-//! - It stands on epoll: a descriptor that is closed while a duplicate lives goes on being
-//!   reported, and nothing can silence it. The real thing removes its filters.
-//! - What it gives for a kqueue's descriptor is one end of a pipe, never readable: it cannot be
+//! For tests of the backend of macOS and the BSDs. Its differences from a real kqueue, as far as they
+//! matter here:
+//! - It is built on epoll: a descriptor that is closed while a duplicate exists is still
+//!   reported, and no call can remove it. A real kqueue removes its filters.
+//! - The descriptor of a kqueue is one end of a pipe and never readable: it cannot be
 //!   watched by another selector.
 //! - It fetches the pending error of a socket (`SO_ERROR`) to report it, so the next operation on
 //!   the socket no longer fails with it.
-//! - One call gives 512 events at most.
-//! - Taking a filter out after its descriptor was closed leaves the library with a dangling pointer
-//!   while a duplicate lives: what `unregister` queues is handed over while it is still open.
-//! - Adding a filter that is there already fails unless it is edge-triggered: filters are always
-//!   deleted before they are added again, which is right on every system.
+//! - One call returns 512 events at most.
+//! - Deleting a filter after its descriptor was closed leaves the library with a dangling pointer
+//!   while a duplicate exists: `unregister` submits its changes while the descriptor is still open.
+//! - Adding an existing filter fails unless it is edge-triggered: filters are always
+//!   deleted before they are added again, which is correct on every system.
 
 use std::ffi::{c_int, c_short, c_uint, c_ushort, c_void};
 use std::io;
@@ -75,11 +75,11 @@ mod ffi {
     }
 }
 
-/// Makes a kqueue.
+/// Opens a kqueue.
 pub(super) fn open() -> io::Result<OwnedFd> {
     // SAFETY: the call takes no arguments.
     let fd = cvt(unsafe { ffi::kqueue() })?;
-    // SAFETY: the call succeeded, so the number is an open descriptor that nobody else owns. The
+    // SAFETY: the call succeeded, so the number is an open descriptor that nothing else owns. The
     // library notices by itself when it is closed.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
     // SAFETY: the call takes no pointers, and `fd` is open: it is owned.
@@ -87,14 +87,14 @@ pub(super) fn open() -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Reports whether a deletion must be handed over before the caller closes `fd`. If `fd` is closed
-/// already, it is better to wait: the number may come back with the same file.
+/// Returns whether a deletion must be submitted before the caller closes `fd`. If `fd` is closed
+/// already, it is better to wait: the number may be used again for the same file.
 pub(super) fn is_deletion_urgent(fd: RawFd) -> bool {
     // SAFETY: F_GETFD takes no pointers and changes nothing, whatever the number.
     cvt(unsafe { libc::fcntl(fd, libc::F_GETFD) }).is_ok()
 }
 
-/// Hands over changes and waits; `None` if a signal ended the wait.
+/// Submits changes and waits. Returns `None` if a signal ended the wait.
 pub(super) fn kevent(
     kqueue: &OwnedFd,
     changes: &[Kevent],
@@ -107,6 +107,6 @@ pub(super) fn kevent(
     let (fd, events) = (kqueue.as_raw_fd(), events.as_mut_ptr());
     // SAFETY: `changes` and `events` are valid for reads and writes of their own lengths, and
     // `timespec` is null or points to a local that outlives the call. The user data is a number
-    // that nobody follows as a pointer.
+    // that is never dereferenced.
     waited(unsafe { ffi::kevent(fd, changes.as_ptr(), n_changes, events, n_events, timespec) })
 }

@@ -20,11 +20,11 @@ pub(super) use super::ppoll::poll;
 /// The unit that an `fd_set` is made of.
 pub(super) type FdSetWord = libc::c_ulong;
 
-/// The flag by which poll tells that the peer will send nothing more.
+/// The flag by which poll reports that the peer will send nothing more.
 pub(super) const POLL_READ_CLOSED: libc::c_short = libc::POLLRDHUP;
 
-/// Makes the descriptor of a [`WakeFd`](super::wake::WakeFd): an eventfd is both ends. Where that is
-/// refused, a pipe.
+/// Opens the descriptor of a [`WakeFd`](super::wake::WakeFd): an eventfd, which is both ends, or a pipe if a
+/// sandbox refuses eventfds.
 pub(super) fn wake_ends() -> io::Result<(OwnedFd, Option<OwnedFd>)> {
     static REFUSAL: Refusal = Refusal::new();
     let call = || {
@@ -38,7 +38,7 @@ pub(super) fn wake_ends() -> io::Result<(OwnedFd, Option<OwnedFd>)> {
         return pipe().map(|(reader, writer)| (reader, Some(writer)));
     };
     let fd = fd.map_err(named("eventfd2"))?;
-    // SAFETY: the call succeeded, so the number is an open descriptor that nobody else owns.
+    // SAFETY: the call succeeded, so the number is an open descriptor that nothing else owns.
     Ok((unsafe { OwnedFd::from_raw_fd(fd) }, None))
 }
 
@@ -57,7 +57,7 @@ pub(super) unsafe fn select(
     let call = || {
         let timespec = timeout.map(to_timespec);
         let timespec = timespec.as_ref().map_or(ptr::null(), ptr::from_ref);
-        // SAFETY: the caller answers for the sets; `timespec` is null or points to a local that
+        // SAFETY: the caller guarantees the sets; `timespec` is null or points to a local that
         // outlives the call; a null mask leaves the signal mask alone.
         waited(unsafe { libc::pselect(n_fds, read, write, except, timespec, ptr::null()) })
     };
@@ -75,7 +75,7 @@ pub(super) unsafe fn select(
     REFUSAL.or_else(call, probe, plain)
 }
 
-/// Calls select(2) itself, for which the C library calls pselect6(2).
+/// Makes the system call select(2). The function of the C library makes pselect6(2).
 ///
 /// # Safety
 /// As for the C library's `select`.
@@ -87,25 +87,25 @@ unsafe fn plain_select(
     except: *mut libc::fd_set,
     timeval: *mut libc::timeval,
 ) -> libc::c_int {
-    // SAFETY: the caller answers for the pointers, and the arguments are those of the call.
+    // SAFETY: the caller guarantees the pointers, and the arguments are those of the call.
     let result = unsafe { libc::syscall(libc::SYS_select, n_fds, read, write, except, timeval) };
     result as libc::c_int
 }
 
-// Elsewhere the kernel has no other call, or one with another layout of time.
+// On other architectures the kernel has no other call, or one with another layout of the time.
 #[cfg(not(all(target_arch = "x86_64", target_pointer_width = "64")))]
 use libc::select as plain_select;
 
-/// Makes the descriptor of a [`TimerFd`](super::timer::TimerFd): a timerfd, close-on-exec.
+/// Opens the descriptor of a [`TimerFd`](super::timer::TimerFd): a timerfd, close-on-exec.
 pub(super) fn open_timer() -> io::Result<OwnedFd> {
     let flags = libc::TFD_CLOEXEC | libc::TFD_NONBLOCK;
     // SAFETY: the call takes no pointers.
     let fd = cvt(unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, flags) })?;
-    // SAFETY: the call succeeded, so the number is an open descriptor that nobody else owns.
+    // SAFETY: the call succeeded, so the number is an open descriptor that nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Sets it, which also makes it unreadable. A delay is never zero.
+/// Sets the timer, which also makes it unreadable. The delay is not zero.
 pub(super) fn set_timer(timer: &OwnedFd, delay: Option<Duration>) -> io::Result<()> {
     let (once, unset) = (to_timespec(Duration::ZERO), Duration::ZERO);
     let value =

@@ -1,7 +1,7 @@
 //! Systems without a timer slack that a thread could set.
 
-/// Does nothing: waits are as punctual as they can be.
+/// Does nothing.
 pub(in crate::sys) fn reduce_timer_slack() {}
 
-/// Does nothing, because nothing was changed.
+/// Does nothing.
 pub(crate) fn restore() {}

@@ -1,4 +1,4 @@
-//! ppoll(2), which every system here has but macOS.
+//! ppoll(2), which all supported systems have except macOS.
 
 use std::io;
 use std::ptr;
@@ -8,7 +8,7 @@ use super::cvt::waited;
 use super::refusal::Refusal;
 use super::selectors::wait::{to_ms, to_timespec};
 
-/// Waits with poll(2) to the nanosecond, or to the millisecond where ppoll(2) is refused; `None` if a
+/// Waits with poll(2), to the nanosecond, or to the millisecond if a sandbox refuses ppoll(2). Returns `None` if a
 /// signal ended the wait.
 pub(super) fn poll(
     fds: &mut [libc::pollfd],

@@ -1,8 +1,8 @@
-//! How long: one logical wait, the kernel waits it is made of, and their units.
+//! Timeouts: a logical wait, the kernel waits that it consists of, and their units.
 //!
-//! Every unit is rounded up, so a wait never ends early and a timer that is due in half a
+//! Every unit is rounded up, so a wait never ends early, and a timer that is due in half a
 //! millisecond does not turn into a busy loop of zero-millisecond waits. A single kernel wait is
-//! clamped to [`LONGEST`]; the logical wait goes on until its own end.
+//! clamped to [`LONGEST`]; the logical wait continues until its deadline.
 
 use std::time::{Duration, Instant};
 
@@ -18,13 +18,13 @@ const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 #[derive(Debug)]
 pub(super) struct Wait {
     end: End,
-    /// What the next kernel wait is given. `None` is for ever.
+    /// The timeout of the next kernel wait. `None` means no limit.
     slice: Option<Duration>,
 }
 
 #[derive(Debug)]
 enum End {
-    /// Only looks.
+    /// Does not block.
     Now,
     At(Instant),
     /// No timeout, or one beyond what the clock can express.
@@ -32,7 +32,7 @@ enum End {
 }
 
 impl Wait {
-    /// Begins a wait. Reads the clock only if there is a deadline to compute.
+    /// Starts a wait. Reads the clock only to compute a deadline.
     pub(super) fn start(timeout: Option<Duration>) -> Wait {
         let end = match timeout {
             None => End::Never,
@@ -52,12 +52,12 @@ impl Wait {
         Wait { end, slice }
     }
 
-    /// Returns how long the next kernel wait may take. `None` is for ever.
+    /// Returns the timeout of the next kernel wait. `None` means no limit.
     pub(super) fn slice(&self) -> Option<Duration> {
         self.slice
     }
 
-    /// Reports whether there is time left, after a kernel wait that brought nothing.
+    /// Returns whether there is time left after a kernel wait without an event.
     pub(super) fn has_time_left(&mut self) -> bool {
         match self.end {
             End::Now => false,
@@ -70,13 +70,13 @@ impl Wait {
         }
     }
 
-    /// Makes every further kernel wait only look, because there is something to report already.
+    /// Makes every further kernel wait return at once, since there is something to report already.
     pub(super) fn stop_blocking(&mut self) {
         *self = Wait { end: End::Now, slice: Some(Duration::ZERO) };
     }
 }
 
-/// Converts to the milliseconds of poll and `epoll_wait`, -1 for ever.
+/// Converts to the milliseconds of poll and `epoll_wait`, where -1 means no limit.
 pub(in crate::sys) fn to_ms(timeout: Option<Duration>) -> c_int {
     const NS_PER_MS: u128 = 1_000_000;
     match timeout {
@@ -174,14 +174,14 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_of_zero_looks_once() {
+    fn a_wait_of_zero_does_not_block() {
         let mut wait = Wait::start(Some(Duration::ZERO));
         assert_eq!(wait.slice(), Some(Duration::ZERO));
         assert!(!wait.has_time_left());
     }
 
     #[test]
-    fn a_long_wait_goes_on_after_its_first_slice() {
+    fn a_long_wait_continues_after_its_first_slice() {
         let mut wait = Wait::start(Some(3 * LONGEST));
         assert_eq!(wait.slice(), Some(LONGEST));
         assert!(wait.has_time_left());

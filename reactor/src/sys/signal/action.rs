@@ -10,7 +10,7 @@ use libc::c_int;
 use super::handler::handler;
 use crate::sys::cvt::cvt;
 
-/// Returns our disposition: interrupted calls are resumed, an alternate stack is used where there
+/// Returns the disposition of this library: interrupted calls are resumed, an alternate stack is used if there
 /// is one, and no other signal interrupts the handler.
 pub(super) fn ours() -> libc::sigaction {
     // SAFETY: a `sigaction` is plain integers and an optional function, for which zero is valid.
@@ -31,8 +31,8 @@ pub(super) fn default_action() -> libc::sigaction {
 
 pub(super) fn replace(signum: c_int, action: &libc::sigaction) -> io::Result<libc::sigaction> {
     let mut former = MaybeUninit::uninit();
-    // SAFETY: `action` is initialized and `former` valid for writes. Our handler is
-    // async-signal-safe; any other came from the system and goes back where it was.
+    // SAFETY: `action` is initialized and `former` valid for writes. The handler of this library is
+    // async-signal-safe; any other is restored as the system returned it.
     cvt(unsafe { libc::sigaction(signum, action, former.as_mut_ptr()) })?;
     // SAFETY: the call succeeded, so it has filled `former`.
     Ok(unsafe { former.assume_init() })
@@ -46,12 +46,12 @@ pub(super) fn current(signum: c_int) -> io::Result<libc::sigaction> {
     Ok(unsafe { current.assume_init() })
 }
 
-/// Reports whether ours is the handler that the system calls.
+/// Returns whether the handler of this library is the one that the system calls.
 pub(super) fn is_first(signum: c_int) -> bool {
     current(signum).is_ok_and(|now| now.sa_sigaction == ours().sa_sigaction)
 }
 
-/// Keeps the library that this code is part of in memory.
+/// Keeps the shared object that contains this code in memory.
 pub(super) fn stay_loaded() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -66,7 +66,7 @@ pub(super) fn stay_loaded() {
         if found.dli_fname.is_null() {
             return;
         }
-        // A second handle, which nobody closes. It is an error for the program itself, which cannot
+        // A second handle, which is never closed. It is an error for the program itself, which cannot
         // be unloaded.
         // SAFETY: the name is a string that the loader owns, of what is loaded: nothing is run.
         unsafe { libc::dlopen(found.dli_fname, libc::RTLD_NOW | libc::RTLD_NOLOAD) };

@@ -13,11 +13,11 @@ use super::handler::LINKS;
 use super::slots::{LISTENERS, Slot, slots};
 use crate::sys::fork::PerProcess;
 
-/// Keeps the former dispositions of the signals that are listened for.
+/// The former dispositions of the signals that have listeners.
 #[derive(Clone, Default)]
 pub(super) struct Dispositions {
     list: Vec<Saved>,
-    /// The slots that no listener has, of each signal.
+    /// The unused slots of each signal.
     free: BTreeMap<c_int, Vec<&'static Slot>>,
 }
 
@@ -33,13 +33,13 @@ struct Saved {
 static DISPOSITIONS: PerProcess<Mutex<Dispositions>> = PerProcess::new(Dispositions::inherit);
 
 pub(super) fn lock() -> MutexGuard<'static, Dispositions> {
-    // Nothing that panics leaves the list in disorder.
+    // No panic leaves the list in an invalid state.
     DISPOSITIONS.get().lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Dispositions {
-    /// Copies the lists for a forked child, unless another thread was changing them when the child
-    /// was made: then the child takes what it finds for the former disposition.
+    /// Copies the lists for a forked child. If another thread was changing them during the fork, the child
+    /// takes the current disposition for the former one.
     fn inherit(parents: Option<&Mutex<Dispositions>>) -> Mutex<Dispositions> {
         let parents = parents.and_then(|parents| Some(parents.try_lock().ok()?.clone()));
         Mutex::new(parents.unwrap_or_default())
@@ -54,7 +54,7 @@ impl Dispositions {
         let slot = ptr::from_mut(slot);
         // Not out of bounds: the system knows the signal.
         LISTENERS[signum as usize].store(slot, Ordering::Release);
-        // SAFETY: it was leaked above, so it is there for ever, and nobody has it mutably.
+        // SAFETY: it was leaked above, so it is never freed, and no mutable reference to it exists.
         unsafe { &*slot }
     }
 
@@ -77,7 +77,7 @@ impl Dispositions {
             let place = if link.back.is_set() { &link.front } else { &link.back };
             // With both in the list already it is left as it is.
             if !place.is_set() {
-                // Before the handler is there, which calls it.
+                // Before the handler is installed, which calls it.
                 place.set(&current(signum)?);
                 let former = replace(signum, &ours()).inspect_err(|_| {
                     place.take();
@@ -91,7 +91,7 @@ impl Dispositions {
         Ok(())
     }
 
-    /// Puts the former disposition back when the last listener of a signal goes. True if the handler
+    /// Restores the former disposition when the last listener of a signal is dropped. Returns whether the handler
     /// may still be called, by one that was installed after it.
     pub(super) fn release(&mut self, signum: c_int) -> bool {
         let Some(index) = self.list.iter().position(|saved| saved.signum == signum) else {
@@ -103,17 +103,17 @@ impl Dispositions {
         if saved.n_listeners > 0 {
             return false;
         }
-        // Not if somebody has put another handler in place of ours since: it is theirs now.
+        // Not if another handler has been installed since.
         if is_first(signum) {
             let (place, full) = match link.front.is_set() {
                 true => (&link.front, &mut saved.front),
                 false => (&link.back, &mut saved.back),
             };
-            // The handler may have done it, for a signal that has come since the listener left. It finds the
-            // former disposition until that is in place: without one it would take the default.
+            // The handler may have done it, for a signal that was delivered since the listener left. It finds the
+            // former disposition until that is restored: without one it would use the default.
             if let Some(former) = place.get() {
                 let full = full.take().filter(|full| full.sa_sigaction == former.sa_sigaction);
-                // No error can come: the same signal was accepted before.
+                // There is no error: the same signal was accepted before.
                 let _ = replace(signum, &full.unwrap_or(former));
                 place.take();
             }

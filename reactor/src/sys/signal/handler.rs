@@ -12,24 +12,24 @@ use super::action::{default_action, is_first, ours, replace};
 use super::slots::{N_SIGNALS, deliver};
 use crate::sys::os;
 
-/// Where our handler is among the handlers of a signal, as the handler sees it.
+/// The position of this library's handler in the chain of handlers of a signal.
 ///
-/// Who installs a handler keeps the former one and calls it, and puts it back later. So the handlers
-/// form a list, in which each knows the next and not those before it: what was put in front of ours, by
-/// another copy of this library for example, cannot be asked whether it still calls ours, or told to
-/// stop. From that follow three things:
-/// - A handler that is no longer wanted and is not the first stays in the list, and passes signals on.
-/// - If it becomes the first, since the one before it was taken away, there is nobody left who
-///   listens: with the next signal it puts back what was there before it, and lets that have the signal.
-/// - If listeners come back meanwhile, it is installed once more, in front, since the one that is there
-///   may not call the next at all. If it does, the list has ours twice: `front` is what the first of
-///   the two calls, `back` what the second does.
+/// Code that installs a handler keeps the former one, calls it, and restores it later. So the handlers
+/// form a chain, in which each knows the next one and not those before it. A handler in front of this
+/// one, installed by another copy of this library for example, cannot be asked whether it still calls
+/// this one, or be made to stop. Three things follow:
+/// - A handler without listeners that is not the first stays in the chain and passes signals on.
+/// - If it becomes the first, because the one before it was removed, it has no listeners: at the
+///   next signal it restores the former disposition and raises the signal again.
+/// - If a listener is created in the meantime, it is installed again, in front, since the first handler
+///   may not call the next one. If it does, the chain contains this handler twice: `front` is
+///   what the first of the two calls, `back` what the second one calls.
 pub(super) struct Link {
     pub(super) back: Former,
     pub(super) front: Former,
 }
 
-/// A disposition that ours has replaced.
+/// A disposition that this library has replaced.
 pub(super) struct Former {
     /// Set last, cleared first.
     is_set: AtomicBool,
@@ -40,8 +40,8 @@ pub(super) struct Former {
 pub(super) static LINKS: [Link; N_SIGNALS] =
     [const { Link { back: Former::new(), front: Former::new() } }; N_SIGNALS];
 
-/// The address of errno of each thread that runs our handler, plus the signal, so that a handler which is
-/// called again by one that it has called knows that. Where there is no room, none is called.
+/// The address of errno of each thread that runs the handler, plus the signal, to detect that a handler in the
+/// chain calls this one again. If there is no room, the next handler is not called.
 static RUNNING: [AtomicUsize; 64] = [const { AtomicUsize::new(0) }; 64];
 
 impl Former {
@@ -63,12 +63,12 @@ impl Former {
         self.is_set.store(true, Ordering::SeqCst);
     }
 
-    /// Returns the disposition, if there is one. Its mask is not known: it is that of ours.
+    /// Returns the disposition, if there is one. Its mask is not known, and replaced by that of this library.
     pub(super) fn get(&self) -> Option<libc::sigaction> {
         self.is_set().then(|| self.action())
     }
 
-    /// Returns the disposition and forgets it.
+    /// Takes the disposition.
     pub(super) fn take(&self) -> Option<libc::sigaction> {
         self.is_set.swap(false, Ordering::SeqCst).then(|| self.action())
     }
@@ -82,7 +82,7 @@ impl Former {
 
     /// Calls the handler, if it is a function.
     fn call(&self, signum: c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-        // Before the handler is read, since it is what is written last.
+        // Before the handler is read, since it is written last.
         if !self.is_set() {
             return;
         }
@@ -92,13 +92,13 @@ impl Former {
         }
         if self.flags.load(Ordering::SeqCst) & libc::SA_SIGINFO != 0 {
             let handler = ptr::with_exposed_provenance::<()>(handler);
-            // SAFETY: the system had this address as that of a handler with three arguments.
+            // SAFETY: the system returned this address as that of a handler with three arguments.
             let handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut libc::c_void) =
                 unsafe { std::mem::transmute(handler) };
             handler(signum, info, context);
         } else {
             let handler = ptr::with_exposed_provenance::<()>(handler);
-            // SAFETY: the system had this address as that of a handler with one argument.
+            // SAFETY: the system returned this address as that of a handler with one argument.
             let handler: extern "C" fn(c_int) = unsafe { std::mem::transmute(handler) };
             handler(signum);
         }
@@ -112,22 +112,22 @@ pub(super) extern "C" fn handler(
 ) {
     // SAFETY: the C library gives the address of this thread's errno, on any thread.
     let errno = unsafe { os::errno_location() };
-    // SAFETY: the address is valid for reads, and nobody else writes to this thread's errno.
+    // SAFETY: the address is valid for reads, and no other thread writes to it.
     let saved = unsafe { errno.read() };
     if let Some(link) = usize::try_from(signum).ok().and_then(|signum| LINKS.get(signum)) {
-        // Each thread has its own, and they are further apart than there are signals.
+        // Each thread has its own address, and they are further apart than there are signals.
         let key = errno.addr() + signum as usize;
         let relaxed = Ordering::Relaxed;
         let is_running = RUNNING.iter().any(|place| place.load(relaxed) == key);
         if is_running && link.front.is_set() {
-            // The listeners have heard, unless a handler that was called has never returned.
+            // The listeners have been notified already, unless a called handler has never returned.
             deliver(signum);
             link.back.call(signum, info, context);
         } else {
             let claim =
                 |place: &&AtomicUsize| place.compare_exchange(0, key, relaxed, relaxed).is_ok();
-            // Called again although it is in the list once, this handler has called one that left by a
-            // jump: it never took its place back, and the next call may well be made.
+            // If it is called again although it is in the chain once, it has called a handler that left by a
+            // jump: the place was never cleared, and the next handler may be called.
             let place = (!is_running).then(|| RUNNING.iter().find(claim)).flatten();
             handle(signum, link, |former| {
                 if is_running || place.is_some() {
@@ -139,21 +139,21 @@ pub(super) extern "C" fn handler(
             }
         }
     }
-    // SAFETY: as above, for writes. What was interrupted finds its errno as it left it.
+    // SAFETY: as above, for writes. The interrupted code finds its errno unchanged.
     unsafe { errno.write(saved) };
 }
 
-/// Tells the listeners, and then `call`s the handler that was there before.
+/// Notifies the listeners, and then `call`s the handler that was installed before.
 fn handle(signum: c_int, link: &Link, call: impl FnOnce(&Former)) {
     if deliver(signum) || !is_first(signum) {
         return call(if link.front.is_set() { &link.front } else { &link.back });
     }
-    // Whoever was before this handler has put it back, or the last listener is just leaving.
+    // The handler before this one has restored it, or the last listener is being dropped.
     let former = link.front.take().map(|former| (&link.front, former));
     let former = former.or_else(|| Some((&link.back, link.back.take()?)));
     let (place, former) = match former {
         Some((place, former)) => (Some(place), former),
-        // Another thread has put it back meanwhile, and this signal is for that.
+        // Another thread has restored the former one in the meantime, and this signal is for that.
         None if !is_first(signum) => {
             // SAFETY: the call takes no pointers, and is async-signal-safe.
             unsafe { libc::raise(signum) };
@@ -163,14 +163,14 @@ fn handle(signum: c_int, link: &Link, call: impl FnOnce(&Former)) {
     };
     if replace(signum, &former).is_ok() {
         if deliver(signum) {
-            // A listener has come meanwhile, and found the handler in place.
+            // A listener has been created in the meantime, and found the handler installed.
             if let Some(place) = place {
                 place.set(&former);
             }
             let _ = replace(signum, &ours());
             return;
         }
-        // It waits until this handler has returned.
+        // It is delivered when this handler has returned.
         // SAFETY: the call takes no pointers, and is async-signal-safe.
         unsafe { libc::raise(signum) };
     }

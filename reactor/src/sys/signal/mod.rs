@@ -28,17 +28,18 @@ mod dispositions;
 
 mod action;
 
-/// Listens for one signal: its descriptor is readable when the signal has come.
+/// A listener for one signal: its descriptor is readable when the signal has been delivered.
 ///
-/// Signals of one kind coalesce: that it came is known, how often is not. Any number of
-/// listeners hear the same signal, each by itself; the process can have as many as it can have
-/// descriptors, each takes one. While there is a listener, the signal's default action does not
-/// happen. A handler that was installed before, by the program or by another copy of this library, is
-/// called as well. The former disposition comes back when the last listener of that signal is dropped. A
-/// signal that is still on its way then meets that disposition, which may be to end the process.
+/// Signals coalesce: several deliveries before a [`take`](SignalFd::take) count as one. A signal can have any
+/// number of listeners, and each of them receives it. Each listener takes a descriptor.
 ///
-/// If another handler was installed later, it stays, and may go on calling this library's. The code of
-/// that is then kept in memory even if the library that it is part of is unloaded.
+/// While a signal has a listener, its default action does not take place. A handler that was installed
+/// before, by the program or by another copy of this library, is still called. The former disposition is
+/// restored when the last listener of the signal is dropped. A signal that is pending at that moment is
+/// handled by that disposition, which may end the process.
+///
+/// A handler that was installed later stays installed and may still call the one of this library, whose
+/// code is then kept in memory even if the shared object that contains it is unloaded.
 ///
 /// # Examples
 /// ```
@@ -63,38 +64,37 @@ pub struct SignalFd {
 }
 
 impl SignalFd {
-    /// Ctrl-C: `SIGINT`.
+    /// `SIGINT`: Ctrl-C.
     pub const INTERRUPT: i32 = libc::SIGINT;
-    /// The polite request to end: `SIGTERM`.
+    /// `SIGTERM`: a request to terminate.
     pub const TERMINATE: i32 = libc::SIGTERM;
-    /// The terminal is gone; daemons read their configuration again: `SIGHUP`.
+    /// `SIGHUP`: the terminal was closed. By convention, a daemon reloads its configuration.
     pub const HANG_UP: i32 = libc::SIGHUP;
-    /// Ctrl-\: `SIGQUIT`.
+    /// `SIGQUIT`: Ctrl-\.
     pub const QUIT: i32 = libc::SIGQUIT;
-    /// The first for the program's own use: `SIGUSR1`.
+    /// `SIGUSR1`: user-defined.
     pub const USER1: i32 = libc::SIGUSR1;
-    /// The second for the program's own use: `SIGUSR2`.
+    /// `SIGUSR2`: user-defined.
     pub const USER2: i32 = libc::SIGUSR2;
-    /// A child has ended or stopped: `SIGCHLD`.
+    /// `SIGCHLD`: a child process has ended or stopped.
     pub const CHILD: i32 = libc::SIGCHLD;
-    /// A timer of the process has run out: `SIGALRM`.
+    /// `SIGALRM`: a timer of the process has expired.
     pub const ALARM: i32 = libc::SIGALRM;
-    /// A write found no reader: `SIGPIPE`.
+    /// `SIGPIPE`: a write to a pipe or socket without a reader.
     pub const PIPE: i32 = libc::SIGPIPE;
-    /// The terminal has another size: `SIGWINCH`.
+    /// `SIGWINCH`: the size of the terminal has changed.
     pub const WINDOW_CHANGE: i32 = libc::SIGWINCH;
-    /// A descriptor is ready, for those who asked the kernel to say so: `SIGIO`.
+    /// `SIGIO`: a descriptor with `O_ASYNC` is ready.
     pub const IO: i32 = libc::SIGIO;
-    /// The process goes on after a stop: `SIGCONT`.
+    /// `SIGCONT`: the process continues after a stop.
     pub const CONTINUE: i32 = libc::SIGCONT;
 
-    /// Begins to listen for the signal `signum`.
+    /// Creates a listener for the signal `signum`.
     ///
     /// # Errors
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a number that is no signal, for `SIGKILL`
-    /// and `SIGSTOP`, which no process hears, and for those that report a fault of the program
-    /// itself (`SIGSEGV` and its like), from which a handler cannot return. What the system reports
-    /// when no descriptor is left.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if there is no such signal, for `SIGKILL` and `SIGSTOP`,
+    /// which no process can handle, and for signals that report a fault of the program (such as
+    /// `SIGSEGV`), from which a handler cannot return. An error such as `EMFILE` if no descriptor is left.
     pub fn listen(signum: i32) -> io::Result<SignalFd> {
         check(signum)?;
         let wake = WakeFd::new()?;
@@ -116,11 +116,11 @@ impl SignalFd {
         self.signum
     }
 
-    /// Reports whether the signal has come since the last look, and makes the descriptor
-    /// unreadable until it comes again.
+    /// Returns whether the signal has been delivered since the last call, and makes the descriptor
+    /// unreadable until the next delivery.
     ///
     /// # Errors
-    /// What the system says; an error in a forked child, which would take the parent's signal.
+    /// An error in a forked child, which would consume the parent's signal.
     pub fn take(&self) -> io::Result<bool> {
         self.fork.check()?;
         self.wake.drain()
@@ -145,7 +145,7 @@ impl Drop for SignalFd {
         self.slot.leave();
         let is_linked = dispositions.release(self.signum);
         dispositions.free(self.signum, self.slot);
-        // Loading takes a lock of its own.
+        // Loading a library takes another lock.
         drop(dispositions);
         if is_linked {
             stay_loaded();

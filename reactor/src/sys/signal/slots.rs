@@ -25,34 +25,34 @@ use crate::sys::wake;
 /// More than any system has signals.
 pub(super) const N_SIGNALS: usize = 256;
 
-/// The listeners of each signal: the slot that was added last, which leads to the others.
+/// The listeners of each signal: the slot that was added last, which links to the others.
 ///
-/// Slots are never taken out or given back, for a handler may be looking at them. There are as many
-/// as there ever were listeners at a time.
+/// Slots are never removed or freed, since a handler may be reading them. There are as many
+/// as the largest number of listeners at the same time.
 pub(super) static LISTENERS: [AtomicPtr<Slot>; N_SIGNALS] =
     [const { AtomicPtr::new(ptr::null_mut()) }; N_SIGNALS];
 
-/// Lists the slots of a signal. Async-signal-safe.
+/// Iterates over the slots of a signal. Async-signal-safe.
 pub(super) fn slots(signum: c_int) -> impl Iterator<Item = &'static Slot> {
     let list = usize::try_from(signum).ok().and_then(|signum| LISTENERS.get(signum));
-    // Acquire: what was written before the slot was added is there to be read.
+    // Acquire: what was written before the slot was added is visible.
     let first = list.map_or(ptr::null_mut(), |list| list.load(Ordering::Acquire));
-    // SAFETY: it is null, or was leaked by `slot_for` and is never written to but by atomics.
+    // SAFETY: it is null, or was leaked by `slot_for` and is written only by atomic operations.
     let first = unsafe { first.as_ref() };
     std::iter::successors(first, |slot| slot.next)
 }
 
-/// One listener, as the handler sees it.
+/// A listener, as the handler sees it.
 pub(super) struct Slot {
     /// The slot of the same signal that was added before this one.
     next: Option<&'static Slot>,
     /// The signal, 0 for none.
     signum: AtomicI32,
-    /// Where to write.
+    /// The descriptor to write to.
     fd: AtomicI32,
     /// The fork generation of the process that listens.
     born: AtomicU32,
-    /// How many handlers are between the first look at `signum` and the end of their write.
+    /// The number of handlers between their first check of `signum` and the end of their write.
     n_writing: AtomicU32,
 }
 
@@ -73,11 +73,11 @@ impl Slot {
         self.signum.store(signum, Ordering::SeqCst);
     }
 
-    /// Makes handlers pass the slot by, and waits for those that are at it.
+    /// Makes handlers skip the slot, and waits for those that are writing.
     ///
-    /// It cannot wait for itself: a handler that interrupts this very thread is over before the
-    /// thread goes on. In a forked child there may be the count of a thread that was not forked
-    /// along, which nobody will ever take back, and whose write is the parent's.
+    /// It cannot wait for its own thread: a handler that interrupts this thread returns before the
+    /// thread continues. In a forked child the count may include a thread that does not exist in the
+    /// child: it is never decremented, and that write is the parent's.
     pub(super) fn leave(&self) {
         self.signum.store(0, Ordering::SeqCst);
         let is_ours = self.born.load(Ordering::Relaxed) == fork::generation();
@@ -86,24 +86,24 @@ impl Slot {
         }
     }
 
-    /// Forgets the handlers of a process that this one was forked from.
+    /// Resets the count of handlers of the parent process in a forked child.
     pub(super) fn reset(&self) {
         if self.born.load(Ordering::Relaxed) != fork::generation() {
             self.n_writing.store(0, Ordering::SeqCst);
         }
     }
 
-    /// Writes, if the slot listens for `signum`, and reports whether it does. Async-signal-safe.
+    /// Writes if the slot listens for `signum`. Returns whether it does. Async-signal-safe.
     pub(super) fn deliver(&self, signum: c_int) -> bool {
         if self.signum.load(Ordering::SeqCst) != signum {
             return false;
         }
         self.n_writing.fetch_add(1, Ordering::SeqCst);
-        // Looked at again: only now is the listener kept from closing the descriptor.
+        // Checked again: only now is the listener prevented from closing the descriptor.
         let is_listening = self.signum.load(Ordering::SeqCst) == signum;
         let is_ours = self.born.load(Ordering::Relaxed) == fork::generation();
         if is_listening && is_ours {
-            // Nothing can be done about an error here, and none is left: a full pipe is no error,
+            // An error cannot be handled here, and there is none: a full pipe is no error,
             // and the descriptor is open.
             let _ = wake::raise(self.fd.load(Ordering::Relaxed));
         }
@@ -112,7 +112,7 @@ impl Slot {
     }
 }
 
-/// Writes to the listeners of a signal; false if there are none.
+/// Writes to the listeners of a signal. Returns whether there are any.
 pub(super) fn deliver(signum: c_int) -> bool {
     let mut is_heard = false;
     for slot in slots(signum) {

@@ -1,6 +1,6 @@
-//! Descriptors that are closed while they are registered: a mistake that costs nobody else.
+//! Descriptors that are closed while they are registered: a mistake that must not affect other descriptors.
 //!
-//! These tests need to know who has which descriptor number, so they run alone.
+//! These tests depend on descriptor numbers, so they do not run in parallel with others.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -15,19 +15,19 @@ use crate::{Backend, Mode, Readiness, Token, os_error};
 /// The tests that run alone.
 pub(super) const ALONE: &[&str] = &[
     "a_number_that_is_not_open_is_refused",
-    "a_closed_descriptor_is_told_once_or_not_at_all",
-    "a_closed_one_shot_is_told_once_or_not_at_all",
+    "a_closed_descriptor_is_reported_once_or_not_at_all",
+    "a_closed_one_shot_is_reported_once_or_not_at_all",
     "a_closed_descriptor_with_a_duplicate_does_not_spin",
-    "a_ghost_does_not_spin",
-    "a_ghost_does_not_lengthen_a_wait",
-    "a_ghost_is_not_taken_for_the_next_owner_of_its_number",
-    "many_ghosts_hide_no_event",
-    "a_ghost_does_not_silence_the_selectors_own_descriptor",
+    "a_stale_registration_does_not_spin",
+    "a_stale_registration_does_not_lengthen_a_wait",
+    "a_stale_registration_is_not_confused_with_the_next_owner_of_its_number",
+    "many_stale_registrations_hide_no_event",
+    "a_stale_registration_does_not_silence_the_selectors_own_descriptor",
     "unregistering_spares_the_next_owner_of_the_number",
     "unregistering_a_number_that_went_to_a_regular_file_succeeds",
     "the_same_file_can_come_back_under_the_same_number",
     "modifying_a_number_that_has_another_file_watches_the_new_one",
-    "several_closed_descriptors_are_told_a_few_at_a_time",
+    "several_closed_descriptors_are_reported_a_few_at_a_time",
     "a_descriptor_beyond_the_limit_of_select_is_refused",
     "more_than_1024_descriptors_are_watched",
     "a_selector_closes_what_it_opened",
@@ -40,22 +40,22 @@ const HIGH: RawFd = 600;
 #[track_caller]
 fn register_and_close(scene: &mut Scene, fd: OwnedFd, mode: Mode) -> RawFd {
     scene.register(&fd, A, READ, mode);
-    scene.look();
+    scene.poll();
     fd.as_raw_fd()
 }
 
-/// Waits often, and checks that `A` is told as invalid once at most, and soon not at all.
+/// Waits often, and checks that `A` is reported as invalid once at most, and soon not at all.
 #[track_caller]
 fn expect_silence_of_a(scene: &mut Scene) {
     let mut n_invalid = 0;
-    // Some backends take a number of reports on trust before they look.
+    // Some backends believe a number of reports before they check one.
     for _ in 0..1_000 {
-        let told = readiness_of(&scene.look(), A);
-        n_invalid += usize::from(told.is_some_and(Readiness::is_invalid));
+        let reported = readiness_of(&scene.poll(), A);
+        n_invalid += usize::from(reported.is_some_and(Readiness::is_invalid));
     }
-    assert!(n_invalid <= 1, "told {n_invalid} times");
+    assert!(n_invalid <= 1, "reported {n_invalid} times");
     for _ in 0..100 {
-        assert_eq!(readiness_of(&scene.look(), A), None);
+        assert_eq!(readiness_of(&scene.poll(), A), None);
     }
 }
 
@@ -64,17 +64,17 @@ pub(super) fn a_number_that_is_not_open_is_refused(open: Open<'_>) {
     let backend = scene.selector.backend();
     // The last would take gigabytes in a table by number.
     for fd in [HIGH, 1_023, 1 << 20, 1 << 28, RawFd::MAX] {
-        assert!(!is_open(fd), "somebody took {fd}");
+        assert!(!is_open(fd), "another thread took {fd}");
         let error = scene.selector.register(number(fd), A, READ, Mode::Level).unwrap_err();
         let is_named = os_error(&error) == Some(libc::EBADF);
         let is_out_of_range = backend == Backend::Select && fd >= 1_024;
         assert!(is_named || is_out_of_range, "{fd}: {error}");
         assert_eq!(scene.selector.registrations(), []);
-        assert_eq!(scene.look(), []);
+        assert_eq!(scene.poll(), []);
     }
 }
 
-pub(super) fn a_closed_descriptor_is_told_once_or_not_at_all(open: Open<'_>) {
+pub(super) fn a_closed_descriptor_is_reported_once_or_not_at_all(open: Open<'_>) {
     let mut scene = Scene::new(open);
     let (one, _other) = pair();
     let (third, mut fourth) = pair();
@@ -84,7 +84,7 @@ pub(super) fn a_closed_descriptor_is_told_once_or_not_at_all(open: Open<'_>) {
     fourth.write_all(b"x").unwrap();
     let events = scene.wait();
     assert_eq!(readiness_of(&events, B), Some(Readiness::READABLE));
-    assert!(readiness_of(&events, A).is_none_or(|told| told == Readiness::INVALID));
+    assert!(readiness_of(&events, A).is_none_or(|reported| reported == Readiness::INVALID));
     scene.unregister(&third);
     expect_silence_of_a(&mut scene);
     scene.expect_quiet();
@@ -92,7 +92,7 @@ pub(super) fn a_closed_descriptor_is_told_once_or_not_at_all(open: Open<'_>) {
     assert_eq!(scene.selector.registrations(), []);
 }
 
-pub(super) fn a_closed_one_shot_is_told_once_or_not_at_all(open: Open<'_>) {
+pub(super) fn a_closed_one_shot_is_reported_once_or_not_at_all(open: Open<'_>) {
     let mut scene = Scene::new(open);
     let (one, _other) = pair();
     let closed = register_and_close(&mut scene, one.into(), Mode::OneShot);
@@ -101,9 +101,9 @@ pub(super) fn a_closed_one_shot_is_told_once_or_not_at_all(open: Open<'_>) {
     scene.unregister(number(closed));
 }
 
-pub(super) fn several_closed_descriptors_are_told_a_few_at_a_time(open: Open<'_>) {
+pub(super) fn several_closed_descriptors_are_reported_a_few_at_a_time(open: Open<'_>) {
     const N_CLOSED: u64 = 5;
-    let mut scene = Scene::with_room(open, 2);
+    let mut scene = Scene::with_capacity(open, 2);
     let pairs: Vec<_> = (0..N_CLOSED).map(|_| pair()).collect();
     let (third, _fourth) = pair();
     scene.register(&third, B, WRITE, Mode::Level);
@@ -127,9 +127,9 @@ pub(super) fn several_closed_descriptors_are_told_a_few_at_a_time(open: Open<'_>
     invalid.sort_unstable();
     let n_invalid = invalid.len() as u64;
     invalid.dedup();
-    assert!(n_invalid == invalid.len() as u64, "one was told twice");
-    assert!(n_invalid == 0 || n_invalid == N_CLOSED, "{n_invalid} of {N_CLOSED} were told");
-    assert!(n_b >= 40, "the open one was served {n_b} times");
+    assert!(n_invalid == invalid.len() as u64, "one was reported twice");
+    assert!(n_invalid == 0 || n_invalid == N_CLOSED, "{n_invalid} of {N_CLOSED} were reported");
+    assert!(n_b >= 40, "the open one was reported {n_b} times");
     for fd in numbers {
         scene.unregister(number(fd));
     }
@@ -155,11 +155,11 @@ pub(super) fn a_closed_descriptor_with_a_duplicate_does_not_spin(open: Open<'_>)
     scene.expect_quiet();
 }
 
-pub(super) fn a_ghost_does_not_spin(open: Open<'_>) {
+pub(super) fn a_stale_registration_does_not_spin(open: Open<'_>) {
     if is_emulated(open().unwrap().backend()) {
         return;
     }
-    // As before, but the program unregisters after closing: nobody is left to be told.
+    // As before, but the program unregisters after closing: there is no registration left to report.
     for mode in [Mode::Level, Mode::Edge] {
         let mut scene = Scene::new(open);
         if !scene.selector.supports(mode) {
@@ -175,7 +175,7 @@ pub(super) fn a_ghost_does_not_spin(open: Open<'_>) {
     }
 }
 
-pub(super) fn a_ghost_does_not_lengthen_a_wait(open: Open<'_>) {
+pub(super) fn a_stale_registration_does_not_lengthen_a_wait(open: Open<'_>) {
     const TIMEOUT: Duration = Duration::from_millis(100);
     let mut scene = Scene::new(open);
     if !scene.selector.supports(Mode::Edge) || is_emulated(scene.selector.backend()) {
@@ -200,19 +200,25 @@ pub(super) fn a_ghost_does_not_lengthen_a_wait(open: Open<'_>) {
     });
 }
 
-pub(super) fn a_ghost_is_not_taken_for_the_next_owner_of_its_number(open: Open<'_>) {
+pub(super) fn a_stale_registration_is_not_confused_with_the_next_owner_of_its_number(
+    open: Open<'_>,
+) {
     let mut scene = Scene::new(open);
     let (one, mut other) = pair();
     let (third, mut fourth) = pair();
     let _duplicate = duplicate_from(one.as_fd(), HIGH).unwrap();
     let closed = register_and_close(&mut scene, one.into(), Mode::Level);
     scene.unregister(number(closed));
-    let heir = duplicate_from(third.as_fd(), closed).unwrap();
-    assert_eq!(heir.as_raw_fd(), closed, "somebody else took the number");
-    scene.register(&heir, B, READ, Mode::Level);
+    let next = duplicate_from(third.as_fd(), closed).unwrap();
+    assert_eq!(next.as_raw_fd(), closed, "the number was taken by another thread");
+    scene.register(&next, B, READ, Mode::Level);
     other.write_all(b"for the dead").unwrap();
     for _ in 0..300 {
-        assert_eq!(scene.look(), [], "the heir was told of the ghost's data");
+        assert_eq!(
+            scene.poll(),
+            [],
+            "the data of the stale registration was reported for the next owner"
+        );
     }
     if !is_emulated(scene.selector.backend()) {
         scene.expect_quiet();
@@ -221,13 +227,13 @@ pub(super) fn a_ghost_is_not_taken_for_the_next_owner_of_its_number(open: Open<'
     scene.expect(B, Readiness::READABLE);
 }
 
-pub(super) fn many_ghosts_hide_no_event(open: Open<'_>) {
+pub(super) fn many_stale_registrations_hide_no_event(open: Open<'_>) {
     if is_emulated(open().unwrap().backend()) {
         return;
     }
     const N_GHOSTS: u64 = 40;
-    // Less room than ghosts, so that a batch can be full of them.
-    let mut scene = Scene::with_room(open, 4);
+    // Less room than stale registrations, so that a batch can be full of them.
+    let mut scene = Scene::with_capacity(open, 4);
     let mut kept = Vec::new();
     for index in 0..N_GHOSTS {
         let (one, mut other) = pair();
@@ -241,13 +247,13 @@ pub(super) fn many_ghosts_hide_no_event(open: Open<'_>) {
     }
     let (third, _fourth) = pair();
     scene.register(&third, B, WRITE, Mode::OneShot);
-    assert_eq!(readiness_of(&scene.look(), B), Some(Readiness::WRITABLE));
+    assert_eq!(readiness_of(&scene.poll(), B), Some(Readiness::WRITABLE));
     scene.expect_quiet();
 }
 
 /// A loop watches the selector's own descriptor, a duplicate of it, by levels or by edges; the
 /// selector has to get rid of what it cannot unregister, and is heard afterwards.
-pub(super) fn a_ghost_does_not_silence_the_selectors_own_descriptor(open: Open<'_>) {
+pub(super) fn a_stale_registration_does_not_silence_the_selectors_own_descriptor(open: Open<'_>) {
     let mut scene = Scene::new(open);
     let Some(fd) = scene.selector.pollable_fd() else { return };
     let number_lent = fd.as_raw_fd();
@@ -266,24 +272,24 @@ pub(super) fn a_ghost_does_not_silence_the_selectors_own_descriptor(open: Open<'
     scene.register(&third, B, READ, Mode::Level);
     for mode in [Mode::Level, Mode::Edge] {
         let (one, mut other) = pair();
-        let ghost = UnixStream::from(duplicate_from(one.as_fd(), HIGH).unwrap());
+        let stale = UnixStream::from(duplicate_from(one.as_fd(), HIGH).unwrap());
         let closed = register_and_close(&mut scene, one.into(), mode);
         if mode == Mode::Edge {
             scene.unregister(number(closed));
         }
         for _ in 0..300 {
             other.write_all(b"x").unwrap();
-            scene.look();
-            (&ghost).read_exact(&mut [0]).unwrap();
+            scene.poll();
+            (&stale).read_exact(&mut [0]).unwrap();
         }
         if mode == Mode::Level {
             scene.unregister(number(closed));
         }
-        drop(ghost);
+        drop(stale);
         for _ in 0..3 {
             // What has happened until now.
-            scene.look();
-            watching.iter_mut().for_each(|outer| drop(outer.look()));
+            scene.poll();
+            watching.iter_mut().for_each(|outer| drop(outer.poll()));
             watching.iter_mut().for_each(Scene::expect_quiet);
 
             fourth.write_all(b"x").unwrap();
@@ -294,8 +300,8 @@ pub(super) fn a_ghost_does_not_silence_the_selectors_own_descriptor(open: Open<'
             (&third).read_exact(&mut [0]).unwrap();
         }
         let notifier = scene.selector.notifier().unwrap();
-        scene.look();
-        watching.iter_mut().for_each(|outer| drop(outer.look()));
+        scene.poll();
+        watching.iter_mut().for_each(|outer| drop(outer.poll()));
         notifier.notify().unwrap();
         for outer in &mut watching {
             assert_eq!(readiness_of(&outer.wait(), B), Some(Readiness::READABLE));
@@ -310,12 +316,12 @@ pub(super) fn unregistering_spares_the_next_owner_of_the_number(open: Open<'_>) 
     let (one, _other) = pair();
     let (third, mut fourth) = pair();
     let closed = register_and_close(&mut scene, one.into(), Mode::Level);
-    let heir = duplicate_from(third.as_fd(), closed).unwrap();
-    assert_eq!(heir.as_raw_fd(), closed, "somebody else took the number");
-    elsewhere.register(&heir, A, READ, Mode::Level);
-    scene.unregister(&heir);
+    let next = duplicate_from(third.as_fd(), closed).unwrap();
+    assert_eq!(next.as_raw_fd(), closed, "the number was taken by another thread");
+    elsewhere.register(&next, A, READ, Mode::Level);
+    scene.unregister(&next);
     assert_eq!(scene.selector.registrations(), []);
-    scene.register(&heir, B, READ, Mode::Level);
+    scene.register(&next, B, READ, Mode::Level);
     fourth.write_all(b"x").unwrap();
     scene.expect(B, Readiness::READABLE);
     elsewhere.expect(A, Readiness::READABLE);
@@ -326,9 +332,9 @@ pub(super) fn unregistering_a_number_that_went_to_a_regular_file_succeeds(open: 
     let (one, _other) = pair();
     let file = std::fs::File::open(std::env::current_exe().unwrap()).unwrap();
     let closed = register_and_close(&mut scene, one.into(), Mode::Level);
-    let heir = duplicate_from(file.as_fd(), closed).unwrap();
-    assert_eq!(heir.as_raw_fd(), closed, "somebody else took the number");
-    scene.unregister(&heir);
+    let next = duplicate_from(file.as_fd(), closed).unwrap();
+    assert_eq!(next.as_raw_fd(), closed, "the number was taken by another thread");
+    scene.unregister(&next);
     assert_eq!(scene.selector.registrations(), []);
     scene.expect_quiet();
 }
@@ -340,7 +346,7 @@ pub(super) fn the_same_file_can_come_back_under_the_same_number(open: Open<'_>) 
     let closed = register_and_close(&mut scene, one.into(), Mode::Level);
     scene.unregister(number(closed));
     let back = duplicate_from(duplicate.as_fd(), closed).unwrap();
-    assert_eq!(back.as_raw_fd(), closed, "somebody else took the number");
+    assert_eq!(back.as_raw_fd(), closed, "the number was taken by another thread");
     scene.register(&back, B, READ, Mode::Level);
     other.write_all(b"x").unwrap();
     scene.expect(B, Readiness::READABLE);
@@ -353,9 +359,9 @@ pub(super) fn modifying_a_number_that_has_another_file_watches_the_new_one(open:
     let (one, _other) = pair();
     let (third, _fourth) = pair();
     let closed = register_and_close(&mut scene, one.into(), Mode::Level);
-    let heir = duplicate_from(third.as_fd(), closed).unwrap();
-    assert_eq!(heir.as_raw_fd(), closed, "somebody else took the number");
-    scene.modify(&heir, B, WRITE, Mode::Level);
+    let next = duplicate_from(third.as_fd(), closed).unwrap();
+    assert_eq!(next.as_raw_fd(), closed, "the number was taken by another thread");
+    scene.modify(&next, B, WRITE, Mode::Level);
     scene.expect(B, Readiness::WRITABLE);
 }
 
@@ -368,7 +374,7 @@ pub(super) fn a_descriptor_beyond_the_limit_of_select_is_refused(open: Open<'_>)
     let (one, _other) = pair();
     for least in [1_023, 1_024, 1_025, 1_500, 9_000] {
         let Ok(high) = duplicate_from(one.as_fd(), least) else { return };
-        assert_eq!(high.as_raw_fd(), least, "somebody else took the number");
+        assert_eq!(high.as_raw_fd(), least, "the number was taken by another thread");
         let result = scene.selector.register(high.as_fd(), A, WRITE, Mode::Level);
         if limit.is_some_and(|limit| least as usize >= limit) {
             let error = result.unwrap_err();
@@ -376,7 +382,7 @@ pub(super) fn a_descriptor_beyond_the_limit_of_select_is_refused(open: Open<'_>)
             let message = error.to_string();
             assert!(message.contains("FD_SETSIZE") && message.contains(&least.to_string()));
             assert_eq!(scene.selector.registrations(), []);
-            assert_eq!(scene.look(), []);
+            assert_eq!(scene.poll(), []);
         } else {
             result.unwrap();
             scene.expect(A, Readiness::WRITABLE);
@@ -387,7 +393,7 @@ pub(super) fn a_descriptor_beyond_the_limit_of_select_is_refused(open: Open<'_>)
 
 pub(super) fn more_than_1024_descriptors_are_watched(open: Open<'_>) {
     const N_PAIRS: usize = 1_500;
-    let mut scene = Scene::with_room(open, N_PAIRS);
+    let mut scene = Scene::with_capacity(open, N_PAIRS);
     if scene.selector.backend() == Backend::Select {
         return;
     }
@@ -400,7 +406,7 @@ pub(super) fn more_than_1024_descriptors_are_watched(open: Open<'_>) {
     for (index, (end, _)) in pairs.iter().enumerate() {
         scene.register(end, Token::from_raw(index as u64), READ, Mode::Level);
     }
-    assert_eq!(scene.look(), []);
+    assert_eq!(scene.poll(), []);
     for (_, other) in &mut pairs {
         other.write_all(b"x").unwrap();
     }
@@ -417,7 +423,7 @@ pub(super) fn more_than_1024_descriptors_are_watched(open: Open<'_>) {
 
 pub(super) fn a_selector_closes_what_it_opened(open: Open<'_>) {
     let n_open = || (0..2_000).filter(|&fd| is_open(fd)).count();
-    // A library may open something of its own the first time, and close in the background.
+    // A library may open descriptors the first time, and close them in the background.
     drop(Scene::new(open));
     std::thread::sleep(QUIET);
     let before = n_open();
@@ -428,7 +434,7 @@ pub(super) fn a_selector_closes_what_it_opened(open: Open<'_>) {
         drop(scene);
         drop(notifier);
     }
-    let deadline = Instant::now() + super::PATIENCE;
+    let deadline = Instant::now() + super::LIMIT;
     while n_open() > before && Instant::now() < deadline {
         std::thread::sleep(QUIET);
     }

@@ -1,16 +1,16 @@
-//! The contract of [`Selector`], as tests: for the selectors of this crate and for anyone's.
+//! The contract of [`Selector`] as tests, for the selectors of this crate and others.
 //!
-//! [`selector_conformance!`](crate::selector_conformance) makes a module with a test for each
-//! promise. Behind the feature `conformance`.
+//! [`selector_conformance!`](crate::selector_conformance) expands to a module with a test for each
+//! part of the contract. Requires the feature `conformance`.
 //!
-//! The tests are grouped as the contract is: book-keeping, waiting, reports, what the [`states`]
-//! of a descriptor look like, and descriptors that are closed while they are registered. Those
-//! that count or reuse descriptor numbers run alone among the tests of the suite.
+//! The tests are grouped like the contract: registration, waiting, reports, the readiness in each of the
+//! [`states`] of a descriptor, and descriptors that are closed while they are registered. Tests
+//! that count or reuse descriptor numbers do not run in parallel with others of the suite.
 //!
-//! Signals may interrupt its waits, as they do when the process is stopped and continues, if the
-//! selector says so ([`WaitEnd::Signal`]).
+//! Signals may interrupt the waits, as they do when the process is stopped and continues, if the
+//! selector reports [`WaitEnd::Signal`].
 
-mod books;
+mod registration;
 
 mod closing;
 
@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use crate::{Backend, Event, Events, Interest, Mode, Readiness, Selector, Token, WaitEnd};
 
-use self::{books::*, closing::*, reports::*, states::*, waits::*};
+use self::{closing::*, registration::*, reports::*, states::*, waits::*};
 
 #[doc(hidden)]
 pub use crate::sys::testing::{
@@ -40,7 +40,7 @@ pub use crate::sys::testing::{
 #[doc(hidden)]
 pub use crate::sys::testing::{keep_errors, take_kept_error};
 
-/// Makes a module of tests from a function that makes a selector.
+/// Expands to a module of tests for the selectors that a function opens.
 ///
 /// # Examples
 /// ```
@@ -59,7 +59,7 @@ macro_rules! selector_conformance {
     };
 }
 
-/// Makes the test functions of [`selector_conformance!`].
+/// Expands to the test functions of [`selector_conformance!`].
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __selector_test_functions {
@@ -73,7 +73,7 @@ macro_rules! __selector_test_functions {
     };
 }
 
-/// Makes the table that [`run`] looks into.
+/// Expands to the table that [`run`] searches.
 macro_rules! table {
     (() $($test:ident)*) => {
         const TESTS: &[(&str, Test)] = &[$((stringify!($test), $test)),*];
@@ -93,27 +93,27 @@ macro_rules! __selector_tests {
             an_empty_interest_is_invalid_input
             a_mode_that_is_not_supported_is_refused
             level_and_one_shot_are_supported_everywhere
-            get_and_registrations_tell_what_is_registered
+            get_and_registrations_return_what_is_registered
             a_number_can_be_registered_again
             unregistering_silences_what_is_ready
             a_new_token_costs_no_system_call
             a_new_interest_replaces_the_old_one
             a_regular_file_is_always_ready_or_refused_without_a_trace
-            a_selector_lends_a_descriptor_that_programs_do_not_inherit
+            the_descriptor_of_a_selector_is_not_inherited_by_programs
             a_selector_can_be_watched_by_another
             a_selector_does_not_watch_itself
-            a_wait_without_descriptors_takes_its_time
+            a_wait_without_descriptors_lasts_until_its_timeout
             a_wait_is_never_early
-            a_wait_of_zero_only_looks
+            a_wait_of_zero_does_not_block
             a_short_wait_does_not_turn_into_many
             a_huge_timeout_waits_until_something_happens
             a_notification_before_the_wait_ends_it
             a_notification_during_the_wait_ends_it
             a_notification_after_the_wait_ends_the_next_one
             many_notifications_end_one_wait
-            ten_threads_that_notify_at_once_are_heard
+            ten_threads_that_notify_at_once_end_the_wait
             a_notification_hides_no_event
-            an_empty_wait_tells_what_has_ended_it
+            an_empty_wait_reports_what_ended_it
             a_notifier_outlives_its_selector
             a_selector_works_on_another_thread
             a_level_is_reported_for_as_long_as_it_lasts
@@ -122,31 +122,31 @@ macro_rules! __selector_tests {
             a_full_peer_is_not_writable_until_it_reads
             a_one_shot_is_reported_once_until_modified
             a_one_shot_disarms_both_directions
-            a_one_shot_that_fired_does_not_hear_the_peer_close
-            a_one_shot_that_fired_can_be_unregistered_and_come_back
+            a_one_shot_that_fired_does_not_report_that_the_peer_closed
+            a_one_shot_that_fired_can_be_unregistered_and_registered_again
             a_mode_can_be_changed
             an_edge_is_reported_when_more_arrives
-            an_edge_that_began_before_is_reported
-            an_edge_tells_the_end_of_the_stream
+            an_edge_from_before_the_registration_is_reported
+            an_edge_reports_the_end_of_the_stream
             what_is_new_after_a_short_read_is_an_edge
             more_ready_descriptors_than_fit_are_all_served
-            nothing_is_lost_that_did_not_fit
+            no_event_is_lost_that_did_not_fit
             two_selectors_can_watch_one_descriptor
-            a_duplicate_is_a_registration_of_its_own
+            a_duplicate_is_a_separate_registration
             datagrams_are_readable_until_the_last_is_read
             out_of_band_data_is_priority_or_not_supported
-            hundreds_of_descriptors_are_told_apart
+            hundreds_of_descriptors_are_distinguished
             an_empty_pipe_without_writer_hangs_up
-            a_pipe_without_writer_gives_its_data_first
-            a_pipe_without_reader_is_an_error_to_its_writer
+            a_pipe_without_writer_reports_its_data_first
+            a_pipe_without_reader_is_an_error_for_its_writer
             a_socket_that_was_never_connected_hangs_up
             a_refused_connection_is_an_error_in_both_directions
             a_peer_that_sends_no_more_closes_the_read_side
-            a_peer_that_closed_looks_like_one_that_sends_no_more
+            a_closed_peer_is_reported_like_one_that_sends_no_more
             the_end_of_a_stream_does_not_hide_its_data
-            a_writer_alone_is_not_told_of_the_read_side
+            a_writer_alone_gets_no_report_of_the_read_side
             a_reset_is_an_error_in_both_directions
-            an_error_does_not_hide_behind_data
+            data_does_not_hide_an_error
             our_own_shutdown_of_reading_is_reported
             our_own_shutdown_of_writing_is_no_hang_up
             our_own_shutdown_of_both_is_a_hang_up
@@ -156,18 +156,18 @@ macro_rules! __selector_tests {
             a_client_that_reset_does_not_silence_the_listener
             files_directories_and_the_null_device_agree
             a_terminal_can_be_watched
-            a_kept_error_is_told_until_it_is_read
+            a_kept_error_is_reported_until_it_is_read
             a_descriptor_that_only_names_a_file_is_refused_or_invalid
             a_number_that_is_not_open_is_refused
-            a_closed_descriptor_is_told_once_or_not_at_all
-            a_closed_one_shot_is_told_once_or_not_at_all
-            several_closed_descriptors_are_told_a_few_at_a_time
+            a_closed_descriptor_is_reported_once_or_not_at_all
+            a_closed_one_shot_is_reported_once_or_not_at_all
+            several_closed_descriptors_are_reported_a_few_at_a_time
             a_closed_descriptor_with_a_duplicate_does_not_spin
-            a_ghost_does_not_spin
-            a_ghost_does_not_lengthen_a_wait
-            a_ghost_is_not_taken_for_the_next_owner_of_its_number
-            many_ghosts_hide_no_event
-            a_ghost_does_not_silence_the_selectors_own_descriptor
+            a_stale_registration_does_not_spin
+            a_stale_registration_does_not_lengthen_a_wait
+            a_stale_registration_is_not_confused_with_the_next_owner_of_its_number
+            many_stale_registrations_hide_no_event
+            a_stale_registration_does_not_silence_the_selectors_own_descriptor
             unregistering_spares_the_next_owner_of_the_number
             unregistering_a_number_that_went_to_a_regular_file_succeeds
             the_same_file_can_come_back_under_the_same_number
@@ -179,23 +179,23 @@ macro_rules! __selector_tests {
     };
 }
 
-/// What a test is given: a function that makes a selector.
+/// The argument of a test: a function that opens a selector.
 type Open<'a> = &'a dyn Fn() -> io::Result<Box<dyn Selector>>;
 
 type Test = fn(Open<'_>);
 
 crate::__selector_tests! { [table] () }
 
-/// Keeps tests apart that must be alone with the process's descriptors.
+/// Held for writing by tests that must not run in parallel with others.
 static DESCRIPTORS: RwLock<()> = RwLock::new(());
 
 /// Runs one test. [`selector_conformance!`](crate::selector_conformance) calls it.
 ///
 /// # Panics
-/// If the selector breaks the promise, or there is no test of that name.
+/// Panics if the test fails, or if there is no test of that name.
 pub fn run(test: &str, open: &dyn Fn() -> io::Result<Box<dyn Selector>>) {
     let (_, function) = TESTS.iter().find(|(name, _)| *name == test).expect("the list has it");
-    // A test that failed holds no descriptors that another would miss: poison is no matter.
+    // A failed test leaves nothing behind that matters to others, so poisoning is ignored.
     if closing::ALONE.contains(&test) {
         let _alone = DESCRIPTORS.write().unwrap_or_else(PoisonError::into_inner);
         function(open);
@@ -205,14 +205,14 @@ pub fn run(test: &str, open: &dyn Fn() -> io::Result<Box<dyn Selector>>) {
     }
 }
 
-/// How long a test waits for what must come.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a test waits for an expected event.
+const LIMIT: Duration = Duration::from_secs(10);
 
-/// How long a test waits for what must not come.
+/// How long a test waits to check that there is no event.
 const QUIET: Duration = Duration::from_millis(30);
 
-/// How many waits in the kernel one quiet wait may take. A selector may look a number of times
-/// before it finds out what disturbs it; one that spins makes thousands.
+/// How many waits in the kernel one wait without events may take. A selector may wait several times
+/// before it detects a stale registration; one that spins makes thousands.
 const N_WAITS_MAX: u64 = 200;
 
 const A: Token = Token::from_raw(0xa);
@@ -230,10 +230,10 @@ struct Scene {
 
 impl Scene {
     fn new(open: Open<'_>) -> Scene {
-        Scene::with_room(open, 64)
+        Scene::with_capacity(open, 64)
     }
 
-    fn with_room(open: Open<'_>, n_events: usize) -> Scene {
+    fn with_capacity(open: Open<'_>, n_events: usize) -> Scene {
         let selector = open().expect("the selector opens");
         Scene { selector, events: Events::with_capacity(n_events) }
     }
@@ -259,52 +259,51 @@ impl Scene {
         self.selector.unregister(fd.as_fd()).expect("unregister succeeds");
     }
 
-    /// Waits once, and for the rest of the timeout if a signal has interrupted that: what ends a wait
-    /// in a test has to be what the test is about.
+    /// Waits once, and for the remaining time if a signal has interrupted the wait, so that only what a test is
+    /// about ends its waits.
     #[track_caller]
     fn select(&mut self, timeout: Option<Duration>) -> Vec<Event> {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let mut rest = timeout;
+        let mut left = timeout;
         loop {
-            self.selector.select(&mut self.events, rest).expect("select succeeds");
+            self.selector.select(&mut self.events, left).expect("select succeeds");
             if self.events.wait_end() != WaitEnd::Signal {
                 return self.events.iter().copied().collect();
             }
             if let Some(deadline) = deadline {
-                rest = Some(deadline.saturating_duration_since(Instant::now()));
+                left = Some(deadline.saturating_duration_since(Instant::now()));
             }
         }
     }
 
-    /// Only looks.
+    /// Waits without blocking.
     #[track_caller]
-    fn look(&mut self) -> Vec<Event> {
+    fn poll(&mut self) -> Vec<Event> {
         self.select(Some(Duration::ZERO))
     }
 
     /// Waits for an event.
     #[track_caller]
     fn wait(&mut self) -> Vec<Event> {
-        let events = self.select(Some(PATIENCE));
+        let events = self.select(Some(LIMIT));
         assert!(!events.is_empty(), "nothing was reported");
         events
     }
 
-    /// Waits until `token` is all that is reported, as `expected`: the network is not always there
-    /// at once.
+    /// Waits until `token` is the only one reported, with `expected`. Over the network this may take a moment.
     #[track_caller]
     fn expect(&mut self, token: Token, expected: Readiness) {
         let expected = vec![Event { token, readiness: expected }];
-        let deadline = Instant::now() + PATIENCE;
-        let mut events = self.look();
+        let deadline = Instant::now() + LIMIT;
+        let mut events = self.poll();
         while events != expected && Instant::now() < deadline {
             std::thread::sleep(Duration::from_micros(200));
-            events = self.look();
+            events = self.poll();
         }
         assert_eq!(events, expected);
     }
 
-    /// Checks that nothing is reported, that a wait takes its time, and that it does not spin.
+    /// Checks that nothing is reported, and that a wait lasts until its timeout and does not spin.
     #[track_caller]
     fn expect_quiet(&mut self) {
         let before = self.selector.system_calls().waits;
@@ -317,13 +316,13 @@ impl Scene {
     }
 }
 
-/// Returns what was reported of `token`.
+/// Returns the readiness that was reported for `token`.
 fn readiness_of(events: &[Event], token: Token) -> Option<Readiness> {
     events.iter().find(|event| event.token == token).map(|event| event.readiness)
 }
 
-/// Reports whether a backend stands on another one. kqueue on Linux does, on epoll, and some of
-/// its differences from the real thing nobody above it can make up for.
+/// Returns whether a backend is built on another one. kqueue on Linux is built on epoll, and some of
+/// its differences from a real kqueue cannot be compensated.
 fn is_emulated(backend: Backend) -> bool {
     backend == Backend::Kqueue && cfg!(target_os = "linux")
 }

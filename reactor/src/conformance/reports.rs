@@ -71,7 +71,7 @@ pub(super) fn a_one_shot_is_reported_once_until_modified(open: Open<'_>) {
     scene.expect_quiet();
     other.write_all(b"y").unwrap();
     scene.expect_quiet();
-    // The state is looked at again when it is armed.
+    // The state is checked again when it is armed.
     scene.modify(&one, B, READ, Mode::OneShot);
     scene.expect(B, Readiness::READABLE);
     scene.expect_quiet();
@@ -89,7 +89,7 @@ pub(super) fn a_one_shot_disarms_both_directions(open: Open<'_>) {
     scene.expect_quiet();
 }
 
-pub(super) fn a_one_shot_that_fired_does_not_hear_the_peer_close(open: Open<'_>) {
+pub(super) fn a_one_shot_that_fired_does_not_report_that_the_peer_closed(open: Open<'_>) {
     let mut scene = Scene::new(open);
     let (one, other) = pair();
     scene.register(&one, A, BOTH, Mode::OneShot);
@@ -101,7 +101,7 @@ pub(super) fn a_one_shot_that_fired_does_not_hear_the_peer_close(open: Open<'_>)
     scene.expect_quiet();
 }
 
-pub(super) fn a_one_shot_that_fired_can_be_unregistered_and_come_back(open: Open<'_>) {
+pub(super) fn a_one_shot_that_fired_can_be_unregistered_and_registered_again(open: Open<'_>) {
     let mut scene = Scene::new(open);
     let (one, _other) = pair();
     for mode in [Mode::OneShot, Mode::Level, Mode::OneShot] {
@@ -151,7 +151,7 @@ pub(super) fn an_edge_is_reported_when_more_arrives(open: Open<'_>) {
     }
 }
 
-pub(super) fn an_edge_that_began_before_is_reported(open: Open<'_>) {
+pub(super) fn an_edge_from_before_the_registration_is_reported(open: Open<'_>) {
     let mut scene = Scene::new(open);
     if !scene.selector.supports(Mode::Edge) {
         return;
@@ -167,7 +167,7 @@ pub(super) fn an_edge_that_began_before_is_reported(open: Open<'_>) {
     scene.expect_quiet();
 }
 
-pub(super) fn an_edge_tells_the_end_of_the_stream(open: Open<'_>) {
+pub(super) fn an_edge_reports_the_end_of_the_stream(open: Open<'_>) {
     let mut scene = Scene::new(open);
     if !scene.selector.supports(Mode::Edge) {
         return;
@@ -215,11 +215,11 @@ pub(super) fn what_is_new_after_a_short_read_is_an_edge(open: Open<'_>) {
         other.set_nodelay(true).unwrap();
         let mut other = Some(other);
         scene.register(&one, A, BOTH | Interest::PRIORITY, Mode::Edge);
-        scene.look();
+        scene.poll();
         let mut peer = other.as_ref().unwrap();
         peer.write_all(b"some").unwrap();
 
-        let mut told = Readiness::NONE;
+        let mut reported = Readiness::NONE;
         for now in 0..3 {
             let mut peer = other.as_ref();
             if now == moment {
@@ -241,8 +241,8 @@ pub(super) fn what_is_new_after_a_short_read_is_an_edge(open: Open<'_>) {
             }
             match now {
                 0 => {
-                    while !told.is_readable() {
-                        told |= readiness_of(&scene.wait(), A).unwrap_or(Readiness::NONE);
+                    while !reported.is_readable() {
+                        reported |= readiness_of(&scene.wait(), A).unwrap_or(Readiness::NONE);
                     }
                 }
                 1 => assert_eq!(one.read(&mut [0; 64]).unwrap(), 4, "a short read"),
@@ -252,15 +252,15 @@ pub(super) fn what_is_new_after_a_short_read_is_an_edge(open: Open<'_>) {
         let expected = match next {
             Next::Data => {
                 // That there was data before is no news.
-                told = Readiness::NONE;
+                reported = Readiness::NONE;
                 Readiness::READABLE
             }
             Next::End => Readiness::READ_CLOSED,
             Next::Urgent => Readiness::PRIORITY,
             Next::Reset => Readiness::ERROR,
         };
-        while !told.contains(expected) {
-            told |= readiness_of(&scene.wait(), A).unwrap_or(Readiness::NONE);
+        while !reported.contains(expected) {
+            reported |= readiness_of(&scene.wait(), A).unwrap_or(Readiness::NONE);
         }
     }
 }
@@ -268,7 +268,7 @@ pub(super) fn what_is_new_after_a_short_read_is_an_edge(open: Open<'_>) {
 pub(super) fn more_ready_descriptors_than_fit_are_all_served(open: Open<'_>) {
     const N_PAIRS: usize = 200;
     const N_EVENTS: usize = 7;
-    let mut scene = Scene::with_room(open, N_EVENTS);
+    let mut scene = Scene::with_capacity(open, N_EVENTS);
     let pairs: Vec<_> = (0..N_PAIRS).map(|_| pair()).collect();
     for (index, (end, _)) in pairs.iter().enumerate() {
         scene.register(end, Token::from_raw(index as u64), WRITE, Mode::Level);
@@ -284,10 +284,10 @@ pub(super) fn more_ready_descriptors_than_fit_are_all_served(open: Open<'_>) {
     assert_eq!(n_reports.len(), N_PAIRS, "some were starved");
 }
 
-pub(super) fn nothing_is_lost_that_did_not_fit(open: Open<'_>) {
+pub(super) fn no_event_is_lost_that_did_not_fit(open: Open<'_>) {
     const N_PAIRS: u64 = 100;
     for mode in [Mode::OneShot, Mode::Edge] {
-        let mut scene = Scene::with_room(open, 3);
+        let mut scene = Scene::with_capacity(open, 3);
         if !scene.selector.supports(mode) {
             continue;
         }
@@ -300,7 +300,7 @@ pub(super) fn nothing_is_lost_that_did_not_fit(open: Open<'_>) {
             tokens.extend(scene.wait().iter().map(|event| event.token.raw()));
         }
         tokens.sort_unstable();
-        assert!(tokens.into_iter().eq(0..N_PAIRS), "{mode:?}: one was lost or told twice");
+        assert!(tokens.into_iter().eq(0..N_PAIRS), "{mode:?}: one was lost or reported twice");
         scene.expect_quiet();
     }
 }
@@ -318,7 +318,7 @@ pub(super) fn two_selectors_can_watch_one_descriptor(open: Open<'_>) {
     second.expect(B, Readiness::READABLE);
 }
 
-pub(super) fn a_duplicate_is_a_registration_of_its_own(open: Open<'_>) {
+pub(super) fn a_duplicate_is_a_separate_registration(open: Open<'_>) {
     let mut scene = Scene::new(open);
     let (one, mut other) = pair();
     let duplicate = one.try_clone().unwrap();
@@ -360,7 +360,7 @@ pub(super) fn out_of_band_data_is_priority_or_not_supported(open: Open<'_>) {
     scene.expect_quiet();
     socket2::SockRef::from(&other).send_out_of_band(b"!").unwrap();
     scene.expect(A, Readiness::PRIORITY);
-    // Who does not ask is not told.
+    // It is not reported without being requested.
     scene.modify(&one, A, READ, Mode::Level);
     scene.expect_quiet();
     scene.modify(&one, A, urgent, Mode::OneShot);
@@ -368,10 +368,10 @@ pub(super) fn out_of_band_data_is_priority_or_not_supported(open: Open<'_>) {
     scene.expect_quiet();
 }
 
-pub(super) fn hundreds_of_descriptors_are_told_apart(open: Open<'_>) {
+pub(super) fn hundreds_of_descriptors_are_distinguished(open: Open<'_>) {
     // One tenth are ready, in a set that is larger than a word of any bit set.
     const N_PAIRS: usize = 300;
-    let mut scene = Scene::with_room(open, N_PAIRS);
+    let mut scene = Scene::with_capacity(open, N_PAIRS);
     let mut pairs: Vec<_> = (0..N_PAIRS).map(|_| pair()).collect();
     for (index, (end, _)) in pairs.iter().enumerate() {
         scene.register(end, Token::from_raw(index as u64), READ, Mode::Level);
@@ -382,7 +382,7 @@ pub(super) fn hundreds_of_descriptors_are_told_apart(open: Open<'_>) {
     let mut tokens: Vec<u64> = scene.wait().iter().map(|event| event.token.raw()).collect();
     tokens.sort_unstable();
     assert!(tokens.into_iter().eq((0..N_PAIRS as u64).step_by(10)));
-    // Taking out from the middle moves nobody else's report.
+    // Unregistering from the middle does not affect the reports of others.
     for (index, (end, _)) in pairs.iter().enumerate() {
         if index % 20 == 0 {
             scene.unregister(end);

@@ -1,4 +1,4 @@
-//! What the states of a descriptor look like: a golden table, one test for each row.
+//! The readiness in each state of a descriptor: a table, with one test for each row.
 //!
 //! | state | interest | poll and epoll on Linux |
 //! |---|---|---|
@@ -9,8 +9,8 @@
 //! | TCP, connection refused | both | readable, writable, error, hang-up, read-closed |
 //! | TCP, peer sends no more, or has closed | both | readable, writable, read-closed |
 //! | TCP, peer has reset | both | readable, writable, error, hang-up, read-closed |
-//! | TCP, read side shut down by ourselves | both | readable, writable, read-closed |
-//! | TCP, both sides shut down by ourselves | both | readable, writable, hang-up, read-closed |
+//! | TCP, read side shut down by the program | both | readable, writable, read-closed |
+//! | TCP, both sides shut down by the program | both | readable, writable, hang-up, read-closed |
 //! | Unix stream, peer has closed | both | readable, writable, hang-up, read-closed |
 //! | UDP, port unreachable | read | error |
 //! | UDP, an error that is kept until it is read (`IP_RECVERR`) | both | writable, error |
@@ -19,12 +19,12 @@
 //! | regular file, directory, the null device (poll and select only) | both | readable, writable |
 //!
 //! The others differ, and this is all they may differ in:
-//! - select(2) knows three facts: it reports the same, with hang-up as readable, and error as
+//! - select(2) has three flags: it reports the same, with hang-up as readable, and error as
 //!   readable and writable.
-//! - kqueue tells the end of a stream as read-closed with readable, also where poll says hang-up;
+//! - kqueue reports the end of a stream as read-closed with readable, also where poll says hang-up;
 //!   it does not report sockets that were never connected; an error arrives with the filter that
-//!   was asked for.
-//! - On other systems than Linux poll has no read-closed, and tells fewer hang-ups.
+//!   was requested.
+//! - On other systems than Linux poll has no read-closed, and reports fewer hang-ups.
 //!
 //! So where the table does not apply, what is checked is that those who should try again would be
 //! woken: that is the promise on every system.
@@ -39,9 +39,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use super::B;
-use super::{
-    A, BOTH, Open, PATIENCE, READ, Scene, WRITE, is_emulated, pair, readiness_of, tcp_pair,
-};
+use super::{A, BOTH, LIMIT, Open, READ, Scene, WRITE, is_emulated, pair, readiness_of, tcp_pair};
 use crate::{Backend, Interest, Mode, Readiness};
 
 const R: Readiness = Readiness::READABLE;
@@ -67,28 +65,28 @@ fn check(open: Open<'_>, fd: impl AsFd, interest: Interest, row: Readiness) {
 
 /// Returns what select makes of a row.
 fn as_select(interest: Interest, row: Readiness) -> Readiness {
-    let mut told = Readiness::NONE;
+    let mut reported = Readiness::NONE;
     if interest.is_readable() && row.intersects(R | ERROR | HANG_UP) {
-        told |= R;
+        reported |= R;
     }
     if interest.is_writable() && row.intersects(W | ERROR) {
-        told |= W;
+        reported |= W;
     }
-    told
+    reported
 }
 
-/// Waits until everyone is told who should try again.
+/// Waits until every waiter that should try again is reported.
 #[track_caller]
 fn expect_wakes(scene: &mut Scene, interest: Interest, row: Readiness) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + LIMIT;
     loop {
-        let told = readiness_of(&scene.look(), A).unwrap_or(Readiness::NONE);
-        let reader = told.wakes_reader() || !interest.is_readable() || !row.wakes_reader();
-        let writer = told.wakes_writer() || !interest.is_writable() || !row.wakes_writer();
+        let reported = readiness_of(&scene.poll(), A).unwrap_or(Readiness::NONE);
+        let reader = reported.wakes_reader() || !interest.is_readable() || !row.wakes_reader();
+        let writer = reported.wakes_writer() || !interest.is_writable() || !row.wakes_writer();
         if reader && writer {
             return;
         }
-        assert!(Instant::now() < deadline, "told {told:?}, not {row:?}");
+        assert!(Instant::now() < deadline, "reported {reported:?}, not {row:?}");
         std::thread::sleep(Duration::from_micros(200));
     }
 }
@@ -99,14 +97,14 @@ pub(super) fn an_empty_pipe_without_writer_hangs_up(open: Open<'_>) {
     check(open, reader, READ, HANG_UP);
 }
 
-pub(super) fn a_pipe_without_writer_gives_its_data_first(open: Open<'_>) {
+pub(super) fn a_pipe_without_writer_reports_its_data_first(open: Open<'_>) {
     let (reader, mut writer) = std::io::pipe().unwrap();
     writer.write_all(b"x").unwrap();
     drop(writer);
     check(open, reader, READ, R | HANG_UP);
 }
 
-pub(super) fn a_pipe_without_reader_is_an_error_to_its_writer(open: Open<'_>) {
+pub(super) fn a_pipe_without_reader_is_an_error_for_its_writer(open: Open<'_>) {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     check(open, writer, WRITE, W | ERROR);
@@ -121,14 +119,14 @@ pub(super) fn a_socket_that_was_never_connected_hangs_up(open: Open<'_>) {
 }
 
 pub(super) fn a_refused_connection_is_an_error_in_both_directions(open: Open<'_>) {
-    let nobody = {
+    let unused = {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap()
     };
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_nonblocking(true).unwrap();
     // In progress or refused at once: either way the state below is what comes of it.
-    let _ = socket.connect(&nobody.into());
+    let _ = socket.connect(&unused.into());
     check(open, socket, BOTH, R | W | ERROR | HANG_UP | CLOSED);
 }
 
@@ -138,7 +136,7 @@ pub(super) fn a_peer_that_sends_no_more_closes_the_read_side(open: Open<'_>) {
     check(open, one, BOTH, R | W | CLOSED);
 }
 
-pub(super) fn a_peer_that_closed_looks_like_one_that_sends_no_more(open: Open<'_>) {
+pub(super) fn a_closed_peer_is_reported_like_one_that_sends_no_more(open: Open<'_>) {
     let (one, other) = tcp_pair();
     drop(other);
     check(open, one, BOTH, R | W | CLOSED);
@@ -155,7 +153,7 @@ pub(super) fn the_end_of_a_stream_does_not_hide_its_data(open: Open<'_>) {
     check(open, &one, READ, R | CLOSED);
 }
 
-pub(super) fn a_writer_alone_is_not_told_of_the_read_side(open: Open<'_>) {
+pub(super) fn a_writer_alone_gets_no_report_of_the_read_side(open: Open<'_>) {
     let (one, other) = tcp_pair();
     other.shutdown(Shutdown::Write).unwrap();
     check(open, one, WRITE, W);
@@ -167,7 +165,7 @@ pub(super) fn a_reset_is_an_error_in_both_directions(open: Open<'_>) {
     check(open, one, BOTH, R | W | ERROR | HANG_UP | CLOSED);
 }
 
-pub(super) fn an_error_does_not_hide_behind_data(open: Open<'_>) {
+pub(super) fn data_does_not_hide_an_error(open: Open<'_>) {
     let (one, mut other) = tcp_pair();
     other.write_all(b"x").unwrap();
     reset(other);
@@ -199,12 +197,12 @@ pub(super) fn a_closed_unix_stream_hangs_up(open: Open<'_>) {
 }
 
 pub(super) fn an_unreachable_port_wakes_a_reader_without_data(open: Open<'_>) {
-    let nobody = {
+    let unused = {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.local_addr().unwrap()
     };
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.connect(nobody).unwrap();
+    socket.connect(unused).unwrap();
     socket.send(b"anybody?").unwrap();
     check(open, &socket, READ, ERROR);
     if is_emulated(open().unwrap().backend()) {
@@ -254,7 +252,7 @@ pub(super) fn a_terminal_can_be_watched(open: Open<'_>) {
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub(super) fn a_kept_error_is_told_until_it_is_read(open: Open<'_>) {
+pub(super) fn a_kept_error_is_reported_until_it_is_read(open: Open<'_>) {
     use crate::sys::testing::{keep_errors, take_kept_error};
 
     if is_emulated(open().unwrap().backend()) {
@@ -263,8 +261,8 @@ pub(super) fn a_kept_error_is_told_until_it_is_read(open: Open<'_>) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_nonblocking(true).unwrap();
     keep_errors(socket.as_fd()).unwrap();
-    let nobody = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    socket.send_to(b"anybody?", nobody).unwrap();
+    let unused = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    socket.send_to(b"anybody?", unused).unwrap();
     check(open, &socket, BOTH, W | ERROR);
     // Receiving gives it once, and what is kept stays.
     assert!(socket.recv(&mut [0; 8]).is_err());
@@ -281,7 +279,7 @@ pub(super) fn a_kept_error_is_told_until_it_is_read(open: Open<'_>) {
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub(super) fn a_kept_error_is_told_until_it_is_read(_: Open<'_>) {}
+pub(super) fn a_kept_error_is_reported_until_it_is_read(_: Open<'_>) {}
 
 /// Linux has descriptors that nothing can be done with but naming a file (`O_PATH`).
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -299,7 +297,7 @@ pub(super) fn a_descriptor_that_only_names_a_file_is_refused_or_invalid(open: Op
             assert_eq!(scene.selector.registrations().len(), 1);
         }
         Ok(()) => {
-            // select has no bit for it, and says what makes a reader try.
+            // select has no bit for it, and reports what makes a reader try.
             if scene.selector.backend() == Backend::Select {
                 scene.expect(A, R);
             } else {

@@ -1,4 +1,4 @@
-//! How long a wait takes, and what ends it.
+//! The duration of a wait, and what ends it.
 
 use std::io::Write;
 use std::sync::Barrier;
@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{A, Open, PATIENCE, QUIET, READ, Scene, WRITE, pair};
+use super::{A, LIMIT, Open, QUIET, READ, Scene, WRITE, pair};
 use crate::{Mode, Readiness, WaitEnd};
 
-pub(super) fn a_wait_without_descriptors_takes_its_time(open: Open<'_>) {
+pub(super) fn a_wait_without_descriptors_lasts_until_its_timeout(open: Open<'_>) {
     Scene::new(open).expect_quiet();
 }
 
@@ -25,18 +25,18 @@ pub(super) fn a_wait_is_never_early(open: Open<'_>) {
             let waited = begin.elapsed();
             assert_eq!(events, []);
             assert!(waited >= timeout, "{timeout:?} took {waited:?}");
-            assert!(waited < timeout + PATIENCE, "{timeout:?} took {waited:?}");
+            assert!(waited < timeout + LIMIT, "{timeout:?} took {waited:?}");
         }
     }
 }
 
-pub(super) fn a_wait_of_zero_only_looks(open: Open<'_>) {
+pub(super) fn a_wait_of_zero_does_not_block(open: Open<'_>) {
     let mut scene = Scene::new(open);
     let (end, _other) = pair();
     scene.register(&end, A, READ, Mode::Level);
     let begin = Instant::now();
     for _ in 0..1_000 {
-        assert_eq!(scene.look(), []);
+        assert_eq!(scene.poll(), []);
     }
     // A millisecond each would be what a timeout that is rounded up from zero costs.
     assert!(begin.elapsed() < Duration::from_millis(900), "{:?}", begin.elapsed());
@@ -79,7 +79,7 @@ pub(super) fn a_huge_timeout_waits_until_something_happens(open: Open<'_>) {
         assert!(begin.elapsed() >= QUIET, "{timeout:?} ended early");
         scene.modify(&one, A, READ, Mode::OneShot);
         std::io::Read::read(&mut &one, &mut [0; 8]).unwrap();
-        assert_eq!(scene.look(), []);
+        assert_eq!(scene.poll(), []);
     }
 }
 
@@ -126,7 +126,7 @@ pub(super) fn many_notifications_end_one_wait(open: Open<'_>) {
     scene.expect_quiet();
 }
 
-pub(super) fn ten_threads_that_notify_at_once_are_heard(open: Open<'_>) {
+pub(super) fn ten_threads_that_notify_at_once_end_the_wait(open: Open<'_>) {
     const N_THREADS: usize = 10;
     const N_ROUNDS: usize = 200;
     let mut scene = Scene::new(open);
@@ -160,27 +160,27 @@ pub(super) fn ten_threads_that_notify_at_once_are_heard(open: Open<'_>) {
     });
     assert!(n_wakeups <= N_THREADS * N_ROUNDS, "{n_wakeups} wake-ups");
     // The last mark may have been seen before its notification came.
-    scene.look();
+    scene.poll();
     scene.expect_quiet();
 }
 
 pub(super) fn a_notification_hides_no_event(open: Open<'_>) {
     for room in [1, 2, 64] {
-        let mut scene = Scene::with_room(open, room);
+        let mut scene = Scene::with_capacity(open, room);
         let (end, _other) = pair();
         scene.register(&end, A, WRITE, Mode::OneShot);
         scene.selector.notifier().unwrap().notify().unwrap();
         let mut events = scene.select(None);
         if events.is_empty() {
-            events = scene.select(Some(PATIENCE));
+            events = scene.select(Some(LIMIT));
         }
         assert_eq!(super::readiness_of(&events, A), Some(Readiness::WRITABLE));
-        scene.look();
+        scene.poll();
         scene.expect_quiet();
     }
 }
 
-pub(super) fn an_empty_wait_tells_what_has_ended_it(open: Open<'_>) {
+pub(super) fn an_empty_wait_reports_what_ended_it(open: Open<'_>) {
     let mut scene = Scene::new(open);
     let expect = |scene: &mut Scene, timeout, end| {
         scene.select(timeout);
@@ -191,7 +191,7 @@ pub(super) fn an_empty_wait_tells_what_has_ended_it(open: Open<'_>) {
         expect(&mut scene, Some(timeout), WaitEnd::Timeout);
     }
     let notifier = scene.selector.notifier().unwrap();
-    for timeout in [None, Some(Duration::ZERO), Some(PATIENCE)] {
+    for timeout in [None, Some(Duration::ZERO), Some(LIMIT)] {
         notifier.notify().unwrap();
         expect(&mut scene, timeout, WaitEnd::Notification);
         expect(&mut scene, Some(short), WaitEnd::Timeout);
@@ -205,7 +205,7 @@ pub(super) fn an_empty_wait_tells_what_has_ended_it(open: Open<'_>) {
     });
     let (end, _other) = pair();
     scene.register(&end, A, WRITE, Mode::OneShot);
-    expect(&mut scene, Some(PATIENCE), WaitEnd::Event);
+    expect(&mut scene, Some(LIMIT), WaitEnd::Event);
     expect(&mut scene, Some(short), WaitEnd::Timeout);
 }
 
@@ -213,7 +213,7 @@ pub(super) fn a_notifier_outlives_its_selector(open: Open<'_>) {
     let scene = Scene::new(open);
     let notifier = scene.selector.notifier().unwrap();
     drop(scene);
-    // Nobody is there to hear it; an error is as good as none.
+    // There is no selector to end the wait of; an error is as good as none.
     let _ = notifier.notify();
     let _ = notifier.clone().notify();
 }
@@ -222,7 +222,7 @@ pub(super) fn a_selector_works_on_another_thread(open: Open<'_>) {
     let mut scene = Scene::new(open);
     let (one, mut other) = pair();
     scene.register(&one, A, READ, Mode::Level);
-    scene.look();
+    scene.poll();
     let notifier = scene.selector.notifier().unwrap();
     let mut scene = thread::scope(|scope| {
         let moved = scope.spawn(move || {

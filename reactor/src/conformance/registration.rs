@@ -1,4 +1,4 @@
-//! Who is registered, and what calls are refused.
+//! Registration, and the calls that are refused.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
@@ -74,7 +74,7 @@ pub(super) fn level_and_one_shot_are_supported_everywhere(open: Open<'_>) {
     assert!(selector.supports(Mode::Level) && selector.supports(Mode::OneShot));
 }
 
-pub(super) fn get_and_registrations_tell_what_is_registered(open: Open<'_>) {
+pub(super) fn get_and_registrations_return_what_is_registered(open: Open<'_>) {
     use std::os::fd::AsRawFd;
 
     let mut scene = Scene::new(open);
@@ -124,7 +124,7 @@ pub(super) fn a_new_token_costs_no_system_call(open: Open<'_>) {
     let mut scene = Scene::new(open);
     let (one, mut other) = pair();
     scene.register(&one, A, READ, Mode::Level);
-    scene.look();
+    scene.poll();
     let before = scene.selector.system_calls();
     scene.modify(&one, B, READ, Mode::Level);
     assert_eq!(scene.selector.system_calls(), before);
@@ -170,7 +170,7 @@ pub(super) fn a_regular_file_is_always_ready_or_refused_without_a_trace(open: Op
     scene.expect_quiet();
 }
 
-pub(super) fn a_selector_lends_a_descriptor_that_programs_do_not_inherit(open: Open<'_>) {
+pub(super) fn the_descriptor_of_a_selector_is_not_inherited_by_programs(open: Open<'_>) {
     let scene = Scene::new(open);
     if let Some(fd) = scene.selector.pollable_fd() {
         assert!(!crate::sys::testing::is_inherited(fd).unwrap());
@@ -190,7 +190,7 @@ pub(super) fn a_selector_can_be_watched_by_another(open: Open<'_>) {
     inner.expect(A, Readiness::READABLE);
     // What is changed between two turns is seen, too.
     inner.unregister(&one);
-    inner.look();
+    inner.poll();
     outer.expect_quiet();
     inner.register(&one, A, WRITE, Mode::OneShot);
     outer.expect(B, Readiness::READABLE);

@@ -92,8 +92,8 @@ fn socket_with_an_error() -> (Arc<Socket>, UdpSocket) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_nonblocking(true).unwrap();
     keep_errors(socket.as_fd()).unwrap();
-    let nobody = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    socket.send_to(b"x", nobody).unwrap();
+    let unused = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    socket.send_to(b"x", unused).unwrap();
     let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
     sender.connect(socket.local_addr().unwrap()).unwrap();
     (Arc::new(Socket(socket)), sender)

@@ -44,11 +44,11 @@ fn works_in_child(backend: Backend) -> bool {
     selector.register(one.as_fd(), A, Interest::READABLE, Mode::Level).unwrap();
     other.write_all(b"x").unwrap();
     selector.select(&mut events, None).unwrap();
-    let is_told = events.iter().any(|event| event.readiness == Readiness::READABLE);
+    let is_reported = events.iter().any(|event| event.readiness == Readiness::READABLE);
     selector.notifier().unwrap().notify().unwrap();
     selector.unregister(one.as_fd()).unwrap();
     selector.select(&mut events, None).unwrap();
-    is_told && events.is_empty()
+    is_reported && events.is_empty()
 }
 
 #[test]

@@ -74,7 +74,7 @@ fn a_notification_of_the_next_owner_is_not_read(backend: Backend) -> bool {
 }
 
 /// Lost notifications are not detected, but registered descriptors are served.
-fn a_next_owner_that_is_not_ready_disturbs_nobody(backend: Backend) -> bool {
+fn a_next_owner_that_is_not_ready_disturbs_no_wait(backend: Backend) -> bool {
     let (mut selector, fd) = open(backend);
     let (one, mut other) = UnixStream::pair().unwrap();
     selector.register(one.as_fd(), A, Interest::READABLE, Mode::Level).unwrap();
@@ -99,7 +99,7 @@ fn a_selector_whose_descriptor_was_closed_reports_that_and_reads_nothing() {
         ("closed", Backend::available(), a_closed_number_is_reported),
         ("data", &levels, data_of_the_next_owner_is_not_read),
         ("notification", &levels, a_notification_of_the_next_owner_is_not_read),
-        ("silence", &levels, a_next_owner_that_is_not_ready_disturbs_nobody),
+        ("silence", &levels, a_next_owner_that_is_not_ready_disturbs_no_wait),
     ];
     for (name, backends, case) in cases {
         for &backend in backends {

@@ -14,17 +14,17 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 
 /// The tests of the contract that wait and notify.
 const TESTS: &[&str] = &[
-    "a_wait_without_descriptors_takes_its_time",
+    "a_wait_without_descriptors_lasts_until_its_timeout",
     "a_wait_is_never_early",
-    "a_wait_of_zero_only_looks",
+    "a_wait_of_zero_does_not_block",
     "a_short_wait_does_not_turn_into_many",
     "a_huge_timeout_waits_until_something_happens",
     "a_notification_before_the_wait_ends_it",
     "a_notification_during_the_wait_ends_it",
     "many_notifications_end_one_wait",
-    "ten_threads_that_notify_at_once_are_heard",
+    "ten_threads_that_notify_at_once_end_the_wait",
     "a_notification_hides_no_event",
-    "an_empty_wait_tells_what_has_ended_it",
+    "an_empty_wait_reports_what_ended_it",
     "a_level_is_reported_for_as_long_as_it_lasts",
     "a_descriptor_ready_both_ways_is_one_event",
 ];

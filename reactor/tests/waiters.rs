@@ -30,7 +30,7 @@ struct Queue {
     /// Events since the last report.
     has_news: bool,
     /// Added to the next report, regardless of the state.
-    also_told: Readiness,
+    also_reported: Readiness,
     registered: Option<(RawFd, Token, Interest)>,
 }
 
@@ -115,9 +115,9 @@ impl Selector for Model {
             (queue.has_error, Readiness::ERROR),
             (queue.is_urgent && self.mode == Mode::Edge, Readiness::PRIORITY),
         ];
-        let told = facts.into_iter().filter(|(is_told, _)| *is_told);
-        let also_told = std::mem::take(&mut queue.also_told);
-        let readiness = told.fold(also_told, |all, (_, fact)| all | fact);
+        let reported = facts.into_iter().filter(|(is_reported, _)| *is_reported);
+        let also_reported = std::mem::take(&mut queue.also_reported);
+        let readiness = reported.fold(also_reported, |all, (_, fact)| all | fact);
         if is_due && readiness != Readiness::NONE {
             events.push(Event { token, readiness });
         }
@@ -297,7 +297,7 @@ impl World {
     /// Makes the selector also report `readiness`.
     fn report(&mut self, readiness: Readiness) {
         let mut queue = self.queue.lock().unwrap();
-        queue.also_told = readiness;
+        queue.also_reported = readiness;
         queue.has_news = true;
     }
 

@@ -22,7 +22,7 @@ const EVERYTHING: Readiness =
 /// One row of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Difference {
-    ThreeFacts,
+    ThreeFlags,
     NoEdges,
     WhichError,
     EdgeAgain,
@@ -32,13 +32,13 @@ pub(crate) enum Difference {
     NoPriority,
     NoUrgency,
     ClosedIsSilent,
-    Ghost,
+    StaleRegistration,
     NoClosing,
 }
 
 impl Difference {
     pub(crate) const ALL: [Difference; 12] = [
-        Difference::ThreeFacts,
+        Difference::ThreeFlags,
         Difference::NoEdges,
         Difference::WhichError,
         Difference::EdgeAgain,
@@ -48,14 +48,14 @@ impl Difference {
         Difference::NoPriority,
         Difference::NoUrgency,
         Difference::ClosedIsSilent,
-        Difference::Ghost,
+        Difference::StaleRegistration,
         Difference::NoClosing,
     ];
 
     /// Returns its name in the table.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Difference::ThreeFacts => "three-facts",
+            Difference::ThreeFlags => "three-flags",
             Difference::NoEdges => "no-edges",
             Difference::WhichError => "which-error",
             Difference::EdgeAgain => "edge-again",
@@ -65,17 +65,17 @@ impl Difference {
             Difference::NoPriority => "no-priority",
             Difference::NoUrgency => "no-urgency",
             Difference::ClosedIsSilent => "closed-is-silent",
-            Difference::Ghost => "ghost",
+            Difference::StaleRegistration => "stale-registration",
             Difference::NoClosing => "no-closing",
         }
     }
 
-    /// Reports whether it can occur on this system.
+    /// Returns whether it can occur on this system.
     pub(crate) fn is_here(self) -> bool {
         let has_edges = Backend::Epoll.is_available() || Backend::Kqueue.is_available();
         let has_libkqueue = Backend::available().iter().any(|&backend| is_libkqueue(backend));
         match self {
-            Difference::ThreeFacts | Difference::WhichError => true,
+            Difference::ThreeFlags | Difference::WhichError => true,
             Difference::NoEdges | Difference::EdgeAgain => has_edges,
             Difference::TwoFilters | Difference::RoomForFilters => Backend::Kqueue.is_available(),
             Difference::ErrorTaken
@@ -84,7 +84,7 @@ impl Difference {
             | Difference::NoClosing => has_libkqueue,
             // If one backend does not support it, no script closes a registered descriptor.
             Difference::ClosedIsSilent => !has_libkqueue,
-            Difference::Ghost => Backend::Epoll.is_available() && !has_libkqueue,
+            Difference::StaleRegistration => Backend::Epoll.is_available() && !has_libkqueue,
         }
     }
 }
@@ -144,7 +144,7 @@ impl Question {
         let most = self.translate(self.facts | self.in_motion).1;
         let plain = masked(self.interest, self.facts);
         match self.backend {
-            Backend::Select if most != plain => met.insert(Difference::ThreeFacts),
+            Backend::Select if most != plain => met.insert(Difference::ThreeFlags),
             Backend::Kqueue if least != plain => met.insert(Difference::TwoFilters),
             _ => false,
         };
@@ -252,33 +252,33 @@ fn masked(interest: Interest, facts: Readiness) -> Readiness {
 pub(crate) fn after_closing(
     backend: Backend,
     has_duplicate: bool,
-    is_told: bool,
+    is_reported: bool,
     met: &mut Met,
 ) -> Bounds {
     met.insert(Difference::ClosedIsSilent);
-    let mut most = if is_told { Readiness::NONE } else { INVALID };
-    if has_duplicate && !is_told && has_ghosts(backend) {
-        met.insert(Difference::Ghost);
+    let mut most = if is_reported { Readiness::NONE } else { INVALID };
+    if has_duplicate && !is_reported && keeps_stale(backend) {
+        met.insert(Difference::StaleRegistration);
         most = EVERYTHING;
     }
     Bounds::at_most(most)
 }
 
-/// Reports whether the backend keeps watching a closed descriptor while a duplicate exists.
-pub(crate) fn has_ghosts(backend: Backend) -> bool {
+/// Returns whether the backend keeps watching a closed descriptor while a duplicate exists.
+pub(crate) fn keeps_stale(backend: Backend) -> bool {
     backend == Backend::Epoll
 }
 
-/// Reports whether the backend is a library that follows dangling pointers when a descriptor is
+/// Returns whether the backend is a library that follows dangling pointers when a descriptor is
 /// closed while it is registered.
-pub(crate) fn dies_of_closing(backend: Backend, met: &mut Met) -> bool {
+pub(crate) fn breaks_on_closing(backend: Backend, met: &mut Met) -> bool {
     is_libkqueue(backend) && {
         met.insert(Difference::NoClosing);
         true
     }
 }
 
-/// Reports whether the backend is a library that reports out-of-band data as the end of the stream.
+/// Returns whether the backend is a library that reports out-of-band data as the end of the stream.
 pub(crate) fn misreads_urgency(backend: Backend, met: &mut Met) -> bool {
     is_libkqueue(backend) && {
         met.insert(Difference::NoUrgency);
@@ -290,7 +290,7 @@ fn is_libkqueue(backend: Backend) -> bool {
     backend == Backend::Kqueue && cfg!(target_os = "linux")
 }
 
-/// Reports whether a registration in this way may be refused as unsupported.
+/// Returns whether a registration in this way may be refused as unsupported.
 pub(crate) fn may_be_unsupported(
     backend: Backend,
     interest: Interest,
@@ -319,7 +319,7 @@ pub(crate) fn room(backend: Backend, room: usize, n_descriptors: usize, met: &mu
     }
 }
 
-/// Reports whether a report of an error consumes the error.
+/// Returns whether a report of an error consumes the error.
 pub(crate) fn takes_errors(backend: Backend) -> bool {
     is_libkqueue(backend)
 }

@@ -132,7 +132,7 @@ impl Lockstep {
         if self.world.file(slot).is_none() {
             return Ok(());
         }
-        if self.participants.iter().any(|one| one.book.contains_key(&slot)) {
+        if self.participants.iter().any(|one| one.registered.contains_key(&slot)) {
             self.unregister(slot)?;
         }
         self.scout.forget(&self.world, slot)?;
@@ -144,16 +144,16 @@ impl Lockstep {
     fn abandon(&mut self, slot: usize, met: &mut Met) -> Result<(), String> {
         let Some((_, end)) = self.world.file(slot) else { return Ok(()) };
         let has_duplicate = self.world.model.n_descriptors(end) > 1;
-        let is_watched = self.participants.iter().any(|one| one.book.contains_key(&slot));
+        let is_watched = self.participants.iter().any(|one| one.registered.contains_key(&slot));
         let mut backends = self.participants.iter().map(|one| one.backend);
-        if !is_watched || backends.any(|backend| differences::dies_of_closing(backend, met)) {
+        if !is_watched || backends.any(|backend| differences::breaks_on_closing(backend, met)) {
             return self.close(slot);
         }
         self.scout.forget(&self.world, slot)?;
         self.world.close(slot, true);
         for one in &mut self.participants {
-            let is_haunted = has_duplicate && differences::has_ghosts(one.backend);
-            one.n_ghosts += usize::from(is_haunted);
+            let is_stale = has_duplicate && differences::keeps_stale(one.backend);
+            one.n_stale += usize::from(is_stale);
         }
         Ok(())
     }
@@ -166,14 +166,14 @@ impl Lockstep {
         if from.is_some() && source.is_none() {
             return Ok(());
         }
-        let heir = self.world.heir(number, source.map(|(file, _)| file));
+        let next_owner = self.world.next_owner(number, source.map(|(file, _)| file));
         let heir_end = source.map(|(_, end)| end);
         for one in &mut self.participants {
-            one.unregister(slot, &heir)?;
+            one.unregister(slot, &next_owner)?;
         }
         self.world.slots[slot] = Slot::Empty;
         if let Some(end) = heir_end {
-            self.world.slots[slot] = Slot::Open { file: heir, end };
+            self.world.slots[slot] = Slot::Open { file: next_owner, end };
             self.world.model.duplicated(end);
             self.scout.watch(&self.world, slot)?;
         }
@@ -193,7 +193,7 @@ impl Lockstep {
             let one = &mut self.participants[index];
             one.select(&self.world, &self.scout, room, timeout, met)?;
             if differences::takes_errors(one.backend) {
-                for slot in one.book.keys() {
+                for slot in one.registered.keys() {
                     if let Some((_, end)) = self.world.file(*slot)
                         && self.world.model.maybe_took_error(end)
                     {

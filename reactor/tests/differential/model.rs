@@ -118,7 +118,7 @@ impl Model {
         self.ends[id].kind
     }
 
-    /// Reports whether the kernel may deliver with a delay.
+    /// Returns whether the kernel may deliver with a delay.
     pub(crate) fn is_network(&self, id: EndId) -> bool {
         matches!(self.ends[id].kind, Kind::Tcp | Kind::Udp)
     }
@@ -169,7 +169,7 @@ impl Model {
         facts
     }
 
-    /// Reports whether the buffer of `id` has space for a write.
+    /// Returns whether the buffer of `id` has space for a write.
     fn room(&self, id: EndId) -> Doubt {
         let end = &self.ends[id];
         let peer = &self.ends[end.peer];
@@ -186,7 +186,7 @@ impl Model {
         }
     }
 
-    /// Reports whether the model can predict the result of a write.
+    /// Returns whether the model can predict the result of a write.
     pub(crate) fn may_write(&self, id: EndId) -> bool {
         let end = &self.ends[id];
         let peer = &self.ends[end.peer];
@@ -205,7 +205,7 @@ impl Model {
         matches!(self.ends[id].kind, Kind::Unix | Kind::Pipe) && self.may_write(id)
     }
 
-    /// Reports whether the model can predict the effect of out-of-band data sent from `id`.
+    /// Returns whether the model can predict the effect of out-of-band data sent from `id`.
     pub(crate) fn may_urge(&self, id: EndId) -> bool {
         let end = &self.ends[id];
         let peer = &self.ends[end.peer];

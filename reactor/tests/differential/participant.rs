@@ -23,10 +23,10 @@ pub(crate) struct Participant {
     pub(crate) backend: Backend,
     selector: Box<dyn Selector>,
     notifier: Notifier,
-    pub(crate) book: HashMap<usize, Entry>,
+    pub(crate) registered: HashMap<usize, Entry>,
     notified: Notified,
     /// The number of closed descriptors that may still be watched, because of which the set may be rebuilt.
-    pub(crate) n_ghosts: usize,
+    pub(crate) n_stale: usize,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -61,13 +61,13 @@ pub(crate) struct Entry {
     /// The event counts at the last wait, or `None` if there was none since it was registered or modified.
     seen: Option<News>,
     /// It was closed, and this was reported.
-    is_told_invalid: bool,
+    is_reported_invalid: bool,
 }
 
 impl Entry {
     pub(crate) fn new(fd: RawFd, token: Token, interest: Interest, mode: Mode) -> Entry {
-        let (is_armed, seen, is_told_invalid) = (true, None, false);
-        Entry { fd, token, interest, mode, is_armed, seen, is_told_invalid }
+        let (is_armed, seen, is_reported_invalid) = (true, None, false);
+        Entry { fd, token, interest, mode, is_armed, seen, is_reported_invalid }
     }
 }
 
@@ -79,9 +79,9 @@ impl Participant {
             // Created now, because its descriptors would take the number of one that the script closes.
             notifier: selector.notifier()?,
             selector,
-            book: HashMap::new(),
+            registered: HashMap::new(),
             notified: Notified::No,
-            n_ghosts: 0,
+            n_stale: 0,
         })
     }
 
@@ -102,7 +102,7 @@ impl Participant {
         met: &mut Met,
     ) -> Result<(), String> {
         let Entry { token, interest, mode, .. } = entry;
-        let is_known = self.book.contains_key(&slot);
+        let is_known = self.registered.contains_key(&slot);
         let mut reasons = Vec::new();
         if interest.is_empty() {
             reasons.push(ErrorKind::InvalidInput);
@@ -125,11 +125,11 @@ impl Participant {
         };
         match &result {
             Ok(()) if reasons.is_empty() => {
-                self.book.insert(slot, entry);
+                self.registered.insert(slot, entry);
             }
             // Where there is a filter for out-of-band data.
             Ok(()) if reasons == [ErrorKind::Unsupported] && mode != Mode::Edge => {
-                self.book.insert(slot, entry);
+                self.registered.insert(slot, entry);
             }
             Err(error) if reasons.contains(&error.kind()) => {}
             _ => {
@@ -140,11 +140,11 @@ impl Participant {
                 ));
             }
         }
-        self.check_books(file)
+        self.check_registrations(file)
     }
 
     pub(crate) fn unregister(&mut self, slot: usize, file: impl AsFd) -> Result<(), String> {
-        let was_known = self.book.remove(&slot).is_some();
+        let was_known = self.registered.remove(&slot).is_some();
         let result = self.selector.unregister(file.as_fd());
         let is_right = match &result {
             Ok(()) => was_known,
@@ -154,26 +154,26 @@ impl Participant {
             let backend = self.backend;
             return Err(format!("{backend}: unregister of slot {slot} returned {result:?}"));
         }
-        self.check_books(file)
+        self.check_registrations(file)
     }
 
     /// Compares the selector's registrations with the expected ones.
-    fn check_books(&self, file: impl AsFd) -> Result<(), String> {
+    fn check_registrations(&self, file: impl AsFd) -> Result<(), String> {
         let expected = |entry: &Entry| Registration {
             fd: entry.fd,
             token: entry.token,
             interest: entry.interest,
             mode: entry.mode,
         };
-        let mut book: Vec<Registration> = self.book.values().map(expected).collect();
+        let mut registered: Vec<Registration> = self.registered.values().map(expected).collect();
         let mut list = self.selector.registrations();
-        book.sort_unstable_by_key(|registration| registration.fd);
+        registered.sort_unstable_by_key(|registration| registration.fd);
         list.sort_unstable_by_key(|registration| registration.fd);
-        if list != book {
-            return Err(format!("{}: has {list:?} registered, not {book:?}", self.backend));
+        if list != registered {
+            return Err(format!("{}: has {list:?} registered, not {registered:?}", self.backend));
         }
         let fd = file.as_fd().as_raw_fd();
-        let entry = book.into_iter().find(|registration| registration.fd == fd);
+        let entry = registered.into_iter().find(|registration| registration.fd == fd);
         let got = self.selector.get(file.as_fd());
         if got != entry {
             return Err(format!("{}: get returns {got:?}, not {entry:?}", self.backend));
@@ -190,7 +190,7 @@ impl Participant {
         timeout: Option<Duration>,
         met: &mut Met,
     ) -> Result<(), String> {
-        let room = differences::room(self.backend, room, self.book.len() + self.n_ghosts, met);
+        let room = differences::room(self.backend, room, self.registered.len() + self.n_stale, met);
         let bounds = self.bounds(world, scout, met);
         let is_due = bounds.values().any(|bounds| bounds.is_due);
         let may_come = bounds.values().any(|bounds| !bounds.most.is_empty());
@@ -204,7 +204,7 @@ impl Participant {
         let mut events = Events::with_capacity(room);
         // Twice as many waits as needed if all descriptors are ready and reported in turn. Stale registrations
         // and a notification also take capacity, although they are not reported.
-        let n_waits = 2 * (self.book.len() + self.n_ghosts + 1).div_ceil(room) + 1;
+        let n_waits = 2 * (self.registered.len() + self.n_stale + 1).div_ceil(room) + 1;
         for index in 0..n_waits {
             let wait = if index == 0 { wait } else { Duration::ZERO };
             self.wait(&mut events, wait, is_due)?;
@@ -212,7 +212,7 @@ impl Participant {
             if events.is_full() {
                 // It may not have received a notification.
                 self.notified.weaken();
-            } else if self.notified == Notified::No && self.n_ghosts == 0 {
+            } else if self.notified == Notified::No && self.n_stale == 0 {
                 break;
             } else {
                 self.notified = Notified::No;
@@ -263,7 +263,7 @@ impl Participant {
     ) -> Result<(), String> {
         let mut in_this_wait = Vec::new();
         for event in events {
-            let entry = self.book.iter().find(|(_, entry)| entry.token == event.token);
+            let entry = self.registered.iter().find(|(_, entry)| entry.token == event.token);
             let Some((&slot, entry)) = entry else {
                 return Err(format!(
                     "{}: reported {:?} with an unknown token",
@@ -275,14 +275,14 @@ impl Participant {
             }
             in_this_wait.push(slot);
             // Reported before in this step, when there was still an error.
-            let is_told = reported.contains_key(&slot);
-            if is_told && entry.mode == Mode::Level && differences::takes_errors(self.backend) {
+            let is_reported = reported.contains_key(&slot);
+            if is_reported && entry.mode == Mode::Level && differences::takes_errors(self.backend) {
                 continue;
             }
             if !bounds[&slot].allow(Some(event.readiness)) {
                 return Err(self.complain(world, slot, Some(event.readiness), bounds[&slot]));
             }
-            if is_told && entry.mode == Mode::OneShot {
+            if is_reported && entry.mode == Mode::OneShot {
                 return Err(format!("{}: one-shot slot {slot} was reported twice", self.backend));
             }
             *reported.entry(slot).or_default() |= event.readiness;
@@ -323,7 +323,7 @@ impl Participant {
                 Slot::Grave { end, .. } => differences::after_closing(
                     self.backend,
                     world.model.is_open(end),
-                    entry.is_told_invalid,
+                    entry.is_reported_invalid,
                     met,
                 ),
                 Slot::Open { end, .. } => {
@@ -340,18 +340,18 @@ impl Participant {
                     let news = entry.seen.map(|seen| (seen, world.model.news(end)));
                     match entry.mode {
                         Mode::Level | Mode::OneShot => question.level(met),
-                        Mode::Edge => question.edge(news, !is_network && self.n_ghosts == 0, met),
+                        Mode::Edge => question.edge(news, !is_network && self.n_stale == 0, met),
                     }
                 }
             };
             (slot, bounds)
         };
-        self.book.iter().map(bounds).collect()
+        self.registered.iter().map(bounds).collect()
     }
 
     /// Updates the expected registrations after a wait.
     fn take_note(&mut self, world: &World, reported: &HashMap<usize, Readiness>) {
-        for (slot, entry) in &mut self.book {
+        for (slot, entry) in &mut self.registered {
             let reported = reported.get(slot);
             if let Slot::Open { end, .. } = world.slots[*slot] {
                 entry.seen = Some(world.model.news(end));
@@ -359,7 +359,7 @@ impl Participant {
             if reported.is_some() && entry.mode == Mode::OneShot {
                 entry.is_armed = false;
             }
-            entry.is_told_invalid |= reported.is_some_and(|reported| reported.is_invalid());
+            entry.is_reported_invalid |= reported.is_some_and(|reported| reported.is_invalid());
         }
     }
 
@@ -370,11 +370,11 @@ impl Participant {
         reported: Option<Readiness>,
         bounds: Bounds,
     ) -> String {
-        let entry = &self.book[&slot];
+        let entry = &self.registered[&slot];
         let reported = reported.map_or("nothing".to_owned(), |reported| format!("{reported:?}"));
         let due = if bounds.is_due { "must report" } else { "may report" };
         format!(
-            "{} tells {reported} of {}, registered for {:?}, {:?}: it {due} {:?} at least, and {:?} \
+            "{} reports {reported} for {}, registered for {:?}, {:?}: it {due} {:?} at least, and {:?} \
              at most",
             self.backend,
             world.describe(slot),

@@ -123,7 +123,7 @@ impl World {
     }
 
     /// Gives the number of a grave to a duplicate of `from`, or to a file that is not registered.
-    pub(crate) fn heir(&self, number: RawFd, from: Option<&File>) -> File {
+    pub(crate) fn next_owner(&self, number: RawFd, from: Option<&File>) -> File {
         // The system assigns the lowest free number.
         let mut fillers = Vec::new();
         loop {

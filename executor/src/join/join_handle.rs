@@ -1,4 +1,4 @@
-//! The handle by which a task's output is awaited.
+//! [`JoinHandle`]: awaits the output of a task.
 
 use std::fmt;
 use std::pin::Pin;
@@ -25,25 +25,23 @@ use crate::tasks::wakers::{clone_of, drop_of};
 use crate::tasks::{Callback, Join};
 use crate::time::Elapsed;
 
-/// Awaits the output of a task.
+/// Awaits the output of a spawned task.
 ///
-/// Dropping it detaches the task, which goes on. [`abort`](JoinHandle::abort) ends it.
+/// Dropping the handle detaches the task, which continues to run. [`abort`](JoinHandle::abort) cancels it.
 ///
-/// It can be awaited anywhere, on another loop and under another executor too, if the output is
-/// `Send`: then the handle is. A plain thread waits for the output with
-/// [`join`](JoinHandle::join).
+/// If the output is `Send`, so is the handle, and it can be awaited on another loop or another executor. On a plain
+/// thread, [`join`](JoinHandle::join) blocks until the task has finished.
 ///
 /// # Errors
-/// The output is a [`JoinError`] if the task panicked or was aborted, or its loop ended before the
-/// task did. The output of a task that has finished stays until the handle takes it, also when the
-/// loop has ended since.
+/// [`JoinError`] if the task panicked, was aborted, or was cancelled because its runtime was dropped. The output of a
+/// finished task stays available, even after its runtime was dropped.
 ///
 /// # Panics
-/// If it is polled again after it was ready.
+/// Panics if it is polled after it has completed.
 ///
 /// # Cancel safety
-/// The output stays with the task until the handle returns it: awaiting `&mut handle` and
-/// dropping that future loses nothing.
+/// The output stays with the task until the handle returns it, so `&mut handle` can be awaited in a `race`, dropped and
+/// awaited again.
 ///
 /// # Examples
 /// ```
@@ -53,7 +51,7 @@ use crate::time::Elapsed;
 /// # }).unwrap();
 /// ```
 ///
-/// A handle whose output must stay on its thread stays there too:
+/// If the output is not `Send`, neither is the handle:
 /// ```compile_fail
 /// use std::rc::Rc;
 ///
@@ -67,7 +65,7 @@ pub struct JoinHandle<T> {
 }
 
 enum Repr<T> {
-    /// The output is in the task's slot, on the loop that the number names.
+    /// The output is in the task's slot, on the loop that the id names.
     Task(OutputKey<T>),
     /// The output crosses threads.
     Packet(Arc<Packet<T>>),
@@ -84,19 +82,17 @@ impl<T> JoinHandle<T> {
         JoinHandle { repr: Repr::Packet(packet) }
     }
 
-    /// Ends the task: its future is dropped, at once if it is not being polled.
+    /// Cancels the task: drops its future, and makes the handle return a [`JoinError`] that
+    /// [is cancelled](JoinError::is_cancelled).
     ///
-    /// The output is then a [`JoinError`] that [is cancelled](JoinError::is_cancelled). A task
-    /// that is over keeps its output. Blocking work that has begun cannot be ended. Work that has
-    /// not begun is cancelled, but its closure, with everything that it captures, is dropped only
-    /// when a thread of the pool takes it.
-    /// From another thread the loop does it in its next turn.
+    /// The future is dropped at once, or after the current poll if the task aborts itself. On another thread, the loop
+    /// drops it in its next turn. A task that has finished keeps its output.
     ///
-    /// A future that is dropped may abort other tasks in turn, as one that owns an
-    /// [`AbortOnDrop`] does, to any depth. Up to 16 such aborts are nested, each future being
-    /// dropped at once. One that is requested deeper inside is carried out as soon as the
-    /// sixteenth has dropped its future, before that abort returns; several of them in the order
-    /// in which they were requested.
+    /// Blocking work that is running cannot be cancelled. Queued blocking work is cancelled, but its closure is dropped
+    /// only when a thread of the pool takes it.
+    ///
+    /// Dropping a future may abort further tasks, for example with an [`AbortOnDrop`]. Up to 16 aborts nest; deeper ones
+    /// are executed in order after the sixteenth has dropped its future, and before it returns.
     ///
     /// # Examples
     /// ```
@@ -118,7 +114,7 @@ impl<T> JoinHandle<T> {
         }
     }
 
-    /// Turns the handle into one whose drop aborts the task.
+    /// Converts the handle into one that aborts the task when it is dropped.
     ///
     /// # Examples
     /// ```
@@ -137,8 +133,8 @@ impl<T> JoinHandle<T> {
         AbortOnDrop::new(self)
     }
 
-    /// Returns the number of the task. None for blocking work, for a task that another thread has
-    /// asked for and that has not begun, and once the output was returned.
+    /// Returns the task's id, or `None` for blocking work, for a task that another thread spawned and that has not
+    /// started, and after the output was returned.
     ///
     /// # Examples
     /// ```
@@ -157,11 +153,10 @@ impl<T> JoinHandle<T> {
         token.map(TaskId::new)
     }
 
-    /// Reports whether the task is over, so that awaiting the handle would not wait.
+    /// Returns whether the task has finished, so that awaiting the handle would return at once.
     ///
-    /// A handle from [`spawn`](crate::spawn) knows it on the task's own thread, whether the loop runs
-    /// or not. Elsewhere it says false until it has been polled there or the loop has ended, and the
-    /// truth from then on.
+    /// For a handle from [`spawn`](crate::spawn), the result is exact on the task's thread. On another thread it is
+    /// `false` until the handle has been polled there or the loop has ended.
     ///
     /// # References
     /// Python's `Task.done`.
@@ -187,10 +182,9 @@ impl<T> JoinHandle<T> {
         }
     }
 
-    /// Names the task, for [`task::all`](crate::task::all), dumps and reports, and returns the
-    /// handle.
+    /// Sets the task's name for [`task::all`](crate::task::all), dumps and reports, and returns the handle.
     ///
-    /// Blocking work is named by [`BlockingPool::spawn_named`](crate::BlockingPool::spawn_named).
+    /// To name blocking work, use [`BlockingPool::spawn_named`](crate::BlockingPool::spawn_named).
     ///
     /// # References
     /// The argument `name` of Python's `asyncio.create_task`.
@@ -218,7 +212,7 @@ impl<T> JoinHandle<T> {
         self
     }
 
-    /// Returns the task's name, if it has one. Known on the task's own thread.
+    /// Returns the task's name, if it has one. Returns `None` on another thread than the task's.
     pub fn name(&self) -> Option<String> {
         let id = self.id()?.token();
         if_local(id.owner(), |event_loop| event_loop.name(id)).flatten()
@@ -264,20 +258,16 @@ impl<T> JoinHandle<T> {
         park_until_ready(self, timeout)
     }
 
-    /// Calls `f` with the output when that is there, before whoever awaits the handle sees it; at
-    /// once, if it is there already.
+    /// Calls `f` with a reference to the output when the task finishes, before the handle returns the output. If the
+    /// task has finished, `f` is called at once.
     ///
-    /// A callback that is called at once may call `on_done` for other tasks, whose callbacks may do so in
-    /// turn. Up to 16 such calls are nested; those that are requested deeper inside follow as soon as the
-    /// sixteenth callback has returned, before that call of `on_done` returns.
-    ///
-    /// Callbacks are called in the order in which they were added, also if the handle is dropped.
-    /// A panic in one is told of by the panic hook and ends nothing.
+    /// Callbacks run in the order in which they were added, even if the handle is dropped. A panic in one is caught.
+    /// Callbacks that are called at once and call `on_done` nest up to 16 deep; deeper ones are called after the
+    /// sixteenth returns.
     ///
     /// # Panics
-    /// For a task of a loop on another thread, and for blocking work: what `f` holds could not get
-    /// there.
-    /// A task that awaits the handle serves instead.
+    /// Panics for a task on another thread and for blocking work, because `f` need not be `Send`: await the handle
+    /// instead.
     ///
     /// # References
     /// Python's `Task.add_done_callback`.
@@ -315,7 +305,7 @@ impl<T> JoinHandle<T> {
     }
 }
 
-/// Names a task, on any thread.
+/// Sets a task's name, on any thread.
 pub(crate) fn set_name(id: Token, name: String) {
     let mut name = Some(name);
     if_local(id.owner(), |event_loop| {
@@ -331,7 +321,7 @@ pub(crate) fn set_name(id: Token, name: String) {
     }
 }
 
-/// Polls a handle on a plain thread until it is ready or the time is over.
+/// Polls a handle on a plain thread until it is ready or the time limit is reached.
 #[track_caller]
 fn park_until_ready<T: 'static>(
     handle: &mut JoinHandle<T>,
@@ -364,7 +354,7 @@ fn park_until_ready<T: 'static>(
     }
 }
 
-/// Notes which task does the work of a packet, and passes on what was requested before.
+/// Records the task that fills a packet, and forwards earlier requests to it.
 pub(crate) fn bind<T>(packet: &Packet<T>, task: Token) {
     let requests = packet.set_task(task);
     if let Some(name) = requests.name {
@@ -393,7 +383,7 @@ impl<T: 'static> Future for JoinHandle<T> {
 }
 
 impl<T: 'static> JoinHandle<T> {
-    /// Polls for an outcome that is yet to be given to someone.
+    /// Polls for an outcome that has not been returned yet.
     #[inline]
     #[track_caller]
     pub(crate) fn poll_outcome(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, JoinError>> {
@@ -414,7 +404,7 @@ impl<T: 'static> JoinHandle<T> {
             panic!("a join handle was polled after it was ready")
         };
         ready!(poll_proceed(cx));
-        // Cloned before the packet is locked, and what is left of it dropped after: it may be foreign.
+        // Cloned before the packet is locked, and dropped after, because the waker may be foreign.
         let mut waker = Some(clone_of(cx.waker()));
         let polled = packet.poll_take(&mut waker);
         drop_of(waker);
@@ -427,7 +417,7 @@ impl<T: 'static> JoinHandle<T> {
     }
 }
 
-/// Takes the output on the task's own loop; none where that does not run.
+/// Takes the output on the task's loop. Returns `None` elsewhere.
 #[inline]
 fn poll_local<T: 'static>(
     key: &OutputKey<T>,
@@ -444,7 +434,7 @@ fn poll_local<T: 'static>(
     });
     let Poll::Ready(join) = polled? else { return Some(Poll::Pending) };
     if join == Join::Gone {
-        // It may have been a task of an earlier loop with this number.
+        // The task may belong to an earlier loop with this number.
         output = inherit(key);
     }
     Some(Poll::Ready(output.unwrap_or_else(|| Err(JoinError::cancelled()))))
@@ -459,7 +449,7 @@ impl<T> Drop for JoinHandle<T> {
             Some(false) => {}
             None => mailbox::send(id.owner(), Command::Detach(id)),
         }
-        // After the message, which a loop that has ended since does not take.
+        // After the message, which a loop that has ended meanwhile does not receive.
         renounce(key);
     }
 }

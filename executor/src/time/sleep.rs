@@ -1,4 +1,4 @@
-//! Waiting for a deadline.
+//! The future that waits for a deadline.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
@@ -14,19 +14,18 @@ use crate::time::clock::{ClockId, instant_of, later, ns_of};
 use crate::time::timer_heap;
 use crate::time::timer_slots::TimerSlot;
 
-/// Waits for `duration`, from now on.
+/// Waits until `duration` has elapsed, counted from this call.
 ///
-/// A sleep that is polled by another clock than that of the thread which made it (one of the two loops
-/// has [virtual time](crate::Builder::virtual_time)) waits for `duration` from its first poll on.
+/// Any duration is valid. Zero yields once, and a duration that exceeds the range of the clock never elapses.
 ///
-/// Any duration is legal: zero gives way once, and one that ends later than the clock can tell
-/// never ends.
+/// A sleep that is created with one clock and polled with another, because one of two loops has
+/// [virtual time](crate::Builder::virtual_time), counts from its first poll instead.
 ///
 /// # Panics
-/// When polled outside a loop, or if the loop has 16,777,216 timers.
+/// Panics if polled outside a runtime, or if the runtime has 16,777,216 timers.
 ///
 /// # Cancel safety
-/// Nothing is lost.
+/// Dropping the future cancels the timer and has no other effect.
 ///
 /// # References
 /// Python's `asyncio.sleep`.
@@ -46,13 +45,13 @@ pub fn sleep(duration: Duration) -> Sleep {
     Sleep { deadline_ns: later(made_ns, duration), state: State::New { clock, made_ns } }
 }
 
-/// Waits until `deadline`; one in the past gives way once.
+/// Waits until `deadline` is reached. A deadline in the past yields once.
 ///
 /// # Panics
-/// When polled outside a loop, or if the loop has 16,777,216 timers.
+/// Panics if polled outside a runtime, or if the runtime has 16,777,216 timers.
 ///
 /// # Cancel safety
-/// Nothing is lost.
+/// Dropping the future cancels the timer and has no other effect.
 ///
 /// # Examples
 /// ```
@@ -69,9 +68,9 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
     Sleep { deadline_ns: ns_of(deadline), state: State::Idle }
 }
 
-/// Is ready at its deadline, never before. Made by [`sleep`] and [`sleep_until`].
+/// The future returned by [`sleep`] and [`sleep_until`]. Completes at its deadline, and never before.
 ///
-/// It is a few numbers, and may be polled on one loop and then on another.
+/// A sleep may be polled on one loop and then on another.
 ///
 /// # Examples
 /// ```
@@ -81,7 +80,7 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 /// use polyloop::time::now;
 ///
 /// # polyloop::run(async {
-/// // It can be awaited again and again, and moved.
+/// // It can be reset, and awaited repeatedly.
 /// let mut idle = pin!(sleep(Duration::from_secs(60)));
 /// idle.reset(now() + Duration::from_millis(1));
 /// idle.await;
@@ -90,7 +89,7 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 #[derive(Debug)]
 #[must_use = "futures do nothing unless awaited"]
 pub struct Sleep {
-    /// By the clock that all loops share, so that it means the same on each of them.
+    /// In nanoseconds of the clock that all loops share.
     deadline_ns: u64,
     state: State,
 }
@@ -121,9 +120,9 @@ enum State {
 }
 
 impl Sleep {
-    /// Returns the deadline; none if it is beyond what the clock can tell.
+    /// Returns the deadline, or `None` if it exceeds the range of the clock.
     ///
-    /// Before the first poll it is by the clock of the thread that has made the sleep.
+    /// Before the first poll, the deadline refers to the clock of the thread that created the sleep.
     ///
     /// # Examples
     /// ```
@@ -134,10 +133,10 @@ impl Sleep {
         instant_of(self.deadline_ns)
     }
 
-    /// Moves the deadline, earlier or later, also after it was reached.
+    /// Changes the deadline to an earlier or later one, even after the sleep has elapsed.
     ///
-    /// A task that awaits the sleep meanwhile is woken at the new deadline, wherever `reset` is
-    /// called: in another task, on another loop or on a plain thread.
+    /// A task that awaits the sleep is woken at the new deadline. `reset` may be called in another task, on another loop
+    /// or on a plain thread.
     ///
     /// # Examples
     /// ```
@@ -163,9 +162,9 @@ impl Sleep {
         });
         match here.flatten() {
             Some(true) => {}
-            // It has fired, so the task that waits has been woken and will arm it again.
+            // It has fired, so the waiting task has been woken and will arm it again.
             Some(false) => self.state = State::Idle,
-            // The same by message, because only its own loop may touch the timer.
+            // The same by a message, because only the timer's loop may change it.
             None => {
                 self.state = State::Idle;
                 mailbox::send_to(address, Command::MoveTimer(slot));
@@ -173,14 +172,14 @@ impl Sleep {
         }
     }
 
-    /// Moves the deadline of a sleep that no task awaits.
+    /// Changes the deadline of a sleep that no task awaits.
     pub(super) fn restart(&mut self, deadline: Instant) {
         self.disarm();
         self.state = State::Idle;
         self.deadline_ns = ns_of(deadline);
     }
 
-    /// Forgets the timer, here or on the loop where it was armed.
+    /// Cancels the timer, on this loop or on the one where it was armed.
     #[inline]
     fn disarm(&self) {
         let State::Armed { slot, address } = self.state else { return };
@@ -197,10 +196,10 @@ impl Sleep {
     }
 }
 
-/// What a poll has done, and a waker that is left, to be dropped when the borrow has ended.
+/// The result of a poll, and a waker to drop after the borrow has ended.
 enum Polled {
     Over(Waker),
-    /// The timer was armed before.
+    /// The timer was already armed.
     Waiting(Option<Waker>),
     Armed(TimerSlot, Address),
     Full(Waker),
@@ -224,7 +223,7 @@ impl Sleep {
             }
             _ => self.deadline_ns,
         };
-        // One that never ends may be reset while it is awaited, so it has a timer as well.
+        // A sleep that never elapses may be reset while it is awaited, so it has a timer as well.
         match event_loop.arm_timer(deadline_ns, waker) {
             Ok(slot) => {
                 self.deadline_ns = deadline_ns;

@@ -1,4 +1,4 @@
-//! Bounding how long a future may take.
+//! Time limits for futures.
 
 use std::error::Error;
 use std::fmt;
@@ -10,20 +10,20 @@ use std::time::{Duration, Instant};
 
 use super::{Sleep, sleep, sleep_until};
 
-/// Awaits `future` for `duration` at most, from now on.
+/// Requires `future` to complete before `duration` has elapsed, counted from this call.
 ///
-/// A future that is ready at its first poll completes even if `duration` is zero. A
-/// [`CancelScope`](crate::CancelScope) has a deadline that the future can read and move, and waits for
-/// [`shielded`](crate::shielded) sections.
+/// The future is polled before the deadline is checked, so a future that is ready at its first poll completes even if
+/// `duration` is zero. For a deadline that can be moved, and for [`shielded`](crate::shielded) sections, use
+/// [`CancelScope`](crate::CancelScope).
 ///
 /// # Errors
-/// [`Elapsed`] if the time is over first; `future` is then dropped.
+/// [`Elapsed`] if the duration elapses first. `future` is then dropped, which cancels it.
 ///
 /// # Panics
-/// When polled outside a loop.
+/// Panics if polled outside a runtime.
 ///
 /// # Cancel safety
-/// That of `future`.
+/// Dropping the returned future drops `future`, so cancel safety is that of `future`.
 ///
 /// # References
 /// Python's `asyncio.timeout`.
@@ -45,16 +45,16 @@ pub fn timeout<F: Future>(
     before(sleep(duration), future)
 }
 
-/// Awaits `future` until `deadline` at most.
+/// Requires `future` to complete before `deadline`, as [`timeout`] does.
 ///
 /// # Errors
-/// [`Elapsed`] if the deadline comes first; `future` is then dropped.
+/// [`Elapsed`] if the deadline is reached first. `future` is then dropped, which cancels it.
 ///
 /// # Panics
-/// When polled outside a loop.
+/// Panics if polled outside a runtime.
 ///
 /// # Cancel safety
-/// That of `future`.
+/// Dropping the returned future drops `future`, so cancel safety is that of `future`.
 ///
 /// # Examples
 /// ```
@@ -84,7 +84,7 @@ async fn before<F: Future>(sleep: Sleep, future: F) -> Result<F::Output, Elapsed
     .await
 }
 
-/// Says that a future took longer than it was given.
+/// The error of an operation whose deadline was reached. Converts to an [`io::Error`] of kind `TimedOut`.
 ///
 /// # Examples
 /// ```

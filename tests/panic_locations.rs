@@ -114,7 +114,7 @@ fn wrong_arguments(seen: &Seen) {
     check!(seen, "room for an event", KeyedSelector::<()>::with_selector(selector, 0));
     let mut reactor = Reactor::new(Backend::Poll.open().unwrap(), 0, 0);
     let token = polyloop::selectors::Token::new(0, 0, 0);
-    check!(seen, "brings a waker", reactor.wait(token, Direction::Read, None, &mut None));
+    check!(seen, "a waiter has a waker", reactor.wait(token, Direction::Read, None, &mut None));
     let runtime = Runtime::builder().backend(Backend::Poll).build().unwrap();
     check!(seen, "descriptor to watch", runtime.as_fd());
 }

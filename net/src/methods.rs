@@ -123,6 +123,7 @@ macro_rules! messages {
             ///
             /// # References
             /// `MSG_TRUNC` in [recvmsg(2)](https://man7.org/linux/man-pages/man2/recvmsg.2.html).
+            #[doc(alias = "recvmsg")]
             pub async fn recv_msg(
                 &self,
                 buf: &mut [u8],

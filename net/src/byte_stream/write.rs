@@ -149,6 +149,7 @@ macro_rules! writing {
             /// # Cancel safety
             /// If the future is dropped before it completes, part of `buf` may have been written,
             /// and the number of bytes is lost. Use `write_all_buf` to be able to continue.
+            #[doc(alias = "sendall")]
             pub fn write_all(
                 &self,
                 buf: &[u8],

@@ -117,6 +117,7 @@ impl Default for Framing {
 /// # Ok::<(), std::io::Error>(())
 /// # }).unwrap().unwrap();
 /// ```
+#[doc(alias = "LengthDelimitedCodec")]
 pub struct FrameReader<R> {
     reader: BufReader<R>,
     framing: Framing,
@@ -199,6 +200,7 @@ impl<R> fmt::Debug for FrameReader<R> {
 /// buffer. So a frame is queued exactly once, even if a future is dropped. See [`FrameReader`] for an example.
 ///
 /// It holds a buffer only while frames are queued, of at most a few times their size.
+#[doc(alias = "LengthDelimitedCodec")]
 pub struct FrameWriter<W> {
     writer: W,
     framing: Framing,

@@ -40,6 +40,7 @@ pub use too_long::TooLong;
 /// Reads bytes.
 ///
 /// Implemented for the streams of this crate and references to them, and for byte slices in memory.
+#[doc(alias = "AsyncRead")]
 pub trait Read {
     /// Reads into `buf`, waiting until at least one byte is available.
     ///
@@ -65,6 +66,7 @@ pub trait Read {
 /// Writes bytes.
 ///
 /// Implemented for the streams of this crate and references to them, and for `Vec<u8>`.
+#[doc(alias = "AsyncWrite")]
 pub trait Write {
     /// Writes bytes from `buf`, waiting until at least one can be written.
     ///
@@ -81,5 +83,7 @@ pub trait Write {
     ///
     /// # Cancel safety
     /// The method can be called again.
+    #[doc(alias = "close")]
+    #[doc(alias = "write_eof")]
     fn shutdown(&mut self) -> impl Future<Output = io::Result<()>>;
 }

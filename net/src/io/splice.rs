@@ -60,6 +60,7 @@ const PLAIN_BYTES: usize = 16 * 1_024;
 /// # Ok::<(), std::io::Error>(())
 /// # }).unwrap().unwrap();
 /// ```
+#[doc(alias = "splice")]
 pub struct Splicer<'a, A, B> {
     from: &'a A,
     to: &'a B,

@@ -43,6 +43,7 @@ impl TcpStream {
     ///
     /// # References
     /// [sendfile(2)](https://man7.org/linux/man-pages/man2/sendfile.2.html).
+    #[doc(alias = "sendfile")]
     pub async fn send_file(&self, file: &File, range: &mut Range<u64>) -> io::Result<()> {
         if range.is_empty() {
             poll_fn(poll_proceed).await;

@@ -148,6 +148,7 @@ impl UdpSocket {
     ///
     /// # References
     /// [sendmmsg(2)](https://man7.org/linux/man-pages/man2/sendmmsg.2.html).
+    #[doc(alias = "sendmmsg")]
     pub async fn send_many(&self, messages: &[(&[u8], SocketAddr)]) -> io::Result<usize> {
         if messages.is_empty() {
             poll_fn(poll_proceed).await;
@@ -171,6 +172,7 @@ impl UdpSocket {
     ///
     /// # References
     /// [recvmmsg(2)](https://man7.org/linux/man-pages/man2/recvmmsg.2.html).
+    #[doc(alias = "recvmmsg")]
     pub async fn recv_many(
         &self,
         bufs: &mut [IoSliceMut<'_>],

@@ -13,6 +13,7 @@ macro_rules! credentials {
             ///
             /// # References
             /// `SO_PEERCRED` in [unix(7)](https://man7.org/linux/man-pages/man7/unix.7.html).
+            #[doc(alias = "peer_cred")]
             pub fn peer_credentials(
                 &self,
             ) -> std::io::Result<polyloop_reactor::socket::Credentials> {

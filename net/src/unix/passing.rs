@@ -17,6 +17,7 @@ macro_rules! passing {
             ///
             /// # References
             /// `SCM_RIGHTS` in [unix(7)](https://man7.org/linux/man-pages/man7/unix.7.html).
+            #[doc(alias = "SCM_RIGHTS")]
             pub async fn send_fds(
                 &self,
                 bytes: &[u8],

@@ -26,8 +26,10 @@ CORE = """
     executor/src/event_loop/wait.rs executor/src/join/join_error.rs executor/src/join/join_handle.rs
     executor/src/join/packet.rs executor/src/raw/current.rs executor/src/raw/forward.rs
     executor/src/raw/project.rs executor/src/raw/waker.rs executor/src/runtime/handle.rs
-    executor/src/runtime/mod.rs executor/src/tasks/mod.rs executor/src/tasks/numbers.rs
-    executor/src/tasks/stage.rs executor/src/tasks/table.rs executor/src/tasks/wakers.rs
+    executor/src/runtime/mod.rs executor/src/tasks/extras.rs executor/src/tasks/main_future.rs
+    executor/src/tasks/mod.rs executor/src/tasks/numbers.rs executor/src/tasks/outputs.rs
+    executor/src/tasks/ready_queue.rs executor/src/tasks/slot.rs executor/src/tasks/stage.rs
+    executor/src/tasks/table.rs executor/src/tasks/wakers.rs
     executor/src/time/clock.rs executor/src/time/segments.rs executor/src/time/sleep.rs
     executor/src/time/timeout.rs executor/src/time/timer_heap.rs executor/src/time/timer_slots.rs
     net/src/async_fd/mod.rs net/src/async_fd/registrations.rs net/src/async_fd/waiter.rs

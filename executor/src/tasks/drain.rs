@@ -1,0 +1,42 @@
+//! What the slots still hold when their loop ends.
+
+use std::task::Waker;
+
+use polyloop_reactor::Token;
+
+use crate::tasks::Tasks;
+use crate::tasks::slot::Flags;
+use crate::tasks::stage::TaskBox;
+
+/// What a slot has held to the end of its loop.
+pub(crate) struct Drained {
+    pub(crate) id: Token,
+    pub(crate) task: Option<TaskBox>,
+    pub(crate) joiner: Option<Waker>,
+    /// The box holds an output, and there is a handle that will ask for it.
+    pub(crate) is_awaited: bool,
+}
+
+impl Tasks {
+    /// Names a task that has not ended, if there is one, looking from slot `from` on.
+    pub(crate) fn find_unfinished(&self, from: u32) -> Option<Token> {
+        let unfinished = self.slots.find(from, |slot| {
+            slot.flags.has(Flags::TAKEN) && !slot.flags.has(Flags::FINISHED.and(Flags::RUNNING))
+        });
+        unfinished.map(|slot| slot.id)
+    }
+
+    /// Returns a number past those of all slots.
+    pub(crate) fn end(&self) -> u32 {
+        self.slots.end()
+    }
+
+    /// Takes what the slot at `index` still holds, to be dropped outside the borrow; none if there
+    /// is no such slot.
+    pub(crate) fn drain_slot(&mut self, index: u32) -> Option<Drained> {
+        let slot = self.slots.get_mut(index)?;
+        let is_awaited = slot.flags.has(Flags::FINISHED);
+        let (task, joiner) = (slot.task.take(), slot.joiner.take());
+        Some(Drained { id: slot.id, task, joiner, is_awaited })
+    }
+}

@@ -1,4 +1,4 @@
-//! A join handle that does not let go of its task.
+//! [`AbortOnDrop`]: a join handle that aborts its task when it is dropped.
 
 use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
@@ -6,15 +6,16 @@ use std::task::{Context, Poll};
 
 use crate::{JoinError, JoinHandle};
 
-/// Awaits the output of a task, and aborts it when dropped. Made by
-/// [`JoinHandle::abort_on_drop`].
+/// Awaits the output of a task, and aborts the task when it is dropped.
+///
+/// Returned by [`JoinHandle::abort_on_drop`].
 ///
 /// # Cancel safety
-/// As for [`JoinHandle`]; dropping this itself ends the task.
+/// As for [`JoinHandle`]: await `&mut handle`, because dropping the handle itself aborts the task.
 #[derive(Debug)]
 #[must_use = "dropping it aborts the task"]
 pub struct AbortOnDrop<T> {
-    /// None once it was given back.
+    /// `None` after `into_handle`.
     handle: Option<JoinHandle<T>>,
 }
 
@@ -23,7 +24,7 @@ impl<T> AbortOnDrop<T> {
         AbortOnDrop { handle: Some(handle) }
     }
 
-    /// Turns it back into a handle whose drop lets the task go on.
+    /// Converts it back into a [`JoinHandle`], which detaches the task when it is dropped.
     ///
     /// # Examples
     /// ```
@@ -38,7 +39,7 @@ impl<T> AbortOnDrop<T> {
     }
 }
 
-/// Why there is a handle wherever it is asked for.
+/// Why the handle exists whenever it is used.
 const HELD: &str = "the handle is there until the value is gone";
 
 impl<T> Deref for AbortOnDrop<T> {

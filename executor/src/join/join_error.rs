@@ -1,4 +1,4 @@
-//! The error that stands in for a task's output.
+//! [`JoinError`]: why a task has no output.
 
 use std::any::Any;
 use std::error::Error;
@@ -10,7 +10,7 @@ use crate::catch::Payload;
 use crate::inspect::lost_panic::{LostPanic, Origin};
 use crate::tasks::numbers::NO_ROOM;
 
-/// Says why a task has no output: it was cancelled, or it panicked.
+/// The error of a task without an output: it was cancelled, or it panicked.
 ///
 /// # Examples
 /// ```
@@ -22,21 +22,21 @@ use crate::tasks::numbers::NO_ROOM;
 /// # }).unwrap();
 /// ```
 pub struct JoinError {
-    /// None if cancelled. In a box, so that a `Result<(), JoinError>` is one word.
+    /// `None` if cancelled. Boxed, so that `Result<(), JoinError>` is one word.
     cause: Option<Box<Cause>>,
 }
 
-/// What else than a cancellation has kept a task from having an output.
+/// A reason other than cancellation.
 enum Cause {
     Panic(Panic),
-    /// There was no room for it on the loop that was asked to run it.
+    /// The loop's task table was full.
     Refused,
 }
 
 struct Panic {
-    /// In a mutex for the sake of `Sync`.
+    /// In a mutex, so that the error is `Sync`.
     payload: Mutex<Payload>,
-    /// In debug mode, until the error is given to someone.
+    /// In debug mode, until the error is returned to a caller.
     lost: Option<LostPanic>,
 }
 
@@ -45,9 +45,9 @@ impl JoinError {
         JoinError { cause: None }
     }
 
-    /// Makes the error of a panic that came from `origin`.
+    /// Creates the error of a panic in `origin`.
     ///
-    /// It is to go through [`given`](crate::join::join_error::given) when it is given to a caller.
+    /// Pass it through [`given`](crate::join::join_error::given) when it is returned to a caller.
     #[cold]
     pub(crate) fn panicked(payload: Payload, origin: Option<Origin>) -> JoinError {
         let panic = Panic { payload: Mutex::new(payload), lost: None };
@@ -56,7 +56,7 @@ impl JoinError {
         error
     }
 
-    /// Has a panic reported, unless the error is given to a caller.
+    /// Reports the panic if the error is dropped before it is returned to a caller.
     #[cold]
     pub(crate) fn set_origin(&mut self, origin: Option<Origin>) {
         if !self.is_panic() {
@@ -68,7 +68,7 @@ impl JoinError {
         }
     }
 
-    /// Takes out the report that is made if the error is dropped before it is given to someone.
+    /// Takes the report that would be made if the error were dropped before it is returned to a caller.
     fn take_lost(&mut self) -> Option<LostPanic> {
         match self.cause.as_deref_mut() {
             Some(Cause::Panic(panic)) => panic.lost.take(),
@@ -76,7 +76,7 @@ impl JoinError {
         }
     }
 
-    /// Notes that the error is given to a caller.
+    /// Records that the error is returned to a caller.
     #[inline]
     pub(crate) fn note_given(&mut self) {
         if self.cause.is_some()
@@ -86,7 +86,7 @@ impl JoinError {
         }
     }
 
-    /// Reports the panic as lost, although somebody may ask for it yet.
+    /// Reports the panic as lost, although a caller may still receive it.
     pub(crate) fn report_now(&mut self) {
         drop(self.take_lost());
     }
@@ -95,22 +95,21 @@ impl JoinError {
         JoinError { cause: Some(Box::new(Cause::Refused)) }
     }
 
-    /// Reports whether the task was dropped before it was done: it was aborted, its loop ended
-    /// first, or the loop had no room for it, which the error's text tells apart.
+    /// Returns whether the task was cancelled: it was aborted, its runtime was dropped, or the runtime had the maximum
+    /// number of tasks. The error's message distinguishes these.
     pub fn is_cancelled(&self) -> bool {
         !self.is_panic()
     }
 
-    /// Reports whether the task panicked.
+    /// Returns whether the task panicked.
     pub fn is_panic(&self) -> bool {
         matches!(self.cause.as_deref(), Some(Cause::Panic(_)))
     }
 
-    /// Returns what the task panicked with, for
-    /// [`resume_unwind`](std::panic::resume_unwind), or the error itself if it was cancelled.
+    /// Returns the payload of the task's panic, for [`resume_unwind`](std::panic::resume_unwind).
     ///
     /// # Errors
-    /// The error itself, if the task was cancelled.
+    /// Returns `self` if the task was cancelled.
     pub fn try_into_panic(self) -> Result<Box<dyn Any + Send + 'static>, JoinError> {
         match self.cause.map(|cause| *cause) {
             Some(Cause::Panic(panic)) => {
@@ -120,7 +119,7 @@ impl JoinError {
         }
     }
 
-    /// Calls `f` with the panic's message, where it has one.
+    /// Calls `f` with the panic's message, if it has one.
     fn with_message<R>(&self, f: impl FnOnce(Option<&str>) -> R) -> Option<R> {
         let Some(Cause::Panic(panic)) = self.cause.as_deref() else { return None };
         let payload = panic.payload.lock().unwrap_or_else(PoisonError::into_inner);
@@ -129,7 +128,7 @@ impl JoinError {
     }
 }
 
-/// Notes that an outcome is given to a caller, so that its panic is not lost.
+/// Records that an outcome is returned to a caller, so that its panic is not lost.
 #[inline]
 pub(crate) fn given<T>(mut outcome: Result<T, JoinError>) -> Result<T, JoinError> {
     if let Err(error) = &mut outcome {

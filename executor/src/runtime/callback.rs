@@ -1,16 +1,16 @@
-//! Plain functions that the loop is to call: soon, later, at a given time.
+//! Callbacks: plain functions that the loop calls soon, later, or at a given time.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use crate::{Handle, JoinHandle, sleep_until, spawn};
 
-/// Calls `f` in the loop's next turn, after what is ready already.
+/// Schedules `f` to be called after the tasks that are ready now.
 ///
-/// A panic in it is told of by the panic hook and ends nothing else.
+/// A panic in `f` is caught.
 ///
 /// # Panics
-/// Outside a loop; there is [`Handle::call_soon`] for other threads.
+/// Panics outside a runtime. On other threads, use [`Handle::call_soon`].
 ///
 /// # References
 /// Python's `loop.call_soon`.
@@ -32,10 +32,11 @@ pub fn call_soon(f: impl FnOnce() + 'static) -> CallHandle {
     CallHandle::new(spawn(async move { f() }), None)
 }
 
-/// Calls `f` after `delay`, from now on; never, if that is later than the clock can tell.
+/// Schedules `f` to be called after `delay`, counted from this call. A delay that exceeds the range of the clock never
+/// ends.
 ///
 /// # Panics
-/// Outside a loop.
+/// Panics outside a runtime.
 ///
 /// # References
 /// Python's `loop.call_later`.
@@ -61,12 +62,12 @@ pub fn call_later(delay: Duration, f: impl FnOnce() + 'static) -> CallHandle {
     CallHandle::new(spawn(call), deadline)
 }
 
-/// Calls `f` at `deadline`, or in the next turn if that is past.
+/// Schedules `f` to be called at `deadline`, or in the next turn if that is in the past.
 ///
-/// Calls for the same time are made in the order in which they were asked for.
+/// Functions with the same deadline are called in the order in which they were scheduled.
 ///
 /// # Panics
-/// Outside a loop.
+/// Panics outside a runtime.
 ///
 /// # References
 /// Python's `loop.call_at`.
@@ -95,7 +96,7 @@ pub fn call_at(deadline: Instant, f: impl FnOnce() + 'static) -> CallHandle {
 }
 
 impl Handle {
-    /// Calls `f` on the loop's thread, in its next turn. If the loop has ended, `f` is dropped.
+    /// Schedules `f` to be called on the loop's thread, in its next turn. If the loop has ended, `f` is dropped.
     ///
     /// # References
     /// Python's `loop.call_soon_threadsafe`.
@@ -116,11 +117,11 @@ impl Handle {
         CallHandle::new(self.spawn(async move { f() }), None)
     }
 
-    /// Calls `f` on the loop's thread after `delay`, counted from this call.
+    /// Schedules `f` to be called on the loop's thread after `delay`, counted from this call.
     ///
-    /// If that loop has another clock than the caller, because one of them has
-    /// [virtual time](crate::Builder::virtual_time), the delay is counted by the loop's clock, from when it
-    /// takes the call. [`CallHandle::deadline`] is by the caller's clock.
+    /// If the loop's clock differs from the caller's, because one of them has
+    /// [virtual time](crate::Builder::virtual_time), the delay counts from the loop's next turn by the loop's clock.
+    /// [`CallHandle::deadline`] then refers to the caller's clock.
     ///
     /// # Examples
     /// ```
@@ -147,7 +148,7 @@ impl Handle {
         CallHandle::new(self.spawn(call), deadline)
     }
 
-    /// Calls `f` on the loop's thread at `deadline`, by the loop's clock.
+    /// Schedules `f` to be called on the loop's thread at `deadline`, by the loop's clock.
     ///
     /// # Examples
     /// ```
@@ -171,7 +172,7 @@ impl Handle {
     }
 }
 
-/// Takes a call back. Dropping the handle does not: the call is still made.
+/// Cancels a scheduled call. Dropping the handle does not cancel it.
 ///
 /// # References
 /// Python's `asyncio.Handle` and `asyncio.TimerHandle`.
@@ -187,18 +188,18 @@ impl CallHandle {
         CallHandle { task, deadline, cancelled: Cell::new(false) }
     }
 
-    /// Takes the call back, if it was not made yet.
+    /// Cancels the call, if `f` has not been called yet.
     pub fn cancel(&self) {
         self.cancelled.set(true);
         self.task.abort();
     }
 
-    /// Reports whether [`cancel`](CallHandle::cancel) was called, in time or not.
+    /// Returns whether [`cancel`](CallHandle::cancel) was called, in time or not.
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.get()
     }
 
-    /// Returns when the call is due; none if it is as soon as possible, or never.
+    /// Returns the deadline, or `None` if the call is due as soon as possible, or never.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
     }

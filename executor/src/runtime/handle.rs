@@ -1,4 +1,4 @@
-//! A loop seen from other threads.
+//! [`Handle`]: access to a loop from other threads.
 
 use std::future::poll_fn;
 use std::mem::size_of;
@@ -14,10 +14,10 @@ use crate::running::poll_outcome;
 use crate::sync::Arc;
 use crate::{JoinError, JoinHandle};
 
-/// Reaches a loop from any thread: an address, free to copy and to keep.
+/// A handle to a runtime, which spawns tasks and schedules callbacks from any thread.
 ///
-/// It does not keep the loop alive. Waking a task from another thread needs no handle: every
-/// [`Waker`](std::task::Waker) does that.
+/// It is cheap to clone, and does not keep the runtime alive. A [`Waker`](std::task::Waker) of a task can be used on any
+/// thread without a handle.
 ///
 /// # Examples
 /// ```
@@ -33,7 +33,7 @@ pub struct Handle {
     address: Address,
 }
 
-/// The size up to which the future of a task for another thread is moved, and not put into a box.
+/// Futures up to this size are moved to the other thread inline, larger ones in a box.
 const MOVED_BYTES: usize = 128;
 
 impl Handle {
@@ -41,7 +41,7 @@ impl Handle {
         Handle { address }
     }
 
-    /// Returns the handle of the loop that runs on this thread, if one does.
+    /// Returns the handle of the runtime that is running on this thread, if there is one.
     ///
     /// # Examples
     /// ```
@@ -56,11 +56,11 @@ impl Handle {
         current(|event_loop| Handle::new(event_loop.share_address()))
     }
 
-    /// Starts a task on the loop, from whatever thread.
+    /// Spawns a task on the runtime from any thread.
     ///
-    /// The returned handle can be awaited anywhere. If the loop has ended, or ends before the
-    /// task does, its output is a [`JoinError`] that says cancelled; likewise, with another text, if
-    /// 16,777,215 tasks are alive when the loop is to start it.
+    /// The returned handle can be awaited on any thread. It returns a [`JoinError`] that
+    /// [is cancelled](JoinError::is_cancelled) if the runtime is dropped before the task has finished, or if 16,777,215
+    /// tasks are alive.
     ///
     /// # References
     /// Python's `asyncio.run_coroutine_threadsafe`.
@@ -72,7 +72,7 @@ impl Handle {
     ///
     /// let runtime = Runtime::new()?;
     /// let handle = runtime.handle();
-    /// // A plain thread asks the loop for something and waits for the answer.
+    /// // A plain thread runs a task on the loop and waits for its output.
     /// let thread = std::thread::spawn(move || {
     ///     handle.spawn(async { 6 * 7 }).join(Duration::from_secs(60)).unwrap().unwrap()
     /// });

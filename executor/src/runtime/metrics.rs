@@ -1,6 +1,6 @@
-//! What a loop has counted.
+//! [`Metrics`]: counters of a loop.
 
-/// Counts what a loop holds and what it has done since it was made.
+/// Counts of a runtime: its current contents, and its work since it was created.
 ///
 /// # Examples
 /// ```
@@ -13,18 +13,18 @@
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Metrics {
-    /// Tasks that have not ended, or whose output nobody has taken yet.
+    /// Tasks that have not finished, or whose output has not been taken.
     pub n_tasks: usize,
-    /// Timers that are armed.
+    /// Armed timers.
     pub n_timers: usize,
-    /// Descriptors that are registered.
+    /// Registered descriptors.
     pub n_sources: usize,
     /// Polls of tasks and of the main future.
     pub n_polls: u64,
-    /// System calls that waited or looked for events.
+    /// System calls that waited or polled for events.
     pub n_waits: u64,
-    /// System calls that changed what the selector watches.
+    /// System calls that changed the selector's registrations.
     pub n_control_calls: u64,
-    /// Reads, writes, accepts and the like, whether or not they had to be repeated.
+    /// System calls for I/O, such as reads, writes and accepts, including those that would have blocked.
     pub n_io_calls: u64,
 }

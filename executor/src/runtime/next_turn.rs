@@ -1,8 +1,8 @@
-//! When a host has to run the next turn: [`NextTurn`].
+//! [`NextTurn`]: when a host has to run the next turn.
 
 use std::time::{Duration, Instant};
 
-/// Says when the next [`turn`](crate::Runtime::turn) of a loop is due.
+/// The time at which the next [`turn`](crate::Runtime::turn) of a loop is due.
 ///
 /// # Examples
 /// ```
@@ -22,17 +22,16 @@ use std::time::{Duration, Instant};
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NextTurn {
-    /// At once: tasks are ready, messages have arrived, events are left, or a timer is due.
+    /// Now: tasks are ready, messages have arrived, events are left, or a timer is due.
     Now,
-    /// At this time, when the earliest timer is due, or as soon as there is an event.
+    /// At this time, which is the earliest timer's deadline, or at the next event.
     At(Instant),
-    /// When there is an event: a descriptor is ready, or another thread wakes a task or sends a message.
+    /// At the next event: a descriptor becomes ready, or another thread wakes a task or sends a message.
     OnEvent,
 }
 
 impl NextTurn {
-    /// Returns how long the host may wait for an event: zero if the turn is due, `None` for
-    /// indefinitely.
+    /// Returns how long the host may wait for an event: zero if the turn is due, or `None` if there is no limit.
     pub fn timeout(self) -> Option<Duration> {
         match self {
             NextTurn::Now => Some(Duration::ZERO),
@@ -41,11 +40,9 @@ impl NextTurn {
         }
     }
 
-    /// Returns the same in milliseconds, rounded up, as poll(2), epoll_wait(2) and most event loops
-    /// take it: -1 means indefinitely.
+    /// Returns the timeout in milliseconds for poll(2), epoll_wait(2) and most event loops: -1 means no limit.
     ///
-    /// A timeout that was rounded down would end just before the deadline, and the host would turn
-    /// the loop in vain until it has passed.
+    /// The timeout is rounded up, so that the host does not wake before the deadline and run turns without events.
     pub fn timeout_ms(self) -> i32 {
         match self.timeout() {
             Some(timeout) => timeout.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(i32::MAX),
@@ -53,7 +50,7 @@ impl NextTurn {
         }
     }
 
-    /// Reports whether the turn is due by now.
+    /// Returns whether the turn is due now.
     pub fn is_due(self) -> bool {
         self.timeout() == Some(Duration::ZERO)
     }

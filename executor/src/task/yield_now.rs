@@ -1,12 +1,12 @@
-//! Giving way.
+//! Yielding to other tasks.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-/// Lets the other tasks that are ready run before this one goes on.
+/// Yields to the other ready tasks: they run before this task continues.
 ///
 /// # Cancel safety
-/// Nothing is lost.
+/// Dropping the future has no effect.
 ///
 /// # References
 /// Python's `asyncio.sleep(0)`.
@@ -23,7 +23,7 @@ pub fn yield_now() -> YieldNow {
     YieldNow { yielded: false }
 }
 
-/// Is pending once. Made by [`yield_now`].
+/// The future returned by [`yield_now`]. Is pending once.
 #[derive(Debug)]
 #[must_use = "futures do nothing unless awaited"]
 pub struct YieldNow {

@@ -1,9 +1,8 @@
 //! An async runtime with one event loop per thread, over select, poll, epoll or kqueue.
 //!
 //! # A first program
-//! [`run`] makes a loop, runs a future on it and returns the future's output. [`spawn`] starts a task
-//! on the loop that is running; awaiting the task's [`JoinHandle`] gives its output, or the reason why there
-//! is none.
+//! [`run`] creates a runtime, runs a future on it to completion, and returns the future's output. [`spawn`] spawns a
+//! task on the current runtime; awaiting its [`JoinHandle`] returns the task's output, or a [`JoinError`].
 //!
 //! ```
 //! use std::time::Duration;
@@ -22,13 +21,13 @@
 //! }
 //! ```
 //!
-//! All tasks of a loop run on its thread, one at a time. They need not be `Send`, and share state through
-//! `Rc`, `Cell` and `RefCell`. A task runs until it awaits something that is not ready; a task that never
-//! does keeps the others from running.
+//! All tasks of a runtime run on its thread, one at a time. They need not be `Send`, and can share state through `Rc`,
+//! `Cell` and `RefCell`. A task runs until it awaits a future that is not ready, so code that blocks, or computes for
+//! long without an await, blocks the other tasks.
 //!
 //! # Sockets
-//! [`net`] has TCP, UDP, Unix-domain sockets and pipes. Their methods take `&self`, so one task may read from a
-//! stream while another one writes to it.
+//! [`net`] has TCP, UDP, Unix-domain sockets and pipes. Their methods take `&self`, so one task can read from a stream
+//! while another writes to it.
 //!
 //! ```
 //! use polyloop::net::{TcpListener, TcpStream};
@@ -49,13 +48,15 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! [`net::Server`] accepts connections and starts a task for each. It keeps serving when descriptors run out, when
-//! clients reset connections and when handlers panic.
+//! [`net::Server`] accepts connections and spawns a task for each. It keeps serving when file descriptors run out,
+//! clients reset connections, or handlers panic.
 //!
 //! # Time and cancellation
-//! [`sleep`], [`timeout`] and [`time::interval`] wait for a time. Dropping a future cancels it; each async function says
-//! under *Cancel safety* what is lost then. [`JoinHandle::abort`] cancels a task, [`CancellationToken`] asks
-//! tasks to end, and a [`TaskGroup`] has tasks that end before its scope does.
+//! [`sleep`] waits, [`timeout`] limits how long a future may take, and [`time::interval`] ticks periodically.
+//!
+//! Dropping a future cancels it. Each async function documents under *Cancel safety* what a drop loses.
+//! [`JoinHandle::abort`] cancels a task, a [`CancellationToken`] requests that tasks stop, and the tasks of a
+//! [`TaskGroup`] end before its scope does.
 //!
 //! ```
 //! use std::time::Duration;
@@ -68,9 +69,9 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! # Several at once
-//! [`join!`] and [`try_join!`] wait for several futures, [`gather`] for any number of the same type, [`race`] for the
-//! first of two. [`JoinSet`] holds tasks and returns their outputs as they finish.
+//! # Several futures at once
+//! [`join!`] and [`try_join!`] wait for several futures, [`gather`] for any number of the same type, and [`race`] for
+//! the first of two. A [`JoinSet`] returns the outputs of its tasks as they finish.
 //!
 //! ```
 //! polyloop::run(async {
@@ -82,9 +83,9 @@
 //! ```
 //!
 //! # Threads and blocking work
-//! [`spawn_blocking`] runs a function that blocks on a thread of a pool. A [`Handle`] spawns tasks and calls
-//! functions on a loop from any thread, and [`channel`] carries messages between tasks and threads. A
-//! program that needs several cores runs one loop on each of several threads.
+//! [`spawn_blocking`] runs a blocking function on a thread pool. A [`Handle`] spawns tasks and calls functions on a
+//! runtime from any thread, and [`channel`] sends messages between tasks and threads. To use several cores, run a
+//! runtime on each of several threads.
 //!
 //! ```
 //! polyloop::run(async {
@@ -95,8 +96,9 @@
 //! ```
 //!
 //! # Choosing a backend
-//! Every backend that the system has is compiled in. [`Builder::backend`] chooses one for a loop, the environment
-//! variable `POLYLOOP_BACKEND` for a program; the default is epoll on Linux and kqueue on macOS and the BSDs.
+//! Every backend that the system supports is compiled in. [`Builder::backend`] selects one for a runtime, and the
+//! environment variable `POLYLOOP_BACKEND` for a program. The default is epoll on Linux, and kqueue on macOS and the
+//! BSDs.
 //!
 //! ```
 //! use polyloop::{Backend, Runtime};
@@ -107,27 +109,29 @@
 //! ```
 //!
 //! # When a program hangs
-//! [`task::dump`] lists the tasks of a loop, where each was spawned and what each waits for. With
-//! [`Builder::debug`], or `POLYLOOP_DEBUG=1`, a loop whose tasks can never be woken again fails with that list,
-//! and slow polls and panics that nothing joined are reported.
+//! [`task::dump`] returns the tree of tasks: where each was spawned, and what each waits for. In debug mode
+//! ([`Builder::debug`], or `POLYLOOP_DEBUG=1`), a deadlock is an error with that tree, and slow polls and panics of
+//! tasks that were never joined are reported.
 //!
 //! # Inside another event loop
-//! [`Runtime::turn`] runs one turn for a host with a loop of its own, and returns when the next one is due;
-//! [`Runtime::pollable_fd`] is a descriptor for the host to watch.
+//! [`Runtime::turn`] runs one turn for a host with another event loop, and returns when the next one is due.
+//! [`Runtime::pollable_fd`] is the descriptor for the host to watch.
 //!
 //! # More
-//! The names above are at the root of the crate. Everything else is in the module that it belongs to:
+//! The names above are at the root of the crate. The modules have everything else:
 //!
 //! - [`time`]: sleeps, intervals, deadlines and virtual time.
 //! - [`future`]: combinators. [`scope`]: structured concurrency and cancellation.
 //! - [`task`]: names, states and dumps of tasks. [`runtime`]: settings, metrics, turns for a host.
-//! - [`blocking`]: thread pools. [`callback`]: plain functions for the loop to call. [`channel`]: queues.
+//! - [`blocking`]: thread pools. [`callback`]: plain functions that the loop calls. [`channel`]: queues.
 //! - [`net`]: sockets and pipes. [`io`]: lines, frames and copies. [`signal`]: signals as futures.
 //! - [`selectors`]: the selectors, usable without async. [`driver`]: extension points for authors of I/O types.
 #![forbid(unsafe_code)]
 
-/// Yields one value after another: [`net::Incoming`], [`io::Lines`], [`JoinSet`] and others
-/// implement it. Combinators for streams are in the crate futures-util.
+/// A sequence of values that are produced asynchronously.
+///
+/// [`net::Incoming`], [`io::Lines`], [`JoinSet`] and others implement it. The crate futures-util has combinators for
+/// streams.
 pub use futures_core::Stream;
 pub use polyloop_executor::channel;
 pub use polyloop_executor::{
@@ -138,7 +142,7 @@ pub use polyloop_executor::{
 pub use polyloop_net::{io, signal};
 pub use polyloop_reactor::Backend;
 
-/// Thread pools for work that blocks.
+/// Thread pools for blocking work.
 pub mod blocking {
     pub use polyloop_executor::{
         BlockingPool, BlockingPoolBuilder, PoolMap, PoolMapIter, RunningJob, UnfinishedJobs,
@@ -146,12 +150,12 @@ pub mod blocking {
     };
 }
 
-/// Plain functions for the loop to call, soon or at a given time, as with asyncio's `call_soon`.
+/// Callbacks: plain functions that the loop calls soon or at a given time, like asyncio's `call_soon`.
 pub mod callback {
     pub use polyloop_executor::{CallHandle, call_at, call_later, call_soon};
 }
 
-/// Combinators: waiting for several futures at once.
+/// Combinators, which wait for several futures at once.
 pub mod future {
     pub use polyloop_executor::{
         Either, Failure, Until, Waited, as_completed, gather, join, or, race, race_all, try_gather,
@@ -159,7 +163,7 @@ pub mod future {
     };
 }
 
-/// Sockets and pipes that await.
+/// Async sockets and pipes.
 pub mod net {
     pub use polyloop_net::{
         AcceptErrorKind, AsyncFd, Connection, Credentials, Direction, Incoming, Keepalive,
@@ -172,7 +176,7 @@ pub mod net {
     pub use polyloop_net::{UnixSeqpacket, UnixSeqpacketListener};
 }
 
-/// Event loops: building, running, embedding and observing them.
+/// Runtimes: building, running, embedding and observing them.
 pub mod runtime {
     pub use polyloop_executor::{
         Builder, Handle, Metrics, NextTurn, Report, Runtime, metrics, run,

@@ -97,8 +97,8 @@ fn without_a_runtime(seen: &Seen) {
 }
 
 fn wrong_arguments(seen: &Seen) {
-    check!(seen, "room for one message", channel::bounded::<()>(0));
-    check!(seen, "room for one message", channel::local::bounded::<()>(0));
+    check!(seen, "capacity for one message", channel::bounded::<()>(0));
+    check!(seen, "capacity for one message", channel::local::bounded::<()>(0));
     check!(seen, "period above zero", interval(Duration::ZERO));
     check!(seen, "period above zero", interval_at(Instant::now(), Duration::ZERO));
     let scope = CancelScope::new();

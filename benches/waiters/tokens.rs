@@ -104,10 +104,10 @@ fn cancel(n: usize) -> (Duration, usize) {
 
 fn child(n: usize) -> (Duration, usize) {
     let token = CancellationToken::new();
-    let children: Vec<_> = (0..n).map(|_| token.child()).collect();
+    let children: Vec<_> = (0..n).map(|_| token.child_token()).collect();
     let start = Instant::now();
     for _ in 0..N_BESIDE {
-        drop(token.child());
+        drop(token.child_token());
     }
     let took = start.elapsed();
     drop(children);

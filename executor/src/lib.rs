@@ -87,6 +87,6 @@ pub use scope::{
 };
 pub use task::yield_now::{YieldNow, yield_now};
 pub use time::{
-    Elapsed, Interval, MissedTicks, Sleep, TimeHold, hold_time, interval, interval_at, sleep,
-    sleep_until, timeout, timeout_at,
+    Elapsed, Interval, MissedTickBehavior, Sleep, TimeHold, hold_time, interval, interval_at,
+    sleep, sleep_until, timeout, timeout_at,
 };

@@ -24,7 +24,7 @@ use util::{OnDrop, block_on_elsewhere, with_watchdog};
 const LIMIT: Duration = Duration::from_secs(60);
 
 fn runtime_with(threads: usize) -> Runtime {
-    Builder::new().blocking_threads(threads).build().unwrap()
+    Builder::new().max_blocking_threads(threads).build().unwrap()
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn an_aborted_job_finishes_at_once_although_its_queue_is_blocked() {
     assert!(queued.is_finished());
     assert!(queued.join(LIMIT).unwrap().unwrap_err().is_cancelled());
     held.end();
-    pool.finish(LIMIT).unwrap();
+    pool.shutdown(LIMIT).unwrap();
     assert_eq!(n_runs.load(Ordering::SeqCst), 0);
 }
 
@@ -181,7 +181,7 @@ fn the_end_of_the_loop_does_not_wait_indefinitely() {
     let (release, wait) = mpsc::channel::<()>();
     let (started, has_started) = mpsc::channel();
     let grace = Duration::from_millis(30);
-    let runtime = Builder::new().blocking_threads(1).shutdown_grace(grace).build().unwrap();
+    let runtime = Builder::new().max_blocking_threads(1).shutdown_timeout(grace).build().unwrap();
     let (endless, queued) = runtime
         .block_on(async move {
             let endless = spawn_blocking(move || {
@@ -208,7 +208,7 @@ fn a_job_that_outlives_its_loop_may_drop_its_result() {
     let count = Arc::clone(&dropped);
     let (release, wait) = mpsc::channel::<()>();
     let (started, has_started) = mpsc::channel();
-    let runtime = Builder::new().shutdown_grace(Duration::ZERO).build().unwrap();
+    let runtime = Builder::new().shutdown_timeout(Duration::ZERO).build().unwrap();
     runtime
         .block_on(async move {
             drop(spawn_blocking(move || {
@@ -385,13 +385,13 @@ fn idle_threads_end_and_are_replaced() {
     let pool = BlockingPool::builder().keep_alive(Duration::ZERO).build();
     for _ in 0..3 {
         assert!(block_on_elsewhere(pool.spawn(|| ())).is_ok());
-        wait_until(|| pool.n_threads() == 0);
+        wait_until(|| pool.threads() == 0);
     }
     let pool = BlockingPool::builder().keep_alive(Duration::MAX).build();
     for _ in 0..3 {
         assert!(block_on_elsewhere(pool.spawn(|| ())).is_ok());
         wait_until(|| !pool.is_busy());
-        assert_eq!(pool.n_threads(), 1);
+        assert_eq!(pool.threads(), 1);
     }
 }
 
@@ -427,7 +427,7 @@ fn a_pool_that_cannot_start_a_thread_reports_that_and_drops_the_job() {
     assert_eq!(Arc::strong_count(&held), 1);
     assert!(catch_unwind(AssertUnwindSafe(|| pool.spawn(|| ()))).is_err());
     assert!(!pool.is_busy());
-    pool.shutdown(Duration::MAX).unwrap();
+    pool.shutdown_now(Duration::MAX).unwrap();
 }
 
 #[test]
@@ -514,7 +514,7 @@ fn map_takes_a_bounded_number_of_items_ahead() {
     let items = (0..).inspect(move |_| {
         count.fetch_add(1, Ordering::SeqCst);
     });
-    let map = pool.map(items, |i: usize| i).ahead(AHEAD);
+    let map = pool.map(items, |i: usize| i).buffer_size(AHEAD);
     assert_eq!(n_taken.load(Ordering::SeqCst), 0);
     for (i, result) in map.into_iter().take(100).enumerate() {
         assert_eq!(result.unwrap(), i);
@@ -562,16 +562,16 @@ fn dropping_a_map_cancels_queued_jobs() {
     wait_until(|| n_runs.load(Ordering::SeqCst) == 2);
     drop(map);
     drop(release);
-    pool.finish(LIMIT).unwrap();
+    pool.shutdown(LIMIT).unwrap();
     assert_eq!(n_runs.load(Ordering::SeqCst), 2);
 }
 
 #[test]
 fn a_map_over_a_closed_pool_returns_an_error() {
     let pool = BlockingPool::new(1);
-    let mut map = pool.map(0.., |i| i).ahead(3);
+    let mut map = pool.map(0.., |i| i).buffer_size(3);
     assert_eq!(block_on_elsewhere(map.next()).unwrap().unwrap(), 0);
-    pool.shutdown(LIMIT).unwrap();
+    pool.shutdown_now(LIMIT).unwrap();
     let left: Vec<_> = map.into_iter().collect();
     assert!(left.last().unwrap().as_ref().unwrap_err().is_cancelled());
     assert!(left.len() <= 4, "{left:?}");
@@ -582,8 +582,8 @@ fn a_map_during_a_shutdown_never_ends_without_an_error() {
     with_watchdog(LIMIT, || {
         for _ in 0..300 {
             let pool = BlockingPool::new(1);
-            let map = pool.map(0.., |i| i).ahead(1);
-            let ending = thread::spawn(move || pool.shutdown(LIMIT).unwrap());
+            let map = pool.map(0.., |i| i).buffer_size(1);
+            let ending = thread::spawn(move || pool.shutdown_now(LIMIT).unwrap());
             let (order, last) = map.into_iter().fold((0, None), |(n, _), result| match result {
                 Ok(i) => {
                     assert_eq!(i, n);
@@ -616,8 +616,8 @@ fn shutdown_cancels_queued_jobs_and_waits_for_running_ones() {
         thread::sleep(Duration::from_millis(20));
         held.end();
     });
-    pool.shutdown(LIMIT).unwrap();
-    assert_eq!(pool.n_threads(), 0);
+    pool.shutdown_now(LIMIT).unwrap();
+    assert_eq!(pool.threads(), 0);
     assert!(block_on_elsewhere(queued).unwrap_err().is_cancelled());
     assert!(block_on_elsewhere(pool.spawn(|| ())).unwrap_err().is_cancelled());
     releasing.join().unwrap();
@@ -627,8 +627,8 @@ fn shutdown_cancels_queued_jobs_and_waits_for_running_ones() {
 fn finish_runs_queued_jobs_and_refuses_new_ones() {
     let pool = BlockingPool::new(2);
     let jobs: Vec<_> = (0..100).map(|i| pool.spawn(move || i)).collect();
-    pool.finish(LIMIT).unwrap();
-    assert_eq!((pool.n_threads(), pool.is_busy()), (0, false));
+    pool.shutdown(LIMIT).unwrap();
+    assert_eq!((pool.threads(), pool.is_busy()), (0, false));
     for (i, job) in jobs.into_iter().enumerate() {
         assert_eq!(block_on_elsewhere(job).unwrap(), i);
     }
@@ -645,7 +645,7 @@ fn close_waits_for_nothing_and_lets_the_queue_run() {
     assert!(block_on_elsewhere(pool.spawn(|| ())).unwrap_err().is_cancelled());
     held.end();
     assert_eq!(block_on_elsewhere(queued).unwrap(), 7);
-    wait_until(|| pool.n_threads() == 0);
+    wait_until(|| pool.threads() == 0);
 }
 
 #[test]
@@ -657,11 +657,11 @@ fn unfinished_jobs_are_named_after_a_bounded_wait() {
         let held = ["one", "two"].map(|name| Held::start(&pool, name));
         let queued = pool.spawn(|| ());
         let start = Instant::now();
-        let unfinished = if graceful { pool.finish(limit) } else { pool.shutdown(limit) };
+        let unfinished = if graceful { pool.shutdown(limit) } else { pool.shutdown_now(limit) };
         let took = start.elapsed();
         assert!(took >= limit && took < LIMIT, "{took:?}");
         let unfinished = unfinished.unwrap_err();
-        assert_eq!(unfinished.n_cancelled(), 1);
+        assert_eq!(unfinished.cancelled(), 1);
         assert!(block_on_elsewhere(queued).unwrap_err().is_cancelled());
         let named: Vec<_> = unfinished.running().iter().map(|job| job.name().unwrap()).collect();
         assert_eq!(named, ["one", "two"]);
@@ -684,7 +684,7 @@ fn a_shutdown_with_a_zero_timeout_reports_cancelled_jobs() {
     let pool = BlockingPool::new(1);
     // On a busy machine the thread may have started some of them already.
     let jobs: Vec<_> = (0..1_000).map(|_| pool.spawn(thread::yield_now)).collect();
-    let n_cancelled = pool.finish(Duration::ZERO).map_or_else(|error| error.n_cancelled(), |()| 0);
+    let n_cancelled = pool.shutdown(Duration::ZERO).map_or_else(|error| error.cancelled(), |()| 0);
     let outcomes = jobs.into_iter().map(block_on_elsewhere);
     assert_eq!(outcomes.filter(Result::is_err).count(), n_cancelled);
 }
@@ -698,7 +698,7 @@ fn a_panicking_destructor_of_a_cancelled_job_does_not_stop_a_shutdown() {
         pool.spawn(move || drop(bomb))
     });
     let innocent = pool.spawn(|| ());
-    pool.shutdown(Duration::ZERO).unwrap_err();
+    pool.shutdown_now(Duration::ZERO).unwrap_err();
     for job in bombs.into_iter().chain([innocent]) {
         assert!(block_on_elsewhere(job).unwrap_err().is_cancelled());
     }
@@ -732,14 +732,14 @@ fn a_job_that_shuts_down_its_pool_waits_only_for_the_others() {
         let other = Held::start(&pool, "other");
         let theirs = pool.clone();
         let job = pool.spawn_named("own", move || {
-            let unfinished = theirs.shutdown(Duration::from_millis(10)).unwrap_err();
+            let unfinished = theirs.shutdown_now(Duration::from_millis(10)).unwrap_err();
             let names = unfinished.running().iter().map(|job| job.name().unwrap().to_owned());
             (names.collect::<Vec<_>>(), theirs)
         });
         let (names, theirs) = block_on_elsewhere(job).unwrap();
         assert_eq!(names, ["other"]);
         other.end();
-        theirs.finish(Duration::MAX).unwrap();
+        theirs.shutdown(Duration::MAX).unwrap();
     });
 }
 
@@ -752,7 +752,7 @@ fn two_jobs_that_shut_down_their_pool_do_not_wait_for_each_other() {
             let (pool, barrier) = (pool.clone(), Arc::clone(&barrier));
             pool.clone().spawn(move || {
                 barrier.wait();
-                pool.shutdown(Duration::MAX).unwrap();
+                pool.shutdown_now(Duration::MAX).unwrap();
             })
         });
         jobs.into_iter().for_each(|job| block_on_elsewhere(job).unwrap());
@@ -762,7 +762,7 @@ fn two_jobs_that_shut_down_their_pool_do_not_wait_for_each_other() {
 #[test]
 fn a_job_may_hold_the_last_handle() {
     with_watchdog(LIMIT, || {
-        let pool = BlockingPool::builder().shutdown_grace(Duration::MAX).build();
+        let pool = BlockingPool::builder().shutdown_timeout(Duration::MAX).build();
         let (release, hold) = mpsc::channel::<()>();
         let theirs = pool.clone();
         let job = pool.spawn(move || {
@@ -797,15 +797,15 @@ fn a_pool_in_a_thread_local_ends_with_its_thread() {
 #[test]
 fn a_forked_child_gets_an_error_and_does_not_wait() {
     const GRACE: Duration = Duration::from_secs(5);
-    let pool = BlockingPool::builder().keep_alive(LIMIT).shutdown_grace(GRACE).build();
+    let pool = BlockingPool::builder().keep_alive(LIMIT).shutdown_timeout(GRACE).build();
     block_on_elsewhere(pool.spawn(|| ())).unwrap();
-    assert_eq!(pool.n_threads(), 1);
+    assert_eq!(pool.threads(), 1);
     let code = in_forked_child(move || {
         let error = pool.try_spawn(|| ()).unwrap_err();
         assert!(error.to_string().contains("forked child"), "{error}");
-        assert_eq!((pool.n_threads(), pool.is_closed()), (0, true));
+        assert_eq!((pool.threads(), pool.is_closed()), (0, true));
         let start = Instant::now();
-        pool.shutdown(GRACE).unwrap();
+        pool.shutdown_now(GRACE).unwrap();
         drop(pool);
         assert!(start.elapsed() < GRACE);
         // A new pool works.
@@ -837,13 +837,13 @@ fn dropping_the_last_handle_names_unfinished_jobs_on_stderr() {
         return;
     }
     let grace = Duration::from_millis(10);
-    let pool = BlockingPool::builder().name("mine").shutdown_grace(grace).build();
+    let pool = BlockingPool::builder().name("mine").shutdown_timeout(grace).build();
     let held = Held::start(&pool, "endless");
     drop(pool);
     held.end();
     // The same for the loop's pool.
     let (started, has_started) = mpsc::channel();
-    let runtime = Builder::new().shutdown_grace(grace).build().unwrap();
+    let runtime = Builder::new().shutdown_timeout(grace).build().unwrap();
     runtime
         .block_on(async move {
             drop(spawn_blocking(move || {

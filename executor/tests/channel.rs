@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use polyloop_executor::channel::{
-    self, Receiver, SendError, Shared, TryRecvError, TrySendError, local,
+    self, Receiver, SendError, Sharing, TryRecvError, TrySendError, local,
 };
 use polyloop_executor::{run, spawn, timeout, yield_now};
 
@@ -240,12 +240,12 @@ both! {
     };
 }
 
-async fn next<T, S: Shared<T>>(receiver: &mut Receiver<T, S>) -> Option<T> {
+async fn next<T, S: Sharing<T>>(receiver: &mut Receiver<T, S>) -> Option<T> {
     poll_fn(|cx| futures_core::Stream::poll_next(Pin::new(&mut *receiver), cx)).await
 }
 
 #[test]
-#[should_panic(expected = "room for one message")]
+#[should_panic(expected = "capacity for one message")]
 fn a_bound_of_zero_is_refused() {
     drop(channel::bounded::<()>(0));
 }

@@ -133,7 +133,7 @@ fn a_chain_of_outputs_of_blocking_jobs_is_dropped() {
             let (next, count) = (chain.take(), count.another());
             chain = Some(pool.spawn(move || JobLink(Link { _next: next, _count: count })));
         }
-        pool.finish(Duration::from_secs(60)).unwrap();
+        pool.shutdown(Duration::from_secs(60)).unwrap();
         drop(chain);
         assert_eq!(count.0.load(Ordering::Relaxed), N);
     });

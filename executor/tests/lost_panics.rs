@@ -191,7 +191,7 @@ fn of_jobs_of_any_pool_and_of_its_map() {
     assert!(lost[0].contains("named") && lost[1].contains("second"), "{lost:?}");
     // No loop has spawned these.
     drop(pool.spawn(|| fail("no loop's")));
-    pool.finish(Duration::from_secs(60)).unwrap();
+    pool.shutdown(Duration::from_secs(60)).unwrap();
 }
 
 #[test]

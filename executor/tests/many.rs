@@ -654,8 +654,8 @@ fn a_future_that_lost_a_race_of_many_can_be_raced_again() {
 fn cancelling_a_token_reaches_its_children_and_not_its_parent() {
     run(async {
         let parent = CancellationToken::new();
-        let (one, other) = (parent.child(), parent.child());
-        let below = one.child();
+        let (one, other) = (parent.child_token(), parent.child_token());
+        let below = one.child_token();
         one.cancel();
         assert!(below.is_cancelled() && one.is_cancelled());
         assert!(!parent.is_cancelled() && !other.is_cancelled());
@@ -663,7 +663,7 @@ fn cancelling_a_token_reaches_its_children_and_not_its_parent() {
         yield_now().await;
         parent.cancel();
         waiting.await.unwrap();
-        assert!(parent.child().is_cancelled());
+        assert!(parent.child_token().is_cancelled());
     });
 }
 

@@ -149,7 +149,7 @@ fn a_burst_leaves_nothing_behind() {
             assert!(poll_fn(|cx| Poll::Ready(wait.as_mut().poll(cx))).await.is_pending());
         }
         drop(waiting);
-        drop((0..N).map(|_| token.child()).collect::<Vec<_>>());
+        drop((0..N).map(|_| token.child_token()).collect::<Vec<_>>());
         token
     });
     assert_small("a join set", async || {

@@ -139,7 +139,7 @@ fn the_main_futures_name_and_polls_end_with_it() {
         main_future()
     });
     let first = first.unwrap();
-    assert_eq!((first.name.as_deref(), first.n_polls), (Some("first"), 3));
+    assert_eq!((first.name.as_deref(), first.polls), (Some("first"), 3));
     let second = runtime.block_on(async { main_future() }).unwrap();
-    assert_eq!((second.name.as_deref(), second.n_polls), (None, 1));
+    assert_eq!((second.name.as_deref(), second.polls), (None, 1));
 }

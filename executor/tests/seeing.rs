@@ -36,15 +36,15 @@ fn a_task_is_listed_from_its_spawn_to_its_join() {
             sleep(Duration::from_secs(5)).await;
         });
         let seen = see(&task);
-        assert_eq!((seen.state, seen.n_polls), (TaskState::Ready, 0));
+        assert_eq!((seen.state, seen.polls), (TaskState::Ready, 0));
         assert_eq!(seen.parent, task::current());
         assert!(seen.spawned_at.file().ends_with("seeing.rs"));
         yield_now().await;
-        assert_eq!((see(&task).state, see(&task).n_polls), (TaskState::Ready, 1));
+        assert_eq!((see(&task).state, see(&task).polls), (TaskState::Ready, 1));
         yield_now().await;
-        assert_eq!((see(&task).state, see(&task).n_polls), (TaskState::Waiting, 2));
+        assert_eq!((see(&task).state, see(&task).polls), (TaskState::Waiting, 2));
         sleep(Duration::from_secs(9)).await;
-        assert_eq!((see(&task).state, see(&task).n_polls), (TaskState::Finished, 3));
+        assert_eq!((see(&task).state, see(&task).polls), (TaskState::Finished, 3));
         let n_tasks = task::all().len();
         task.await.unwrap();
         assert_eq!(task::all().len(), n_tasks - 1);
@@ -137,10 +137,10 @@ fn every_kind_of_wait_has_its_reason() {
         let expected = [
             WaitReason::Timer { left: Duration::from_secs(3) },
             WaitReason::Join(id),
-            WaitReason::Room,
+            WaitReason::Capacity,
             WaitReason::Message,
             WaitReason::Cancellation,
-            WaitReason::Elsewhere,
+            WaitReason::OtherThread,
             WaitReason::Tasks,
             WaitReason::Nothing,
             WaitReason::Foreign,
@@ -219,7 +219,7 @@ fn a_slow_poll_is_reported_with_its_name_place_and_time() {
         .unwrap();
     let reports = reports.borrow();
     let [Report::SlowPoll { task, took }] = &reports[..] else { panic!("{reports:?}") };
-    assert_eq!((task.name.as_deref(), task.n_polls), (Some("slow"), 2));
+    assert_eq!((task.name.as_deref(), task.polls), (Some("slow"), 2));
     assert!(*took >= SLOW && task.busy.unwrap() >= *took);
     let text = reports[0].to_string();
     assert!(text.starts_with("a poll took ") && text.contains("seeing.rs"), "{text}");

@@ -13,7 +13,8 @@ use std::thread;
 use std::time::Duration;
 
 use polyloop_executor::{
-    MissedTicks, interval, interval_at, now, run, sleep, sleep_until, spawn, timeout, yield_now,
+    MissedTickBehavior, interval, interval_at, now, run, sleep, sleep_until, spawn, timeout,
+    yield_now,
 };
 
 use util::run_virtual;
@@ -37,10 +38,11 @@ fn count_turns() -> (Rc<Cell<usize>>, polyloop_executor::AbortOnDrop<()>) {
 
 #[test]
 fn an_interval_whose_body_is_longer_than_its_period_lets_other_tasks_run() {
-    for missed in [MissedTicks::Burst, MissedTicks::Delay, MissedTicks::Skip] {
+    for missed in [MissedTickBehavior::Burst, MissedTickBehavior::Delay, MissedTickBehavior::Skip] {
         run(async {
             let (n_turns, _task) = count_turns();
-            let mut beat = interval(US).missed_ticks(missed);
+            let mut beat = interval(US);
+            beat.set_missed_tick_behavior(missed);
             for _ in 0..50 {
                 beat.tick().await;
                 thread::sleep(MS);

@@ -19,9 +19,9 @@ fn on_a_small_stack(f: impl FnOnce() + Send + 'static) {
 /// Makes a chain of tokens, returns the first and the last, and drops the others.
 fn chain(n_tokens: usize) -> (CancellationToken, CancellationToken) {
     let first = CancellationToken::new();
-    let mut last = first.child();
+    let mut last = first.child_token();
     for _ in 2..n_tokens {
-        last = last.child();
+        last = last.child_token();
     }
     (first, last)
 }
@@ -46,7 +46,7 @@ fn a_chain_of_a_million_tokens_is_cancelled_and_dropped_without_recursion() {
         for reverse in [false, true] {
             let mut tokens = vec![CancellationToken::new()];
             for i in 0..1_000_000 {
-                tokens.push(tokens[i].child());
+                tokens.push(tokens[i].child_token());
             }
             if reverse {
                 tokens.reverse();
@@ -61,13 +61,13 @@ fn a_chain_of_a_million_tokens_is_cancelled_and_dropped_without_recursion() {
 #[test]
 fn a_token_is_cancelled_with_its_ancestors_even_if_their_handles_are_dropped() {
     let top = CancellationToken::new();
-    let middle = top.child();
-    let bottom = middle.child();
+    let middle = top.child_token();
+    let bottom = middle.child_token();
     drop(middle);
     top.cancel();
     assert!(bottom.is_cancelled());
-    assert!(!CancellationToken::new().child().is_cancelled());
-    assert!(bottom.child().is_cancelled());
+    assert!(!CancellationToken::new().child_token().is_cancelled());
+    assert!(bottom.child_token().is_cancelled());
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn a_waker_that_panics_in_cancel_does_not_lose_later_wakes() {
 
     run(async {
         let token = CancellationToken::new();
-        let child = token.child();
+        let child = token.child_token();
         let (mut bad, mut good, mut below) =
             (pin!(token.cancelled()), pin!(token.cancelled()), pin!(child.cancelled()));
         let (foreign, waker) = ForeignWaker::new();
@@ -126,10 +126,10 @@ fn cancelling_while_other_threads_create_and_drop_children_misses_none() {
             .map(|_| {
                 let token = token.clone();
                 thread::spawn(move || {
-                    let mut kept = token.child();
+                    let mut kept = token.child_token();
                     while !token.is_cancelled() {
-                        let child = token.child();
-                        kept = child.child();
+                        let child = token.child_token();
+                        kept = child.child_token();
                     }
                     util::block_on_elsewhere(kept.cancelled());
                 })

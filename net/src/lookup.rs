@@ -267,7 +267,7 @@ mod tests {
         polyloop_executor::run(async move {
             for round in 0..3 {
                 let hanging = [hang(&TWO, &until), hang(&TWO, &until)];
-                assert_eq!(TWO.n_threads(), 2 * round + 2, "more than allowed");
+                assert_eq!(TWO.threads(), 2 * round + 2, "more than allowed");
                 // One that is queued already, and one that is queued later.
                 let queued = ask(&TWO, || Ok(vec![addr(1)])).unwrap();
                 drop(hanging);
@@ -278,8 +278,8 @@ mod tests {
             // Once the answers have come, there are too many threads.
             drop(release);
             let began = std::time::Instant::now();
-            while TWO.n_threads() > 2 {
-                assert!(began.elapsed() < LONG, "{} threads", TWO.n_threads());
+            while TWO.threads() > 2 {
+                assert!(began.elapsed() < LONG, "{} threads", TWO.threads());
                 thread::yield_now();
             }
             let after = ask(&TWO, || Ok(vec![addr(3)])).unwrap();
@@ -298,7 +298,7 @@ mod tests {
                 drop(hang(&ONE, &until));
             }
             let queued = ask(&ONE, || Ok(vec![addr(1)])).unwrap();
-            assert_eq!(ONE.n_threads(), MAX_ABANDONED + 1);
+            assert_eq!(ONE.threads(), MAX_ABANDONED + 1);
             drop(release);
             assert_eq!(timeout(LONG, queued).await.unwrap().unwrap(), [addr(1)]);
         })
@@ -389,7 +389,7 @@ mod tests {
             let next = ask(&ONE, || Ok(vec![addr(2)])).unwrap();
             assert_eq!(timeout(LONG, next).await.unwrap().unwrap(), [addr(2)]);
             assert_eq!(lookup.await.unwrap(), [addr(1)]);
-            assert_eq!(ONE.n_threads(), 1);
+            assert_eq!(ONE.threads(), 1);
         })
         .unwrap();
     }
@@ -471,7 +471,7 @@ mod tests {
             for lookup in queued {
                 lookup.await.unwrap();
             }
-            assert_eq!(ONE.n_threads(), 1);
+            assert_eq!(ONE.threads(), 1);
         })
         .unwrap();
         assert_eq!(N_ASKED.load(Ordering::Relaxed), 3);

@@ -336,7 +336,7 @@ async fn a_dropped_race_of_borrowed_futures_loses_no_output(dropper: &Dropper) {
 
 async fn a_dropped_wait_for_a_token_loses_nothing(dropper: &Dropper) {
     let parent = CancellationToken::new();
-    let (token, sibling) = (parent.child(), parent.child());
+    let (token, sibling) = (parent.child_token(), parent.child_token());
     let mut n_steps = 0;
     let peer_step = || {
         n_steps += 1;

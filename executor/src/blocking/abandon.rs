@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn the_end_of_a_pool_does_not_wait_for_an_abandoned_job() {
-        let pool = BlockingPool::builder().shutdown_grace(LONG).build();
+        let pool = BlockingPool::builder().shutdown_timeout(LONG).build();
         let (release, until) = mpsc::channel();
         drop(hang(&pool, until));
         let start = Instant::now();
@@ -192,7 +192,7 @@ mod loom_tests {
     fn loom_a_job_that_is_abandoned_against_its_start_runs_at_most_once_and_holds_up_no_other() {
         loom::model(|| {
             let pool = BlockingPool::builder().max_threads(1).max_abandoned(1);
-            let pool = pool.keep_alive(Duration::ZERO).shutdown_grace(Duration::MAX).build();
+            let pool = pool.keep_alive(Duration::ZERO).shutdown_timeout(Duration::MAX).build();
             let n_runs = Arc::new(AtomicUsize::new(0));
             let count = Arc::clone(&n_runs);
             let job = pool.try_spawn_abandonable(move || {

@@ -1,13 +1,13 @@
-//! What a pool is made with.
+//! The settings of a pool.
 
 use std::time::Duration;
 
 use super::{DEFAULT_GRACE, DEFAULT_THREADS};
 
-/// How long a thread waits for more work before it ends, unless the builder says otherwise.
+/// The default of [`BlockingPoolBuilder::keep_alive`].
 const DEFAULT_KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// Settings of a pool that is to be made.
+/// A builder for a [`BlockingPool`].
 ///
 /// # References
 /// The parameters of Python's `concurrent.futures.ThreadPoolExecutor`.
@@ -23,31 +23,30 @@ const DEFAULT_KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// # }).unwrap();
 /// ```
 #[derive(Clone, Debug)]
-#[must_use = "nothing is made before `build` is called"]
+#[must_use = "call `build` to create the pool"]
 pub struct BlockingPoolBuilder {
     pub(super) name: String,
     pub(super) max_threads: usize,
     pub(super) max_abandoned: usize,
     pub(super) keep_alive: Duration,
-    pub(super) shutdown_grace: Duration,
+    pub(super) shutdown_timeout: Duration,
     pub(super) stack_size: Option<usize>,
 }
 
 impl BlockingPoolBuilder {
-    /// Begins with the default settings.
+    /// Creates a builder with the default settings.
     pub fn new() -> BlockingPoolBuilder {
         BlockingPoolBuilder {
             name: "polyloop-blocking".into(),
             max_threads: DEFAULT_THREADS,
             max_abandoned: 0,
             keep_alive: DEFAULT_KEEP_ALIVE,
-            shutdown_grace: DEFAULT_GRACE,
+            shutdown_timeout: DEFAULT_GRACE,
             stack_size: None,
         }
     }
 
-    /// Names the pool, and its threads after it: `name-1` and so on. "polyloop-blocking" by
-    /// default.
+    /// Sets the name of the pool, `polyloop-blocking` by default. Its threads are named `name-1`, `name-2` and so on.
     ///
     /// # Panics
     /// If the name contains a zero byte.
@@ -57,12 +56,12 @@ impl BlockingPoolBuilder {
     #[track_caller]
     pub fn name(mut self, name: impl Into<String>) -> BlockingPoolBuilder {
         self.name = name.into();
-        // Found out here, because to the thread that is to be started it would be a panic.
+        // Checked here, because starting a thread would panic later.
         assert!(!self.name.contains('\0'), "the name of a pool contains a zero byte");
         self
     }
 
-    /// Bounds the threads: 64 by default, 1 at least. Further jobs queue.
+    /// Sets the maximum number of threads: 64 by default, and at least one. Further jobs are queued.
     pub fn max_threads(mut self, max_threads: usize) -> BlockingPoolBuilder {
         self.max_threads = max_threads.max(1);
         self
@@ -76,22 +75,21 @@ impl BlockingPoolBuilder {
         self
     }
 
-    /// Chooses how long a thread waits for another job before it ends: ten seconds by default.
+    /// Sets how long an idle thread waits for a job before it ends: ten seconds by default.
     pub fn keep_alive(mut self, keep_alive: Duration) -> BlockingPoolBuilder {
         self.keep_alive = keep_alive;
         self
     }
 
-    /// Bounds how long dropping the pool's last handle waits for jobs: one second by default.
-    pub fn shutdown_grace(mut self, grace: Duration) -> BlockingPoolBuilder {
-        self.shutdown_grace = grace;
+    /// Sets how long dropping the last handle of the pool waits for jobs that are running: one second by default.
+    pub fn shutdown_timeout(mut self, timeout: Duration) -> BlockingPoolBuilder {
+        self.shutdown_timeout = timeout;
         self
     }
 
-    /// Chooses the size of each thread's stack, in bytes: by default that of
-    /// [`std::thread::Builder::stack_size`].
-    pub fn stack_size(mut self, n_bytes: usize) -> BlockingPoolBuilder {
-        self.stack_size = Some(n_bytes);
+    /// Sets the stack size of each thread in bytes. The default is that of [`std::thread::Builder::stack_size`].
+    pub fn stack_size(mut self, bytes: usize) -> BlockingPoolBuilder {
+        self.stack_size = Some(bytes);
         self
     }
 }

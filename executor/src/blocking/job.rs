@@ -1,4 +1,4 @@
-//! A job: what it does, which one it is, and what is said of one that does not end.
+//! Jobs, and the reports about jobs that do not end.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -13,7 +13,7 @@ use crate::join::packet::Sender;
 /// Work for a thread of a pool.
 pub(super) struct Job {
     pub(super) label: Label,
-    /// Dropped without having been called, it tells its handle that it was cancelled.
+    /// If it is dropped without being called, its handle reports that it was cancelled.
     pub(super) work: Box<dyn FnOnce() + Send>,
 }
 
@@ -49,7 +49,7 @@ impl<T, W: FnOnce() -> T, H> Call<W, T, H> {
     }
 }
 
-/// Says which job it is.
+/// Identifies a job.
 #[derive(Clone, Debug)]
 pub(super) struct Label {
     pub(super) name: Option<Cow<'static, str>>,
@@ -65,7 +65,7 @@ impl fmt::Display for Label {
     }
 }
 
-/// Describes a job that has begun and has not ended.
+/// A job that is running.
 #[derive(Clone, Debug)]
 pub struct RunningJob {
     pub(super) label: Label,
@@ -73,17 +73,17 @@ pub struct RunningJob {
 }
 
 impl RunningJob {
-    /// Returns the name that it was given, if it was given one.
+    /// Returns the name of the job, or `None` if it has none.
     pub fn name(&self) -> Option<&str> {
         self.label.name.as_deref()
     }
 
-    /// Returns the line that spawned it.
+    /// Returns the line that spawned the job.
     pub fn spawned_at(&self) -> &'static Location<'static> {
         self.label.spawned_at
     }
 
-    /// Returns how long it had run when it was asked about.
+    /// Returns how long the job had been running when this description was created.
     pub fn running_for(&self) -> Duration {
         self.running_for
     }
@@ -95,9 +95,9 @@ impl fmt::Display for RunningJob {
     }
 }
 
-/// Names the jobs that had not ended when the wait for them was over.
+/// The error of a pool that was shut down while jobs were running or queued.
 ///
-/// They go on by themselves, on their threads; nothing can end them but the end of the process.
+/// Jobs that are running continue on their threads until they return or the process ends.
 #[derive(Clone, Debug)]
 pub struct UnfinishedJobs {
     pub(super) pool: String,
@@ -106,24 +106,25 @@ pub struct UnfinishedJobs {
 }
 
 impl UnfinishedJobs {
-    /// Returns the jobs that run, those that have run longest first.
+    /// Returns the jobs that are running, the longest running first.
     pub fn running(&self) -> &[RunningJob] {
         &self.running
     }
 
-    /// Returns how many jobs had not begun and were cancelled.
-    pub fn n_cancelled(&self) -> usize {
+    /// Returns the number of jobs that had not started and were cancelled.
+    pub fn cancelled(&self) -> usize {
         self.n_cancelled
     }
 
-    /// Tells of each job that runs in a line on standard error.
-    pub(super) fn tell(&self) {
+    /// Writes a line for each running job to standard error.
+    pub(super) fn report(&self) {
         let mut stderr = io::stderr().lock();
         for job in &self.running {
             let pool = &self.pool;
-            let told = writeln!(stderr, "polyloop: a job of the pool {pool:?} does not end: {job}");
-            if told.is_err() {
-                // There is nobody to tell, and no place to tell of that.
+            let written =
+                writeln!(stderr, "polyloop: a job of the pool {pool:?} does not end: {job}");
+            if written.is_err() {
+                // There is no other place to report to.
                 break;
             }
         }

@@ -1,4 +1,4 @@
-//! One function on many threads, and the results in order.
+//! One function for many items, with the outputs in order.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -16,19 +16,19 @@ use super::pool::{NO_THREAD, start};
 use crate::raw::current::current;
 use crate::{JoinError, JoinHandle};
 
-/// Yields the results of one function for many items, in the order of the items. Made by
+/// Yields the outputs of one function for many items, in the order of the items. Returned by
 /// [`BlockingPool::map`].
 ///
-/// Tasks await [`next`](PoolMap::next), or use it as a [`Stream`]. Plain threads iterate over it
-/// with `for`, which blocks.
+/// Tasks await [`next`](PoolMap::next), or use it as a [`Stream`]. Plain threads iterate over it with `for`, which
+/// blocks.
 ///
-/// Nothing begins before the first result is asked for. From then on a number of items are worked
-/// on ahead of the result that is waited for: twice as many as the pool may have threads, unless
-/// [`ahead`](PoolMap::ahead) says otherwise. So the items may be without end, and results do not
-/// pile up. Dropping it cancels what has not begun.
+/// No item is processed before the first output is requested. From then on, items are processed ahead of the output
+/// that is waited for: twice as many as the pool's maximum of threads, or as many as
+/// [`buffer_size`](PoolMap::buffer_size) sets. The iterator may therefore be infinite. Dropping the map cancels the
+/// jobs that have not started.
 ///
-/// If the pool is shut down, results of items that were not begun say cancelled, and no further
-/// items are taken: the last result is such an error.
+/// If the pool is closed, the outputs of items that were not processed are cancelled [`JoinError`]s, and no further
+/// items are taken from the iterator.
 ///
 /// # Examples
 /// ```
@@ -41,13 +41,13 @@ use crate::{JoinError, JoinHandle};
 /// assert_eq!(squares.next().await.unwrap().unwrap(), 4);
 /// # }).unwrap();
 /// ```
-#[must_use = "nothing begins before a result is asked for"]
+#[must_use = "no item is processed before an output is requested"]
 pub struct PoolMap<I, F, T> {
     pool: BlockingPool,
-    /// None when there are no more.
+    /// `None` when there are no more.
     items: Option<I>,
     f: Arc<F>,
-    /// Those whose results have not been returned, in the order of their items.
+    /// The jobs whose outputs have not been returned, in the order of their items.
     jobs: VecDeque<JoinHandle<T>>,
     n_ahead: usize,
     spawned_at: &'static Location<'static>,
@@ -65,12 +65,11 @@ impl<I, F, T> PoolMap<I, F, T> {
         PoolMap { pool, items: Some(items), f: Arc::new(f), jobs, n_ahead, spawned_at }
     }
 
-    /// Bounds how many items are worked on at a time, results that nobody has taken included:
-    /// 1 at least.
+    /// Sets how many items are processed ahead, including outputs that were not taken yet: at least one.
     ///
     /// # References
     /// The parameter `buffersize` of Python's `ThreadPoolExecutor.map`.
-    pub fn ahead(mut self, n_items: usize) -> PoolMap<I, F, T> {
+    pub fn buffer_size(mut self, n_items: usize) -> PoolMap<I, F, T> {
         self.n_ahead = n_items.max(1);
         self
     }
@@ -83,17 +82,17 @@ where
     F: Fn(I::Item) -> T + Send + Sync + 'static,
     T: Send + 'static,
 {
-    /// Waits for the next result; none when all were returned.
+    /// Waits for the next output, and returns `None` after the last one.
     ///
     /// # Errors
-    /// The result is a [`JoinError`] if the function panicked or the pool was shut down. Those of
-    /// other items follow.
+    /// The output is a [`JoinError`] if the function panicked or the pool was closed. The outputs of other items
+    /// follow.
     ///
     /// # Panics
-    /// If the iterator over the items does; where [`BlockingPool::try_spawn`] is an error.
+    /// If the iterator panics, and where [`BlockingPool::try_spawn`] returns an error.
     ///
     /// # Cancel safety
-    /// No result is lost.
+    /// Cancel safe: no output is lost.
     pub async fn next(&mut self) -> Option<Result<T, JoinError>> {
         poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
@@ -108,7 +107,7 @@ where
                 self.items = None;
                 break;
             };
-            // Asked before, so that the last job is sure to say so.
+            // Checked before the spawn, so that the last job is certain to be cancelled.
             let is_closed = self.pool.is_closed();
             let f = Arc::clone(&self.f);
             let job = start(self.pool.workers(), None, self.spawned_at, move || f(item));
@@ -140,7 +139,7 @@ where
     fn size_hint(&self) -> (usize, Option<usize>) {
         let (least, most) = self.items.as_ref().map_or((0, Some(0)), Iterator::size_hint);
         let n_jobs = self.jobs.len();
-        // If the pool is shut down, one more comes and then the end.
+        // If the pool was closed, one more output follows, and then the end.
         (n_jobs + least.min(1), most.and_then(|most| most.checked_add(n_jobs)))
     }
 }
@@ -173,17 +172,16 @@ where
     type Item = Result<T, JoinError>;
     type IntoIter = PoolMapIter<I, F, T>;
 
-    /// Makes an iterator that blocks the thread until the next result is there.
+    /// Creates an iterator that blocks the thread until the next output is available.
     fn into_iter(self) -> PoolMapIter<I, F, T> {
         PoolMapIter { map: self }
     }
 }
 
-/// Yields the results of a [`PoolMap`] to a thread that may block.
+/// Yields the outputs of a [`PoolMap`] to a thread that may block.
 ///
 /// # Panics
-/// Its `next` panics inside a running loop, which it would hold up: await [`PoolMap::next`] there.
-/// Otherwise as that.
+/// `next` panics inside a running loop, which it would block: await [`PoolMap::next`] there.
 pub struct PoolMapIter<I, F, T> {
     map: PoolMap<I, F, T>,
 }
@@ -206,7 +204,7 @@ where
         self.map.fill();
         let result = self.map.jobs.front_mut()?.join(Duration::MAX);
         self.map.jobs.pop_front();
-        Some(result.expect("there is no end to that time"))
+        Some(result.expect("the wait has no timeout"))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

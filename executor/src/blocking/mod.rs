@@ -1,8 +1,8 @@
-//! Work that blocks, on threads of its own.
+//! Thread pools for work that blocks.
 //!
-//! Every loop has a [`BlockingPool`] for [`spawn_blocking`], and a program may make more: one with
-//! a single thread for a library that is not thread-safe, one with four for work that fills
-//! processors. What is done on them is called a job.
+//! Every loop has a [`BlockingPool`] for [`spawn_blocking`]. A program may create more: one with a single thread for
+//! a library that is not thread-safe, or one with a thread per processor for computations. A function that runs on a
+//! pool is a job.
 
 mod pool;
 
@@ -32,34 +32,33 @@ pub use job::{RunningJob, UnfinishedJobs};
 pub use map::{PoolMap, PoolMapIter};
 pub use pool::BlockingPool;
 
-/// The most threads of a pool, unless its builder says otherwise.
+/// The default maximum of threads of a pool.
 ///
-/// Such threads mostly wait, for disks and name servers, so there may be many more than
-/// processors; 64 stacks are still no burden.
+/// Such threads mostly wait, for disks and name servers, so there may be many more than processors.
 pub(crate) const DEFAULT_THREADS: usize = 64;
 
-/// How long the end of a pool waits for its jobs, unless its builder says otherwise.
+/// The default time that the end of a pool waits for its jobs.
 pub(crate) const DEFAULT_GRACE: Duration = Duration::from_secs(1);
 
-/// Runs `work` on a thread where it may block, and returns a handle to its result.
+/// Runs `work` on a thread where it may block, and returns a handle to its output.
 ///
-/// The loop's pool starts a thread when none is idle, up to
-/// [`Builder::blocking_threads`](crate::Builder::blocking_threads); further work queues. At the
-/// end of the loop, work that has not begun is cancelled, and work that has is waited for up to
-/// [`Builder::shutdown_grace`](crate::Builder::shutdown_grace). What has not ended then is named
-/// on standard error, with the line that spawned it, and left to itself.
+/// The loop's pool starts a thread if none is idle, up to
+/// [`Builder::max_blocking_threads`](crate::Builder::max_blocking_threads); further jobs are queued. When the loop
+/// ends, jobs that have not started are cancelled, and those that are running are waited for, up to
+/// [`Builder::shutdown_timeout`](crate::Builder::shutdown_timeout). Jobs that take longer are reported on standard
+/// error, with the line that spawned them, and continue.
 ///
-/// For a pool of one's own, or outside a loop, there is [`BlockingPool`].
+/// A [`BlockingPool`] has separate threads, and works outside a loop.
 ///
 /// # Panics
-/// Outside a loop. If not a single thread can be started.
+/// Outside a loop. If the pool has no thread and none can be started.
 ///
 /// # Cancel safety
-/// The handle may be dropped: the work goes on. [`JoinHandle::abort`] cancels it if it has not
-/// begun; what it captures is dropped when a thread of the pool takes it.
+/// Dropping the handle detaches the job. [`JoinHandle::abort`] cancels a job that has not started; what `work`
+/// captures is dropped when a thread of the pool takes the job.
 ///
 /// # References
-/// Python's `asyncio.to_thread`.
+/// Python's `asyncio.to_thread` and `loop.run_in_executor`, tokio's `spawn_blocking`.
 ///
 /// # Examples
 /// ```
@@ -68,6 +67,9 @@ pub(crate) const DEFAULT_GRACE: Duration = Duration::from_secs(1);
 /// assert!(text.await.unwrap().unwrap().contains("polyloop"));
 /// # }).unwrap();
 /// ```
+#[doc(alias = "run_in_executor")]
+#[doc(alias = "to_thread")]
+#[doc(alias = "unblock")]
 #[track_caller]
 pub fn spawn_blocking<F, T>(work: F) -> JoinHandle<T>
 where

@@ -1,4 +1,4 @@
-//! A pool as its users hold it.
+//! The handle to a pool.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,29 +15,28 @@ use crate::join::packet::Packet;
 use crate::running::origin_of_job;
 use crate::time::hold_time;
 
-/// Runs jobs that block, on a bounded number of threads of its own.
+/// A thread pool for work that blocks.
 ///
-/// It needs no loop: jobs are spawned and awaited from tasks of any loop, from other executors
-/// and from plain threads. Cloning it makes another handle to the same pool. Threads are started
-/// as they are needed, take jobs in the order in which those were spawned, and end when there are
-/// none for a while.
+/// The pool needs no event loop: jobs are spawned and awaited from tasks of any loop, from other executors and from
+/// plain threads. Cloning the pool creates another handle to it. Threads are started on demand, up to a maximum, take
+/// jobs first in, first out, and end when they have been idle for a while.
 ///
-/// The pool ends with its last handle, as if by [`shutdown`](BlockingPool::shutdown) with the
-/// [grace](BlockingPoolBuilder::shutdown_grace) that it was made with; jobs that do not end in
-/// that time are named on standard error, one in a line. That blocks the thread, but never for
-/// ever, and on a thread of the pool it does not wait for itself.
+/// Dropping the last handle does what [`shutdown_now`](BlockingPool::shutdown_now) does, with the timeout of
+/// [`shutdown_timeout`](BlockingPoolBuilder::shutdown_timeout). That blocks the thread. Jobs that are still running
+/// then are reported on standard error, one in each line. On a thread of the pool, the drop does not wait for the job
+/// that runs there.
 ///
-/// A job that waits for another job of its pool may wait for ever, because all threads may do
-/// the same while the other is queued.
+/// A job that waits for another job of the same pool can deadlock: all threads may be waiting while the other job is
+/// queued.
 ///
 /// # Platform
-/// A forked child has no threads but the one that forked. There, spawning fails, and the rest
-/// finds an empty pool.
+/// A forked child has only the thread that forked. In the child spawning fails, and the other methods find an empty
+/// pool.
 ///
 /// # References
 /// Python's `concurrent.futures.ThreadPoolExecutor`: `submit` is [`spawn`](BlockingPool::spawn),
 /// its `wait` and `as_completed` are [`wait`](crate::wait) and
-/// [`as_completed`](crate::as_completed), which take the handles of jobs as of tasks.
+/// [`as_completed`](crate::as_completed), which take handles of jobs and of tasks.
 ///
 /// # Examples
 /// ```
@@ -66,12 +65,12 @@ pub struct BlockingPool {
 }
 
 impl BlockingPool {
-    /// Makes a pool of up to `max_threads` threads, with the default settings.
+    /// Creates a pool of up to `max_threads` threads, with default settings otherwise.
     pub fn new(max_threads: usize) -> BlockingPool {
         BlockingPool::builder().max_threads(max_threads).build()
     }
 
-    /// Returns the settings to change before making a pool.
+    /// Returns a builder with the default settings.
     pub fn builder() -> BlockingPoolBuilder {
         BlockingPoolBuilder::new()
     }
@@ -85,18 +84,16 @@ impl BlockingPool {
         self.workers
     }
 
-    /// Runs `work` on a thread of the pool, and returns a handle to its result.
+    /// Runs `work` on a thread of the pool, and returns a handle to its output.
     ///
-    /// If all threads are busy it waits in a queue, which has no bound. The handle can be awaited
-    /// anywhere, and a plain thread [joins](JoinHandle::join) it. If the pool has been shut down,
-    /// it says cancelled.
+    /// If all threads are busy, the job waits in a queue, which is unbounded. The handle can be awaited anywhere, or
+    /// [joined](JoinHandle::join) by a plain thread. If the pool was closed, the job is cancelled.
     ///
     /// # Panics
-    /// Where [`try_spawn`](BlockingPool::try_spawn) is an error.
+    /// Where [`try_spawn`](BlockingPool::try_spawn) returns an error.
     ///
     /// # Cancel safety
-    /// The handle may be dropped: the work goes on. [`JoinHandle::abort`] cancels it if it has not
-    /// begun.
+    /// Dropping the handle detaches the job. [`JoinHandle::abort`] cancels a job that has not started.
     ///
     /// # References
     /// Python's `ThreadPoolExecutor.submit`.
@@ -125,10 +122,10 @@ impl BlockingPool {
         start(&self.workers, None, Location::caller(), work).expect(NO_THREAD)
     }
 
-    /// Runs `work` as [`spawn`](BlockingPool::spawn) does, as a job with a name.
+    /// Runs `work` as [`spawn`](BlockingPool::spawn) does, and names the job.
     ///
-    /// That is what it is called where jobs are listed: by [`running`](BlockingPool::running), and
-    /// when it does not end. Other jobs are called after the line that spawned them.
+    /// The name identifies the job in [`running`](BlockingPool::running) and in [`UnfinishedJobs`]. Jobs without a
+    /// name are identified by the line that spawned them.
     ///
     /// # Panics
     /// As `spawn`.
@@ -150,12 +147,11 @@ impl BlockingPool {
         start(&self.workers, Some(name.into()), Location::caller(), work).expect(NO_THREAD)
     }
 
-    /// Runs `work` as [`spawn`](BlockingPool::spawn) does, where running out of threads must be
-    /// survived.
+    /// Runs `work` as [`spawn`](BlockingPool::spawn) does, and returns an error instead of panicking.
     ///
     /// # Errors
-    /// If the pool has no thread and the system refuses to start one; if there is one at least, it
-    /// will come to the job. In a forked child. The work has been dropped.
+    /// If the pool has no thread and the system refuses to start one, or in a forked child. `work` has been dropped.
+    /// A pool with at least one thread queues the job.
     #[track_caller]
     pub fn try_spawn<F, T>(&self, work: F) -> io::Result<JoinHandle<T>>
     where
@@ -165,8 +161,9 @@ impl BlockingPool {
         start(&self.workers, None, Location::caller(), work)
     }
 
-    /// Calls `f` with each of `items` on the pool, and returns the results in the order of the
-    /// items: see [`PoolMap`] for who waits for them, and how many are worked on ahead.
+    /// Calls `f` with each of `items` on the pool, and yields the outputs in the order of the items.
+    ///
+    /// See [`PoolMap`] for how outputs are taken and how many items are processed ahead.
     ///
     /// # References
     /// Python's `ThreadPoolExecutor.map`.
@@ -190,19 +187,19 @@ impl BlockingPool {
         PoolMap::new(self.clone(), items.into_iter(), f, Location::caller())
     }
 
-    /// Returns the jobs that run, those that have run longest first.
+    /// Returns the jobs that are running, the longest running first.
     ///
     /// # Examples
     /// ```
     /// use std::sync::mpsc;
     ///
     /// let pool = polyloop::blocking::BlockingPool::new(1);
-    /// let ((began, has_begun), (end, wait)) = (mpsc::channel(), mpsc::channel::<()>());
+    /// let ((start, has_started), (end, wait)) = (mpsc::channel(), mpsc::channel::<()>());
     /// let job = pool.spawn_named("wait", move || {
-    ///     began.send(()).unwrap();
+    ///     start.send(()).unwrap();
     ///     wait.recv()
     /// });
-    /// has_begun.recv().unwrap();
+    /// has_started.recv().unwrap();
     /// assert_eq!(pool.running()[0].name(), Some("wait"));
     /// # drop(end);
     /// ```
@@ -210,23 +207,24 @@ impl BlockingPool {
         self.workers.threads().map_or_else(|_| Vec::new(), |threads| threads.running())
     }
 
-    /// Reports whether a job runs or is queued.
+    /// Reports whether a job is running or queued.
     pub fn is_busy(&self) -> bool {
         self.workers.threads().is_ok_and(|threads| threads.is_busy())
     }
 
-    /// Returns the number of threads there are at present.
-    pub fn n_threads(&self) -> usize {
+    /// Returns the current number of threads.
+    pub fn threads(&self) -> usize {
         self.workers.threads().map_or(0, |threads| threads.n_threads())
     }
 
-    /// Reports whether the pool takes in no more jobs.
+    /// Reports whether the pool was closed, and so accepts no more jobs.
     pub fn is_closed(&self) -> bool {
         self.workers.threads().map_or(true, |threads| threads.is_closed())
     }
 
-    /// Takes in no more jobs, for any handle. Those that were spawned are run; nothing is waited
-    /// for.
+    /// Closes the pool for all its handles: jobs that were spawned before run, later ones are cancelled.
+    ///
+    /// It does not wait.
     ///
     /// # References
     /// Python's `ThreadPoolExecutor.shutdown(wait=False)`.
@@ -236,50 +234,18 @@ impl BlockingPool {
         }
     }
 
-    /// Closes the pool, cancels the jobs that have not begun, and waits up to `limit` for those
-    /// that have.
+    /// Closes the pool, and waits up to `timeout` until all jobs have run.
     ///
-    /// It blocks the thread. In a task, await `spawn_blocking(move || pool.shutdown(limit))`. On a
-    /// thread of the pool it waits for the other threads.
-    ///
-    /// # Errors
-    /// Names the jobs that have not ended in time. They go on by themselves, and dropping the pool
-    /// does not wait for them again.
-    ///
-    /// # References
-    /// Python's `ThreadPoolExecutor.shutdown(cancel_futures=True)`, which waits for ever.
-    ///
-    /// # Examples
-    /// ```
-    /// use std::sync::mpsc;
-    /// use std::time::Duration;
-    ///
-    /// let pool = polyloop::blocking::BlockingPool::new(1);
-    /// let ((began, has_begun), (end, wait)) = (mpsc::channel(), mpsc::channel::<()>());
-    /// let job = pool.spawn_named("endless", move || {
-    ///     began.send(()).unwrap();
-    ///     wait.recv()
-    /// });
-    /// has_begun.recv().unwrap();
-    /// let unfinished = pool.shutdown(Duration::from_millis(1)).unwrap_err();
-    /// assert_eq!(unfinished.running()[0].name(), Some("endless"));
-    /// # drop(end);
-    /// ```
-    pub fn shutdown(&self, limit: Duration) -> Result<(), UnfinishedJobs> {
-        self.shut_down(limit, Queued::Cancel)
-    }
-
-    /// Closes the pool and waits up to `limit` until all jobs that were spawned have been run.
-    ///
-    /// When the time is over, those that have not begun are cancelled. It blocks the thread, as
-    /// [`shutdown`](BlockingPool::shutdown) does. Called by a job of the pool, it waits for the
-    /// other threads, and returns with jobs in the queue if that job's own thread has to run them.
+    /// When the timeout elapses, the jobs that have not started are cancelled. This blocks the thread: in a task,
+    /// await `spawn_blocking(move || pool.shutdown(timeout))`. Called by a job of the pool, it waits for the other
+    /// threads, and returns while jobs are queued that the calling thread has to run.
     ///
     /// # Errors
-    /// Names the jobs that have not ended in time, and says how many were cancelled.
+    /// Returns [`UnfinishedJobs`] if the timeout elapsed. Jobs that are running continue, and dropping the pool does
+    /// not wait for them again.
     ///
     /// # References
-    /// Python's `ThreadPoolExecutor.shutdown()`, which waits for ever.
+    /// Python's `ThreadPoolExecutor.shutdown()`, Java's `ExecutorService.shutdown` and `awaitTermination`.
     ///
     /// # Examples
     /// ```
@@ -287,7 +253,7 @@ impl BlockingPool {
     ///
     /// let pool = polyloop::blocking::BlockingPool::new(1);
     /// let jobs: Vec<_> = (0..10).map(|i| pool.spawn(move || i)).collect();
-    /// pool.finish(Duration::from_secs(60))?;
+    /// pool.shutdown(Duration::from_secs(60))?;
     /// # polyloop::run(async {
     /// for (i, job) in jobs.into_iter().enumerate() {
     ///     assert_eq!(job.await.unwrap(), i);
@@ -295,13 +261,43 @@ impl BlockingPool {
     /// # }).unwrap();
     /// # Ok::<(), polyloop::blocking::UnfinishedJobs>(())
     /// ```
-    pub fn finish(&self, limit: Duration) -> Result<(), UnfinishedJobs> {
-        self.shut_down(limit, Queued::Run)
+    pub fn shutdown(&self, timeout: Duration) -> Result<(), UnfinishedJobs> {
+        self.shut_down(timeout, Queued::Run)
     }
 
-    fn shut_down(&self, limit: Duration, queued: Queued) -> Result<(), UnfinishedJobs> {
+    /// Closes the pool, cancels the jobs that have not started, and waits up to `timeout` for the others.
+    ///
+    /// Otherwise as [`shutdown`](BlockingPool::shutdown).
+    ///
+    /// # Errors
+    /// Returns [`UnfinishedJobs`] if the timeout elapsed.
+    ///
+    /// # References
+    /// Python's `ThreadPoolExecutor.shutdown(cancel_futures=True)`, Java's `ExecutorService.shutdownNow`.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::sync::mpsc;
+    /// use std::time::Duration;
+    ///
+    /// let pool = polyloop::blocking::BlockingPool::new(1);
+    /// let ((start, has_started), (end, wait)) = (mpsc::channel(), mpsc::channel::<()>());
+    /// let job = pool.spawn_named("endless", move || {
+    ///     start.send(()).unwrap();
+    ///     wait.recv()
+    /// });
+    /// has_started.recv().unwrap();
+    /// let unfinished = pool.shutdown_now(Duration::from_millis(1)).unwrap_err();
+    /// assert_eq!(unfinished.running()[0].name(), Some("endless"));
+    /// # drop(end);
+    /// ```
+    pub fn shutdown_now(&self, timeout: Duration) -> Result<(), UnfinishedJobs> {
+        self.shut_down(timeout, Queued::Cancel)
+    }
+
+    fn shut_down(&self, timeout: Duration, queued: Queued) -> Result<(), UnfinishedJobs> {
         match self.workers.threads() {
-            Ok(threads) => threads.shut_down(limit, queued),
+            Ok(threads) => threads.shut_down(timeout, queued),
             Err(_) => Ok(()),
         }
     }
@@ -328,14 +324,14 @@ impl BlockingPool {
         Ok(AbandonOnDrop::new(self.clone(), job, JoinHandle::of_packet(packet)))
     }
 
-    /// Returns the number of threads that there may be.
+    /// Returns the maximum number of threads.
     pub(super) fn max_threads(&self) -> usize {
         self.workers.settings().max_threads
     }
 }
 
 impl BlockingPoolBuilder {
-    /// Makes the pool. Its threads are started when there is work for them.
+    /// Creates the pool. Its threads are started when jobs are spawned.
     pub fn build(self) -> BlockingPool {
         BlockingPool { workers: Workers::new(self) }
     }
@@ -354,13 +350,13 @@ where
 {
     let (packet, sender) = Packet::of_job();
     let origin = origin_of_job(name.as_deref(), spawned_at);
-    // A job's time is the program's own.
+    // Virtual time must not pass while the job runs.
     let job = Job::new(Label { name, spawned_at }, work, sender, origin, hold_time());
     Threads::queue(workers.threads()?, job)?;
     Ok(JoinHandle::of_packet(packet))
 }
 
-/// What is said where `try_spawn` would return an error.
+/// The panic message where `try_spawn` returns an error.
 pub(super) const NO_THREAD: &str = "no thread could be started for blocking work";
 
 impl fmt::Debug for BlockingPool {

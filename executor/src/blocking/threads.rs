@@ -378,7 +378,7 @@ mod loom_tests {
     /// One thread that ends as soon as it has nothing to do, and an end without a bound.
     fn pool() -> BlockingPoolBuilder {
         let settings = BlockingPool::builder().max_threads(1);
-        settings.keep_alive(Duration::ZERO).shutdown_grace(Duration::MAX)
+        settings.keep_alive(Duration::ZERO).shutdown_timeout(Duration::MAX)
     }
 
     fn job(work: impl FnOnce() + Send + 'static) -> (Job, JoinHandle<()>) {
@@ -427,7 +427,7 @@ mod loom_tests {
             for _ in 0..2 {
                 drop(pool.spawn(count(&n_runs)));
             }
-            pool.finish(Duration::MAX).unwrap();
+            pool.shutdown(Duration::MAX).unwrap();
             assert_eq!(n_runs.load(Ordering::SeqCst), 2);
         });
     }
@@ -449,7 +449,7 @@ mod loom_tests {
             let (pool, n_runs) = (pool().build(), Arc::new(AtomicUsize::new(0)));
             let (theirs, runs) = (pool.clone(), count(&n_runs));
             let thread = thread::spawn(move || block_on(theirs.spawn(runs)).is_ok());
-            pool.shutdown(Duration::MAX).unwrap();
+            pool.shutdown_now(Duration::MAX).unwrap();
             assert!(!pool.is_busy());
             let ran = thread.join().unwrap();
             assert_eq!(n_runs.load(Ordering::SeqCst), usize::from(ran));
@@ -461,7 +461,7 @@ mod loom_tests {
         loom::model(|| {
             let (pool, n_runs) = (pool().build(), Arc::new(AtomicUsize::new(0)));
             let jobs = [(); 2].map(|()| pool.spawn(count(&n_runs)));
-            pool.finish(Duration::MAX).unwrap();
+            pool.shutdown(Duration::MAX).unwrap();
             assert_eq!(n_runs.load(Ordering::SeqCst), 2);
             jobs.into_iter().for_each(|job| block_on(job).unwrap());
         });
@@ -473,8 +473,8 @@ mod loom_tests {
             let pool = pool().build();
             let job = pool.spawn(|| ());
             let theirs = pool.clone();
-            let thread = thread::spawn(move || theirs.finish(Duration::MAX).unwrap());
-            pool.shutdown(Duration::MAX).unwrap();
+            let thread = thread::spawn(move || theirs.shutdown(Duration::MAX).unwrap());
+            pool.shutdown_now(Duration::MAX).unwrap();
             thread.join().unwrap();
             // Run or cancelled, but not forgotten.
             drop(block_on(job));
@@ -499,9 +499,9 @@ mod loom_tests {
             let pool = pool().max_threads(2).build();
             let jobs = [(); 2].map(|()| {
                 let pool = pool.clone();
-                pool.clone().spawn(move || pool.finish(Duration::MAX).unwrap())
+                pool.clone().spawn(move || pool.shutdown(Duration::MAX).unwrap())
             });
-            pool.finish(Duration::MAX).unwrap();
+            pool.shutdown(Duration::MAX).unwrap();
             // The second was spawned too late if the first had closed the pool by then.
             jobs.into_iter().for_each(|job| drop(block_on(job)));
         });

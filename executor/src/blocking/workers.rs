@@ -1,4 +1,4 @@
-//! A pool as a loop holds it: its threads, and what ends them.
+//! The owner of a pool's threads, which loops and handles of pools share.
 
 use std::io;
 use std::mem;
@@ -9,7 +9,7 @@ use super::builder::BlockingPoolBuilder;
 use super::threads::{Census, Queued, Threads};
 use crate::sync::Arc;
 
-/// Shares the threads of a pool. They end when the last of its clones is dropped.
+/// Shares the threads of a pool, which end when the last clone is dropped.
 #[derive(Clone)]
 pub(crate) struct Workers {
     owner: Arc<Owner>,
@@ -25,20 +25,21 @@ impl Workers {
         &self.owner.threads.settings
     }
 
-    /// Lends the threads.
+    /// Returns the threads.
     ///
     /// # Errors
-    /// In a forked child, which has none of its parent's threads. Their lock may have been copied locked.
+    /// In a forked child, which has none of the threads: their lock may have been copied locked, so the child must
+    /// not wait for it.
     pub(super) fn threads(&self) -> io::Result<&Arc<Threads>> {
         if self.owner.guard.is_foreign() {
             return Err(io::Error::other(
-                "a forked child cannot use its parent's blocking threads: make a new pool",
+                "a forked child cannot use its parent's blocking threads: create a new pool",
             ));
         }
         Ok(&self.owner.threads)
     }
 
-    /// Reports whether a job is queued or runs.
+    /// Reports whether a job is running or queued.
     pub(crate) fn is_busy(&self) -> bool {
         self.threads().is_ok_and(|threads| threads.is_busy())
     }
@@ -48,7 +49,7 @@ impl Workers {
     }
 }
 
-/// What the handles of a pool share and its threads do not, so that it ends with the last handle.
+/// Shared by the handles of a pool but not by its threads, so that the pool ends with the last handle.
 struct Owner {
     threads: Arc<Threads>,
     guard: ForkGuard,
@@ -57,16 +58,16 @@ struct Owner {
 impl Drop for Owner {
     fn drop(&mut self) {
         if self.guard.is_foreign() {
-            // The jobs in the queue are the parent's, and what they hold may be locked.
+            // The queued jobs are the parent's, and locks in them may have been copied locked.
             mem::forget(Arc::clone(&self.threads));
             return;
         }
         if self.threads.has_given_up() {
             return;
         }
-        let grace = self.threads.settings.shutdown_grace;
-        if let Err(unfinished) = self.threads.shut_down(grace, Queued::Cancel) {
-            unfinished.tell();
+        let timeout = self.threads.settings.shutdown_timeout;
+        if let Err(unfinished) = self.threads.shut_down(timeout, Queued::Cancel) {
+            unfinished.report();
         }
     }
 }

@@ -1,9 +1,9 @@
-//! What can go wrong: the other side is gone, or it is too early.
+//! Errors of sending and receiving.
 
 use std::error::Error;
 use std::fmt;
 
-/// Says that nobody receives any more, and gives the message back.
+/// The error of sending into a closed channel. Contains the message.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SendError<T>(pub T);
 
@@ -21,12 +21,13 @@ impl<T> fmt::Display for SendError<T> {
 
 impl<T> Error for SendError<T> {}
 
-/// Says why a message was not sent at once, and gives it back.
+/// The error of [`Sender::try_send`](super::Sender::try_send) and
+/// [`try_reserve`](super::Sender::try_reserve). Contains the message.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum TrySendError<T> {
-    /// There is no room at present, or others have waited for it longer.
+    /// The channel is full.
     Full(T),
-    /// Nobody receives any more.
+    /// The channel is closed.
     Closed(T),
 }
 
@@ -59,12 +60,12 @@ impl<T> fmt::Display for TrySendError<T> {
 
 impl<T> Error for TrySendError<T> {}
 
-/// Says why no message was received at once.
+/// The error of [`Receiver::try_recv`](super::Receiver::try_recv).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TryRecvError {
-    /// There is none at present.
+    /// The channel is empty, but messages may still be sent.
     Empty,
-    /// There will be none any more.
+    /// The channel is empty, and no further message can arrive.
     Closed,
 }
 

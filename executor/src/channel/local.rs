@@ -1,4 +1,4 @@
-//! The same channels for tasks of one thread: no lock, no atomic, and messages need not be `Send`.
+//! Channels between tasks of one thread: without locks and atomics, for messages that need not be `Send`.
 //!
 //! # Examples
 //! ```
@@ -13,30 +13,31 @@
 //! # }).unwrap();
 //! ```
 
-pub use super::state::Local;
-use super::state::{Shared, State};
+pub use super::sharing::Local;
+use super::sharing::Sharing;
+use super::state::State;
 
-/// Sends into a bounded channel of one thread.
+/// The sending half of a bounded channel within one thread.
 pub type Sender<T> = super::Sender<T, Local<T>>;
 
-/// Sends into an unbounded channel of one thread.
+/// The sending half of an unbounded channel within one thread.
 pub type UnboundedSender<T> = super::UnboundedSender<T, Local<T>>;
 
-/// Receives from a channel of one thread.
+/// The receiving half of a channel within one thread.
 pub type Receiver<T> = super::Receiver<T, Local<T>>;
 
-/// Makes a channel that holds up to `capacity` messages.
+/// Creates a channel within one thread that holds up to `capacity` messages.
 ///
 /// # Panics
 /// If `capacity` is zero.
 #[track_caller]
 pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
-    assert!(capacity > 0, "a channel needs room for one message at least");
+    assert!(capacity > 0, "a channel needs capacity for one message at least");
     let shared = Local::new(State::new(capacity));
     (super::Sender::new(shared.clone()), super::Receiver::new(shared))
 }
 
-/// Makes a channel that holds as many messages as memory does.
+/// Creates a channel within one thread that is not bounded.
 pub fn unbounded<T>() -> (UnboundedSender<T>, Receiver<T>) {
     let shared = Local::new(State::new(usize::MAX));
     (super::UnboundedSender::new(shared.clone()), super::Receiver::new(shared))

@@ -1,11 +1,11 @@
-//! Queues from many tasks to one, with or without a bound.
+//! Multi-producer, single-consumer channels, bounded or unbounded.
 //!
-//! [`bounded`] and [`unbounded`] connect tasks wherever they run, on this loop, another one or
-//! under a foreign executor; they take a lock for each message sent and one for each batch
-//! received. The same pair in [`local`] stays on one thread and takes none.
+//! [`bounded`] and [`unbounded`] create channels between tasks on any loop, tasks of other executors and plain
+//! threads. They take a lock for each message that is sent, and for each batch of messages that is received. The
+//! channels in [`local`] connect tasks of one thread, and take none.
 //!
-//! Messages arrive in the order in which they were sent. Senders that wait for room are served
-//! in the order in which they came.
+//! Messages arrive in the order in which they were sent. Senders that wait for capacity get it in the order in which
+//! they started to wait.
 //!
 //! # Examples
 //! ```
@@ -29,6 +29,8 @@
 
 mod state;
 
+mod sharing;
+
 mod sender;
 
 mod receiver;
@@ -40,27 +42,29 @@ mod error;
 pub use error::{SendError, TryRecvError, TrySendError};
 pub use receiver::Receiver;
 pub use sender::{Permit, Sender, UnboundedSender};
-pub use state::{Shared, Threads};
+pub use sharing::{Shared, Sharing};
 
 use state::State;
 
-/// Makes a channel that holds up to `capacity` messages.
+/// Creates a channel that holds up to `capacity` messages.
+///
+/// A sender waits while the channel is full.
 ///
 /// # Panics
 /// If `capacity` is zero.
 #[track_caller]
 pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
-    assert!(capacity > 0, "a channel needs room for one message at least");
-    let shared = Threads::new(State::new(capacity));
+    assert!(capacity > 0, "a channel needs capacity for one message at least");
+    let shared = Shared::new(State::new(capacity));
     (Sender::new(shared.clone()), Receiver::new(shared))
 }
 
-/// Makes a channel that holds as many messages as memory does.
+/// Creates a channel that is not bounded.
 ///
-/// A receiver that is slower than its senders makes it grow without end: where that may be,
-/// [`bounded`] is the better choice.
+/// Sending never waits. If messages are sent faster than they are received, the channel grows until memory is
+/// exhausted; prefer [`bounded`] where that can happen.
 pub fn unbounded<T>() -> (UnboundedSender<T>, Receiver<T>) {
-    let shared = Threads::new(State::new(usize::MAX));
+    let shared = Shared::new(State::new(usize::MAX));
     (UnboundedSender::new(shared.clone()), Receiver::new(shared))
 }
 
@@ -89,7 +93,7 @@ mod loom_tests {
     }
 
     #[test]
-    fn loom_two_senders_that_wait_for_room_get_it() {
+    fn loom_two_senders_that_wait_for_capacity_get_it() {
         loom::model(|| {
             let (sender, mut receiver) = bounded(1);
             let second = sender.clone();
@@ -115,7 +119,7 @@ mod loom_tests {
                 block_on(async {
                     let first = sender.send(1).await;
                     let second = sender.send(2).await;
-                    assert!(second.is_err(), "there was room for one: {first:?}");
+                    assert!(second.is_err(), "there was capacity for one message: {first:?}");
                 });
             });
             drop(receiver);

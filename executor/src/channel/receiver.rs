@@ -1,4 +1,4 @@
-//! The side that receives.
+//! The receiving half of channels.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -9,19 +9,18 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 
 use super::error::TryRecvError;
-use super::state::{Shared, Take, Threads, trim};
+use super::sharing::{Shared, Sharing};
+use super::state::{Take, trim};
 use crate::inspect::notes::Notes;
 use crate::running::note;
 use crate::running::poll_proceed;
 use crate::tasks::wakers::{clone_of, drop_of, wake_of};
 
-/// Receives from a channel of either kind. Dropping it closes the channel, and drops the messages that
-/// are left.
+/// The receiving half of a channel. Dropping it closes the channel and drops the messages that are left.
 ///
-/// A message may own the receiver of another channel, whose message owns a third, and so on. Dropping
-/// such a chain takes stack for each link, as it does for nested boxes. Messages may borrow, so they
-/// have to be dropped at once, and cannot wait in a list as the outputs of tasks do. A chain that may
-/// have thousands of links is taken apart from its beginning:
+/// A message may own the receiver of another channel, whose message owns a third one, and so on. Dropping such a
+/// chain takes stack space for each link, as with nested boxes. Take a chain of thousands of links apart before it
+/// is dropped:
 ///
 /// ```
 /// use polyloop::channel::{self, Receiver};
@@ -38,27 +37,29 @@ use crate::tasks::wakers::{clone_of, drop_of, wake_of};
 ///     chain = next;
 /// }
 /// ```
-pub struct Receiver<T, S: Shared<T> = Threads<T>> {
+pub struct Receiver<T, S: Sharing<T> = Shared<T>> {
     shared: S,
-    /// Messages that were taken out of the shared queue all at once, under one lock.
+    /// Messages that were taken out of the shared queue in one batch, under one lock.
     ///
-    /// Invariant: empty if the channel has a bound, which counts what is in the shared queue.
+    /// Invariant: empty if the channel is bounded, because the capacity counts messages in the shared queue.
     batch: VecDeque<T>,
     swaps: bool,
 }
 
-impl<T, S: Shared<T>> Receiver<T, S> {
+impl<T, S: Sharing<T>> Receiver<T, S> {
     pub(super) fn new(shared: S) -> Receiver<T, S> {
-        // Where a lock costs nothing there is nothing to save.
+        // Without a lock, batches save nothing.
         let swaps = S::IS_LOCKED && shared.with(|state| !state.is_bounded());
         Receiver { shared, batch: VecDeque::new(), swaps }
     }
 
-    /// Waits for the next message. None when the channel is closed and empty: all senders are
-    /// gone, or [`close`](Receiver::close) was called.
+    /// Waits for the next message, and returns `None` if no further message can arrive.
+    ///
+    /// That is the case when the channel is empty, and all senders were dropped or [`close`](Receiver::close) was
+    /// called.
     ///
     /// # Cancel safety
-    /// No message is lost: one that was not returned comes in the next call.
+    /// Cancel safe: a message that was not returned is returned by the next call.
     pub async fn recv(&mut self) -> Option<T> {
         poll_fn(|cx| self.poll_recv(cx)).await
     }
@@ -100,10 +101,11 @@ impl<T, S: Shared<T>> Receiver<T, S> {
         }
     }
 
-    /// Takes the next message if there is one.
+    /// Returns the next message if the channel is not empty.
     ///
     /// # Errors
-    /// If there is none at present, or there will be none any more.
+    /// Returns [`TryRecvError::Empty`] if the channel is empty, and [`TryRecvError::Closed`] if, in addition, no
+    /// further message can arrive.
     pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
         if let Some(message) = self.pop() {
             return Ok(message);
@@ -120,29 +122,29 @@ impl<T, S: Shared<T>> Receiver<T, S> {
         }
     }
 
-    /// Refuses further messages. Those that were sent, or have a permit, can still be received.
+    /// Closes the channel. Messages that were sent before, or that have a permit, can still be received.
     pub fn close(&mut self) {
         for sender in self.shared.with(|state| state.close()) {
             wake_of(sender);
         }
     }
 
-    /// Reports whether further messages are refused.
+    /// Reports whether [`close`](Receiver::close) was called.
     pub fn is_closed(&self) -> bool {
         self.shared.with(|state| state.is_closed())
     }
 
-    /// Returns the number of messages that wait to be received.
+    /// Returns the number of messages in the channel.
     pub fn len(&self) -> usize {
         self.batch.len() + self.shared.with(|state| state.len())
     }
 
-    /// Reports whether no message waits to be received.
+    /// Reports whether the channel is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Takes the first message of the batch, which gives back the room of a flood if it is over.
+    /// Takes the first message of the batch. An empty batch releases the memory of a burst.
     #[inline]
     fn pop(&mut self) -> Option<T> {
         let message = self.batch.pop_front();
@@ -153,7 +155,7 @@ impl<T, S: Shared<T>> Receiver<T, S> {
     }
 }
 
-impl<T, S: Shared<T>> Drop for Receiver<T, S> {
+impl<T, S: Sharing<T>> Drop for Receiver<T, S> {
     fn drop(&mut self) {
         self.close();
         let unread = self.shared.with(|state| state.empty());
@@ -161,9 +163,9 @@ impl<T, S: Shared<T>> Drop for Receiver<T, S> {
     }
 }
 
-impl<T, S: Shared<T>> Unpin for Receiver<T, S> {}
+impl<T, S: Sharing<T>> Unpin for Receiver<T, S> {}
 
-impl<T, S: Shared<T>> Stream for Receiver<T, S> {
+impl<T, S: Sharing<T>> Stream for Receiver<T, S> {
     type Item = T;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
@@ -171,7 +173,7 @@ impl<T, S: Shared<T>> Stream for Receiver<T, S> {
     }
 }
 
-impl<T, S: Shared<T>> fmt::Debug for Receiver<T, S> {
+impl<T, S: Sharing<T>> fmt::Debug for Receiver<T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Receiver").field("len", &self.len()).finish_non_exhaustive()
     }

@@ -1,4 +1,4 @@
-//! The sides that send: one for each kind of channel, and the permit to send one message.
+//! The sending halves of channels, and the permit to send one message.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -7,31 +7,32 @@ use std::mem;
 use std::task::{Context, Poll, ready};
 
 use super::error::{SendError, TrySendError};
-use super::state::{Room, Shared, Threads, WaiterKey};
+use super::sharing::{Shared, Sharing};
+use super::state::{Reserved, WaiterKey};
 use crate::inspect::notes::Notes;
 use crate::running::note;
 use crate::running::poll_proceed;
 use crate::tasks::wakers::{clone_of, drop_of, wake_of};
 
-/// Sends into a bounded channel. Clone it to send from many places.
-pub struct Sender<T, S: Shared<T> = Threads<T>> {
+/// The sending half of a [`bounded`](super::bounded) channel. Clone it to send from several tasks.
+pub struct Sender<T, S: Sharing<T> = Shared<T>> {
     shared: S,
     message: PhantomData<fn(T)>,
 }
 
-impl<T, S: Shared<T>> Sender<T, S> {
+impl<T, S: Sharing<T>> Sender<T, S> {
     pub(super) fn new(shared: S) -> Sender<T, S> {
         Sender { shared, message: PhantomData }
     }
 
-    /// Sends a message, as soon as there is room for it.
+    /// Sends a message, waiting until the channel has capacity for it.
     ///
     /// # Errors
-    /// If nobody receives any more; the message comes back.
+    /// Returns the message in a [`SendError`] if the channel is closed.
     ///
     /// # Cancel safety
-    /// A message whose `send` is dropped before it is ready was not sent, and is dropped with the
-    /// future. [`reserve`](Sender::reserve) waits for room without giving the message away.
+    /// If the future is dropped before it completes, the message was not sent, and is dropped. To keep the message,
+    /// wait for capacity with [`reserve`](Sender::reserve).
     pub async fn send(&self, message: T) -> Result<(), SendError<T>> {
         match self.reserve().await {
             Ok(permit) => {
@@ -42,27 +43,29 @@ impl<T, S: Shared<T>> Sender<T, S> {
         }
     }
 
-    /// Waits for room for one message, and keeps it until the permit is used or dropped.
+    /// Waits for capacity for one message, and reserves it until the permit is used or dropped.
     ///
     /// # Errors
-    /// If nobody receives any more.
+    /// Returns a [`SendError`] if the channel is closed.
     ///
     /// # Cancel safety
-    /// Nothing is lost but the place among those that wait; room that was already granted goes
-    /// to the next.
+    /// Cancel safe, but the place in the queue of senders is lost. Capacity that was already granted goes to the
+    /// next sender.
     pub async fn reserve(&self) -> Result<Permit<'_, T, S>, SendError<()>> {
         let mut reserve = Reserve { sender: self, key: None };
         poll_fn(|cx| reserve.poll(cx)).await
     }
 
-    /// Sends a message if there is room at once.
+    /// Sends a message if the channel has capacity for it.
     ///
     /// # Errors
-    /// If there is none, or nobody receives any more; the message comes back.
+    /// Returns the message in a [`TrySendError`] if the channel is full or closed.
     pub fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
         let mut message = Some(message);
         let sent = self.shared.with(|state| match state.try_reserve() {
-            Room::Granted => Ok(message.take().and_then(|message| state.push_reserved(message))),
+            Reserved::Granted => {
+                Ok(message.take().and_then(|message| state.push_reserved(message)))
+            }
             refused => Err(refused),
         });
         match (sent, message) {
@@ -72,48 +75,48 @@ impl<T, S: Shared<T>> Sender<T, S> {
                 }
                 Ok(())
             }
-            (Err(Room::Closed), Some(message)) => Err(TrySendError::Closed(message)),
+            (Err(Reserved::Closed), Some(message)) => Err(TrySendError::Closed(message)),
             (Err(_), Some(message)) => Err(TrySendError::Full(message)),
             (Err(_), None) => unreachable!("a refused message stays"),
         }
     }
 
-    /// Takes room for one message if there is some at once.
+    /// Reserves capacity for one message if the channel has it.
     ///
     /// # Errors
-    /// If there is none, or nobody receives any more.
+    /// Returns a [`TrySendError`] if the channel is full or closed.
     pub fn try_reserve(&self) -> Result<Permit<'_, T, S>, TrySendError<()>> {
         match self.shared.with(|state| state.try_reserve()) {
-            Room::Granted => Ok(Permit { sender: self }),
-            Room::Full => Err(TrySendError::Full(())),
-            Room::Closed => Err(TrySendError::Closed(())),
+            Reserved::Granted => Ok(Permit { sender: self }),
+            Reserved::Full => Err(TrySendError::Full(())),
+            Reserved::Closed => Err(TrySendError::Closed(())),
         }
     }
 
-    /// Returns how many messages there is room for at present.
+    /// Returns how many more messages the channel can hold.
     pub fn capacity(&self) -> usize {
         self.shared.with(|state| state.capacity())
     }
 
-    /// Returns how many messages the channel holds at most.
+    /// Returns the capacity with which the channel was created.
     pub fn max_capacity(&self) -> usize {
         self.shared.with(|state| state.max_capacity())
     }
 
-    /// Reports whether nobody receives any more.
+    /// Reports whether the channel is closed: its receiver was closed or dropped.
     pub fn is_closed(&self) -> bool {
         self.shared.with(|state| state.is_closed())
     }
 }
 
-impl<T, S: Shared<T>> Clone for Sender<T, S> {
+impl<T, S: Sharing<T>> Clone for Sender<T, S> {
     fn clone(&self) -> Sender<T, S> {
         self.shared.with(|state| state.add_sender());
         Sender::new(self.shared.clone())
     }
 }
 
-impl<T, S: Shared<T>> Drop for Sender<T, S> {
+impl<T, S: Sharing<T>> Drop for Sender<T, S> {
     fn drop(&mut self) {
         if let Some(receiver) = self.shared.with(|state| state.remove_sender()) {
             wake_of(receiver);
@@ -121,45 +124,45 @@ impl<T, S: Shared<T>> Drop for Sender<T, S> {
     }
 }
 
-impl<T, S: Shared<T>> fmt::Debug for Sender<T, S> {
+impl<T, S: Sharing<T>> fmt::Debug for Sender<T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sender").field("capacity", &self.capacity()).finish_non_exhaustive()
     }
 }
 
-/// A sender's place among those that wait for room.
-struct Reserve<'a, T, S: Shared<T>> {
+/// A sender that waits for capacity.
+struct Reserve<'a, T, S: Sharing<T>> {
     sender: &'a Sender<T, S>,
-    /// Set while it waits.
+    /// Identifies the waiting sender in the channel.
     key: Option<WaiterKey>,
 }
 
-impl<'a, T, S: Shared<T>> Reserve<'a, T, S> {
+impl<'a, T, S: Sharing<T>> Reserve<'a, T, S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Permit<'a, T, S>, SendError<()>>> {
         ready!(poll_proceed(cx));
         // Foreign wakers are cloned before the lock is taken, and dropped after it is released.
         let mut waker = Some(clone_of(cx.waker()));
-        let room = self.sender.shared.with(|state| match self.key {
+        let reserved = self.sender.shared.with(|state| match self.key {
             Some(key) => state.poll_wait(key, &mut waker),
             None => {
-                let room = state.try_reserve();
-                if matches!(room, Room::Full) {
+                let reserved = state.try_reserve();
+                if matches!(reserved, Reserved::Full) {
                     self.key = waker.take().map(|waker| state.wait(waker));
                 }
-                room
+                reserved
             }
         });
         drop_of(waker);
-        match room {
-            Room::Full => {
+        match reserved {
+            Reserved::Full => {
                 note(if S::IS_LOCKED { Notes::ROOM } else { Notes::LOCAL_ROOM });
                 Poll::Pending
             }
-            Room::Granted => {
+            Reserved::Granted => {
                 self.key = None;
                 Poll::Ready(Ok(Permit { sender: self.sender }))
             }
-            Room::Closed => {
+            Reserved::Closed => {
                 self.key = None;
                 Poll::Ready(Err(SendError(())))
             }
@@ -167,7 +170,7 @@ impl<'a, T, S: Shared<T>> Reserve<'a, T, S> {
     }
 }
 
-impl<T, S: Shared<T>> Drop for Reserve<'_, T, S> {
+impl<T, S: Sharing<T>> Drop for Reserve<'_, T, S> {
     fn drop(&mut self) {
         let Some(key) = self.key else { return };
         let (own, next) = self.sender.shared.with(|state| state.leave(key));
@@ -178,16 +181,16 @@ impl<T, S: Shared<T>> Drop for Reserve<'_, T, S> {
     }
 }
 
-/// Holds room for one message. Made by [`Sender::reserve`]; dropping it gives the room back.
+/// Reserved capacity for one message. Returned by [`Sender::reserve`]; dropping it releases the capacity.
 #[must_use = "a permit that is dropped sends nothing"]
-pub struct Permit<'a, T, S: Shared<T> = Threads<T>> {
+pub struct Permit<'a, T, S: Sharing<T> = Shared<T>> {
     sender: &'a Sender<T, S>,
 }
 
-impl<T, S: Shared<T>> Permit<'_, T, S> {
-    /// Sends a message into the room that was kept.
+impl<T, S: Sharing<T>> Permit<'_, T, S> {
+    /// Sends a message with the reserved capacity.
     ///
-    /// It arrives even if the receiver was closed meanwhile, unless it was dropped.
+    /// The message can be received even if the receiver was closed meanwhile, unless the receiver was dropped.
     pub fn send(self, message: T) {
         let receiver = self.sender.shared.with(|state| state.push_reserved(message));
         mem::forget(self);
@@ -197,7 +200,7 @@ impl<T, S: Shared<T>> Permit<'_, T, S> {
     }
 }
 
-impl<T, S: Shared<T>> Drop for Permit<'_, T, S> {
+impl<T, S: Sharing<T>> Drop for Permit<'_, T, S> {
     fn drop(&mut self) {
         for waker in self.sender.shared.with(|state| state.release()).into_iter().flatten() {
             wake_of(waker);
@@ -205,27 +208,27 @@ impl<T, S: Shared<T>> Drop for Permit<'_, T, S> {
     }
 }
 
-impl<T, S: Shared<T>> fmt::Debug for Permit<'_, T, S> {
+impl<T, S: Sharing<T>> fmt::Debug for Permit<'_, T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Permit").finish_non_exhaustive()
     }
 }
 
-/// Sends into an unbounded channel. Clone it to send from many places.
-pub struct UnboundedSender<T, S: Shared<T> = Threads<T>> {
+/// The sending half of an [`unbounded`](super::unbounded) channel. Clone it to send from several tasks.
+pub struct UnboundedSender<T, S: Sharing<T> = Shared<T>> {
     shared: S,
     message: PhantomData<fn(T)>,
 }
 
-impl<T, S: Shared<T>> UnboundedSender<T, S> {
+impl<T, S: Sharing<T>> UnboundedSender<T, S> {
     pub(super) fn new(shared: S) -> UnboundedSender<T, S> {
         UnboundedSender { shared, message: PhantomData }
     }
 
-    /// Sends a message, at once and from anywhere.
+    /// Sends a message without waiting.
     ///
     /// # Errors
-    /// If nobody receives any more; the message comes back.
+    /// Returns the message in a [`SendError`] if the channel is closed.
     #[inline]
     pub fn send(&self, message: T) -> Result<(), SendError<T>> {
         let mut message = Some(message);
@@ -244,20 +247,20 @@ impl<T, S: Shared<T>> UnboundedSender<T, S> {
         }
     }
 
-    /// Reports whether nobody receives any more.
+    /// Reports whether the channel is closed: its receiver was closed or dropped.
     pub fn is_closed(&self) -> bool {
         self.shared.with(|state| state.is_closed())
     }
 }
 
-impl<T, S: Shared<T>> Clone for UnboundedSender<T, S> {
+impl<T, S: Sharing<T>> Clone for UnboundedSender<T, S> {
     fn clone(&self) -> UnboundedSender<T, S> {
         self.shared.with(|state| state.add_sender());
         UnboundedSender::new(self.shared.clone())
     }
 }
 
-impl<T, S: Shared<T>> Drop for UnboundedSender<T, S> {
+impl<T, S: Sharing<T>> Drop for UnboundedSender<T, S> {
     fn drop(&mut self) {
         if let Some(receiver) = self.shared.with(|state| state.remove_sender()) {
             wake_of(receiver);
@@ -265,7 +268,7 @@ impl<T, S: Shared<T>> Drop for UnboundedSender<T, S> {
     }
 }
 
-impl<T, S: Shared<T>> fmt::Debug for UnboundedSender<T, S> {
+impl<T, S: Sharing<T>> fmt::Debug for UnboundedSender<T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("UnboundedSender").finish_non_exhaustive()
     }

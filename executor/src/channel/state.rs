@@ -1,37 +1,34 @@
-//! What the two sides of a channel share, and the two ways of sharing it.
+//! The state that the sides of a channel share.
 //!
-//! Nothing in this file runs foreign code: messages and wakers are moved in and out, never
-//! cloned, woken or dropped, so both ways of sharing may hold a lock or a borrow meanwhile.
+//! Nothing in this file runs foreign code: messages and wakers are moved in and out, never cloned, woken or dropped.
+//! Both ways of sharing may therefore hold a lock or a borrow while they call it.
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
-use std::rc::Rc;
 use std::task::Waker;
 
 use crate::steps::step;
-use crate::sync::{Arc, Mutex};
 
 /// The state of a channel.
 ///
-/// Invariant: `queue`, granted waiters and permits together are no more than `capacity`, and
-/// while there is room nobody waits for it without a grant.
+/// Invariant: `queue`, granted waiters and permits together are no more than `capacity`, and no waiter is without a
+/// grant while there is capacity.
 pub struct State<T> {
     queue: VecDeque<T>,
     capacity: usize,
-    /// Slots that were reserved and not used yet.
+    /// Slots that are reserved and not used yet.
     n_permits: usize,
     n_senders: usize,
     closed: bool,
     receiver: Option<Waker>,
-    /// Senders that wait for room, in the order of their keys.
+    /// Senders that wait for capacity, in the order of their keys.
     ///
-    /// One that leaves stays as a blank until it is at either end or blanks prevail, because taking it out of
-    /// the middle would move all the others.
+    /// One that leaves becomes a blank until it is at either end or blanks prevail, because removing it from the
+    /// middle would move the others.
     waiters: VecDeque<Waiter>,
     n_blanks: usize,
-    /// The first waiter that may be without room. Those before it have it, or have left.
+    /// The first waiter that may be without a grant. Those before it have one, or have left.
     next_grant: usize,
     n_granted: usize,
     next_key: u64,
@@ -42,30 +39,30 @@ struct Waiter {
     place: Place,
 }
 
-/// How far a waiter has come.
+/// The state of a waiter.
 enum Place {
     Waits(Waker),
-    HasRoom,
+    Granted,
     Blank,
 }
 
-/// Queues above this length give their memory back when they are empty.
+/// Queues above this capacity release their memory when they are empty.
 pub(super) const KEPT_LEN: usize = 1_024;
 
-/// Names the place of a sender among those that wait.
+/// Identifies a sender among those that wait for capacity.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WaiterKey(u64);
 
-/// What a receiver finds.
+/// The result of taking a message.
 pub(crate) enum Take<T> {
-    /// A message, and a sender to be woken because of the room.
+    /// A message, and the waker of a sender that was granted its slot.
     Message(T, Option<Waker>),
     Empty,
     Closed,
 }
 
-/// What a sender that asks for room is told.
-pub(crate) enum Room {
+/// The result of reserving a slot.
+pub(crate) enum Reserved {
     Granted,
     Full,
     Closed,
@@ -110,44 +107,44 @@ impl<T> State<T> {
         self.capacity
     }
 
-    /// Returns the messages that there is room for.
+    /// Returns the number of free slots.
     pub(crate) fn capacity(&self) -> usize {
         self.capacity - self.queue.len() - self.n_permits - self.n_granted
     }
 
-    /// Queues a message for which there is room; returns the receiver, to be woken.
+    /// Queues a message, for which there must be a slot; returns the receiver's waker, to be woken.
     #[inline]
     pub(crate) fn push(&mut self, message: T) -> Option<Waker> {
         self.queue.push_back(message);
         self.receiver.take()
     }
 
-    /// Takes a slot for a permit, if one is free.
-    pub(crate) fn try_reserve(&mut self) -> Room {
+    /// Reserves a slot for a permit, if one is free.
+    pub(crate) fn try_reserve(&mut self) -> Reserved {
         if self.closed {
-            return Room::Closed;
+            return Reserved::Closed;
         }
         if self.capacity() == 0 {
-            return Room::Full;
+            return Reserved::Full;
         }
         self.n_permits += 1;
-        Room::Granted
+        Reserved::Granted
     }
 
-    /// Uses a permit's slot; returns the receiver, to be woken.
+    /// Queues a message in a permit's slot; returns the receiver's waker, to be woken.
     pub(crate) fn push_reserved(&mut self, message: T) -> Option<Waker> {
         self.n_permits -= 1;
         self.push(message)
     }
 
-    /// Gives a permit's slot back; returns who is to be woken.
+    /// Releases a permit's slot; returns the wakers to be woken.
     pub(crate) fn release(&mut self) -> [Option<Waker>; 2] {
         self.n_permits -= 1;
         let receiver = if self.is_over() { self.receiver.take() } else { None };
         [receiver, self.grant()]
     }
 
-    /// Joins the end of those that wait for room.
+    /// Adds a sender to the end of those that wait for capacity.
     pub(crate) fn wait(&mut self, waker: Waker) -> WaiterKey {
         let key = self.next_key;
         self.next_key += 1;
@@ -155,37 +152,37 @@ impl<T> State<T> {
         WaiterKey(key)
     }
 
-    /// Turns a grant into a permit, or leaves `waker` in the place that `key` names.
+    /// Turns a grant into a permit, or stores `waker` in the place that `key` identifies.
     ///
-    /// What is left in `waker` is to be dropped outside.
-    pub(crate) fn poll_wait(&mut self, key: WaiterKey, waker: &mut Option<Waker>) -> Room {
+    /// A waker that is left in `waker` must be dropped outside.
+    pub(crate) fn poll_wait(&mut self, key: WaiterKey, waker: &mut Option<Waker>) -> Reserved {
         if self.closed {
-            return Room::Closed;
+            return Reserved::Closed;
         }
-        let Some(index) = self.find(key) else { return Room::Closed };
+        let Some(index) = self.find(key) else { return Reserved::Closed };
         match &mut self.waiters[index].place {
             Place::Waits(place) => {
                 if let Some(waker) = waker {
                     mem::swap(place, waker);
                 }
-                Room::Full
+                Reserved::Full
             }
-            Place::HasRoom => {
+            Place::Granted => {
                 self.n_permits += 1;
                 self.blank(index);
-                Room::Granted
+                Reserved::Granted
             }
-            Place::Blank => Room::Closed,
+            Place::Blank => Reserved::Closed,
         }
     }
 
-    /// Leaves the place that `key` names; returns a waker to be dropped, and one to be woken
-    /// because a grant passes on.
+    /// Removes the sender that `key` identifies; returns a waker to be dropped, and one to be woken because it was
+    /// granted the slot instead.
     pub(crate) fn leave(&mut self, key: WaiterKey) -> (Option<Waker>, Option<Waker>) {
         let Some(index) = self.find(key) else { return (None, None) };
         match self.blank(index) {
             Place::Waits(waker) => (Some(waker), None),
-            Place::HasRoom => (None, self.grant()),
+            Place::Granted => (None, self.grant()),
             Place::Blank => (None, None),
         }
     }
@@ -199,12 +196,12 @@ impl<T> State<T> {
             .ok()
     }
 
-    /// Makes a blank of a waiter, and returns what it was.
+    /// Turns a waiter into a blank, and returns its former state.
     fn blank(&mut self, index: usize) -> Place {
         step();
         let place = mem::replace(&mut self.waiters[index].place, Place::Blank);
         self.n_blanks += 1;
-        if let Place::HasRoom = place {
+        if let Place::Granted = place {
             self.n_granted -= 1;
         }
         while self.waiters.back().is_some_and(|waiter| matches!(waiter.place, Place::Blank)) {
@@ -225,14 +222,14 @@ impl<T> State<T> {
                 !matches!(waiter.place, Place::Blank)
             });
             self.n_blanks = 0;
-            // Nothing else is left before it.
+            // Only granted waiters are left before it.
             self.next_grant = self.n_granted;
         }
         trim(&mut self.waiters);
         place
     }
 
-    /// Gives a slot that has become free to the sender that has waited longest; returns the waker.
+    /// Grants a slot that has become free to the sender that has waited longest; returns its waker.
     #[inline]
     fn grant(&mut self) -> Option<Waker> {
         if self.next_grant == self.waiters.len() || self.capacity() == 0 {
@@ -246,7 +243,7 @@ impl<T> State<T> {
             step();
             self.next_grant += 1;
             if let Place::Waits(_) = waiter.place
-                && let Place::Waits(waker) = mem::replace(&mut waiter.place, Place::HasRoom)
+                && let Place::Waits(waker) = mem::replace(&mut waiter.place, Place::Granted)
             {
                 self.n_granted += 1;
                 return Some(waker);
@@ -255,7 +252,7 @@ impl<T> State<T> {
         None
     }
 
-    /// Takes the first message. An empty queue gives back the room of a flood that is over.
+    /// Takes the first message. An empty queue releases the memory of a burst.
     #[inline]
     pub(crate) fn take(&mut self) -> Take<T> {
         match self.queue.pop_front() {
@@ -267,20 +264,20 @@ impl<T> State<T> {
         }
     }
 
-    /// Swaps all messages for an empty queue. Only without a bound.
+    /// Swaps all messages for an empty queue. Only in unbounded channels.
     #[inline]
     pub(crate) fn swap(&mut self, batch: &mut VecDeque<T>) {
         debug_assert!(!self.is_bounded() && batch.is_empty());
         mem::swap(&mut self.queue, batch);
     }
 
-    /// Leaves the receiver's waker; returns the old one, to be dropped outside.
+    /// Stores the receiver's waker; returns the former one, to be dropped outside.
     #[inline]
     pub(crate) fn set_receiver(&mut self, waker: Waker) -> Option<Waker> {
         self.receiver.replace(waker)
     }
 
-    /// Reports whether no message can come any more.
+    /// Reports whether no further message can be sent.
     fn is_over(&self) -> bool {
         self.n_senders == 0 || self.closed && self.n_permits == 0
     }
@@ -289,20 +286,20 @@ impl<T> State<T> {
         self.n_senders += 1;
     }
 
-    /// Returns the receiver, to be woken, if that was the last sender.
+    /// Removes a sender; if it was the last one, returns the receiver's waker, to be woken.
     pub(crate) fn remove_sender(&mut self) -> Option<Waker> {
         self.n_senders -= 1;
         if self.n_senders == 0 { self.receiver.take() } else { None }
     }
 
-    /// Refuses messages from now on; returns all who wait for room, to be woken.
+    /// Closes the channel; returns the wakers of all senders that wait for capacity, to be woken.
     pub(crate) fn close(&mut self) -> Vec<Waker> {
         self.closed = true;
         (self.n_granted, self.next_grant, self.n_blanks) = (0, 0, 0);
         let wakers =
             mem::take(&mut self.waiters).into_iter().filter_map(|waiter| match waiter.place {
                 Place::Waits(waker) => Some(waker),
-                Place::HasRoom | Place::Blank => None,
+                Place::Granted | Place::Blank => None,
             });
         wakers.collect()
     }
@@ -313,81 +310,10 @@ impl<T> State<T> {
     }
 }
 
-/// Gives back the room of a queue that has been long, if it is empty.
+/// Releases the memory of an empty queue that has been long.
 pub(super) fn trim<T>(queue: &mut VecDeque<T>) {
     if queue.capacity() > KEPT_LEN && queue.is_empty() {
         *queue = VecDeque::new();
-    }
-}
-
-/// How the two sides of a channel share its state: [`Threads`] or [`Local`](super::local::Local).
-///
-/// The trait is sealed: nobody else can make a state.
-pub trait Shared<T>: Clone {
-    #[doc(hidden)]
-    const IS_LOCKED: bool;
-
-    #[doc(hidden)]
-    fn new(state: State<T>) -> Self;
-
-    #[doc(hidden)]
-    fn with<R>(&self, f: impl FnOnce(&mut State<T>) -> R) -> R;
-}
-
-/// Shares a channel between threads.
-pub struct Threads<T>(Arc<Mutex<State<T>>>);
-
-impl<T> Clone for Threads<T> {
-    fn clone(&self) -> Threads<T> {
-        Threads(Arc::clone(&self.0))
-    }
-}
-
-impl<T> Shared<T> for Threads<T> {
-    const IS_LOCKED: bool = true;
-
-    fn new(state: State<T>) -> Threads<T> {
-        Threads(Arc::new(Mutex::new(state)))
-    }
-
-    #[inline]
-    fn with<R>(&self, f: impl FnOnce(&mut State<T>) -> R) -> R {
-        // Nothing panics while the lock is held.
-        f(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
-    }
-}
-
-impl<T> fmt::Debug for Threads<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Threads")
-    }
-}
-
-/// Shares a channel within one thread.
-pub struct Local<T>(Rc<RefCell<State<T>>>);
-
-impl<T> Clone for Local<T> {
-    fn clone(&self) -> Local<T> {
-        Local(Rc::clone(&self.0))
-    }
-}
-
-impl<T> Shared<T> for Local<T> {
-    const IS_LOCKED: bool = false;
-
-    fn new(state: State<T>) -> Local<T> {
-        Local(Rc::new(RefCell::new(state)))
-    }
-
-    #[inline]
-    fn with<R>(&self, f: impl FnOnce(&mut State<T>) -> R) -> R {
-        f(&mut self.0.borrow_mut())
-    }
-}
-
-impl<T> fmt::Debug for Local<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Local")
     }
 }
 
@@ -403,31 +329,31 @@ mod tests {
     }
 
     #[test]
-    fn room_goes_to_the_sender_that_has_waited_longest_whoever_leaves() {
+    fn a_slot_is_granted_to_the_sender_that_has_waited_longest_whichever_leaves() {
         let mut random = fastrand::Rng::with_seed(3);
         let mut state = State::new(4);
-        // By key: whether it has room.
+        // By key: whether it has a grant.
         let mut model = BTreeMap::new();
         for _ in 0..8_000 {
             let known = model.keys().nth(random.usize(..=model.len())).copied();
             match (random.u8(..8), known) {
                 (0..3, _) => match state.try_reserve() {
-                    Room::Granted => drop(state.push_reserved(())),
-                    Room::Full => drop(model.insert(state.wait(waker()).0, false)),
-                    Room::Closed => unreachable!("nothing closes it"),
+                    Reserved::Granted => drop(state.push_reserved(())),
+                    Reserved::Full => drop(model.insert(state.wait(waker()).0, false)),
+                    Reserved::Closed => unreachable!("nothing closes it"),
                 },
                 (3, Some(key)) => {
-                    let has_room = model.remove(&key).unwrap();
+                    let is_granted = model.remove(&key).unwrap();
                     let (own, next) = state.leave(WaiterKey(key));
-                    assert_eq!(own.is_some(), !has_room);
-                    let waits = model.values_mut().find(|has_room| !**has_room);
-                    assert_eq!(next.is_some(), has_room && waits.is_some());
-                    if has_room && let Some(waits) = waits {
+                    assert_eq!(own.is_some(), !is_granted);
+                    let waits = model.values_mut().find(|is_granted| !**is_granted);
+                    assert_eq!(next.is_some(), is_granted && waits.is_some());
+                    if is_granted && let Some(waits) = waits {
                         *waits = true;
                     }
                 }
                 (4 | 5, Some(key)) => match state.poll_wait(WaiterKey(key), &mut Some(waker())) {
-                    Room::Granted => {
+                    Reserved::Granted => {
                         assert_eq!(model.remove(&key), Some(true));
                         drop(state.push_reserved(()));
                     }
@@ -435,14 +361,14 @@ mod tests {
                 },
                 _ => {
                     let Take::Message((), next) = state.take() else { continue };
-                    let waits = model.values_mut().find(|has_room| !**has_room);
+                    let waits = model.values_mut().find(|is_granted| !**is_granted);
                     assert_eq!(next.is_some(), waits.is_some());
                     if let Some(waits) = waits {
                         *waits = true;
                     }
                 }
             }
-            assert_eq!(state.n_granted, model.values().filter(|has_room| **has_room).count());
+            assert_eq!(state.n_granted, model.values().filter(|is_granted| **is_granted).count());
             assert_eq!(state.waiters.len() - state.n_blanks, model.len());
             assert!(state.n_blanks <= state.waiters.len() / 2 + 16);
         }
@@ -452,7 +378,7 @@ mod tests {
     fn a_sender_that_leaves_costs_as_much_among_100_000_as_among_100() {
         let steps_among = |n: usize| {
             let mut state = State::<()>::new(1);
-            assert!(matches!(state.try_reserve(), Room::Granted));
+            assert!(matches!(state.try_reserve(), Reserved::Granted));
             let keys: Vec<_> = (0..n).map(|_| state.wait(waker())).collect();
             // From the middle to both ends, so that nothing leaves from an end before the last.
             count_steps(|| {

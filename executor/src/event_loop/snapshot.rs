@@ -120,9 +120,9 @@ fn add_noted(reasons: &mut Vec<WaitReason>, notes: Notes) {
     let noted = [
         (Notes::LOCAL_MESSAGE, WaitReason::Message),
         (Notes::MESSAGE, WaitReason::Message),
-        (Notes::LOCAL_ROOM, WaitReason::Room),
-        (Notes::ROOM, WaitReason::Room),
-        (Notes::ELSEWHERE, WaitReason::Elsewhere),
+        (Notes::LOCAL_ROOM, WaitReason::Capacity),
+        (Notes::ROOM, WaitReason::Capacity),
+        (Notes::ELSEWHERE, WaitReason::OtherThread),
         (Notes::CHILDREN, WaitReason::Tasks),
         (Notes::TOKEN, WaitReason::Cancellation),
         (Notes::FOREIGN, WaitReason::Foreign),

@@ -30,8 +30,8 @@ use crate::time::clock::Clock;
 pub struct Builder {
     backend: Option<Backend>,
     selector: Option<Box<dyn Selector>>,
-    blocking_threads: usize,
-    shutdown_grace: Duration,
+    max_blocking_threads: usize,
+    shutdown_timeout: Duration,
     blocking_pool: Option<BlockingPool>,
     virtual_time: bool,
     spin: Duration,
@@ -48,8 +48,8 @@ impl Builder {
         Builder {
             backend: None,
             selector: None,
-            blocking_threads: DEFAULT_THREADS,
-            shutdown_grace: DEFAULT_GRACE,
+            max_blocking_threads: DEFAULT_THREADS,
+            shutdown_timeout: DEFAULT_GRACE,
             blocking_pool: None,
             virtual_time: false,
             spin: Duration::ZERO,
@@ -75,19 +75,18 @@ impl Builder {
         self
     }
 
-    /// Bounds the threads for [`spawn_blocking`](crate::spawn_blocking): 64 by default, 1 at
-    /// least.
-    pub fn blocking_threads(mut self, max_threads: usize) -> Builder {
-        self.blocking_threads = max_threads;
+    /// Sets the maximum number of threads for [`spawn_blocking`](crate::spawn_blocking): 64 by default, and at least
+    /// one.
+    pub fn max_blocking_threads(mut self, max_threads: usize) -> Builder {
+        self.max_blocking_threads = max_threads;
         self
     }
 
-    /// Bounds how long the end of the loop waits for blocking work: one second by default.
+    /// Sets how long the end of the loop waits for blocking work that is running: one second by default.
     ///
-    /// Work that takes longer is named on standard error and goes on on its thread; its result is
-    /// dropped.
-    pub fn shutdown_grace(mut self, grace: Duration) -> Builder {
-        self.shutdown_grace = grace;
+    /// Work that takes longer is reported on standard error and continues on its thread. Its output is dropped.
+    pub fn shutdown_timeout(mut self, timeout: Duration) -> Builder {
+        self.shutdown_timeout = timeout;
         self
     }
 
@@ -259,8 +258,8 @@ impl Builder {
         };
         let clock = if self.virtual_time { Clock::manual() } else { Clock::system() };
         let pool = self.blocking_pool.unwrap_or_else(|| {
-            let settings = BlockingPool::builder().max_threads(self.blocking_threads);
-            settings.shutdown_grace(self.shutdown_grace).build()
+            let settings = BlockingPool::builder().max_threads(self.max_blocking_threads);
+            settings.shutdown_timeout(self.shutdown_timeout).build()
         });
         let workers = pool.into_workers();
         let spin = Spin::new(self.spin);
@@ -286,8 +285,8 @@ impl fmt::Debug for Builder {
         f.debug_struct("Builder")
             .field("backend", &self.backend)
             .field("selector", &self.selector)
-            .field("blocking_threads", &self.blocking_threads)
-            .field("shutdown_grace", &self.shutdown_grace)
+            .field("max_blocking_threads", &self.max_blocking_threads)
+            .field("shutdown_timeout", &self.shutdown_timeout)
             .field("virtual_time", &self.virtual_time)
             .field("spin", &self.spin)
             .field("seed", &self.seed)

@@ -16,7 +16,7 @@ use crate::tasks::wakers::{clone_of, drop_of, wake_of};
 
 /// Tells any number of tasks, on any threads, that they should come to an end.
 ///
-/// Cloning it makes another handle to the same token; [`child`](CancellationToken::child) makes a
+/// Cloning it makes another handle to the same token; [`child_token`](CancellationToken::child_token) makes a
 /// token that is cancelled with its parent, but not the other way round.
 ///
 /// Waiting, polling again, leaving, and making and dropping a child take constant time, however many
@@ -109,11 +109,11 @@ impl CancellationToken {
     /// ```
     /// use polyloop::CancellationToken;
     /// let server = CancellationToken::new();
-    /// let connection = server.child();
+    /// let connection = server.child_token();
     /// server.cancel();
     /// assert!(connection.is_cancelled());
     /// ```
-    pub fn child(&self) -> CancellationToken {
+    pub fn child_token(&self) -> CancellationToken {
         let mut state = self.node.lock();
         if self.node.is_cancelled() {
             drop(state);
@@ -343,11 +343,11 @@ mod tests {
     fn a_child_costs_as_much_among_100_000_as_among_100() {
         let steps_among = |n_children: usize| {
             let token = CancellationToken::new();
-            let mut children: Vec<_> = (0..n_children).map(|_| token.child()).collect();
+            let mut children: Vec<_> = (0..n_children).map(|_| token.child_token()).collect();
             count_steps(|| {
                 // As a server does: for each connection that ends there is a new one.
                 for child in children.iter_mut().take(100) {
-                    *child = token.child();
+                    *child = token.child_token();
                 }
             })
         };

@@ -98,7 +98,7 @@ mod tests {
             parent: parent.map(id),
             spawned_at: Location::caller(),
             state: TaskState::Waiting,
-            n_polls: 2,
+            polls: 2,
             busy: None,
             waits_for: vec![WaitReason::Message],
         }

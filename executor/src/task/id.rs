@@ -25,11 +25,6 @@ impl TaskId {
     pub fn is_main(self) -> bool {
         is_main(self.0)
     }
-
-    /// Returns the number in one word.
-    pub fn as_u64(self) -> u64 {
-        self.0.raw()
-    }
 }
 
 /// Writes `main`, or the task's place and, from its second tenant on, which tenant it is: `7`,

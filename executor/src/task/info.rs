@@ -22,7 +22,7 @@ pub struct TaskInfo {
     /// What it does.
     pub state: TaskState,
     /// How often it was polled, modulo 2³².
-    pub n_polls: u32,
+    pub polls: u32,
     /// The time that its polls have taken, all together. Known in debug mode only.
     pub busy: Option<Duration>,
     /// Everything that can wake it, as far as the loop can tell: a read under a timeout waits for
@@ -62,10 +62,10 @@ pub enum WaitReason {
     Tasks,
     /// A message in a channel.
     Message,
-    /// Room in a channel that is full.
-    Room,
-    /// The result of work on another thread.
-    Elsewhere,
+    /// Capacity in a channel that is full.
+    Capacity,
+    /// The output of work on another thread.
+    OtherThread,
     /// A cancellation token.
     Cancellation,
     /// A future that is not polyloop's and has kept the task's waker.
@@ -83,8 +83,8 @@ impl fmt::Display for WaitReason {
             WaitReason::Join(id) => write!(f, "the end of task {id}"),
             WaitReason::Tasks => f.write_str("the tasks of a set"),
             WaitReason::Message => f.write_str("a message"),
-            WaitReason::Room => f.write_str("room in a channel"),
-            WaitReason::Elsewhere => f.write_str("work on another thread"),
+            WaitReason::Capacity => f.write_str("capacity in a channel"),
+            WaitReason::OtherThread => f.write_str("work on another thread"),
             WaitReason::Cancellation => f.write_str("a cancellation token"),
             WaitReason::Foreign => f.write_str("a future that is not polyloop's"),
             WaitReason::Nothing => f.write_str("nothing that could wake it"),
@@ -104,8 +104,8 @@ impl fmt::Display for TaskInfo {
             write!(f, " {name:?}")?;
         }
         write!(f, " at {}", self.spawned_at)?;
-        let times = if self.n_polls == 1 { "time" } else { "times" };
-        write!(f, ", polled {} {times}", self.n_polls)?;
+        let times = if self.polls == 1 { "time" } else { "times" };
+        write!(f, ", polled {} {times}", self.polls)?;
         if let Some(busy) = self.busy {
             write!(f, ", busy for {}", Rounded(busy))?;
         }

@@ -66,7 +66,7 @@ impl Tasks {
             parent: (!is_main && slot.parent != NOBODY).then(|| TaskId::new(slot.parent)),
             spawned_at: main_at.filter(|_| is_main).unwrap_or(slot.spawned_at),
             state,
-            n_polls: slot.n_polls,
+            polls: slot.n_polls,
             busy: extras.flatten().and_then(|extras| extras.busy),
             waits_for: Vec::new(),
         }

@@ -213,7 +213,7 @@ fn the_next_main_future_inherits_nothing() {
     let second = begin_main(&mut tasks).unwrap();
     assert_eq!((tasks.name(second), tasks.is_daemon(second)), (None, false));
     assert_eq!(tasks.notes(true).next(), Some(Notes::NONE));
-    assert_eq!(tasks.describe(second, None).unwrap().n_polls, 1);
+    assert_eq!(tasks.describe(second, None).unwrap().polls, 1);
     tasks.set_name(first, "late".into());
     assert_eq!(tasks.name(second), None);
 }

@@ -1,4 +1,4 @@
-//! A steady beat.
+//! Ticks at a fixed period.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -14,32 +14,35 @@ use crate::running::poll_proceed;
 use crate::running::{current_clock, now};
 use crate::time::clock::ClockId;
 
-/// How long an operation of the [budget](crate::poll_proceed) takes: 128 are about a millisecond.
+/// The typical duration of an operation of the [budget](crate::poll_proceed): 128 take about a millisecond.
 ///
-/// If a task takes longer from one tick to the next, and is late, it lets others run between.
+/// A task that takes longer from one overdue tick to the next yields in between.
 const OPERATION: Duration = Duration::from_micros(10);
 
-/// Beats every `period`, the first time at once.
+/// Creates an [`Interval`] that ticks every `period`, for the first time at once.
 ///
 /// # Panics
 /// If `period` is zero.
+///
+/// # References
+/// `tokio::time::interval`.
 ///
 /// # Examples
 /// ```
 /// use std::time::Duration;
 ///
 /// # polyloop::run(async {
-/// let mut beat = polyloop::time::interval(Duration::from_millis(1));
-/// let first = beat.tick().await;
-/// assert!(beat.tick().await - first >= Duration::from_millis(1));
+/// let mut interval = polyloop::time::interval(Duration::from_millis(1));
+/// let first = interval.tick().await;
+/// assert!(interval.tick().await - first >= Duration::from_millis(1));
 /// # }).unwrap();
 /// ```
 #[track_caller]
 pub fn interval(period: Duration) -> Interval {
-    Interval { begins_by: Some(current_clock()), ..interval_at(now(), period) }
+    Interval { starts_by: Some(current_clock()), ..interval_at(now(), period) }
 }
 
-/// Beats every `period`, the first time at `start`.
+/// Creates an [`Interval`] that ticks every `period`, for the first time at `start`.
 ///
 /// # Panics
 /// If `period` is zero.
@@ -61,71 +64,76 @@ pub fn interval_at(start: Instant, period: Duration) -> Interval {
         sleep: sleep_until(start),
         next: Some(start),
         period,
-        missed: MissedTicks::Burst,
+        missed: MissedTickBehavior::Burst,
         ticked_at: None,
         has_waited: false,
-        begins_by: None,
+        starts_by: None,
     }
 }
 
-/// Says what becomes of ticks that came while nobody listened.
+/// What an [`Interval`] does about ticks that were missed.
+///
+/// A tick is missed if [`Interval::tick`] is not awaited until the next one is due.
+///
+/// # References
+/// `tokio::time::MissedTickBehavior`.
 ///
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use polyloop::time::{MissedTicks, interval};
+/// use polyloop::time::{MissedTickBehavior, interval};
 ///
 /// # polyloop::run(async {
-/// let mut beat = interval(Duration::from_millis(1)).missed_ticks(MissedTicks::Skip);
-/// let first = beat.tick().await;
-/// // The beats of a stall of 5 ms are not made up for.
+/// let mut interval = interval(Duration::from_millis(1));
+/// interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
+/// let first = interval.tick().await;
+/// // The ticks that are missed during these 5 ms are skipped.
 /// std::thread::sleep(Duration::from_millis(5));
-/// beat.tick().await;
-/// assert!(beat.tick().await >= first + Duration::from_millis(5));
+/// interval.tick().await;
+/// assert!(interval.tick().await >= first + Duration::from_millis(5));
 /// # }).unwrap();
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum MissedTicks {
-    /// Each is made up for, one at a time, until the beat is reached again.
+pub enum MissedTickBehavior {
+    /// Missed ticks are returned one after another without delay, until the interval has caught up.
     #[default]
     Burst,
-    /// They are dropped, and the beat begins anew: the next comes a period after the late one.
+    /// Missed ticks are dropped: the tick after a late one is due a period after that was returned.
     Delay,
-    /// They are dropped, and the beat is kept: the next comes at the next multiple of the period.
+    /// Missed ticks are dropped: the tick after a late one is due at the next multiple of the period.
     Skip,
 }
 
-/// Ticks at a steady beat. Made by [`interval`] and [`interval_at`].
+/// Yields a tick every period. Created by [`interval`] and [`interval_at`].
 ///
 /// # Examples
 /// ```
 /// use std::time::Duration;
 ///
 /// # polyloop::run(async {
-/// let beat = polyloop::time::interval(Duration::from_secs(1));
-/// assert_eq!(beat.period(), Duration::from_secs(1));
+/// let interval = polyloop::time::interval(Duration::from_secs(1));
+/// assert_eq!(interval.period(), Duration::from_secs(1));
 /// # }).unwrap();
 /// ```
 #[derive(Debug)]
 pub struct Interval {
     sleep: Sleep,
-    /// When the next tick is due; none is never.
+    /// When the next tick is due; `None` if that is later than the clock can represent.
     next: Option<Instant>,
     period: Duration,
-    missed: MissedTicks,
+    missed: MissedTickBehavior,
     /// When the last tick was returned.
     ticked_at: Option<Instant>,
-    /// The next tick has been waited for already, or has let others run.
+    /// Whether the task has waited for the next tick, or has let other tasks run.
     has_waited: bool,
     /// The clock by which the first tick is due at once.
-    begins_by: Option<ClockId>,
+    starts_by: Option<ClockId>,
 }
 
 impl Interval {
-    /// Sets what becomes of missed ticks.
-    pub fn missed_ticks(mut self, missed: MissedTicks) -> Interval {
-        self.missed = missed;
-        self
+    /// Sets what the interval does about missed ticks: [`MissedTickBehavior::Burst`] by default.
+    pub fn set_missed_tick_behavior(&mut self, behavior: MissedTickBehavior) {
+        self.missed = behavior;
     }
 
     /// Returns the period.
@@ -133,24 +141,24 @@ impl Interval {
         self.period
     }
 
-    /// Waits for the next tick and returns when it was due.
+    /// Waits for the next tick, and returns when it was due.
     ///
-    /// Ticks that are overdue take from the task's budget. If what the task does between two ticks
-    /// takes longer than the period, other tasks run before each tick, and timers and descriptors are checked.
+    /// A tick that is overdue takes one operation from the task's budget. If the task takes longer than the period
+    /// from one tick to the next, then other tasks run, and timers and descriptors are checked, before each tick.
     ///
     /// # Panics
     /// Outside a loop.
     ///
     /// # Cancel safety
-    /// No tick is lost: one that was not returned comes in the next call.
+    /// Cancel safe: a tick that was not returned is returned by the next call.
     ///
     /// # Examples
     /// ```
     /// use std::time::Duration;
     ///
     /// # polyloop::run(async {
-    /// let mut beat = polyloop::time::interval(Duration::from_millis(1));
-    /// let (first, second) = (beat.tick().await, beat.tick().await);
+    /// let mut interval = polyloop::time::interval(Duration::from_millis(1));
+    /// let (first, second) = (interval.tick().await, interval.tick().await);
     /// assert_eq!(second - first, Duration::from_millis(1));
     /// # }).unwrap();
     /// ```
@@ -158,7 +166,7 @@ impl Interval {
         poll_fn(|cx| self.poll_tick(cx)).await
     }
 
-    /// Polls for the next tick.
+    /// Polls for the next tick, as [`tick`](Interval::tick) does.
     ///
     /// # Panics
     /// Outside a loop.
@@ -166,7 +174,7 @@ impl Interval {
     pub fn poll_tick(&mut self, cx: &mut Context<'_>) -> Poll<Instant> {
         let Some(mut due) = self.next else { return Poll::Pending };
         let mut came = now();
-        if self.begins_by.take().is_some_and(|clock| clock != current_clock()) {
+        if self.starts_by.take().is_some_and(|clock| clock != current_clock()) {
             due = came;
             self.next = Some(due);
         }
@@ -175,13 +183,12 @@ impl Interval {
             ready!(Pin::new(&mut self.sleep).poll(cx));
             came = now();
         } else if !self.has_waited {
-            // It is overdue, and returned at once, so that a burst does not cost a turn for each tick.
-            // Not so if it is the task itself that takes the time.
+            // An overdue tick is returned at once, so that a burst does not cost a turn of the loop per tick,
+            // unless the task itself takes the time.
             let last = self.ticked_at.unwrap_or(came);
             if came.saturating_duration_since(last) >= OPERATION {
                 self.has_waited = true;
                 cx.waker().wake_by_ref();
-                // Timers and descriptors are others, too.
                 current(EventLoop::poll_events_soon);
                 return Poll::Pending;
             }
@@ -196,18 +203,18 @@ impl Interval {
         Poll::Ready(due)
     }
 
-    /// Returns when the tick after the one that was due at `due` and came at `came` is due.
+    /// Returns when the next tick is due, after one that was due at `due` and returned at `came`.
     fn after(&self, due: Instant, came: Instant) -> Option<Instant> {
         let next = due.checked_add(self.period)?;
         if came < next {
             return Some(next);
         }
         match self.missed {
-            MissedTicks::Burst => Some(next),
-            MissedTicks::Delay => came.checked_add(self.period),
-            MissedTicks::Skip => {
+            MissedTickBehavior::Burst => Some(next),
+            MissedTickBehavior::Delay => came.checked_add(self.period),
+            MissedTickBehavior::Skip => {
                 let into_period = (came - due).as_nanos() % self.period.as_nanos();
-                // Smaller than the period, which came from a `Duration`.
+                // Smaller than the period, which is a `Duration`.
                 let secs = (into_period / 1_000_000_000) as u64;
                 let into_period = Duration::new(secs, (into_period % 1_000_000_000) as u32);
                 came.checked_add(self.period - into_period)
@@ -230,25 +237,28 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn after(missed: MissedTicks, late: Duration) -> Duration {
+    fn after(missed: MissedTickBehavior, late: Duration) -> Duration {
         let due = Instant::now();
-        let beat = interval_at(due, SECOND).missed_ticks(missed);
-        beat.after(due, due + late).unwrap() - due
+        let mut interval = interval_at(due, SECOND);
+        interval.set_missed_tick_behavior(missed);
+        interval.after(due, due + late).unwrap() - due
     }
 
     #[test]
-    fn a_punctual_tick_keeps_the_beat_under_every_policy() {
-        for missed in [MissedTicks::Burst, MissedTicks::Delay, MissedTicks::Skip] {
+    fn a_punctual_tick_keeps_the_period_with_every_behavior() {
+        for missed in
+            [MissedTickBehavior::Burst, MissedTickBehavior::Delay, MissedTickBehavior::Skip]
+        {
             assert_eq!(after(missed, SECOND / 10), SECOND);
         }
     }
 
     #[test]
-    fn each_policy_treats_a_late_tick_its_own_way() {
+    fn each_behavior_treats_a_late_tick_differently() {
         let late = Duration::from_millis(2_500);
-        assert_eq!(after(MissedTicks::Burst, late), SECOND);
-        assert_eq!(after(MissedTicks::Delay, late), Duration::from_millis(3_500));
-        assert_eq!(after(MissedTicks::Skip, late), 3 * SECOND);
+        assert_eq!(after(MissedTickBehavior::Burst, late), SECOND);
+        assert_eq!(after(MissedTickBehavior::Delay, late), Duration::from_millis(3_500));
+        assert_eq!(after(MissedTickBehavior::Skip, late), 3 * SECOND);
     }
 
     #[test]

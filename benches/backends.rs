@@ -48,7 +48,7 @@ fn main() -> io::Result<()> {
             })?;
         }
         let group = criterion.benchmark_group("select without events");
-        measure(group, n_pairs, |side, _, n_times| side.look(n_times))?;
+        measure(group, n_pairs, |side, _, n_times| side.poll(n_times))?;
     }
     let (stream, _other_end) = UnixStream::pair()?;
     let group = criterion.benchmark_group("register and unregister");

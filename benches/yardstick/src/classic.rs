@@ -1,9 +1,10 @@
-//! libevent's benchmark: many pairs, some of them active, a byte that goes from one to the next.
+//! libevent's benchmark: many pairs of sockets, some of them active, and a byte that is passed from one to the
+//! next.
 //!
-//! A round begins with one byte in each of the active pairs, which are spread evenly. Whoever
-//! is ready is read, one byte, and as long as there are writes left its successor is written to.
-//! So a dispatched event costs one read, one write and its share of a wait, and as many are ready
-//! at a time as there are active pairs.
+//! A round starts with one byte in each of the active pairs, which are spread evenly. From each pair that
+//! is ready one byte is read, and while there are writes left, one byte is written to its successor.
+//! So a dispatched event costs one read, one write and its share of a wait, and as many pairs are ready
+//! at a time as are active.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -16,11 +17,11 @@ use crate::bare::{self, Bare};
 use crate::clock::thread_time;
 use crate::cvt;
 
-/// How many events one wait may report, to selector and bare loop alike.
+/// The largest number of events of one wait, for the selector and for the bare loop.
 pub const N_EVENTS: usize = 1_024;
 
-/// The largest number of pairs for select, whose sets end at 1,024: the rest is for the standard
-/// streams, the selectors themselves and what the program happens to have open.
+/// The largest number of pairs for select, whose sets end at 1,024. The remaining descriptors are the standard
+/// streams, those of the selectors, and others that the program has open.
 pub const MAX_SELECT_PAIRS: usize = 1_000;
 
 /// Connected pairs, one end to watch and one to write to.
@@ -31,10 +32,10 @@ pub struct Pairs {
 }
 
 impl Pairs {
-    /// Makes `n_pairs` of them. The watched ends take the lowest free numbers, for select's sake.
+    /// Opens `n_pairs` pairs. The watched ends take the lowest free numbers, for select.
     ///
     /// # Errors
-    /// What the system says, such as having no descriptor left.
+    /// An error such as `EMFILE` if no descriptor is left.
     pub fn new(n_pairs: usize) -> io::Result<Pairs> {
         let mut pairs = Pairs { readers: Vec::new(), writers: Vec::new() };
         for _ in 0..n_pairs {
@@ -45,12 +46,12 @@ impl Pairs {
         Ok(pairs)
     }
 
-    /// Returns how many there are.
+    /// Returns the number of pairs.
     pub fn len(&self) -> usize {
         self.readers.len()
     }
 
-    /// Reports whether there are none.
+    /// Returns whether there are no pairs.
     pub fn is_empty(&self) -> bool {
         self.readers.is_empty()
     }
@@ -61,16 +62,16 @@ impl Pairs {
     }
 }
 
-/// Moves a descriptor to a number that select cannot have.
+/// Moves a descriptor to a number beyond the limit of select.
 fn above_select(fd: OwnedFd) -> io::Result<OwnedFd> {
     let above = size_of::<libc::fd_set>() as libc::c_int * 8;
     // SAFETY: the command takes a number and no pointer.
     let moved = cvt(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, above) })?;
-    // SAFETY: the call succeeded, so the number is an open descriptor that nobody else owns.
+    // SAFETY: the call succeeded, so the number is an open descriptor that nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(moved) })
 }
 
-/// One round's work, the same for a selector and for a bare loop.
+/// The work of one round, the same for a selector and for a bare loop.
 struct Round<'a> {
     pairs: &'a Pairs,
     n_writes_left: u64,
@@ -78,7 +79,7 @@ struct Round<'a> {
 }
 
 impl<'a> Round<'a> {
-    fn begin(pairs: &'a Pairs, n_active: usize, n_events: u64) -> Round<'a> {
+    fn start(pairs: &'a Pairs, n_active: usize, n_events: u64) -> Round<'a> {
         let n_active = n_active.min(pairs.len());
         for index in 0..n_active {
             write_one(pairs, index * pairs.len() / n_active);
@@ -108,59 +109,38 @@ fn write_one(pairs: &Pairs, index: usize) {
     assert_eq!(n_written, 1);
 }
 
-/// What a round took.
+/// The cost of a round.
 #[derive(Clone, Copy, Debug)]
 pub struct Took {
-    /// Processor time of this thread, user and system.
+    /// The processor time of this thread, user and system.
     pub time: Duration,
-    /// Waits and control calls, and not the reads and writes, which are one each for an event.
+    /// The number of waits and control calls. Reads and writes, one each for an event, are not counted.
     pub n_calls: u64,
 }
 
-/// A selector or a bare loop, with the pairs it watches.
+/// A selector or a bare loop, with the pairs that it watches.
 pub trait Contender {
     /// Watches the readers of all pairs.
-    ///
-    /// # Errors
-    /// What the system says.
     fn watch(&mut self, pairs: &Pairs) -> io::Result<()>;
 
     /// Stops watching them.
-    ///
-    /// # Errors
-    /// What the system says.
     fn unwatch(&mut self, pairs: &Pairs) -> io::Result<()>;
 
     /// Dispatches about `n_events` events, `n_active` at a time.
-    ///
-    /// # Errors
-    /// What the system says.
     fn dispatch(&mut self, pairs: &Pairs, n_active: usize, n_events: u64) -> io::Result<Took>;
 
-    /// Looks `n_looks` times while nothing is ready.
-    ///
-    /// # Errors
-    /// What the system says.
-    fn look(&mut self, n_looks: u64) -> io::Result<Took>;
+    /// Waits `n_polls` times with a timeout of zero, while nothing is ready.
+    fn poll(&mut self, n_polls: u64) -> io::Result<Took>;
 
-    /// Adds `stream` to what is watched and takes it out, `n_times`.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// Registers and unregisters `stream`, `n_times`.
     fn register(&mut self, stream: &UnixStream, n_times: u64) -> io::Result<Took>;
 
-    /// Adds `stream`, changes what it is watched for `n_times`, takes it out.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// Registers `stream`, changes its interest `n_times`, and unregisters it.
     fn modify(&mut self, stream: &UnixStream, n_times: u64) -> io::Result<Took>;
 
-    /// Adds `stream`, changes the data attached to it `n_times`, takes it out.
+    /// Registers `stream`, changes its data `n_times`, and unregisters it.
     ///
-    /// A bare loop has no data, only positions: it does nothing.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// A bare loop has no data, and does nothing.
     fn modify_data(&mut self, stream: &UnixStream, n_times: u64) -> io::Result<Took>;
 }
 
@@ -172,10 +152,7 @@ pub struct Selected {
 }
 
 impl Selected {
-    /// Makes a selector of `backend`.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// Opens a selector of `backend`.
     pub fn new(backend: Backend) -> io::Result<Selected> {
         Ok(Selected { selector: backend.open()?, events: Events::with_capacity(N_EVENTS) })
     }
@@ -204,7 +181,7 @@ impl Contender for Selected {
     }
 
     fn dispatch(&mut self, pairs: &Pairs, n_active: usize, n_events: u64) -> io::Result<Took> {
-        let mut round = Round::begin(pairs, n_active, n_events);
+        let mut round = Round::start(pairs, n_active, n_events);
         let (began, n_calls) = (thread_time(), self.n_calls());
         while round.n_unread > 0 {
             self.selector.select(&mut self.events, None)?;
@@ -215,9 +192,9 @@ impl Contender for Selected {
         Ok(self.took(began, n_calls))
     }
 
-    fn look(&mut self, n_looks: u64) -> io::Result<Took> {
+    fn poll(&mut self, n_polls: u64) -> io::Result<Took> {
         let (began, n_calls) = (thread_time(), self.n_calls());
-        for _ in 0..n_looks {
+        for _ in 0..n_polls {
             self.selector.select(&mut self.events, Some(Duration::ZERO))?;
             assert!(self.events.is_empty(), "something is ready");
         }
@@ -271,7 +248,7 @@ impl<B: Bare> Contender for B {
     }
 
     fn dispatch(&mut self, pairs: &Pairs, n_active: usize, n_events: u64) -> io::Result<Took> {
-        let mut round = Round::begin(pairs, n_active, n_events);
+        let mut round = Round::start(pairs, n_active, n_events);
         let (began, mut n_calls) = (thread_time(), 0);
         while round.n_unread > 0 {
             n_calls += 1;
@@ -280,12 +257,12 @@ impl<B: Bare> Contender for B {
         Ok(Took { time: thread_time() - began, n_calls })
     }
 
-    fn look(&mut self, n_looks: u64) -> io::Result<Took> {
+    fn poll(&mut self, n_polls: u64) -> io::Result<Took> {
         let began = thread_time();
-        for _ in 0..n_looks {
+        for _ in 0..n_polls {
             self.turn(false, |_| panic!("something is ready"))?;
         }
-        Ok(Took { time: thread_time() - began, n_calls: n_looks })
+        Ok(Took { time: thread_time() - began, n_calls: n_polls })
     }
 
     fn register(&mut self, stream: &UnixStream, n_times: u64) -> io::Result<Took> {
@@ -317,10 +294,7 @@ impl<B: Bare> Contender for B {
     }
 }
 
-/// Makes the bare loop over the mechanism of `backend`, if there is one here.
-///
-/// # Errors
-/// What the system says.
+/// Opens the bare loop over the mechanism of `backend`, if there is one on this system.
 pub fn bare_contender(backend: Backend) -> io::Result<Option<Box<dyn Contender>>> {
     Ok(match backend {
         Backend::Select => Some(Box::new(bare::Select::new())),
@@ -344,7 +318,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_contender_dispatches_what_was_asked_for() {
+    fn every_contender_dispatches_the_requested_number() {
         let pairs = Pairs::new(12).unwrap();
         for &backend in Backend::available() {
             let selected: Box<dyn Contender> = Box::new(Selected::new(backend).unwrap());
@@ -356,11 +330,11 @@ mod tests {
                 let took = contender.dispatch(&pairs, 5, 100).unwrap();
                 // Five are ready at a time, and a selector may check one now and then.
                 assert!((20..25).contains(&took.n_calls), "{backend}: {took:?}");
-                assert_eq!(contender.look(10).unwrap().n_calls, 10);
+                assert_eq!(contender.poll(10).unwrap().n_calls, 10);
                 contender.unwatch(&pairs).unwrap();
                 contender.register(&pairs.readers()[0], 10).unwrap();
                 contender.modify(&pairs.readers()[0], 10).unwrap();
-                contender.look(1).unwrap();
+                contender.poll(1).unwrap();
             }
         }
     }

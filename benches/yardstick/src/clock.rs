@@ -1,8 +1,8 @@
-//! The processor time of one thread: what others take in the meantime does not count.
+//! The processor time of one thread, without that of others.
 
 use std::time::Duration;
 
-/// Returns the processor time of the calling thread, user and system together.
+/// Returns the processor time of the calling thread, user and system.
 ///
 /// # References
 /// [clock_gettime(2)](https://man7.org/linux/man-pages/man2/clock_gettime.2.html)

@@ -1,17 +1,16 @@
-//! What selectors are measured against.
+//! Bare loops over the mechanisms of the selectors, to measure the selectors against.
 //!
-//! - [`bare`]: a loop over each mechanism with nothing between it and the C library. What a
-//!   selector takes longer than that is its own price.
-//! - [`classic`]: libevent's benchmark, over a selector or a bare loop, and the same work in
+//! - [`bare`]: a loop over each mechanism that calls the C library directly. The additional time of a selector is
+//!   its overhead.
+//! - [`classic`]: libevent's benchmark, over a selector or a bare loop, with the same work in
 //!   the handlers of both.
 //! - [`clock`] and [`limits`]: the time of one thread, and room for many descriptors.
-//! - [`sigio`] and [`ring`]: the two mechanisms that no selector has, for the example
+//! - [`sigio`] and [`ring`]: two mechanisms without a selector, for the example
 //!   `five_io_models`.
 //!
-//! The program of this package is the report: see `docs/backends.md`.
+//! The program of this package writes the report: see `docs/backends.md`.
 //!
-//! Besides the rooms that ship, this is the only place with unsafe code: bare calls are what it
-//! is for.
+//! It contains unsafe code, since bare system calls are its purpose.
 
 pub mod bare;
 
@@ -41,7 +40,7 @@ pub mod ring;
 
 use std::io;
 
-/// Turns the -1 of a failed call into the error that `errno` holds.
+/// Converts the -1 of a failed call to the error in `errno`.
 #[inline]
 fn cvt(result: libc::c_int) -> io::Result<libc::c_int> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }

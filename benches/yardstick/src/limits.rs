@@ -1,14 +1,10 @@
-//! Room for many descriptors.
+//! The limit on open descriptors.
 
 use std::io;
 
 use crate::cvt;
 
-/// Raises the limit on open descriptors as far as `n_wanted`, if that is allowed; returns what it
-/// is now.
-///
-/// # Errors
-/// What the system says when it is asked for the limit.
+/// Raises the limit on open descriptors to `n_wanted` as far as allowed, and returns the new limit.
 pub fn raise_open_files(n_wanted: libc::rlim_t) -> io::Result<libc::rlim_t> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a local that is valid for writes.

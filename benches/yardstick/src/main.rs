@@ -4,9 +4,9 @@
 //! cargo run --release -p polyloop-yardstick -- DIRECTORY [--quick] [--redraw]
 //! ```
 //!
-//! `DIRECTORY` is `docs`, or a new one. The figures go to `backends.tsv` there, and everything else is made
-//! from that file: `--redraw` does only the second half. `--quick` takes a tenth of the time, to
-//! see that it works.
+//! `DIRECTORY` is `docs` or a new directory. The figures are written to `backends.tsv` there, and everything else is
+//! generated from that file: `--redraw` does only the second part. `--quick` takes a tenth of the time, to
+//! check that the program works.
 
 mod measure;
 
@@ -67,7 +67,7 @@ fn run(directory: &Path, is_quick: bool, only_redraw: bool) -> io::Result<()> {
     page::rewrite(&page, &results)
 }
 
-/// Adds the path that an error is about.
+/// Adds a path to an error.
 fn named(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }

@@ -1,8 +1,8 @@
-//! Takes the figures: a selector and a bare loop in turns, in one process, many rounds.
+//! Measures a selector and a bare loop in turns, in one process, in many rounds.
 //!
-//! Within a round both do the same work on the same pairs, one right after the other, and who
-//! goes first alternates. What is compared is the two figures of a round; what is told is the
-//! median over all rounds. Time is the processor time of the thread.
+//! Within a round both do the same work on the same pairs, one after the other, in alternating
+//! order. The two figures of a round are compared; the result is the median over all rounds. Times are
+//! processor times of the thread.
 
 use std::fmt::Write;
 use std::fs;
@@ -20,7 +20,7 @@ use polyloop_yardstick::limits::raise_open_files;
 /// The numbers of pairs, as far as the limit on descriptors allows.
 const N_PAIRS: [usize; 9] = [1, 3, 10, 30, 100, 300, 1_000, 3_000, 8_000];
 
-/// Besides, as many as that limit allows, but no more than this.
+/// In addition, as many as that limit allows, but no more than this.
 const MAX_PAIRS: usize = 50_000;
 
 /// The numbers of active pairs.
@@ -30,8 +30,8 @@ const N_ACTIVE: [usize; 2] = [1, 100];
 /// select's limit.
 const N_OTHER_FILES: usize = 1_200;
 
-/// How long one side of a round should take: short, so that both sides see the same weather, and
-/// long against a read of the clock.
+/// How long one side of a round should take: short, so that both sides run under the same conditions, and
+/// long compared to reading the clock.
 const SIDE: Duration = Duration::from_millis(4);
 
 /// How many rounds are taken, unless they would take longer than [`CELL`].
@@ -43,11 +43,11 @@ const CELL: Duration = Duration::from_secs(12);
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Dispatching one event, with its read and its write.
+    /// One dispatched event, with its read and its write.
     Dispatch,
     /// One wait that finds nothing.
     Look,
-    /// One registration and its end.
+    /// One registration and unregistration.
     Register,
     /// One change of interest.
     Modify,
@@ -69,7 +69,7 @@ impl Kind {
     }
 }
 
-/// Time and calls for one operation, in the median.
+/// The median time and number of calls of one operation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Cost {
     pub(crate) ns: f64,
@@ -90,7 +90,7 @@ pub(crate) struct Row {
     pub(crate) ratio: Option<f64>,
 }
 
-/// All figures and where they come from.
+/// All figures and their origin.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Results {
     /// Names and values: date, kernel, processor.
@@ -187,7 +187,7 @@ fn parse_row(line: &str) -> Option<Row> {
     })
 }
 
-/// Measures everything, and tells each figure on stderr as it comes.
+/// Measures everything, and prints each figure to stderr.
 pub(crate) fn all(is_quick: bool) -> io::Result<Results> {
     let n_files = raise_open_files((2 * MAX_PAIRS + N_OTHER_FILES) as _)? as usize;
     let most = (n_files.saturating_sub(N_OTHER_FILES) / 2).min(MAX_PAIRS);
@@ -214,8 +214,8 @@ pub(crate) fn all(is_quick: bool) -> io::Result<Results> {
             }
             let row = compare(is_quick, &mut selected, bare.as_mut(), |side, n_times| {
                 side.watch(&pairs)?;
-                side.look(1)?;
-                let took = side.look(n_times);
+                side.poll(1)?;
+                let took = side.poll(n_times);
                 side.unwatch(&pairs)?;
                 Ok((took?, n_times))
             })?;
@@ -228,7 +228,7 @@ pub(crate) fn all(is_quick: bool) -> io::Result<Results> {
     Ok(results)
 }
 
-/// Measures what it costs to change the set, beside the pairs that are in it.
+/// Measures the cost of changing the set, next to the pairs that are in it.
 fn measure_control(
     is_quick: bool,
     backend: Backend,
@@ -309,8 +309,8 @@ fn median(mut figures: Vec<f64>) -> Option<f64> {
     }
 }
 
-/// Runs `side` for both in turns. It is given a contender and how often to do its work, and
-/// returns what that took and how often it was done.
+/// Runs `side` for both in turns. It takes a contender and the number of operations, and
+/// returns their cost and their number.
 fn compare(
     is_quick: bool,
     selected: &mut dyn Contender,
@@ -355,9 +355,9 @@ fn compare(
     Ok(rounds)
 }
 
-/// Says when and on what this was measured.
+/// Returns the date and the machine of the measurement.
 fn origin() -> Vec<(String, String)> {
-    let told_by = |program: &str, arguments: &[&str]| {
+    let output_of = |program: &str, arguments: &[&str]| {
         let output = Command::new(program).args(arguments).output();
         let text = output.map_or(String::new(), |output| {
             String::from_utf8_lossy(&output.stdout).trim().to_owned()
@@ -370,17 +370,17 @@ fn origin() -> Vec<(String, String)> {
             let line = text.lines().find(|line| line.starts_with("model name"))?;
             Some(line.split_once(':')?.1.trim().to_owned())
         })
-        .unwrap_or_else(|| told_by("sysctl", &["-n", "machdep.cpu.brand_string"]));
+        .unwrap_or_else(|| output_of("sysctl", &["-n", "machdep.cpu.brand_string"]));
     let pinned_to = match std::thread::available_parallelism().map_or(0, usize::from) {
         1 => "one core".to_owned(),
         n_cores => format!("nothing, {n_cores} cores"),
     };
     let entries = [
-        ("date", told_by("date", &["-u", "+%Y-%m-%d"])),
-        ("kernel", told_by("uname", &["-srm"])),
+        ("date", output_of("date", &["-u", "+%Y-%m-%d"])),
+        ("kernel", output_of("uname", &["-srm"])),
         ("processor", processor),
         ("pinned to", pinned_to),
-        ("compiler", told_by("rustc", &["--version"])),
+        ("compiler", output_of("rustc", &["--version"])),
     ];
     entries.map(|(name, value)| (name.to_owned(), value)).into()
 }

@@ -1,10 +1,10 @@
-//! Stands in for `ring.rs` on systems that have no completion ring: there is never a [`Ring`].
+//! Replaces `ring.rs` on systems without a completion ring: a [`Ring`] cannot be opened.
 
 use std::convert::Infallible;
 use std::io;
 use std::net::UdpSocket;
 
-/// A completion ring, of which there is none on this system.
+/// A completion ring, which does not exist on this system.
 #[derive(Debug)]
 pub struct Ring(Infallible);
 
@@ -45,7 +45,7 @@ impl Ring {
         match self.0 {}
     }
 
-    /// Returns how often the kernel was entered.
+    /// Returns the number of system calls.
     pub fn n_enters(&self) -> u64 {
         match self.0 {}
     }

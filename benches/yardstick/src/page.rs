@@ -1,4 +1,4 @@
-//! Writes the measured part of `docs/backends.md`: tables, and whether each promise held.
+//! Writes the measured part of `docs/backends.md`: tables, and whether each target is met.
 
 use std::fmt::Write;
 use std::fs;
@@ -11,7 +11,7 @@ use crate::plot::grouped;
 const BEGIN: &str = "<!-- measured: begin -->\n";
 const END: &str = "<!-- measured: end -->\n";
 
-/// The numbers of pairs and of active ones that the promise names.
+/// The numbers of pairs and of active ones of the targets.
 const PROMISED: [usize; 3] = [100, 1_000, 8_000];
 const PROMISED_ACTIVE: [usize; 2] = [1, 100];
 
@@ -25,7 +25,7 @@ pub(crate) fn prepare(page: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Replaces what stands between the marks of the page.
+/// Replaces the part between the marks of the page.
 pub(crate) fn rewrite(page: &Path, results: &Results) -> io::Result<()> {
     let text = fs::read_to_string(page)?;
     let (head, tail) = split(page, &text)?;
@@ -54,7 +54,7 @@ fn measured(results: &Results) -> String {
         table(&mut text, results, Kind::Dispatch, n_active, &sizes(results, n_active));
         text.push('\n');
     }
-    text.push_str("Waits and control calls for an event, selector / bare loop; besides, each ");
+    text.push_str("Waits and control calls for an event, selector / bare loop; in addition, each ");
     text.push_str("event has its read and its write:\n\n");
     calls_table(&mut text, results);
     text.push_str("\n### Idle descriptors\n\n");
@@ -64,13 +64,13 @@ fn measured(results: &Results) -> String {
     text.push_str("Beside 100 registered descriptors; in brackets: ÷ the bare loop, where that ");
     text.push_str("makes a system call too.\n\n");
     control_table(&mut text, results);
-    text.push_str("\n### What was promised\n\n");
+    text.push_str("\n### Targets\n\n");
     promises(&mut text, results);
     text.push('\n');
     text
 }
 
-/// Lists the numbers of pairs that were measured with so many active.
+/// Returns the numbers of pairs that were measured with this many active ones.
 fn sizes(results: &Results, n_active: usize) -> Vec<usize> {
     let rows = results.rows.iter();
     let rows = rows.filter(|row| row.kind == Kind::Dispatch && row.n_active == n_active);
@@ -132,7 +132,7 @@ fn control_table(text: &mut String, results: &Results) {
 }
 
 fn promises(text: &mut String, results: &Results) {
-    line(text, "| promise | measured | |".to_owned());
+    line(text, "| target | measured | |".to_owned());
     line(text, "|---|---|---|".to_owned());
     for n_active in PROMISED_ACTIVE {
         for n_pairs in PROMISED {
@@ -141,14 +141,14 @@ fn promises(text: &mut String, results: &Results) {
                 Some((backend, row.ratio?))
             };
             let ratios: Vec<_> = results.backends().into_iter().filter_map(found).collect();
-            let told = ratios.iter().map(|(backend, ratio)| format!("{backend} {ratio:.3}"));
-            let told = told.collect::<Vec<_>>().join(", ");
+            let list = ratios.iter().map(|(backend, ratio)| format!("{backend} {ratio:.3}"));
+            let list = list.collect::<Vec<_>>().join(", ");
             let holds = ratios.iter().all(|(_, ratio)| *ratio <= 1.05);
             let n_pairs = grouped(n_pairs as u64);
-            promise(
+            target(
                 text,
                 &format!("an event at n = {n_pairs}, {n_active} active: ≤ 1.05 × bare"),
-                &told,
+                &list,
                 holds,
             );
         }
@@ -158,17 +158,17 @@ fn promises(text: &mut String, results: &Results) {
         if let Some(Row { selector: Cost { ns, .. }, .. }) = register(backend) {
             let name = format!("register + unregister under {backend}: < 20 ns each");
             // The figure is of both together, held against what one of them may take.
-            promise(text, &name, &format!("{:.1} ns for the two", ns), *ns < 20.0);
+            target(text, &name, &format!("{:.1} ns for the two", ns), *ns < 20.0);
         }
     }
     if let Some(ratio) = register("epoll").and_then(|row| row.ratio) {
         let name = "register + unregister under epoll: ≤ 1.1 × the bare calls";
-        promise(text, name, &format!("{ratio:.3}"), ratio <= 1.1);
+        target(text, name, &format!("{ratio:.3}"), ratio <= 1.1);
     }
 }
 
-fn promise(text: &mut String, name: &str, measured: &str, holds: bool) {
-    let holds = if holds { "holds" } else { "**falls short**" };
+fn target(text: &mut String, name: &str, measured: &str, holds: bool) {
+    let holds = if holds { "met" } else { "**missed**" };
     line(text, format!("| {name} | {measured} | {holds} |"));
 }
 

@@ -1,11 +1,11 @@
-//! Draws the figures: plain SVG with logarithmic axes, one line for each backend, light or dark
-//! as the reader prefers.
+//! Draws the figures as SVG with logarithmic axes, one line for each backend, in light or dark colors as the
+//! reader prefers.
 
 use std::fmt::Write;
 
 use crate::measure::{Kind, Results, Row};
 
-/// A file to be written.
+/// A file to write.
 pub(crate) struct Plot {
     pub(crate) file_name: &'static str,
     pub(crate) svg: String,
@@ -25,7 +25,7 @@ pub(crate) fn all(results: &Results) -> Vec<Plot> {
     ]
 }
 
-/// One backend's line and that of the bare loop beside it.
+/// The line of one backend and that of its bare loop.
 struct Line<'a> {
     backend: &'a str,
     /// Numbers of pairs and nanoseconds.
@@ -54,7 +54,7 @@ const RIGHT: f64 = WIDTH - 80.0;
 const TOP: f64 = 64.0;
 const BOTTOM: f64 = HEIGHT - 52.0;
 
-/// How close two labels may come.
+/// The smallest distance between two labels.
 const LABEL_HEIGHT: f64 = 16.0;
 
 const STYLE: &str = "\
@@ -84,7 +84,7 @@ const STYLE: &str = "\
 </style>
 ";
 
-/// The axes: decades that everything fits between.
+/// The axes: the decades that contain all values.
 struct Chart {
     x_decades: (i32, i32),
     y_decades: (i32, i32),
@@ -197,7 +197,7 @@ fn push(svg: &mut String, element: String) {
     svg.push('\n');
 }
 
-/// Returns the powers of ten that the values lie between; one decade apart at least.
+/// Returns the powers of ten that enclose the values, at least one decade apart.
 fn decades(values: impl Iterator<Item = f64>) -> (i32, i32) {
     let (low, high) =
         values.fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)));
@@ -208,12 +208,12 @@ fn decades(values: impl Iterator<Item = f64>) -> (i32, i32) {
     (low, high.max(low + 1))
 }
 
-/// Returns how far along a logarithmic axis the value is, from 0 to 1.
+/// Returns the position of a value on a logarithmic axis, from 0 to 1.
 fn share((low, high): (i32, i32), value: f64) -> f64 {
     (value.log10() - f64::from(low)) / f64::from(high - low)
 }
 
-/// Returns the shape of a backend's marks, so that colour is not all that tells lines apart.
+/// Returns the shape of a backend's marks, so that lines differ in more than color.
 fn mark(backend: &str) -> &'static str {
     match backend {
         "epoll" => "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0z",
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_decade_is_told_in_a_unit_that_fits() {
+    fn a_decade_is_labelled_in_a_unit_that_fits() {
         assert_eq!(nanoseconds(2), "100 ns");
         assert_eq!(nanoseconds(4), "10 µs");
         assert_eq!(nanoseconds(6), "1 ms");

@@ -1,6 +1,6 @@
 //! A completion ring (io_uring) for datagrams: just enough for a small server.
 //!
-//! Each socket has one buffer, which belongs to the kernel while an operation is under way.
+//! Each socket has one buffer, which belongs to the kernel while an operation is in progress.
 
 use std::io;
 use std::mem;
@@ -10,10 +10,10 @@ use std::os::fd::AsRawFd;
 use io_uring::squeue::{Entry, Flags};
 use io_uring::{IoUring, opcode, types};
 
-/// The lowest bit of an operation's number says that it is a send.
+/// The lowest bit of an operation's number is set for a send.
 const SEND: u64 = 1;
 
-/// Runs operations on connected datagram sockets and tells when they are complete.
+/// Runs operations on connected datagram sockets and reports their completion.
 pub struct Ring {
     uring: IoUring,
     places: Vec<Place>,
@@ -28,12 +28,12 @@ struct Place {
 }
 
 impl Ring {
-    /// Makes a ring for up to `n_sockets` sockets.
+    /// Opens a ring for up to `n_sockets` sockets.
     ///
     /// # Errors
-    /// What the system says; some sandboxes refuse io_uring altogether.
+    /// An error if a sandbox refuses io_uring.
     pub fn new(n_sockets: usize) -> io::Result<Ring> {
-        // Two operations may be asked of each socket at once.
+        // Two operations may be requested of each socket at once.
         let uring = IoUring::new((2 * n_sockets).next_power_of_two() as u32).map_err(|error| {
             io::Error::new(error.kind(), format!("io_uring is refused: {error}"))
         })?;
@@ -49,27 +49,27 @@ impl Ring {
     /// Returns the socket's buffer.
     ///
     /// # Panics
-    /// If the kernel has it.
+    /// Panics if the kernel has it.
     pub fn buffer_mut(&mut self, number: usize) -> &mut [u8] {
         let place = &mut self.places[number];
         assert!(!place.busy, "the buffer belongs to the kernel");
         &mut place.buffer
     }
 
-    /// Asks for a datagram.
+    /// Requests a datagram.
     ///
     /// # Panics
-    /// If an operation of the socket is under way.
+    /// Panics if an operation of the socket is in progress.
     pub fn receive(&mut self, number: usize) {
         let entry = self.begin_receive(number);
         self.push(&[entry]);
     }
 
-    /// Asks that the first `n_bytes` of the buffer be sent and then another datagram received,
-    /// which is the only thing that is told if all goes well.
+    /// Requests that the first `n_bytes` of the buffer are sent and then another datagram is received. Only the
+    /// receive is reported, unless there is an error.
     ///
     /// # Panics
-    /// If an operation of the socket is under way.
+    /// Panics if an operation of the socket is in progress.
     pub fn answer(&mut self, number: usize, n_bytes: usize) {
         let receive = self.begin_receive(number);
         let place = &self.places[number];
@@ -88,7 +88,7 @@ impl Ring {
     /// its length.
     ///
     /// # Errors
-    /// Whatever the ring or an operation fails with.
+    /// The error of the ring or of an operation.
     pub fn turn(&mut self, received: &mut Vec<(usize, usize)>) -> io::Result<()> {
         received.clear();
         while received.is_empty() {
@@ -113,7 +113,7 @@ impl Ring {
         Ok(())
     }
 
-    /// Returns how often the kernel was entered.
+    /// Returns the number of system calls.
     pub fn n_enters(&self) -> u64 {
         self.n_enters
     }

@@ -1,17 +1,13 @@
-//! Who is sent SIGIO: the one thing about signal-driven I/O that no safe wrapper has.
+//! The owner of SIGIO: the part of signal-driven I/O that has no safe wrapper.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use crate::cvt;
 
-/// Has SIGIO for `fd` sent to this process, whenever the state of `fd` changes.
+/// Makes the system send SIGIO to this process whenever the state of `fd` changes.
 ///
-/// The caller sees to it that SIGIO does not kill the process, its default: block it in all
-/// threads and take it with `sigwait`.
-///
-/// # Errors
-/// What the system says.
+/// SIGIO ends the process by default, so the caller has to block it in all threads and receive it with `sigwait`.
 ///
 /// # References
 /// [fcntl(2)](https://man7.org/linux/man-pages/man2/fcntl.2.html), `F_SETOWN` and `O_ASYNC`.

@@ -17,14 +17,11 @@ pub struct Epoll {
 }
 
 impl Epoll {
-    /// Makes an empty set that tells up to `n_events` at once.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// Opens an empty set that reports up to `n_events` events at once.
     pub fn new(n_events: usize) -> io::Result<Epoll> {
         // SAFETY: the call takes no pointers.
         let epoll = cvt(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
-        // SAFETY: the call succeeded, so the number is an open descriptor that nobody else owns.
+        // SAFETY: the call succeeded, so the number is an open descriptor that nothing else owns.
         let epoll = unsafe { OwnedFd::from_raw_fd(epoll) };
         let buffer = vec![epoll_event { events: 0, u64: 0 }; n_events];
         Ok(Epoll { epoll, buffer, n_added: 0 })

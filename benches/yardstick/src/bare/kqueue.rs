@@ -18,14 +18,11 @@ pub struct Kqueue {
 }
 
 impl Kqueue {
-    /// Makes an empty queue that tells up to `n_events` at once.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// Opens an empty queue that reports up to `n_events` events at once.
     pub fn new(n_events: usize) -> io::Result<Kqueue> {
         // SAFETY: the call takes no pointers.
         let kqueue = cvt(unsafe { libc::kqueue() })?;
-        // SAFETY: the call succeeded, so the number is an open descriptor that nobody else owns.
+        // SAFETY: the call succeeded, so the number is an open descriptor that nothing else owns.
         let kqueue = unsafe { OwnedFd::from_raw_fd(kqueue) };
         // SAFETY: a `kevent` is integers and a pointer that is never followed; zero is valid.
         let empty: kevent = unsafe { std::mem::zeroed() };

@@ -1,7 +1,7 @@
-//! Bare loops: one mechanism each, and only what a careful person would write by hand for it.
+//! Bare loops: one for each mechanism, with only what a careful programmer would write by hand.
 //!
-//! They do not notice closed or repeated descriptors, cannot be woken, time nothing and keep no
-//! book: that is what makes them the yardstick. They wait for reading, level-triggered.
+//! They do not detect closed or repeated descriptors, cannot be woken, have no timeouts and keep no
+//! registration table: that makes them the yardstick. They wait for reading, level-triggered.
 
 mod select;
 
@@ -37,33 +37,21 @@ pub use select::Select;
 
 /// A loop over one mechanism.
 ///
-/// Descriptors are known by their position: the first that is added has position 0, and only the
+/// Descriptors are identified by position: the first one that is added has position 0, and only the
 /// last one can be removed.
 pub trait Bare {
     /// Watches `fd` for reading, under the next position.
-    ///
-    /// # Errors
-    /// What the system says.
     fn add(&mut self, fd: RawFd) -> io::Result<()>;
 
-    /// Watches the last descriptor, which is `fd`, for reading, and for writing too or not.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// Watches the last descriptor, which is `fd`, for reading, and for writing if requested.
     fn modify(&mut self, fd: RawFd, and_writing: bool) -> io::Result<()>;
 
-    /// Forgets the last descriptor, which is `fd`.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// Removes the last descriptor, which is `fd`.
     fn remove(&mut self, fd: RawFd) -> io::Result<()>;
 
-    /// Waits, for ever or not at all, and calls `on_ready` with each position that is ready.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// Waits, without limit or without blocking, and calls `on_ready` with each position that is ready.
     fn turn(&mut self, wait: bool, on_ready: impl FnMut(usize)) -> io::Result<()>;
 
-    /// Reports whether adding and removing are system calls.
+    /// Returns whether adding and removing are system calls.
     const HAS_CONTROL_CALLS: bool;
 }

@@ -15,7 +15,7 @@ pub struct Poll {
 }
 
 impl Poll {
-    /// Makes an empty set.
+    /// Opens an empty set.
     pub fn new() -> Poll {
         Poll::default()
     }

@@ -1,4 +1,4 @@
-//! select(2), bare, though not naive: it looks at a word of the set at a time.
+//! select(2), bare, but not naive: it examines a word of the set at a time.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -56,7 +56,7 @@ pub struct Select {
 }
 
 impl Select {
-    /// Makes an empty set.
+    /// Opens an empty set.
     pub fn new() -> Select {
         let (read, write) = (FdSet::new(), FdSet::new());
         Select { read, write, n_fds: 0, n_added: 0, positions: [0; CAPACITY] }

@@ -1,4 +1,4 @@
-//! Where a panic of foreign code ends: of a future, a destructor, a waker, a callback.
+//! Catches panics of foreign code: futures, destructors, wakers and callbacks.
 
 use std::any::Any;
 use std::mem;
@@ -6,19 +6,19 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Poll, ready};
 
-/// What a panic carries.
+/// The payload of a panic.
 pub(crate) type Payload = Box<dyn Any + Send + 'static>;
 
-/// Polls something, and returns the payload if that panics.
+/// Calls `poll`, and returns the payload if it panics.
 #[inline]
 pub(crate) fn catch_poll<T>(poll: impl FnOnce() -> Poll<T>) -> Result<Poll<T>, Payload> {
     catch_unwind(AssertUnwindSafe(poll))
 }
 
-/// Polls a future by `poll`, drops it when it has ended, and returns the payload if it panics.
+/// Polls a future with `poll`, drops it when it has completed, and returns the payload if it panics.
 ///
 /// # Panics
-/// If the future has ended before.
+/// Panics if the future has completed before.
 #[inline]
 pub(crate) fn catch_to_end<F, T>(
     mut future: Pin<&mut Option<F>>,
@@ -42,7 +42,7 @@ pub(crate) fn catch_to_end<F, T>(
 /// Runs foreign code whose panic no caller can receive; the panic hook has reported it.
 pub(crate) fn quietly(foreign: impl FnOnce()) {
     let Err(payload) = catch_unwind(AssertUnwindSafe(foreign)) else { return };
-    // The payload is foreign as well, and its destructor may panic in turn.
+    // The payload is foreign too, and its destructor may panic.
     if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         // A payload whose destructor panics with a payload whose destructor panics is not
         // followed further.

@@ -1,4 +1,4 @@
-//! The seam for those who write I/O types: the running loop's reactor.
+//! Extension points for authors of I/O types: access to the running loop's reactor.
 
 use std::io;
 use std::task::{Context, Poll, Waker};
@@ -13,14 +13,14 @@ use crate::tasks::wakers::{clone_if_own, drop_of};
 
 /// Calls `f` with the reactor of the loop that runs on this thread.
 ///
-/// `f` must not run foreign code: no waker may be woken, cloned or dropped in it.
+/// `f` must not run foreign code: it must not wake, clone or drop wakers.
 ///
 /// # Errors
-/// Outside a loop.
+/// Returns an error outside a loop.
 ///
 /// # Panics
-/// If it is called again from within `f`, or if `f` polls, wakes or does anything else that needs
-/// the loop's reactor, which is borrowed for as long as `f` runs.
+/// Panics if `f` calls this function again, polls, wakes, or otherwise uses the loop's reactor, which is borrowed while
+/// `f` runs.
 #[inline]
 pub fn with_reactor<R>(f: impl FnOnce(&mut Reactor) -> R) -> io::Result<R> {
     current(|event_loop| event_loop.with_reactor(f)).ok_or_else(no_loop)
@@ -31,18 +31,16 @@ fn no_loop() -> io::Error {
     io::Error::other(NO_RUNTIME)
 }
 
-/// Polls until an operation in `direction` is worth trying: the beginning of every I/O future.
+/// Polls until an operation in `direction` may succeed: the first step of every I/O future.
 ///
-/// True if the source is registered with the running loop and was not found to block; false if it
-/// is not registered here, so that nothing is known of it. Takes one operation from the task's
-/// budget.
+/// Returns `true` if the source is registered with the running loop and is not known to block, and `false` if it is not
+/// registered here, so that its readiness is unknown. Takes one operation from the task's budget.
 ///
-/// `key` names the place of the task's waker. It is kept from poll to poll, and while it is not
-/// none, it has to be handed to [`forget_waiter`] when the future is dropped or stops waiting: where
-/// several wait for the same, that is what lets the others have their turn.
+/// `key` identifies the task's waker in the source. It is kept from poll to poll, and while it is `Some`, it must be passed
+/// to [`forget_waiter`] when the future is dropped or stops waiting, so that other waiters of the source are woken.
 ///
 /// # Errors
-/// Outside a loop; what the selector says when interest has to be added.
+/// Returns an error outside a loop, and the selector's error if interest has to be added.
 #[inline]
 pub fn poll_source(
     token: Token,
@@ -50,7 +48,7 @@ pub fn poll_source(
     key: &mut Option<WaiterKey>,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<bool>> {
-    // Cloning one of ours runs nothing foreign, so that one borrow is enough.
+    // Cloning a waker of this crate runs no foreign code, so one borrow is enough.
     let mut waker = clone_if_own(cx.waker());
     let is_ours = waker.is_some();
     let outlook = current(|event_loop| {
@@ -61,7 +59,7 @@ pub fn poll_source(
             .with_reactor(|reactor| reactor.poll_ready(token, direction, key, &mut waker))
             .map(Some)
     });
-    // What it replaced may be foreign.
+    // The replaced waker may be foreign.
     drop_of(waker);
     match outlook.unwrap_or_else(|| Err(no_loop()))? {
         None => {
@@ -75,7 +73,7 @@ pub fn poll_source(
     }
 }
 
-/// Leaves a waker that is not ours.
+/// Leaves a foreign waker.
 #[cold]
 fn wait_from_afar(
     token: Token,
@@ -83,26 +81,26 @@ fn wait_from_afar(
     key: &mut Option<WaiterKey>,
     waker: &Waker,
 ) -> Poll<io::Result<bool>> {
-    // Cloned before the reactor is borrowed, and what is left of it dropped after.
+    // Cloned before the reactor is borrowed, and dropped after.
     let mut waker = Some(waker.clone());
     *key = Some(with_reactor(|reactor| reactor.wait(token, direction, *key, &mut waker))??);
     Poll::Pending
 }
 
-/// Says what an operation came to.
+/// The result of an I/O operation, as far as readiness is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tried {
-    /// It succeeded, or failed for good.
+    /// It succeeded, or failed with an error other than `WouldBlock`.
     Done,
     /// It would have blocked.
     WouldBlock,
-    /// It moved less than it was asked to, which proves that the next one would block; see
+    /// It transferred less than requested, which proves that the next one would block; see
     /// [`Reactor::note_short`].
     Short,
 }
 
-/// Counts an operation that was tried, for [`Metrics::n_io_calls`](crate::Metrics), and forgets
-/// the readiness of a source that would block now. Outside a loop it does nothing.
+/// Records an operation that was tried: counts it in [`Metrics`](crate::Metrics), and clears the readiness of a source
+/// that would block. Outside a loop it does nothing.
 #[inline]
 pub fn note_io(token: Token, direction: Direction, tried: Tried) {
     current(|event_loop| {
@@ -114,26 +112,25 @@ pub fn note_io(token: Token, direction: Direction, tried: Tried) {
     });
 }
 
-/// Returns the number of the loop that runs on this thread, which is the owner of its tokens.
+/// Returns the number of the loop that runs on this thread, which is the owner in its tokens.
 #[inline]
 pub fn current_loop() -> Option<u16> {
     current(|event_loop| event_loop.number())
 }
 
-/// Takes back the place of a waiter that [`poll_source`] has left in `key`, on whatever loop the
-/// source is registered.
+/// Removes the waiter that [`poll_source`] has left in `key`, on any loop that the source is registered with.
 ///
-/// Another loop does it in its next turn.
+/// A loop on another thread does so in its next turn.
 pub fn forget_waiter(token: Token, direction: Direction, key: WaiterKey) {
     if if_local(token.owner(), |event_loop| event_loop.forget(token, direction, key)).is_none() {
         mailbox::send(token.owner(), Command::Forget(token, direction, key));
     }
 }
 
-/// Stops watching a source, on whatever loop it is registered.
+/// Unregisters a source from any loop.
 ///
-/// Another loop does it in its next turn, and the descriptor stays open until then. A panic of the
-/// owner's destructor goes to the caller here; there, it ends nothing.
+/// A loop on another thread does so in its next turn, and the descriptor stays open until then. A panic of the owner's
+/// destructor propagates to the caller on this thread, and is caught on another.
 pub fn release_source(token: Token) {
     if if_local(token.owner(), |event_loop| event_loop.release(token)).is_none() {
         mailbox::send(token.owner(), Command::Release(token));

@@ -1,21 +1,18 @@
-//! Who runs next, and when?
+//! A single-threaded executor with asyncio's two queues: *ready*, first in, first out, and *scheduled*, a heap of
+//! deadlines.
 //!
-//! A single-threaded executor with asyncio's two queues: *ready*, first in first out, and
-//! *scheduled*, a heap of deadlines. One turn of the loop ([`Runtime::block_on`] runs turns until
-//! its future is done):
+//! [`Runtime::block_on`] runs turns of the loop until its future has completed. One turn:
 //!
-//! 1. Letters from other threads are read.
-//! 2. If nothing is ready, the timeout is chosen: the earliest deadline minus now, or none.
-//! 3. The reactor waits that long, or only looks, and whoever waits for what happened is woken.
-//! 4. Timers that are due are woken.
-//! 5. Tasks that are ready are polled, first in first out, until none is left or it is time to
-//!    look at the world again.
+//! 1. Reads messages from other threads.
+//! 2. If no task is ready, computes the timeout: the earliest deadline minus now, or none.
+//! 3. The reactor waits that long, or polls for events without waiting, and wakes the tasks that wait for them.
+//! 4. Wakes the tasks of due timers.
+//! 5. Polls ready tasks in order until none is left or it is time to check for events again.
 //!
-//! While tasks stay ready that is after a bounded number of polls, so a task that yields costs
-//! no system call.
+//! While tasks stay ready, that is after a bounded number of polls, so a task that yields costs no system call.
 //!
-//! Everything that a user or a waker holds is a number: tasks, timers and sources live in slabs
-//! of their loop. Wakers are not allocated or counted, and handles are `Send`.
+//! Handles and wakers hold ids: tasks, timers and sources are in tables of their loop. Wakers are not allocated or
+//! counted, and handles are `Send`.
 #![deny(unsafe_code)]
 
 mod runtime;

@@ -1,6 +1,6 @@
 //! Functions over the loop that runs on this thread.
 //!
-//! They stand above the mechanisms that they call: no mechanism knows which loop is the current one.
+//! They are above the mechanisms that they call: no mechanism uses the current loop.
 
 use std::cell::Cell;
 use std::panic::Location;
@@ -23,7 +23,7 @@ use crate::time::clock::{Clock, ClockId};
 
 /// Returns the current time by the clock of the running loop, which may be virtual.
 ///
-/// Outside a loop it is [`Instant::now`].
+/// Outside a runtime, returns [`Instant::now`].
 ///
 /// # Examples
 /// ```
@@ -43,29 +43,28 @@ pub fn now() -> Instant {
     current(|event_loop| event_loop.clock().now()).unwrap_or_else(Instant::now)
 }
 
-/// Returns the same as [`now`], in nanoseconds, and the clock that they are of.
+/// Returns [`now`] in nanoseconds, and the clock's id.
 #[inline]
 pub(crate) fn read_clock() -> (u64, ClockId) {
     let read = |clock: &Clock| (clock.now_ns(), clock.id());
     current(|event_loop| read(event_loop.clock())).unwrap_or_else(|| read(&Clock::system()))
 }
 
-/// Returns the clock that tells the time here.
+/// Returns the id of the current clock.
 #[inline]
 pub(crate) fn current_clock() -> ClockId {
     current(|event_loop| event_loop.clock().id()).unwrap_or(ClockId::SYSTEM)
 }
 
-/// Returns the counts of the running loop; all zero outside a loop.
+/// Returns the counts of the running loop, or zeros outside a runtime.
 pub fn metrics() -> Metrics {
     current(EventLoop::metrics).unwrap_or_default()
 }
 
-/// Takes one operation from the running task's budget, for those who write leaf futures.
+/// Takes one operation from the running task's budget, in leaf futures.
 ///
-/// Call it before an operation that might be ready at once. When the budget is spent the task is
-/// woken and `Pending` is returned, so it continues after the others. Outside a loop there is no
-/// budget.
+/// Call it before an operation that might be ready at once. When the budget is spent, the task is woken and `Pending` is
+/// returned, so that it continues after the other ready tasks. Outside a loop there is no budget.
 ///
 /// # Examples
 /// ```
@@ -95,25 +94,25 @@ pub(crate) fn has_budget() -> bool {
     current(|event_loop| event_loop.has_budget()) != Some(false)
 }
 
-/// Returns how a combinator that is polled finds the budget.
+/// Returns the state of the budget for a combinator.
 #[inline]
 pub(crate) fn start() -> Start {
     current(|event_loop| event_loop.start()).unwrap_or(Start::Plain)
 }
 
-/// Reports whether there is budget, and nothing to make up for.
+/// Reports whether there is budget, and no branch was refused.
 #[inline]
 pub(crate) fn is_plain() -> bool {
     current(|event_loop| event_loop.is_plain()) != Some(false)
 }
 
-/// Takes one operation from the budget, for a result that is there already.
+/// Takes one operation from the budget, for a result that is already available.
 #[inline]
 pub(crate) fn take_one() {
     current(|event_loop| event_loop.proceed());
 }
 
-/// Draws a number below `limit`, by the generator of the running loop or, without one, of the thread.
+/// Returns a random number below `limit`, from the generator of the running loop or, outside one, of the thread.
 pub(crate) fn draw_below(limit: usize) -> usize {
     thread_local! {
         static RANDOM: Cell<u32> = const { Cell::new(RANDOM_SEED) };
@@ -123,10 +122,10 @@ pub(crate) fn draw_below(limit: usize) -> usize {
     ((u64::from(random) * limit as u64) >> 32) as usize
 }
 
-/// While it exists, combinators that are polled begin with any branch.
+/// While it exists, polled combinators start with a random branch.
 #[derive(Debug)]
 pub(crate) struct MakingUp {
-    /// The poll for which that was said before.
+    /// The poll for which this was set before.
     former: Option<u64>,
 }
 
@@ -144,15 +143,15 @@ impl Drop for MakingUp {
     }
 }
 
-/// Leaves a note for the running task, which is about to be pending.
+/// Sets a note for the running task, which is about to be pending.
 #[inline]
 pub(crate) fn note(note: Notes) {
     current(|event_loop| event_loop.note(note));
 }
 
-/// Makes the error of a future of the running task that has panicked.
+/// Creates the error of a future of the running task that has panicked.
 ///
-/// It is to go through [`given`](crate::join::join_error::given) when it is given to a caller.
+/// Pass it through [`given`](crate::join::join_error::given) when it is returned to a caller.
 #[cold]
 pub(crate) fn panicked(payload: Payload) -> JoinError {
     JoinError::panicked(payload, current(EventLoop::origin_of_task).flatten())
@@ -160,8 +159,8 @@ pub(crate) fn panicked(payload: Payload) -> JoinError {
 
 /// Polls `future`, turns its panic into an error, and drops it when it has ended.
 ///
-/// For a caller that makes the future where it polls it: one that is handed to an `async fn` is held
-/// twice, as what was handed over and as what is polled.
+/// For callers that create the future where they poll it: a future that is passed to an `async fn` is stored twice, as
+/// the argument and as the polled future.
 ///
 /// # Panics
 /// If the future has ended.
@@ -172,7 +171,7 @@ pub fn poll_caught<F: Future>(
     poll_outcome(future, |future| future.poll(cx)).map(given)
 }
 
-/// Does what [`poll_caught`] does, by `poll` and for an outcome that is not yet given to a caller.
+/// Polls like [`poll_caught`] with `poll`, for an outcome that is not yet returned to a caller.
 #[inline]
 pub(crate) fn poll_outcome<F, T>(
     future: Pin<&mut Option<F>>,
@@ -190,7 +189,7 @@ pub(crate) fn origin_of_job(
     current(|event_loop| event_loop.origin_of_job(name, spawned_at)).flatten()
 }
 
-/// Has a lost panic reported by the loop at an address, from any thread.
+/// Reports a lost panic to the loop at an address, from any thread.
 pub(crate) fn report_lost(address: Address, report: Report) {
     let mut stray = Stray(Some(report));
     if_local(address.number(), |event_loop| {
@@ -210,7 +209,7 @@ pub(crate) fn report_lost(address: Address, report: Report) {
     }
 }
 
-/// A report on its way to its loop. If that ends first, and the reporter with it, it is printed.
+/// A report that is sent to its loop. If the loop ends first, with its reporter, the report is printed.
 struct Stray(Option<Report>);
 
 impl Drop for Stray {

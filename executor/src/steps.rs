@@ -1,5 +1,5 @@
-//! A count of what tables and combinators do, by which tests see that cost follows what happens and not
-//! who waits.
+//! Counts the steps of tables and combinators, so that tests can check that cost does not depend on the number of
+//! waiters.
 
 #[cfg(test)]
 use std::cell::Cell;
@@ -9,8 +9,7 @@ thread_local! {
     static N_STEPS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Counts one step: an entry of a table that was looked at, a future that was polled. Outside of tests it
-/// does nothing.
+/// Counts one step: a visited entry of a table, or a polled future. Does nothing outside of tests.
 #[inline]
 pub(crate) fn step() {
     #[cfg(test)]

@@ -1,7 +1,6 @@
-//! The parts of `std` that models replace.
+//! The parts of `std` that loom models replace.
 //!
-//! Built with `--cfg loom`, what crosses threads uses loom's types instead, so that the models
-//! check the code that runs and not a copy of it.
+//! With `--cfg loom`, cross-thread code uses loom's types, so that the models check the real code and not a copy.
 
 pub(crate) use imp::{
     Arc, AtomicU8, Condvar, Mutex, MutexGuard, ThreadId, spawn_thread, this_thread, wait_at_most,
@@ -27,17 +26,17 @@ mod imp {
         if let Some(n_bytes) = stack_size {
             builder = builder.stack_size(n_bytes);
         }
-        // Or the thread would inherit what a wait for a deadline has asked for.
+        // So that the thread does not inherit the timer slack of a wait for a deadline.
         polyloop_reactor::restore_timer_slack();
         builder.spawn(f).map(drop)
     }
 
-    /// Says which thread this is.
+    /// Returns the id of this thread.
     pub(crate) fn this_thread() -> ThreadId {
         thread::current().id()
     }
 
-    /// Waits until `condvar` is notified, or `limit` is over.
+    /// Waits until `condvar` is notified or `limit` has elapsed.
     pub(crate) fn wait_at_most<'a, T>(
         condvar: &Condvar,
         guard: MutexGuard<'a, T>,
@@ -46,7 +45,7 @@ mod imp {
         condvar.wait_timeout(guard, limit).unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// Waits while `is_idle` says so, or until `limit` is over.
+    /// Waits while `is_idle` returns `true`, or until `limit` has elapsed.
     pub(crate) fn wait_idle<'a, T>(
         (_, condvar): (&'a Mutex<T>, &Condvar),
         guard: MutexGuard<'a, T>,
@@ -88,8 +87,8 @@ mod imp {
         condvar.wait(guard).expect("no model panics under a lock")
     }
 
-    /// Waits for a notification that may or may not come before the time is over: models have no
-    /// clock, so the lock is given up once and the time is over. If there is no limit, a model in
+    /// Waits for a notification that may or may not arrive before the time has elapsed: models have no
+    /// clock, so the lock is released once and the time has elapsed. Without a limit, a model in
     /// which the notification is missing does not end.
     pub(crate) fn wait_idle<'a, T>(
         (mutex, condvar): (&'a Mutex<T>, &Condvar),

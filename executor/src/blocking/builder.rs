@@ -7,7 +7,7 @@ use super::{DEFAULT_GRACE, DEFAULT_THREADS};
 /// The default of [`BlockingPoolBuilder::keep_alive`].
 const DEFAULT_KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// A builder for a [`BlockingPool`].
+/// A builder for a [`BlockingPool`](crate::BlockingPool).
 ///
 /// # References
 /// The parameters of Python's `concurrent.futures.ThreadPoolExecutor`.

@@ -1,24 +1,22 @@
-//! Many futures of different types at once, in place: no tasks and no allocation.
+//! The macros `join!` and `try_join!`: several futures of different types at once, without tasks or allocation.
 
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-/// Awaits all of several futures at the same time, in one task, and returns a tuple of their
-/// outputs.
+/// Waits for several futures concurrently in one task, and returns a tuple of their outputs.
 ///
-/// The futures may borrow from their surroundings and have different types. At each wake those that
-/// are not done are polled in written order; if one of them spends the task's budget, the others are
-/// polled first in the next poll. One that is done is dropped at once and not polled again. Nothing is allocated. For a number that is not known beforehand, and for futures that
-/// are to run as tasks, there is [`gather`](crate::gather).
+/// The futures may borrow and may have different types. At each wake, the unfinished ones are polled in written order;
+/// if one spends the task's budget, the others come first in the next poll. A finished future is dropped at once.
+/// Nothing is allocated. For any number of futures of one type, which run as tasks, use [`gather`](crate::gather).
 ///
-/// It awaits by itself: write `join!(a, b)`, without `.await`.
+/// The macro awaits the futures: write `join!(a, b)` without `.await`.
 ///
 /// # Panics
-/// If one of the futures does.
+/// Panics if one of the futures panics.
 ///
 /// # Cancel safety
-/// The futures that are not done are dropped, and the outputs of the others with them.
+/// Dropping the enclosing future drops the unfinished futures and the outputs of the finished ones.
 ///
 /// # References
 /// `tokio::join!`, `futures::join!`; Python's `asyncio.gather`.
@@ -38,7 +36,7 @@ use std::task::{Context, Poll};
 /// ```
 #[macro_export]
 macro_rules! join {
-    // A `let` of each round is another variable than those of the rounds before.
+    // Each `let` of the recursion is a separate variable.
     (@ ($($branch:ident)*) $future:expr, $($rest:tt)*) => {{
         let branch = ::std::pin::pin!(::std::option::Option::Some($future));
         let mut branch = $crate::Branch::new(branch);
@@ -65,23 +63,21 @@ macro_rules! join {
     ($($future:expr),+ $(,)?) => { $crate::join!(@ () $($future,)*) };
 }
 
-/// Awaits all of several futures at the same time, in one task, and returns a tuple of their
-/// values, or the first error.
+/// Waits for several fallible futures concurrently in one task, and returns a tuple of their values, or the first error.
 ///
-/// As [`join!`](crate::join), but the futures return `Result`s with one type of error. At an
-/// error those that are not done are dropped. For a number that is not known beforehand there is
-/// [`try_gather`](crate::try_gather).
+/// This is [`join!`](crate::join) for futures that return `Result`s with the same error type. On the first error, the
+/// unfinished futures are dropped. For any number of futures of one type, use [`try_gather`](crate::try_gather).
 ///
-/// It awaits by itself: write `try_join!(a, b)?`, without `.await`.
+/// The macro awaits the futures: write `try_join!(a, b)?` without `.await`.
 ///
 /// # Errors
-/// The first that comes; of several that come in one poll, the first in written order.
+/// Returns the first error. If several futures fail in the same poll, it is the first in written order.
 ///
 /// # Panics
-/// If one of the futures does.
+/// Panics if one of the futures panics.
 ///
 /// # Cancel safety
-/// The futures that are not done are dropped, and the values of the others with them.
+/// Dropping the enclosing future drops the unfinished futures and the values of the finished ones.
 ///
 /// # References
 /// `tokio::try_join!`, `futures::try_join!`; Python's `asyncio.gather`.
@@ -130,21 +126,21 @@ macro_rules! try_join {
     ($($future:expr),+ $(,)?) => { $crate::try_join!(@ () $($future,)*) };
 }
 
-/// One future of a [`join!`](crate::join), and later its output. For the macros alone.
+/// A future of a [`join!`](crate::join), and later its output. For the macros only.
 #[doc(hidden)]
 pub struct Branch<'a, F: Future> {
-    /// None when it is done.
+    /// `None` when it has finished.
     future: Pin<&'a mut Option<F>>,
     output: Option<F::Output>,
 }
 
 impl<'a, F: Future> Branch<'a, F> {
-    /// Begins with a future that was not polled.
+    /// Creates it with an unpolled future.
     pub fn new(future: Pin<&'a mut Option<F>>) -> Branch<'a, F> {
         Branch { future, output: None }
     }
 
-    /// Polls the future unless it is done.
+    /// Polls the future unless it has finished.
     pub fn poll(&mut self, cx: &mut Context<'_>) {
         let Some(future) = self.future.as_mut().as_pin_mut() else { return };
         let Poll::Ready(output) = future.poll(cx) else { return };
@@ -152,12 +148,12 @@ impl<'a, F: Future> Branch<'a, F> {
         self.output = Some(output);
     }
 
-    /// Reports whether the future is done.
+    /// Reports whether the future has finished.
     pub fn is_done(&self) -> bool {
         self.future.is_none()
     }
 
-    /// Returns the output of a future that is done.
+    /// Returns the output of a finished future.
     pub fn into_output(self) -> F::Output {
         self.output.expect("all branches are done")
     }
@@ -169,7 +165,7 @@ impl<T, E, F: Future<Output = Result<T, E>>> Branch<'_, F> {
         self.output.take_if(|output| output.is_err())?.err()
     }
 
-    /// Returns the value of a future that is done and has not failed.
+    /// Returns the value of a future that has succeeded.
     pub fn into_value(self) -> T {
         self.output.and_then(Result::ok).expect("all branches are done and none has failed")
     }

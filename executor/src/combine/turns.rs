@@ -1,14 +1,14 @@
-//! In which order a combinator polls its branches, so that no branch keeps the others from progress.
+//! The order in which a combinator polls its branches, so that no branch starves the others.
 //!
-//! The budget belongs to the task, so a branch that is always ready could spend all of it in every poll,
-//! and the branches after it would never be allowed to complete anything. Therefore:
+//! The budget belongs to the task, so a branch that is always ready could spend all of it in every poll, and the
+//! branches after it would never complete an operation. Therefore:
 //!
-//! - A branch is not polled when the budget is spent. The task is woken, and the next poll begins with the
-//!   first branch that had no chance.
-//! - A combinator that is made anew for each operation, as a race in a loop is, meets the spent budget before
-//!   its first branch, and keeps nothing from one to the next. It begins its next poll with any branch, drawn
-//!   at random, and so do the combinators within it that have no refused branch of their own.
-//! - A result takes one operation, so a loop around branches that take none yields as well.
+//! - A branch is not polled when the budget is spent. The task is woken, and the next poll starts with the first branch
+//!   that was not polled.
+//! - A combinator that is recreated for each operation, as a race in a loop is, finds the budget spent before its first
+//!   branch, and keeps no state from one to the next. It starts its next poll with a random branch, and so do the
+//!   combinators inside it that have no refused branch.
+//! - A result takes one operation, so a loop around branches that take none yields too.
 
 use std::task::{Context, Poll};
 
@@ -16,21 +16,21 @@ use crate::event_loop::budget::Start;
 use crate::running::{MakingUp, has_budget, is_plain, start, take_one};
 use crate::steps::step;
 
-/// Whose turn it is among the branches of one combinator. For the macros and this crate alone.
+/// The next branch to poll of a combinator. For the macros and this crate only.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Turns {
-    /// The branch to begin with, if the last poll met a spent budget.
+    /// The branch to start with, if the last poll found the budget spent.
     next: Option<usize>,
 }
 
 impl Turns {
-    /// Begins before the first poll.
+    /// Creates the state before the first poll.
     pub const fn new() -> Turns {
         Turns { next: None }
     }
 
-    /// Polls up to `n` branches by `poll`, from `first` on and around, until one is ready.
+    /// Polls up to `n` branches with `poll`, from `first` on in cyclic order, until one is ready.
     #[inline]
     pub fn poll<T>(
         &mut self,
@@ -54,13 +54,13 @@ impl Turns {
         Poll::Pending
     }
 
-    /// Reports whether the branches are polled in their own order, there being nothing to make up for.
+    /// Reports whether the branches are polled in written order, because none was refused.
     #[inline]
     pub(crate) fn are_plain(&self) -> bool {
         self.next.is_none() && is_plain()
     }
 
-    /// Begins a poll of `n` branches, or has the task woken if the budget is spent.
+    /// Starts a poll of `n` branches, or wakes the task if the budget is spent.
     #[inline]
     fn begin(&mut self, n: usize, first: usize, cx: &Context<'_>) -> Option<Begun> {
         match start() {
@@ -91,8 +91,8 @@ impl Turns {
         }
     }
 
-    /// Reports whether a further branch may be polled. If not, the task is woken, and the next poll begins
-    /// with that branch.
+    /// Reports whether a further branch may be polled. If not, the task is woken, and the next poll starts with that
+    /// branch.
     #[inline]
     pub(crate) fn may_go_on(&mut self, branch: usize, cx: &Context<'_>) -> bool {
         step();
@@ -105,10 +105,10 @@ impl Turns {
     }
 }
 
-/// A poll of a combinator that has begun.
+/// A poll of a combinator in progress.
 struct Begun {
     /// The branch that is polled first.
     first: usize,
-    /// Meanwhile combinators within this one begin with any branch.
+    /// While it exists, combinators inside this one start with a random branch.
     _making_up: Option<MakingUp>,
 }

@@ -1,4 +1,4 @@
-//! The loop's clock, and the only place that reads the system's.
+//! The loop's clock, and the only place that reads the system clock.
 
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -7,19 +7,18 @@ use std::time::{Duration, Instant};
 
 use polyloop_reactor::monotonic_ns;
 
-/// The end of the clock, 583 years after the process has first asked for the time.
+/// The end of the clock, 583 years after the first reading in the process.
 pub(crate) const NEVER_NS: u64 = u64::MAX;
 
-/// The time of the clock when the process has first asked for it: a year, so that instants from before
-/// are told apart.
+/// The time of the first reading: a year, so that earlier instants can be represented.
 const ORIGIN_NS: u64 = 365 * 86_400 * 1_000_000_000;
 
-/// Where instants and the system's numbers meet. One for the process, so that a time in nanoseconds
-/// means the same on every loop and outside.
+/// Relates instants to nanoseconds. There is one in the process, so that a time in nanoseconds means the same on every
+/// loop and outside.
 #[derive(Clone, Copy)]
 struct Origin {
     instant: Instant,
-    /// What is to be added to [`monotonic_ns`].
+    /// The offset to add to [`monotonic_ns`].
     offset_ns: u64,
 }
 
@@ -29,11 +28,11 @@ impl Origin {
         *ORIGIN.get_or_init(Origin::read)
     }
 
-    /// Reads both clocks, one after the other, until that has once taken little time.
+    /// Reads both clocks one after the other, until a pair of readings takes little time.
     fn read() -> Origin {
         let read = || {
             let instant = Instant::now();
-            // Read second, so that no deadline comes early: an instant is taken for a later number than
+            // Read second, so that no deadline is early: an instant is converted to a later number than
             // its own, by a few nanoseconds.
             let system_ns = monotonic_ns();
             let took = instant.elapsed();
@@ -71,39 +70,37 @@ pub(crate) fn later(ns: u64, duration: Duration) -> u64 {
         .unwrap_or(NEVER_NS)
 }
 
-/// Converts an instant; those long before the process began are the beginning of the clock, those after
+/// Converts an instant; those long before the process started are the start of the clock, those after
 /// 583 years its end.
 pub(crate) fn ns_of(instant: Instant) -> u64 {
     Origin::get().ns_of(instant)
 }
 
-/// Converts a time of the clock; none if it is its end.
+/// Converts a time of the clock, or returns `None` for its end.
 pub(crate) fn instant_of(ns: u64) -> Option<Instant> {
     if ns == NEVER_NS { None } else { Origin::get().instant_of(ns) }
 }
 
-/// Tells clocks apart. Numbers from one are of no use on another.
+/// Identifies a clock. Times of one clock are meaningless on another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ClockId(u32);
 
 impl ClockId {
-    /// The system's clock, by which all loops live whose time is not virtual.
+    /// The system clock, which all loops without virtual time use.
     pub(crate) const SYSTEM: ClockId = ClockId(0);
 
-    /// Makes a number for a virtual clock: odd, so that none is the system's when they wrap.
+    /// Makes the id of a virtual clock: odd, so that none is the system clock's after a wrap.
     fn next() -> ClockId {
         static N_VIRTUAL: AtomicU32 = AtomicU32::new(0);
         ClockId(N_VIRTUAL.fetch_add(1, Ordering::Relaxed) << 1 | 1)
     }
 }
 
-/// Tells the time in nanoseconds.
-///
-/// A clock is monotonic: the system's is, and a virtual clock only moves on.
+/// A monotonic clock in nanoseconds: the system clock, or a virtual one, which only moves forward.
 pub(crate) struct Clock {
     offset_ns: u64,
     id: ClockId,
-    /// The time of a virtual clock; none if the clock is the system's.
+    /// The time of a virtual clock, or `None` for the system clock.
     virtual_ns: Option<Cell<u64>>,
 }
 
@@ -140,7 +137,7 @@ impl Clock {
         virtual_ns.unwrap_or_else(Instant::now)
     }
 
-    /// Returns the deadline by this clock of what was to wait from `from_ns` to `deadline_ns` by another.
+    /// Returns the deadline on this clock of a delay from `from_ns` to `deadline_ns` on another.
     #[cold]
     pub(crate) fn shift(&self, deadline_ns: u64, from_ns: u64) -> u64 {
         match deadline_ns {
@@ -149,7 +146,7 @@ impl Clock {
         }
     }
 
-    /// Moves a virtual clock on to `ns`, never back.
+    /// Advances a virtual clock to `ns`, never back.
     pub(crate) fn advance_to(&self, ns: u64) {
         if let Some(now_ns) = &self.virtual_ns {
             now_ns.set(now_ns.get().max(ns));
@@ -157,7 +154,7 @@ impl Clock {
     }
 }
 
-/// Tells how long something takes by the system's clock, even where tasks live by a virtual one.
+/// Measures durations by the system clock, even if the loop has virtual time.
 #[derive(Clone, Copy)]
 pub(crate) struct Stopwatch(Instant);
 

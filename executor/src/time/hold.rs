@@ -1,21 +1,19 @@
-//! Keeping virtual time from passing while something runs that the loop cannot see.
+//! Stopping virtual time while work runs that the loop does not know of.
 
 use std::fmt;
 
 use crate::event_loop::mailbox::{self, Address, Command};
 use crate::raw::current::current;
 
-/// Keeps the virtual time of the loop that runs on this thread from passing, until the hold is
-/// dropped.
+/// Stops the virtual time of the current runtime until the returned hold is dropped.
 ///
-/// A loop with [virtual time](crate::Builder::virtual_time) jumps to the next deadline when nothing
-/// can run. While a hold exists it waits for I/O and other threads instead, in real time. Blocking
-/// work that was spawned on the loop's thread ([`spawn_blocking`](crate::spawn_blocking),
-/// [`BlockingPool::spawn`](crate::BlockingPool::spawn)) has a hold of its own until it has ended,
-/// whether its handle is kept or not, and so has a lookup of a host name. A loop does not know about
-/// threads that the program starts by itself, nor what they will send: there the program decides.
+/// A runtime with [virtual time](crate::Builder::virtual_time) jumps to the next deadline when no task is ready. While a
+/// hold exists, it waits for I/O and other threads in real time instead. Use a hold while a thread that the program has
+/// started is about to send a message. Blocking work that was spawned on the runtime's thread
+/// ([`spawn_blocking`](crate::spawn_blocking), [`BlockingPool::spawn`](crate::BlockingPool::spawn)) and lookups of host
+/// names hold the time by themselves.
 ///
-/// Where time is real, and on a thread where no loop runs, a hold has no effect.
+/// Without virtual time, and outside a runtime, a hold has no effect.
 ///
 /// # Examples
 /// ```
@@ -32,7 +30,7 @@ use crate::raw::current::current;
 ///         sender.send("computed").unwrap();
 ///         drop(hold);
 ///     });
-///     // Without the hold, the hour would be over at once.
+///     // Without the hold, the hour would elapse at once.
 ///     let message = timeout(Duration::from_secs(3_600), receiver.recv()).await;
 ///     assert_eq!(message, Ok(Some("computed")));
 /// })?;
@@ -48,10 +46,10 @@ pub fn hold_time() -> TimeHold {
     TimeHold { held: held.flatten() }
 }
 
-/// Keeps virtual time from passing while it exists. Made by [`hold_time`].
+/// Stops virtual time while it exists. Returned by [`hold_time`].
 ///
-/// It may be sent to another thread and dropped there. If it is dropped after a message was sent to
-/// the loop, time passes after the message has been received.
+/// It may be dropped on another thread. If that happens after the thread has sent a message to the loop, time passes only
+/// after the loop has received the message.
 #[must_use = "time passes again as soon as the hold is dropped"]
 pub struct TimeHold {
     /// The loop whose time is held.

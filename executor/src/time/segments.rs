@@ -1,7 +1,7 @@
-//! A list in pieces, whose growth never moves what is in it.
+//! A list in segments, whose growth does not move its elements.
 //!
-//! A `Vec` with a million elements moves them all, or has the system move their pages, when it
-//! outgrows its allocation, which takes milliseconds. Here growth allocates one more segment and
+//! A `Vec` with a million elements moves them all, or remaps their pages, when it outgrows its allocation, which takes
+//! milliseconds. Here growth allocates one more segment and
 //! shrinking frees one, so the longest single step does not depend on the length.
 
 use std::ops::{Index, IndexMut};
@@ -13,7 +13,7 @@ const SEGMENT_LEN: usize = 1 << SEGMENT_BITS;
 /// A list that is pushed and popped at its end.
 ///
 /// Invariant: all segments before the last element's are full, all after it are empty, and there
-/// is at most one of the latter, kept so that a length that swings to and fro allocates nothing.
+/// is at most one of the latter, kept so that a length that oscillates allocates nothing.
 pub(crate) struct Segments<T> {
     segments: Vec<Vec<T>>,
     len: usize,

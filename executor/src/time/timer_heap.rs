@@ -1,14 +1,14 @@
 //! The deadlines of a loop: asyncio's *scheduled* queue.
 //!
-//! A heap of four children a node, ordered by (deadline, sequence), so that equal deadlines fire
-//! first-in first-out. Each timer knows its place in the heap, so a timer that is dropped or reset
-//! is removed or moved at once: no dead entries are left behind, and nothing is ever rebuilt.
+//! A 4-ary heap, ordered by (deadline, sequence), so that equal deadlines fire first in, first out. Each timer knows its
+//! position in the heap, so a timer that is dropped or reset is removed or moved at once: there are no dead entries and
+//! no rebuilds.
 //!
 //! # Complexity
 //! Arming, cancelling, resetting and firing are O(log n), with up to 13 moves of an entry in a heap
-//! of 16,777,216 timers. Cancelling a timer that was armed since the loop last looked at the heap, a
-//! timeout that did not happen, is O(1): its entry waits in a short list until then, or until there are
-//! 64 of them. No step allocates or frees more than 64 KiB, and none copies more than that.
+//! of 16,777,216 timers. Cancelling a timer that was armed since the loop last checked the heap, such as a
+//! timeout that did not elapse, is O(1): its entry waits in a short list until then, or until there are
+//! 64 of them. No step allocates, frees or copies more than 64 KiB.
 
 use std::task::Waker;
 
@@ -16,7 +16,7 @@ use crate::time::clock::NEVER_NS;
 use crate::time::segments::Segments;
 use crate::time::timer_slots::{TimerSlot, TimerSlots};
 
-/// The position of a timer that has fired, which its sleep has not noticed yet.
+/// The position of a timer that has fired and whose sleep has not been polled since.
 const FIRED: u32 = TimerSlots::POSITIONS - 1;
 /// The position of a timer whose deadline is beyond the end of the clock.
 const UNBOUND: u32 = TimerSlots::POSITIONS - 2;
@@ -40,7 +40,7 @@ fn is_fresh(position: u32) -> bool {
     (position.wrapping_sub(FRESH) as usize) < MAX_FRESH
 }
 
-/// When a timer is due, and which it is.
+/// A timer's deadline and slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Entry {
     deadline_ns: u64,
@@ -49,7 +49,7 @@ struct Entry {
 }
 
 impl Entry {
-    /// Fills the places behind the last entry; later than every timer.
+    /// Fills the positions after the last entry; later than every timer.
     const NONE: Entry = Entry { deadline_ns: NEVER_NS, key: 0 };
 
     fn slot(self) -> TimerSlot {
@@ -74,7 +74,7 @@ impl Entry {
 #[repr(align(64))]
 struct Family([Entry; ARITY]);
 
-/// What a poll of a sleep finds.
+/// The state that a poll of a sleep finds.
 pub(crate) enum Polled {
     /// The timer has fired, and its slot is free again. The waker was not needed.
     Fired(Waker),
@@ -84,10 +84,10 @@ pub(crate) enum Polled {
 
 /// Holds the timers of one loop. Like the tasks, it runs no foreign code.
 ///
-/// Invariant: a timer's position is that of its entry, in the heap or not yet, or says why it has none.
+/// Invariant: a timer's position is that of its entry, in the heap or the list, or a value that says why it has none.
 pub(crate) struct TimerHeap {
     families: Segments<Family>,
-    /// The position behind the heap's last entry.
+    /// The position after the heap's last entry.
     end: usize,
     /// Entries that are not in the heap yet, in the order of arming but for those that were cancelled.
     fresh: Vec<Entry>,
@@ -119,7 +119,7 @@ impl TimerHeap {
         self.end - ROOT + self.fresh.len()
     }
 
-    /// Leaves `waker` to be woken at `deadline_ns`, or only by a reset if that is [`NEVER_NS`].
+    /// Arms a timer that wakes `waker` at `deadline_ns`, or only after a reset if that is [`NEVER_NS`].
     ///
     /// # Errors
     /// Returns the waker if there are 16,777,216 timers.
@@ -185,8 +185,7 @@ impl TimerHeap {
         }
     }
 
-    /// Lists the timers that are armed, in no particular order: when each is due, and its waker.
-    /// O(n): for people who look.
+    /// Lists the deadlines and wakers of the armed timers, in no particular order. O(n): for inspection.
     pub(crate) fn armed(&self) -> impl Iterator<Item = (u64, &Waker)> {
         let entries = self.families.iter().flat_map(|family| family.0);
         entries
@@ -200,7 +199,7 @@ impl TimerHeap {
         self.slots.wakers_at(UNBOUND)
     }
 
-    /// Looks whether a timer has fired; if not, replaces its waker.
+    /// Checks whether a timer has fired; if not, replaces its waker.
     #[inline]
     pub(crate) fn poll(&mut self, slot: TimerSlot, waker: Waker) -> Polled {
         if self.slots.position(slot) == Some(FIRED) {
@@ -211,7 +210,7 @@ impl TimerHeap {
     }
 
     /// Moves a timer to another deadline, with its waker: it then comes after those that were armed
-    /// for that deadline before. False if it has fired already; its slot is free again.
+    /// for that deadline before. Returns `false` if it has fired already; its slot is then free again.
     pub(crate) fn reset(&mut self, slot: TimerSlot, deadline_ns: u64) -> bool {
         match self.slots.position(slot) {
             Some(FIRED) => {
@@ -246,7 +245,7 @@ impl TimerHeap {
         }
     }
 
-    /// Forgets a timer, armed or fired; returns its waker, to be dropped or woken elsewhere.
+    /// Removes a timer, armed or fired; returns its waker, to be dropped or woken after the borrow.
     #[inline]
     pub(crate) fn cancel(&mut self, slot: TimerSlot) -> Option<Waker> {
         let position = self.slots.position(slot)?;
@@ -269,7 +268,7 @@ impl TimerHeap {
             let slot = self.entry(ROOT).slot();
             self.remove_from_heap(ROOT);
             self.slots.set_position(slot, FIRED);
-            // There is none once the loop is coming down.
+            // There is none while the loop shuts down.
             if let Some(waker) = self.slots.take_waker(slot) {
                 return Some(waker);
             }
@@ -297,7 +296,7 @@ impl TimerHeap {
         self.families[position / ARITY].0[position % ARITY]
     }
 
-    /// Puts an entry where it belongs and lets its timer know.
+    /// Stores an entry and updates its timer's position.
     #[inline]
     fn place(&mut self, position: usize, entry: Entry) {
         self.families[position / ARITY].0[position % ARITY] = entry;
@@ -315,7 +314,7 @@ impl TimerHeap {
             return self.remove_from_heap(position as usize);
         }
         let index = (position - FRESH) as usize;
-        // Mostly it is the last one.
+        // It is mostly the last one.
         if index + 1 == self.fresh.len() {
             self.fresh.truncate(index);
         } else {
@@ -578,7 +577,7 @@ mod tests {
             let mut timers = TimerHeap::default();
             let slots: Vec<_> = (0..n).map(|_| arm(&mut timers, random.u64(..1 << 40))).collect();
 
-            // A timeout that does not happen, in the turn that armed it and in a later one.
+            // A timeout that does not elapse, in the turn that armed it and in a later one.
             timers.sort();
             let (most, _) = moves(&mut timers, 1_000, |timers| {
                 let slot = arm(timers, random.u64(..1 << 40));
@@ -600,7 +599,7 @@ mod tests {
             assert!(most <= MAX_FRESH as u64 * (depth + 2), "{n}: {most}");
             assert!(mean <= (depth + 2) as f64, "{n}: {mean}");
             late.into_iter().for_each(|slot| _ = timers.cancel(slot));
-            // An idle limit that is put off.
+            // An idle timeout that is reset.
             let (most, _) = moves(&mut timers, n.min(10_000), |timers| {
                 let slot = slots[random.usize(..slots.len())];
                 timers.reset(slot, random.u64(..1 << 40));
@@ -636,7 +635,7 @@ mod tests {
         assert_eq!(timers.n_armed(), 1_000 + MAX_FRESH - 2);
     }
 
-    /// What a test does to the heap.
+    /// An operation of a test.
     #[derive(Clone, Debug)]
     enum Step {
         Arm(u64),
@@ -656,7 +655,7 @@ mod tests {
         ]
     }
 
-    /// Names a waker, so that a test knows which timer has fired.
+    /// Identifies a waker, so that a test knows which timer has fired.
     struct Named(Arc<Mutex<Vec<usize>>>, usize);
 
     impl Wake for Named {
@@ -665,7 +664,7 @@ mod tests {
         }
     }
 
-    /// A timer as a plain list has it: what comes first fires first.
+    /// A timer of the model, a plain list: the first entry fires first.
     #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
     struct Modelled {
         deadline_ns: u64,

@@ -1,12 +1,11 @@
-//! Where the timers of a loop are: for each one its place in the heap, and its waker.
+//! The slots of a loop's timers: for each timer its position in the heap, and its waker.
 //!
-//! A timer is named by its slot, which belongs to one [`Sleep`](crate::Sleep) from the poll that
-//! arms it until that sleep is over, reset elsewhere or dropped. So a number never means two
-//! timers, and none has to be told from its predecessor.
+//! A timer is identified by its slot, which belongs to one [`Sleep`](crate::Sleep) from the poll that arms it until the
+//! sleep has elapsed, is reset on another thread, or is dropped. So a slot never identifies two timers, and needs no
+//! generation.
 //!
-//! The slots come in chunks of 4,096. A chunk is allocated when it is needed and freed when the
-//! last of its slots is, so memory follows the number of timers down, and no step is longer than
-//! the allocation of one chunk.
+//! Slots are allocated in chunks of 4,096. A chunk is freed with the last of its slots, so memory shrinks with the
+//! number of timers, and no step is longer than the allocation of one chunk.
 
 use std::mem;
 use std::task::Waker;
@@ -19,7 +18,7 @@ const FREE: u32 = 1 << 31;
 /// The end of a chunk's list of free slots.
 const NO_SLOT: u32 = CHUNK_LEN as u32;
 
-/// Names a timer of one loop.
+/// Identifies a timer of one loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TimerSlot(pub(crate) u32);
 
@@ -38,8 +37,8 @@ impl TimerSlot {
     }
 }
 
-/// Part of the slots. The positions are apart from the wakers because the heap writes one for each
-/// entry that it moves: a million of them take 4 MB and not 24.
+/// A chunk of slots. Positions are stored apart from wakers, because the heap writes a position for each entry that it
+/// moves: a million of them take 4 MB instead of 24.
 struct Chunk {
     positions: Vec<u32>,
     wakers: Vec<Option<Waker>>,
@@ -63,13 +62,13 @@ pub(crate) struct TimerSlots {
     first_open: usize,
     /// A bit for each chunk that has a free slot.
     open: Vec<u64>,
-    /// An empty chunk that has kept its memory. There is no other but the first, which always does:
-    /// most programs never need another.
+    /// An empty chunk that has kept its memory. There is at most one besides the first, which always does, because most
+    /// programs never need another.
     spare: usize,
     max_chunks: usize,
 }
 
-/// The number of no chunk.
+/// Stands for no chunk.
 const NO_CHUNK: usize = usize::MAX;
 
 impl TimerSlots {
@@ -107,7 +106,7 @@ impl TimerSlots {
         *place = position;
         let none = chunk.wakers[index as usize].replace(waker);
         debug_assert!(none.is_none());
-        // There is nothing to drop, and the compiler cannot know it.
+        // There is nothing to drop, which the compiler cannot know.
         mem::forget(none);
         chunk.n_used += 1;
         if chunk.is_full() || self.spare == number {
@@ -147,7 +146,7 @@ impl TimerSlots {
         Ok(self.insert_fresh(position, waker))
     }
 
-    /// Notes that a chunk may be full now, and is not empty.
+    /// Records that a chunk may be full now, and is not empty.
     fn note_inserted(&mut self, number: usize) {
         if self.chunks[number].is_full() {
             self.close(number);
@@ -157,7 +156,7 @@ impl TimerSlots {
         }
     }
 
-    /// Notes that a chunk is full, and finds the next that is not, in up to 64 words.
+    /// Records that a chunk is full, and finds the next one that is not, in up to 64 words.
     #[cold]
     fn close(&mut self, number: usize) {
         self.open[number / 64] &= !(1 << (number % 64));
@@ -168,7 +167,7 @@ impl TimerSlots {
         };
     }
 
-    /// Frees a slot; returns its waker, to be dropped or woken elsewhere.
+    /// Frees a slot; returns its waker, to be dropped or woken after the borrow.
     #[inline]
     pub(crate) fn remove(&mut self, slot: TimerSlot) -> Option<Waker> {
         let number = slot.chunk();
@@ -209,7 +208,7 @@ impl TimerSlots {
         self.chunks.iter().map(|chunk| chunk.n_used as usize).sum()
     }
 
-    /// Returns what was last set; none if no sleep owns the slot.
+    /// Returns the position that was last set, or `None` if no sleep owns the slot.
     #[inline]
     pub(crate) fn position(&self, slot: TimerSlot) -> Option<u32> {
         let position = *self.chunks.get(slot.chunk())?.positions.get(slot.index())?;
@@ -316,7 +315,7 @@ mod tests {
         let mut taken: Vec<_> = (0..100_000).map(|_| insert(&mut slots)).collect();
         taken.drain(..99_000).for_each(|slot| drop(slots.remove(slot)));
         assert!(slots.capacity() <= 3 * CHUNK_LEN);
-        // What comes now fills the early chunks, so that the late one becomes free.
+        // New timers fill the early chunks, so that the late one becomes free.
         let early: Vec<_> = (0..1_000).map(|_| insert(&mut slots)).collect();
         taken.into_iter().for_each(|slot| drop(slots.remove(slot)));
         assert!(slots.capacity() <= 2 * CHUNK_LEN);

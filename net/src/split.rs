@@ -62,6 +62,24 @@ pub struct OwnedReadHalf<S = TcpStream> {
 ///
 /// Dropping it shuts down the write direction, so that the peer reads the end of the stream. To drop it
 /// without that, use [`forget`](OwnedWriteHalf::forget).
+///
+/// # Examples
+/// ```
+/// use polyloop::net::UnixStream;
+///
+/// # polyloop::run(async {
+/// let (stream, peer) = UnixStream::pair()?;
+/// let (reader, writer) = stream.into_split();
+/// let writing = polyloop::spawn(async move { writer.write_all(b"hello").await });
+///
+/// let mut buf = [0; 8];
+/// assert_eq!(peer.read(&mut buf).await?, 5);
+/// assert_eq!(peer.read(&mut buf).await?, 0);
+/// peer.write_all(b"back").await?;
+/// assert_eq!(reader.read(&mut buf).await?, 4);
+/// writing.await.unwrap()
+/// # }).unwrap().unwrap();
+/// ```
 #[derive(Debug)]
 pub struct OwnedWriteHalf<S: Connection = TcpStream> {
     stream: Arc<S>,

@@ -5,6 +5,24 @@
 //!
 //! Data that was read and not yet returned is kept in the reader or copier and not in its futures. Dropping
 //! a future therefore loses no data: the next call continues where the dropped one stopped.
+//!
+//! # Examples
+//! ```
+//! use polyloop::io::BufReader;
+//! use polyloop::net::UnixStream;
+//!
+//! # polyloop::run(async {
+//! let (client, server) = UnixStream::pair()?;
+//! client.write_all(b"first line\nsecond line\n").await?;
+//! drop(client);
+//!
+//! let mut reader = BufReader::new(server);
+//! while let Some(line) = reader.next_line().await? {
+//!     println!("{line}");
+//! }
+//! # Ok::<(), std::io::Error>(())
+//! # }).unwrap().unwrap();
+//! ```
 
 use std::io;
 

@@ -20,11 +20,14 @@ use std::time::Instant;
 
 use super::Cancelled;
 use crate::now;
+use crate::steps::step;
 use crate::tasks::wakers::{clone_of, drop_of, wake_of};
 
 thread_local! {
     /// The innermost scope that the thread polls in.
     static CURRENT: Cell<Option<Rc<ScopeNode>>> = const { Cell::new(None) };
+    /// Incremented when an answer that scopes of this thread have cached is no longer right.
+    static EPOCH: Cell<u64> = const { Cell::new(1) };
 }
 
 /// Returns the innermost scope that the thread polls in.
@@ -64,7 +67,12 @@ pub(crate) struct ScopeNode {
     /// Set once, and never cleared.
     cancelled: Cell<Option<Cancelled>>,
     has_started: Cell<bool>,
+    has_attached: Cell<bool>,
     has_ended: Cell<bool>,
+    /// The answer of [`cancel_requested`](ScopeNode::cancel_requested), and the epoch in which it is right.
+    ///
+    /// Invariant: if it is right, so are those of all scopes around this one.
+    cached: Cell<(u64, Option<Cancelled>)>,
     /// The shielded sections in this scope and in all scopes within it.
     n_sections: Cell<usize>,
     /// Wakes the task that polls the scope. `None` during a poll, which checks for changes at its end.
@@ -118,8 +126,41 @@ impl ScopeNode {
     }
 
     /// Returns why this scope, or one around it, was cancelled.
+    ///
+    /// In constant time, unless a scope of the thread was cancelled or moved since the last call: otherwise polling
+    /// nested scopes would take time by the square of their number.
+    #[inline]
     pub(crate) fn cancel_requested(&self) -> Option<Cancelled> {
-        self.own_request().or_else(|| self.around().find_map(|scope| scope.own_request()))
+        self.cached_request().unwrap_or_else(|| self.find_request())
+    }
+
+    /// Searches this scope and those around it, and caches the answer in all scopes that were searched.
+    fn find_request(&self) -> Option<Cancelled> {
+        let mut n_searched = 0;
+        let mut request = self.own_request();
+        if request.is_none() {
+            for scope in self.around() {
+                step();
+                if let Some(cached) = scope.cached_request() {
+                    request = cached;
+                    break;
+                }
+                n_searched += 1;
+                request = scope.own_request();
+                if request.is_some() {
+                    break;
+                }
+            }
+        }
+        let epoch = EPOCH.get();
+        self.cached.set((epoch, request));
+        self.around().take(n_searched).for_each(|scope| scope.cached.set((epoch, request)));
+        request
+    }
+
+    fn cached_request(&self) -> Option<Option<Cancelled>> {
+        let (epoch, request) = self.cached.get();
+        (epoch == EPOCH.get()).then_some(request)
     }
 
     /// Returns why the scope must end now: it was cancelled, and no shielded section holds it.
@@ -139,6 +180,7 @@ impl ScopeNode {
     pub(crate) fn cancel(&self, why: Cancelled) {
         if !self.has_ended.get() && self.cancelled.get().is_none() {
             self.cancelled.set(Some(why));
+            invalidate_caches();
             self.wake();
         }
     }
@@ -184,7 +226,8 @@ impl ScopeNode {
         let around = current_scope();
         if !is_same(&self.parent.borrow(), &around) {
             // A future that was moved to a task which it has spawned would be polled within its own scope.
-            let is_within = outwards(around.clone()).any(|scope| Rc::ptr_eq(&scope, self));
+            let is_within = self.has_attached.replace(true)
+                && outwards(around.clone()).any(|scope| Rc::ptr_eq(&scope, self));
             self.move_to(if is_within { None } else { around });
         }
     }
@@ -212,7 +255,24 @@ impl ScopeNode {
                 release(&former, n_sections);
             }
         }
+        self.check_cache();
     }
+
+    /// Invalidates all caches if this scope's is no longer right.
+    fn check_cache(&self) {
+        // Scopes in this one have cached something only if this one has.
+        let Some(cached) = self.cached_request() else { return };
+        let around = self.parent.borrow().clone();
+        let request = self.own_request().or_else(|| around?.cancel_requested());
+        if request != cached {
+            invalidate_caches();
+        }
+    }
+}
+
+/// Makes each scope of the thread search again.
+fn invalidate_caches() {
+    EPOCH.set(EPOCH.get() + 1);
 }
 
 fn is_same(one: &Option<Rc<ScopeNode>>, other: &Option<Rc<ScopeNode>>) -> bool {
@@ -289,5 +349,80 @@ pub(crate) struct EndOnDrop(pub(crate) Rc<ScopeNode>);
 impl Drop for EndOnDrop {
     fn drop(&mut self) {
         self.0.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::pin::Pin;
+    use std::task::Poll;
+
+    use crate::steps::count_steps;
+    use crate::{CancelScope, Cancelled, TaskGroup, run, shielded, yield_now};
+
+    fn nest(depth: usize) -> Pin<Box<dyn Future<Output = Result<(), Cancelled>>>> {
+        Box::pin(async move {
+            if depth == 0 {
+                for _ in 0..10 {
+                    yield_now().await;
+                }
+                return Ok(());
+            }
+            CancelScope::new().run(async |_| nest(depth - 1).await).await?
+        })
+    }
+
+    #[test]
+    fn a_poll_of_nested_scopes_takes_steps_by_their_number() {
+        let steps_of = |depth| count_steps(|| run(nest(depth)).unwrap().unwrap());
+        let (few, many) = (steps_of(10), steps_of(200));
+        assert!(many <= 20 * (few + 10), "{few} steps of 10 scopes, {many} of 200");
+    }
+
+    async fn poll_once(body: &mut Pin<Box<impl Future>>) {
+        poll_fn(|cx| {
+            assert!(body.as_mut().poll(cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    #[test]
+    fn a_scope_sees_each_cancellation_around_it_wherever_it_is_polled() {
+        run(async {
+            // The inner scope is polled within `first`, then within `second`, which is cancelled.
+            let inner = CancelScope::new();
+            let node = inner.node.clone();
+            let mut body = Box::pin(inner.run(async |_| {
+                for _ in 0..4 {
+                    shielded(yield_now()).await;
+                }
+            }));
+            CancelScope::new().run(async |_| poll_once(&mut body).await).await.unwrap();
+            assert_eq!(node.cancel_requested(), None);
+            let second = CancelScope::new();
+            let handle = second.clone();
+            second
+                .run(async |_| {
+                    poll_once(&mut body).await;
+                    assert_eq!(node.cancel_requested(), None);
+                    handle.cancel();
+                    assert_eq!(node.cancel_requested(), Some(Cancelled::Requested));
+                })
+                .await
+                .unwrap();
+            assert_eq!(node.cancel_requested(), None);
+            let group = TaskGroup::<()>::scope(async |group| {
+                poll_once(&mut body).await;
+                group.cancel_scope().cancel();
+                assert_eq!(node.cancel_requested(), Some(Cancelled::Requested));
+                Ok(())
+            });
+            group.await.unwrap();
+            assert_eq!(node.cancel_requested(), None);
+            assert_eq!(body.await, Ok(()));
+        })
+        .unwrap();
     }
 }

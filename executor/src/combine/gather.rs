@@ -1,4 +1,4 @@
-//! Waiting for all of many.
+//! Waiting for all of several futures.
 
 use std::future::poll_fn;
 use std::panic::Location;
@@ -11,16 +11,16 @@ use crate::raw::current::current;
 use crate::runtime::no_runtime::no_runtime;
 use crate::scope::scope_node::{current_scope, enter};
 
-/// Runs all futures at the same time and returns their outputs in the order of the futures.
+/// Runs all futures concurrently as tasks, and returns their outputs in the order of the futures.
 ///
-/// Each runs as a task. A panic of one does not disturb the others: its output is the error. A few
-/// futures that borrow, or have different types, are awaited by [`join!`](crate::join).
+/// If a future panics, its output is a [`JoinError`](crate::JoinError), and the others continue. For a few futures that
+/// borrow or have different types, use [`join!`](crate::join).
 ///
 /// # Panics
-/// Outside a loop.
+/// Panics outside a runtime.
 ///
 /// # Cancel safety
-/// The futures that are not done are dropped, and the outputs of the others with them.
+/// Dropping the returned future aborts the unfinished tasks, and drops the outputs of the finished ones.
 ///
 /// # References
 /// Python's `asyncio.gather(return_exceptions=True)`.
@@ -54,21 +54,20 @@ where
 /// Why there is an output for every number.
 const ALL_ENDED: &str = "every task of the set has ended";
 
-/// Runs all futures at the same time and returns their values in the order of the futures, or
-/// ends them all at the first failure.
+/// Runs all futures concurrently as tasks, and returns their values in the order of the futures, or the first failure.
 ///
 /// # Errors
 /// Returns the first failure: the error that a future returned, or its panic. The other futures have been dropped by
 /// then. A [`TaskGroup`](crate::TaskGroup) returns all failures.
 ///
 /// # Panics
-/// Outside a loop.
+/// Panics outside a runtime.
 ///
 /// # Cancel safety
-/// The futures that are not done are dropped, and the values of the others with them.
+/// Dropping the returned future aborts the unfinished tasks, and drops the values of the finished ones.
 ///
 /// # References
-/// Python's `asyncio.gather`, but for what it leaves running.
+/// Python's `asyncio.gather`, which however leaves the other tasks running after a failure.
 ///
 /// # Examples
 /// ```
@@ -96,7 +95,7 @@ where
         while let Some((number, output)) = set.join_next_with_number().await {
             match output {
                 Ok(Ok(value)) => values[number] = Some(value),
-                // Dropping the set ends the others.
+                // Dropping the set aborts the others.
                 Ok(Err(error)) => return Err(Failure::Error(error)),
                 Err(error) => return Err(Failure::Panicked(error)),
             }
@@ -105,7 +104,7 @@ where
     }
 }
 
-/// Starts a task for each future, in the scope in which the caller is: the tasks do not outlive it.
+/// Spawns a task for each future in the caller's scope, which the tasks do not outlive.
 fn spawn_all<F>(
     futures: impl IntoIterator<Item = F>,
     called_at: &'static Location<'static>,
@@ -114,7 +113,7 @@ where
     F: Future + 'static,
 {
     if current(|_| ()).is_none() {
-        // Here the caller is whatever polls, so where the function was called is in the message.
+        // The caller is the poller here, so the message has the location of the call.
         no_runtime(&format!("what was gathered at {called_at} was polled"));
     }
     let mut set = JoinSet::new();

@@ -1,16 +1,16 @@
-//! A map whose keys are given out in rising order.
+//! A map whose keys are assigned in ascending order.
 
 use std::mem;
 
 use crate::steps::step;
 
-/// Lists up to this capacity are not worth cutting.
+/// Lists up to this capacity are not shrunk.
 const KEPT_LEN: usize = 1_024;
 
-/// Holds values by number. Adding one costs no search, and finding one seldom does: as long as few
-/// have been removed, a number says where its value is.
+/// Stores values by number. Adding a value takes no search, and finding one rarely does: as long as few have been removed,
+/// the number determines the position.
 pub(super) struct Numbered<T> {
-    /// Invariant: the numbers rise. None was removed; those are swept when they prevail.
+    /// Invariant: the numbers are in ascending order. `None` was removed; these are swept when they are the majority.
     entries: Vec<(usize, Option<T>)>,
     n_values: usize,
     next_number: usize,
@@ -56,12 +56,12 @@ impl<T> Numbered<T> {
         self.n_values
     }
 
-    /// Lends the values, lowest number first.
+    /// Iterates over the values, lowest number first.
     pub(super) fn values(&self) -> impl Iterator<Item = &T> {
         self.entries.iter().filter_map(|(_, value)| value.as_ref())
     }
 
-    /// Takes all values. The numbers go on.
+    /// Takes all values. Numbers continue to ascend.
     pub(super) fn take(&mut self) -> Vec<T> {
         self.n_values = 0;
         mem::take(&mut self.entries).into_iter().filter_map(|(_, value)| value).collect()

@@ -1,13 +1,13 @@
-//! A table whose places are found, taken and given back in constant time.
+//! A table whose places are found, taken and freed in constant time.
 
 use crate::steps::step;
 
-/// Tables up to this capacity are not worth giving back.
+/// Tables up to this capacity keep their memory.
 const KEPT_LEN: usize = 64;
 
-/// Holds values by place. A place that is given back is the next to be taken.
+/// Stores values by place. The place that was freed last is taken next.
 ///
-/// When the last value leaves, the memory of a table that had grown is given back.
+/// When the last value is removed, the memory of a table that has grown is released.
 pub(crate) struct Slab<T> {
     entries: Vec<Entry<T>>,
     /// The head of the list of free places, or [`NONE`].
@@ -21,7 +21,7 @@ enum Entry<T> {
     Free(usize),
 }
 
-/// No place.
+/// Stands for no place.
 const NONE: usize = usize::MAX;
 
 impl<T> Slab<T> {
@@ -71,7 +71,7 @@ impl<T> Slab<T> {
         Some(value)
     }
 
-    /// Lends the values.
+    /// Iterates over the values.
     pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
         self.entries.iter().filter_map(|entry| match entry {
             Entry::Value(value) => Some(value),
@@ -79,7 +79,7 @@ impl<T> Slab<T> {
         })
     }
 
-    /// Turns the table into its values.
+    /// Converts the table into its values.
     pub(crate) fn into_values(self) -> impl Iterator<Item = T> {
         self.entries.into_iter().filter_map(|entry| match entry {
             Entry::Value(value) => Some(value),

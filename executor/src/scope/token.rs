@@ -1,4 +1,4 @@
-//! Asking tasks to stop, rather than stopping them.
+//! [`CancellationToken`]: requests that tasks stop.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -14,17 +14,15 @@ use crate::running::note;
 use crate::running::poll_proceed;
 use crate::tasks::wakers::{clone_of, drop_of, wake_of};
 
-/// Tells any number of tasks, on any threads, that they should come to an end.
+/// Requests cancellation of any number of tasks, on any threads.
 ///
-/// Cloning it makes another handle to the same token; [`child_token`](CancellationToken::child_token) makes a
-/// token that is cancelled with its parent, but not the other way round.
+/// A clone is another handle to the same token. [`child_token`](CancellationToken::child_token) creates a token that is
+/// cancelled with its parent; cancelling the child does not cancel the parent.
 ///
-/// Waiting, polling again, leaving, and making and dropping a child take constant time, however many
-/// others wait. A child keeps the tokens above it reachable: it is cancelled with them even if every
-/// handle to its parent has been dropped.
+/// The tasks decide when to stop. To drop a future instead, use a [`CancelScope`](crate::CancelScope).
 ///
-/// A token asks, and who is asked decides when to stop. A [`CancelScope`](crate::CancelScope) drops
-/// what runs in it.
+/// All operations except `cancel` take constant time, regardless of the number of waiters. A child is cancelled with its
+/// ancestors even if all handles to its parent have been dropped.
 ///
 /// # Examples
 /// ```
@@ -36,11 +34,11 @@ use crate::tasks::wakers::{clone_of, drop_of, wake_of};
 ///     let token = token.clone();
 ///     async move {
 ///         token.cancelled().await;
-///         "tidied up"
+///         "cleaned up"
 ///     }
 /// });
 /// token.cancel();
-/// assert_eq!(task.await.unwrap(), "tidied up");
+/// assert_eq!(task.await.unwrap(), "cleaned up");
 /// # }).unwrap();
 /// ```
 #[derive(Clone)]
@@ -53,7 +51,7 @@ struct Node {
     /// Set once, while the lock is held; never cleared. Once it is set, nothing is added to the state.
     cancelled: AtomicBool,
     state: Mutex<State>,
-    /// None for a token that [`new`](CancellationToken::new) made.
+    /// `None` for a token that [`new`](CancellationToken::new) created.
     parent: Option<Link>,
 }
 
@@ -82,7 +80,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // A loop rather than a recursion, since a chain of tokens may be of any length.
+        // A loop rather than a recursion, because a chain of tokens may have any length.
         let mut link = self.parent.take();
         while let Some(Link { parent, place }) = link {
             let child = parent.lock().children.remove(place);
@@ -93,7 +91,7 @@ impl Drop for Node {
 }
 
 impl CancellationToken {
-    /// Makes a token that is not cancelled.
+    /// Creates a token that is not cancelled.
     ///
     /// # Examples
     /// ```
@@ -103,7 +101,7 @@ impl CancellationToken {
         CancellationToken { node: Arc::default() }
     }
 
-    /// Makes a token that is cancelled when this one is, or by itself.
+    /// Creates a token that is cancelled when this one is, or separately.
     ///
     /// # Examples
     /// ```
@@ -130,9 +128,9 @@ impl CancellationToken {
         CancellationToken { node }
     }
 
-    /// Cancels the token and all below it. Once cancelled, always cancelled.
+    /// Cancels the token and its descendants, permanently.
     ///
-    /// Every waiter is woken, even if the waker of another one panics: the panic hook reports that.
+    /// All waiters are woken, even if the waker of one of them panics. Such a panic is caught.
     ///
     /// # Examples
     /// ```
@@ -160,7 +158,7 @@ impl CancellationToken {
         }
     }
 
-    /// Reports whether the token was cancelled.
+    /// Returns whether the token was cancelled.
     pub fn is_cancelled(&self) -> bool {
         self.node.is_cancelled()
     }
@@ -168,7 +166,7 @@ impl CancellationToken {
     /// Waits until the token is cancelled.
     ///
     /// # Cancel safety
-    /// Nothing is lost.
+    /// Dropping the future has no effect on the token.
     ///
     /// # Examples
     /// ```
@@ -186,12 +184,12 @@ impl CancellationToken {
         poll_fn(|cx| waiting.poll(cx)).await;
     }
 
-    /// Awaits `future` until the token is cancelled; none if that comes first.
+    /// Awaits `future`, and returns its output, or `None` if the token is cancelled first.
     ///
-    /// A token that is cancelled already wins over a future that is ready.
+    /// If the token is cancelled and `future` is ready, the result is `None`.
     ///
     /// # Cancel safety
-    /// That of `future`.
+    /// Cancel safety is that of `future`.
     ///
     /// # Examples
     /// ```
@@ -213,11 +211,10 @@ impl CancellationToken {
     }
 }
 
-/// One who waits for a token.
+/// A waiter of a token.
 struct Waiting<'a> {
     node: &'a Node,
-    /// The place among the waiters and the waker that was left there, by which a poll that changes nothing
-    /// needs no lock.
+    /// The place among the waiters and the registered waker, so that a poll that changes nothing takes no lock.
     registered: Option<(usize, Waker)>,
 }
 
@@ -235,7 +232,7 @@ impl Waiting<'_> {
         Poll::Pending
     }
 
-    /// Leaves a waker with the token; false if that has been cancelled.
+    /// Registers a waker with the token. Returns `false` if the token has been cancelled.
     fn register(&mut self, waker: &Waker) -> bool {
         // Cloned before the lock is taken, and dropped after it is released: they may be foreign.
         let kept = clone_of(waker);
@@ -299,7 +296,7 @@ mod tests {
 
     type Waiter = Pin<Box<dyn Future<Output = ()>>>;
 
-    /// Polls `n_waiters` futures of one token, each with a waker of its own.
+    /// Polls `n_waiters` futures of one token, each with a separate waker.
     fn waiters(token: &CancellationToken, n_waiters: usize) -> Vec<(Waiter, Waker)> {
         let waiter = |_| {
             let token = token.clone();
@@ -311,8 +308,8 @@ mod tests {
         (0..n_waiters).map(waiter).collect()
     }
 
-    /// Counts the steps of a hundred waiters among `n_waiters` who are polled again, with the same waker
-    /// and with another one, and replaced by others.
+    /// Counts the steps of a hundred waiters among `n_waiters` that are polled again, with the same waker and with another
+    /// one, and are replaced by others.
     fn steps_among(n_waiters: usize) -> u64 {
         let token = CancellationToken::new();
         let mut waiters = waiters(&token, n_waiters);
@@ -334,7 +331,7 @@ mod tests {
     #[test]
     fn a_waiter_costs_as_much_among_100_000_as_among_100() {
         let (few, many) = (steps_among(100), steps_among(100_000));
-        // Each waiter leaves in one step, the hundred take a few more.
+        // Each waiter is removed in one step, the hundred take a few more.
         assert!(few <= 100 * 8, "{few} steps among 100");
         assert!(many <= few + 100_000, "{many} steps among 100,000, {few} among 100");
     }
@@ -345,7 +342,7 @@ mod tests {
             let token = CancellationToken::new();
             let mut children: Vec<_> = (0..n_children).map(|_| token.child_token()).collect();
             count_steps(|| {
-                // As a server does: for each connection that ends there is a new one.
+                // As in a server, where a new connection follows each that ends.
                 for child in children.iter_mut().take(100) {
                     *child = token.child_token();
                 }

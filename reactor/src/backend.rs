@@ -53,7 +53,7 @@ impl Backend {
     }
 
     /// Returns the name, as parsed and displayed.
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Backend::Select => "select",
             Backend::Poll => "poll",

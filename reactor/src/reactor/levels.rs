@@ -56,6 +56,7 @@ impl Reactor {
 }
 
 /// Watches `direction` with a level-triggered selector, unless it does already.
+#[inline]
 pub(super) fn arm(
     selector: &mut dyn Selector,
     backing_off: &mut Vec<(Token, Instant)>,
@@ -63,8 +64,8 @@ pub(super) fn arm(
     token: Token,
     direction: Direction,
 ) -> io::Result<()> {
-    let wanted = source.armed | direction.interest();
-    if wanted == source.armed {
+    let wanted = source.registered | direction.interest();
+    if wanted == source.registered {
         if source.is_check_due() {
             return check_error(selector, backing_off, source, token);
         }
@@ -107,12 +108,12 @@ pub(super) fn set_interest(
     wanted: Interest,
 ) -> io::Result<()> {
     let fd = source.io.as_fd();
-    match (source.armed.is_empty(), wanted.is_empty()) {
+    match (source.registered.is_empty(), wanted.is_empty()) {
         (true, true) => {}
         (true, false) => selector.register(fd, token, wanted, Mode::Level)?,
         (false, false) => selector.modify(fd, token, wanted, Mode::Level)?,
         (false, true) => selector.unregister(fd)?,
     }
-    source.armed = wanted;
+    source.registered = wanted;
     Ok(())
 }

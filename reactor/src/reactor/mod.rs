@@ -176,13 +176,13 @@ impl Reactor {
         let token = Token::new(self.owner, generation, slot as u32);
         let mut source = Source::new(token.generation(), io);
         if self.mode == Mode::Edge {
-            source.armed = Interest::READABLE | Interest::WRITABLE;
+            source.registered = Interest::READABLE | Interest::WRITABLE;
             if self.short_is_empty {
                 // A read stops short before out-of-band data although more data may be waiting. The edge of the
                 // out-of-band data makes the reader continue.
-                source.armed |= Interest::PRIORITY;
+                source.registered |= Interest::PRIORITY;
             }
-            self.selector.register(source.io.as_fd(), token, source.armed, Mode::Edge)?;
+            self.selector.register(source.io.as_fd(), token, source.registered, Mode::Edge)?;
             if !source.io.short_is_proof() {
                 // Levels report the remaining data again.
                 source.set_closing();
@@ -290,8 +290,8 @@ impl Reactor {
             if !is_wanted && !source.io.is_latest(token) {
                 collected.leaving.push(token);
             } else if self.mode == Mode::Level {
-                let kept = source.armed.without(unwanted);
-                if kept != source.armed {
+                let kept = source.registered.without(unwanted);
+                if kept != source.registered {
                     set_interest(&mut *self.selector, source, token, kept)?;
                 }
             }
@@ -335,7 +335,7 @@ impl Reactor {
     /// Removes a source from the slab and from the set.
     fn remove(&mut self, slot: u32) -> Released {
         let mut source = self.vacate(slot as usize).expect("the source exists");
-        if !source.armed.is_empty() {
+        if !source.registered.is_empty() {
             // An error means that the selector no longer knows the descriptor, which is the purpose.
             let _ = self.selector.unregister(source.io.as_fd());
         }

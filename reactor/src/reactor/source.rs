@@ -65,7 +65,7 @@ pub(crate) struct Source {
     pub(crate) generation: u32,
     flags: Flags,
     /// What the selector currently watches for.
-    pub(crate) armed: Interest,
+    pub(crate) registered: Interest,
     /// The number of waits for a level that had been reported, up to [`WAITS_PER_CHECK`].
     n_waits: u8,
     /// The latest key of each direction.
@@ -117,7 +117,7 @@ impl Source {
         Source {
             generation,
             flags: Flags(read.0 | write.0),
-            armed: Interest::NONE,
+            registered: Interest::NONE,
             n_waits: 0,
             keys: [WaiterKey(0); 2],
             waiters: [None, None],
@@ -244,7 +244,7 @@ impl fmt::Debug for Source {
         let both = Direction::BOTH;
         f.debug_struct("Source")
             .field("generation", &self.generation)
-            .field("armed", &self.armed)
+            .field("registered", &self.registered)
             .field("ready", &both.map(|direction| self.is_ready(direction)))
             .field("waited_for", &both.map(|direction| self.has_waiter(direction)))
             .finish_non_exhaustive()

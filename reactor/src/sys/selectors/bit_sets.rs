@@ -19,6 +19,7 @@ pub(super) struct BitSets {
 }
 
 impl BitSets {
+    #[inline]
     pub(super) fn insert(&mut self, fd: usize, interest: Interest) {
         if interest.is_readable() {
             self.read.insert(fd);
@@ -31,6 +32,7 @@ impl BitSets {
         }
     }
 
+    #[inline]
     pub(super) fn remove(&mut self, fd: usize) {
         self.read.remove(fd);
         self.write.remove(fd);
@@ -38,6 +40,7 @@ impl BitSets {
     }
 
     /// Takes `fd` out of the set of those that are readable. Returns whether it was there.
+    #[inline]
     pub(super) fn take_readable(&mut self, fd: usize) -> bool {
         let was_there = self.read.contains(fd);
         self.read.remove(fd);
@@ -46,6 +49,7 @@ impl BitSets {
 
     /// Copies what `other` holds below `end`, and returns the sets as select(2) takes them: null for one
     /// that is empty, so that the kernel need not scan it. What is beyond `end` is undefined.
+    #[inline]
     pub(super) fn load(&mut self, other: &BitSets, end: usize) -> [*mut libc::fd_set; 3] {
         [
             self.read.load(&other.read, end),
@@ -66,6 +70,7 @@ impl BitSets {
     }
 
     /// Returns what the sets report of `fd`, and how many of them do.
+    #[inline]
     pub(super) fn readiness(&self, fd: usize) -> (Readiness, usize) {
         let mut readiness = Readiness::NONE;
         let mut n_sets = 0;
@@ -86,6 +91,7 @@ impl BitSets {
     }
 
     /// Finds the first descriptor in any set from `from` and before `end`.
+    #[inline]
     pub(super) fn next(&self, from: usize, end: usize) -> Option<usize> {
         if from >= end {
             return None;
@@ -104,12 +110,14 @@ impl BitSets {
     }
 
     /// Returns the number after the largest descriptor, which is below `bound`.
+    #[inline]
     pub(super) fn end(&self, bound: usize) -> usize {
         let words = (0..bound.div_ceil(WORD_BITS)).rev();
         let last = words.map(|index| (index, self.word(index))).find(|(_, word)| *word != 0);
         last.map_or(0, |(index, word)| (index + 1) * WORD_BITS - word.leading_zeros() as usize)
     }
 
+    #[inline]
     fn word(&self, index: usize) -> FdSetWord {
         self.read.0[index] | self.write.0[index] | self.except.0[index]
     }
@@ -126,14 +134,17 @@ const _: () = assert!(
 );
 
 impl FdSet {
+    #[inline]
     fn insert(&mut self, fd: usize) {
         self.0[fd / WORD_BITS] |= 1 << (fd % WORD_BITS);
     }
 
+    #[inline]
     fn remove(&mut self, fd: usize) {
         self.0[fd / WORD_BITS] &= !(1 << (fd % WORD_BITS));
     }
 
+    #[inline]
     fn contains(&self, fd: usize) -> bool {
         self.0[fd / WORD_BITS] >> (fd % WORD_BITS) & 1 == 1
     }
@@ -142,6 +153,7 @@ impl FdSet {
         ptr::from_mut(self).cast()
     }
 
+    #[inline]
     fn load(&mut self, other: &FdSet, end: usize) -> *mut libc::fd_set {
         let n_words = end.div_ceil(WORD_BITS);
         let mut union = 0;

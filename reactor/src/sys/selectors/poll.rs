@@ -57,6 +57,7 @@ impl Mechanism for Poll {
         })
     }
 
+    #[inline]
     fn add(
         &mut self,
         _: &mut Table<u32>,
@@ -72,6 +73,7 @@ impl Mechanism for Poll {
         Ok(place)
     }
 
+    #[inline]
     fn change(
         &mut self,
         entry: &mut Entry<u32>,
@@ -83,6 +85,7 @@ impl Mechanism for Poll {
         Ok(())
     }
 
+    #[inline]
     fn remove(&mut self, table: &mut Table<u32>, _: RawFd, entry: Entry<u32>) -> io::Result<()> {
         let place = entry.place;
         self.items.swap_remove(place as usize);
@@ -95,6 +98,7 @@ impl Mechanism for Poll {
         Ok(())
     }
 
+    #[inline]
     fn wait(
         &mut self,
         table: &mut Table<u32>,
@@ -138,6 +142,7 @@ impl Mechanism for Poll {
 
 impl Poll {
     /// Turns the `n_items` items that report something into events.
+    #[inline]
     fn collect(
         &mut self,
         table: &mut Table<u32>,

@@ -62,10 +62,12 @@ impl Mechanism for Select {
         })
     }
 
+    #[inline]
     fn check(call: &str, fd: RawFd, _: Interest) -> io::Result<()> {
         if fd as usize >= CAPACITY { Err(out_of_range(call, fd)) } else { Ok(()) }
     }
 
+    #[inline]
     fn add(&mut self, _: &mut Table<()>, fd: RawFd, interest: Interest, _: Mode) -> io::Result<()> {
         self.calls.controls += 1;
         check_open(fd)?;
@@ -73,6 +75,7 @@ impl Mechanism for Select {
         Ok(())
     }
 
+    #[inline]
     fn change(
         &mut self,
         _: &mut Entry<()>,
@@ -85,11 +88,13 @@ impl Mechanism for Select {
         Ok(())
     }
 
+    #[inline]
     fn remove(&mut self, _: &mut Table<()>, fd: RawFd, _: Entry<()>) -> io::Result<()> {
         self.requested.remove(fd as usize);
         Ok(())
     }
 
+    #[inline]
     fn wait(
         &mut self,
         table: &mut Table<()>,
@@ -146,12 +151,14 @@ impl Mechanism for Select {
 }
 
 impl Select {
+    #[inline]
     fn request(&mut self, fd: usize, interest: Interest) {
         self.requested.insert(fd, interest);
         self.n_fds = self.n_fds.max(fd + 1);
     }
 
     /// Turns `n_bits` bits into events.
+    #[inline]
     fn collect(
         &mut self,
         table: &mut Table<()>,

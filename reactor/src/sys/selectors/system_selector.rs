@@ -154,11 +154,15 @@ impl<M: Mechanism> Selector for SystemSelector<M> {
 }
 
 fn check_mode<M: Mechanism>(call: &str, fd: RawFd, mode: Mode) -> io::Result<()> {
-    if mode == Mode::Edge && !M::HAS_EDGES { Err(no_edges(call, fd, M::BACKEND)) } else { Ok(()) }
+    if mode == Mode::Edge && !M::HAS_EDGES {
+        Err(no_edges(call, fd, M::BACKEND.name()))
+    } else {
+        Ok(())
+    }
 }
 
 #[cold]
-fn no_edges(call: &str, fd: RawFd, backend: Backend) -> io::Error {
+fn no_edges(call: &str, fd: RawFd, backend: &str) -> io::Error {
     let message = format!("{call}: fd {fd}: {backend} has no edge-triggered mode");
     io::Error::new(io::ErrorKind::Unsupported, message)
 }

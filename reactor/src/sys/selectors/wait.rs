@@ -33,6 +33,7 @@ enum End {
 
 impl Wait {
     /// Starts a wait. Reads the clock only to compute a deadline.
+    #[inline]
     pub(super) fn start(timeout: Option<Duration>) -> Wait {
         let end = match timeout {
             None => End::Never,
@@ -53,11 +54,13 @@ impl Wait {
     }
 
     /// Returns the timeout of the next kernel wait. `None` means no limit.
+    #[inline]
     pub(super) fn slice(&self) -> Option<Duration> {
         self.slice
     }
 
     /// Returns whether there is time left after a kernel wait without an event.
+    #[inline]
     pub(super) fn has_time_left(&mut self) -> bool {
         match self.end {
             End::Now => false,
@@ -77,6 +80,7 @@ impl Wait {
 }
 
 /// Converts to the milliseconds of poll and `epoll_wait`, where -1 means no limit.
+#[inline]
 pub(in crate::sys) fn to_ms(timeout: Option<Duration>) -> c_int {
     const NS_PER_MS: u128 = 1_000_000;
     match timeout {

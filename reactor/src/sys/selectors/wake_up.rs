@@ -67,6 +67,7 @@ impl WakeUp {
     }
 
     /// Returns the number to watch for reading.
+    #[inline]
     pub(super) fn fd(&self) -> RawFd {
         self.wake.as_fd().as_raw_fd()
     }

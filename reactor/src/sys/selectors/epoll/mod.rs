@@ -80,6 +80,7 @@ impl Mechanism for Epoll {
         })
     }
 
+    #[inline]
     fn add(
         &mut self,
         table: &mut Table<u32>,
@@ -96,6 +97,7 @@ impl Mechanism for Epoll {
         Ok(0)
     }
 
+    #[inline]
     fn change(
         &mut self,
         entry: &mut Entry<u32>,
@@ -116,6 +118,7 @@ impl Mechanism for Epoll {
         result.map_err(|error| refused("modify", fd, error))
     }
 
+    #[inline]
     fn remove(&mut self, _: &mut Table<u32>, fd: RawFd, _: Entry<u32>) -> io::Result<()> {
         match self.control(libc::EPOLL_CTL_DEL, fd, 0, 0) {
             Err(error) if is_gone(&error) => Ok(()),
@@ -123,6 +126,7 @@ impl Mechanism for Epoll {
         }
     }
 
+    #[inline]
     fn wait(
         &mut self,
         table: &mut Table<u32>,
@@ -172,12 +176,14 @@ impl Mechanism for Epoll {
 }
 
 impl Epoll {
+    #[inline]
     fn control(&mut self, operation: c_int, fd: RawFd, mask: u32, cookie: u64) -> io::Result<()> {
         self.calls.controls += 1;
         self.set.control(operation, fd, mask, cookie)
     }
 
     /// Turns the first `n_events` of the buffer into events. Returns whether there was a notification.
+    #[inline]
     fn collect(
         &mut self,
         table: &mut Table<u32>,
@@ -224,10 +230,12 @@ impl Epoll {
 /// The generation of the wake-up descriptor, which no registration has.
 const WAKE_UP: u32 = 0;
 
+#[inline]
 fn pack(fd: RawFd, generation: u32) -> u64 {
     u64::from(generation) << 32 | u64::from(fd as u32)
 }
 
+#[inline]
 fn to_cookie(fd: RawFd, entry: &Entry<u32>) -> u64 {
     pack(fd, entry.generation)
 }
@@ -237,11 +245,13 @@ fn watch_wake_up(set: &EpollSet, wake_up: &WakeUp) -> io::Result<()> {
     set.control(libc::EPOLL_CTL_ADD, wake_up.fd(), mask, pack(wake_up.fd(), WAKE_UP))
 }
 
+#[inline]
 fn is_errno(result: &io::Result<()>, errno: c_int) -> bool {
     matches!(result, Err(error) if error.raw_os_error() == Some(errno))
 }
 
 /// Returns whether an error means that the number no longer names the file that was registered.
+#[inline]
 fn is_gone(error: &io::Error) -> bool {
     // EPERM: the other file is one that epoll cannot watch.
     matches!(error.raw_os_error(), Some(libc::EBADF | libc::ENOENT | libc::EPERM))
@@ -256,6 +266,7 @@ fn refused(call: &str, fd: RawFd, error: io::Error) -> io::Error {
     error
 }
 
+#[inline]
 fn to_mask(interest: Interest, mode: Mode) -> u32 {
     let mut mask = match mode {
         Mode::Level => 0,
@@ -274,6 +285,7 @@ fn to_mask(interest: Interest, mode: Mode) -> u32 {
     mask as u32
 }
 
+#[inline]
 fn to_readiness(mask: u32) -> Readiness {
     let flags = [
         (libc::EPOLLIN, Readiness::READABLE),

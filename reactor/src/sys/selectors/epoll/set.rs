@@ -27,6 +27,7 @@ impl EpollSet {
     }
 
     /// Adds, changes or deletes `fd`: `operation` is one of `EPOLL_CTL_*`.
+    #[inline]
     pub(super) fn control(
         &self,
         operation: c_int,
@@ -56,6 +57,7 @@ impl EpollSet {
 
     /// Waits and fills `buffer` from its start. Returns the number of events, `None` if a signal ended the
     /// wait.
+    #[inline]
     pub(super) fn wait(
         &self,
         buffer: &mut [epoll_event],

@@ -110,6 +110,7 @@ impl Mechanism for Kqueue {
         Ok(())
     }
 
+    #[inline]
     fn add(
         &mut self,
         table: &mut Table<Place>,
@@ -128,6 +129,7 @@ impl Mechanism for Kqueue {
         Ok(Place { requested: interest, ..Place::default() })
     }
 
+    #[inline]
     fn change(
         &mut self,
         entry: &mut Entry<Place>,
@@ -146,17 +148,20 @@ impl Mechanism for Kqueue {
         Ok(())
     }
 
+    #[inline]
     fn remove(&mut self, _: &mut Table<Place>, fd: RawFd, entry: Entry<Place>) -> io::Result<()> {
         self.changes.delete(fd, entry.place.requested);
         self.is_urgent = kq::is_deletion_urgent(fd);
         Ok(())
     }
 
+    #[inline]
     fn commit(&mut self, table: &mut Table<Place>) -> io::Result<()> {
         let is_urgent = std::mem::take(&mut self.is_urgent);
         if is_urgent || self.is_exposed.get() { self.submit(table, 0) } else { Ok(()) }
     }
 
+    #[inline]
     fn wait(
         &mut self,
         table: &mut Table<Place>,

@@ -1,4 +1,4 @@
-//! The cooperative budget: how much one task may do before the others have their turn.
+//! The cooperative budget: how much a task may do in one poll before it yields.
 
 use std::cell::Cell;
 
@@ -8,23 +8,22 @@ use std::cell::Cell;
 /// running indefinitely. 128 reads of 16 KiB take about a millisecond.
 pub(crate) const OPERATIONS_PER_POLL: u32 = 128;
 
-/// How a combinator finds the budget at the start of a poll.
+/// The state of the budget at the start of a combinator's poll.
 pub(crate) enum Start {
-    /// Nothing is left: no branch may be polled. With a random number.
+    /// Spent: no branch may be polled. With a random number.
     Spent(u32),
     Plain,
-    /// An enclosing combinator makes up for a poll in which this one was not reached. With a random
-    /// number.
+    /// An enclosing combinator did not reach this one in its last poll. With a random number.
     Mixed(u32),
 }
 
 /// What the running task may still do in this poll.
 pub(crate) struct Budget {
-    /// The operations that it may still complete.
+    /// The remaining operations.
     left: Cell<u32>,
-    /// The poll in which combinators begin with any branch, by its number: see `combine/turns.rs`.
+    /// The number of the poll in which combinators start with a random branch: see `combine/turns.rs`.
     mixed_in: Cell<u64>,
-    /// What they draw the branch from.
+    /// The state of the random generator for that.
     random: Cell<u32>,
 }
 
@@ -37,13 +36,13 @@ impl Budget {
         }
     }
 
-    /// Fills the budget for another poll.
+    /// Resets the budget for another poll.
     #[inline]
     pub(crate) fn refill(&self) {
         self.left.set(OPERATIONS_PER_POLL);
     }
 
-    /// Takes one operation; false if none is left.
+    /// Takes one operation. Returns `false` if none is left.
     #[inline]
     pub(crate) fn take_one(&self) -> bool {
         let left = self.left.get();
@@ -57,14 +56,13 @@ impl Budget {
         self.left.get() > 0
     }
 
-    /// Reports whether there is budget, and no combinator makes up for a poll without, in the poll with
-    /// this number.
+    /// Reports whether there is budget, and no combinator starts with a random branch in the poll with this number.
     #[inline]
     pub(crate) fn is_plain(&self, poll: u64) -> bool {
         self.is_left() && self.mixed_in.get() != poll
     }
 
-    /// Returns what a combinator that is polled has to know, in the poll with this number.
+    /// Returns the state for a combinator in the poll with this number.
     #[inline]
     pub(crate) fn start(&self, poll: u64) -> Start {
         if self.is_plain(poll) {
@@ -76,12 +74,12 @@ impl Budget {
         }
     }
 
-    /// Has combinators begin with any branch in the poll with this number. Returns the former number.
+    /// Makes combinators start with a random branch in the poll with this number. Returns the former number.
     pub(crate) fn mix_in(&self, poll: u64) -> u64 {
         self.mixed_in.replace(poll)
     }
 
-    /// Draws a number for combinators.
+    /// Returns a random number for combinators.
     #[cold]
     pub(crate) fn draw(&self) -> u32 {
         next_random(&self.random)
@@ -91,7 +89,7 @@ impl Budget {
 /// The state that each generator of [`next_random`] starts with.
 pub(crate) const RANDOM_SEED: u32 = 0x9e37_79b9;
 
-/// Draws a number: Marsaglia's xorshift, the same sequence in every run.
+/// Returns a random number: Marsaglia's xorshift, the same sequence in every run.
 pub(crate) fn next_random(state: &Cell<u32>) -> u32 {
     let mut random = state.get();
     random ^= random << 13;

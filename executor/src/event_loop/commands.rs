@@ -1,4 +1,4 @@
-//! What other threads ask of the loop.
+//! Handling messages from other threads.
 
 use std::mem;
 
@@ -11,12 +11,12 @@ use crate::event_loop::trim::trim;
 use crate::tasks::wakers::drop_of;
 
 impl EventLoop {
-    /// Takes all messages that have come: first the wakes, then the commands.
+    /// Takes and handles all messages: first wakes, then commands.
     #[cold]
     pub(super) fn take_messages(&self) {
         self.clear_current_task();
         if self.fork.is_foreign() {
-            // The messages are the parent's, and their lock may have been copied locked.
+            // The messages are the parent's, and their lock may have been copied while locked.
             return;
         }
         let mut buffers = self.buffers.borrow_mut();
@@ -38,8 +38,8 @@ impl EventLoop {
         buffers.commands = commands;
     }
 
-    /// Handles commands. One may drop what is foreign, a socket's owner for example, whose panic must
-    /// not cost the commands behind it.
+    /// Handles commands. A command may drop foreign values, such as a socket's owner, whose panic must not prevent the
+    /// later commands.
     fn handle_commands(&self, mut commands: impl ExactSizeIterator<Item = Command>) {
         while commands.len() > 0 {
             quietly(|| commands.by_ref().for_each(|command| self.handle_command(command)));
@@ -59,13 +59,13 @@ impl EventLoop {
         }
     }
 
-    /// Stops watching a source. If its owner's destructor panics, so does this.
+    /// Unregisters a source. Panics if its owner's destructor panics.
     pub(crate) fn release(&self, token: Token) {
         let released = self.reactor.borrow_mut().release(token);
         drop(released);
     }
 
-    /// Takes back a waiter of a source.
+    /// Removes a waiter of a source.
     pub(crate) fn forget(&self, token: Token, direction: Direction, key: WaiterKey) {
         let waker = self.reactor.borrow_mut().forget(token, direction, key);
         drop_of(waker);

@@ -1,4 +1,4 @@
-//! A loop that a host drives turn by turn: its turn, and the descriptor that says when one is due.
+//! A loop that a host drives turn by turn: its turn, and the descriptor that is readable when one is due.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -11,7 +11,7 @@ use crate::event_loop::wait::SleepLimit;
 use crate::runtime::next_turn::NextTurn;
 use crate::time::clock::{self, Stopwatch};
 
-/// Announces when it is dropped, so that a panic does not keep a host from being notified.
+/// Announces due turns when it is dropped, so that a host is notified despite a panic.
 pub(crate) struct Announce<'a>(pub(crate) &'a EventLoop);
 
 impl Drop for Announce<'_> {
@@ -22,8 +22,8 @@ impl Drop for Announce<'_> {
 }
 
 impl EventLoop {
-    /// Runs one turn for a host that has a loop of its own: waits for up to `timeout`, then polls
-    /// tasks until none is ready or `budget` is spent.
+    /// Runs one turn for a host: waits for up to `timeout`, then polls tasks until none is ready or `budget` is
+    /// spent.
     ///
     /// Afterwards the mailbox counts as asleep, so that a message from another thread makes the
     /// selector's descriptor readable; [`resume`](EventLoop::resume) ends that.
@@ -35,7 +35,7 @@ impl EventLoop {
             fn drop(&mut self) {
                 self.0.clear_current_task();
                 self.0.is_turning.set(false);
-                // Fails, rightly, if messages have come: then the next turn is due at once.
+                // Fails, as intended, if messages have arrived: then the next turn is due at once.
                 self.0.mailbox.park();
                 self.0.announce();
             }
@@ -53,7 +53,7 @@ impl EventLoop {
         } else {
             self.sleep(timeout.map_or(SleepLimit::NextTimer, SleepLimit::Host))?;
         }
-        // From here on, since the host has asked for the wait.
+        // The budget starts here, because the host has requested the wait.
         let start = Stopwatch::start();
         loop {
             if self.mailbox.has_messages() {
@@ -63,7 +63,7 @@ impl EventLoop {
             if self.tasks.borrow().n_ready() == 0 || start.elapsed() >= budget {
                 break;
             }
-            // What became ready or due meanwhile has its share of the budget.
+            // Tasks that became ready meanwhile are polled within the budget.
             self.poll_events(Some(Duration::ZERO))?;
         }
         self.wake_more_waiters();
@@ -80,7 +80,7 @@ impl EventLoop {
         }
     }
 
-    /// Ends the sleep in which a turn for a host has left the mailbox.
+    /// Unparks the mailbox, which a turn for a host has left parked.
     #[inline]
     pub(crate) fn resume(&self) {
         if self.is_hosted.get() {
@@ -97,7 +97,7 @@ impl EventLoop {
         let timer = self.timers.borrow_mut().next_deadline_ns();
         let timer = timer.filter(|deadline_ns| !self.is_held_before(Some(*deadline_ns)));
         if timer.is_some_and(|ns| self.clock.is_virtual() || ns <= self.clock.now_ns()) {
-            // A virtual clock is moved to the deadline by the turn itself.
+            // The turn itself advances a virtual clock to the deadline.
             return NextTurn::Now;
         }
         let timer = timer.and_then(clock::instant_of);
@@ -115,15 +115,15 @@ impl EventLoop {
         self.tasks.borrow().n_ready() > 0 || self.mailbox.has_messages() || has_events()
     }
 
-    /// Duplicates the selector's descriptor for a host, and keeps it readable from now on whenever a turn
-    /// would find something; none if the backend has no descriptor.
+    /// Duplicates the selector's descriptor for a host, and keeps it readable from now on whenever a turn is due. Returns
+    /// `None` if the backend has no descriptor.
     ///
     /// # Errors
-    /// If there is no descriptor for the duplicate or the timer.
+    /// Returns an error if no descriptor is free for the duplicate or the timer.
     pub(crate) fn open_pollable_fd(&self) -> io::Result<Option<OwnedFd>> {
         let reactor = self.reactor.borrow();
         let Some(fd) = reactor.pollable_fd() else { return Ok(None) };
-        // A second descriptor for the same selector, since the first is inside a cell.
+        // A duplicate, because the original is inside a cell.
         let fd = fd.try_clone_to_owned()?;
         drop(reactor);
         self.begin_to_announce()?;
@@ -137,10 +137,10 @@ impl EventLoop {
         self.reactor.borrow().pollable_fds(fds)
     }
 
-    /// Keeps the selector's descriptor readable from now on whenever a turn would find something.
+    /// Keeps the selector's descriptor readable from now on whenever a turn is due.
     ///
     /// # Errors
-    /// If there is no descriptor for the timer.
+    /// Returns an error if no descriptor is free for the timer.
     fn begin_to_announce(&self) -> io::Result<()> {
         self.reactor.borrow_mut().open_timer()?;
         self.is_watched.set(true);
@@ -154,14 +154,14 @@ impl EventLoop {
     #[cold]
     pub(super) fn leave_to_host(&self) {
         self.is_hosted.set(true);
-        // Fails if messages have come, or if a turn has done it before.
+        // Fails if messages have arrived, or if a turn has already parked it.
         self.mailbox.park();
         self.announce();
     }
 
-    /// Makes the selector's descriptor readable, for a host that watches it, when a turn is due that the
-    /// descriptor does not report by itself: now, if tasks are ready, messages came while the loop was
-    /// awake, or the last turn left events, whose edge has been taken; later, if there is a timer.
+    /// Makes the selector's descriptor readable, for a host that watches it, when a turn is due for another reason than
+    /// an event: now, if tasks are ready, messages arrived while the loop was awake, or the last turn left events; later,
+    /// if there is a timer.
     #[inline]
     pub(crate) fn announce(&self) {
         if self.is_watched.get() && !self.is_running() && !self.fork.is_foreign() {
@@ -169,7 +169,7 @@ impl EventLoop {
         }
     }
 
-    /// Runs `f`, and announces what it has left to do, also if it panics.
+    /// Runs `f`, and announces a due turn, even if `f` panics.
     pub(crate) fn announcing<R>(&self, f: impl FnOnce() -> R) -> R {
         let _announce = Announce(self);
         f()
@@ -177,7 +177,7 @@ impl EventLoop {
 
     #[cold]
     fn announce_due(&self) {
-        // Either fails only where the system has no memory for a few bytes; `next_turn` says it as well.
+        // Either fails only if the system is out of memory; `next_turn` reports the turn as well.
         let _ = match self.next_turn() {
             NextTurn::Now => {
                 let notifier = self.reactor.borrow().notifier();

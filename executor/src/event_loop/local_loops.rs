@@ -1,4 +1,4 @@
-//! The loops of a thread, so that their handles reach them while they do not run.
+//! The loops of a thread, so that handles reach them while they are not running.
 
 use std::cell::RefCell;
 use std::mem::ManuallyDrop;
@@ -11,19 +11,19 @@ use crate::raw::current::{current, within};
 type LocalLoops = RefCell<Vec<(u16, Weak<EventLoop>)>>;
 
 thread_local! {
-    /// Without a destructor, so that it is there until the thread is gone: a runtime may
-    /// be dropped by the destructor of another thread-local.
+    /// Without a destructor, so that it is accessible until the thread ends: the destructor of another thread-local may
+    /// drop a runtime.
     static LOCAL_LOOPS: ManuallyDrop<LocalLoops> =
         const { ManuallyDrop::new(RefCell::new(Vec::new())) };
 }
 
-/// Notes that a loop belongs to this thread.
+/// Adds a loop to this thread's list.
 pub(crate) fn add(event_loop: &Rc<EventLoop>) {
     let local = (event_loop.number(), Rc::downgrade(event_loop));
     LOCAL_LOOPS.with(|loops| loops.borrow_mut().push(local));
 }
 
-/// Notes that a loop of this thread has ended.
+/// Removes a loop that has ended.
 pub(crate) fn remove(event_loop: &Rc<EventLoop>) {
     LOCAL_LOOPS.with(|loops| {
         let mut loops = loops.borrow_mut();
@@ -40,8 +40,7 @@ pub(crate) fn remove(event_loop: &Rc<EventLoop>) {
 
 /// Calls `f` with the loop of this number, if this is its thread.
 ///
-/// It may be between two turns, or below another loop's on the stack. Then it is the current one for
-/// as long as `f` takes.
+/// It may be between two turns, or below another loop on the stack. It is the current loop while `f` runs.
 #[inline]
 pub(crate) fn if_local<R>(owner: u16, f: impl FnOnce(&EventLoop) -> R) -> Option<R> {
     if current(|event_loop| event_loop.number() == owner) == Some(true) {
@@ -70,7 +69,7 @@ pub(crate) fn if_current_or_idle<R>(owner: u16, f: impl FnOnce(&EventLoop) -> R)
 /// Calls `f` with the loop of this number as the current one, if it belongs to this thread.
 #[cold]
 fn visit<R>(number: u16, f: impl FnOnce(&EventLoop) -> R) -> Option<R> {
-    // Counted, since `f` may drop the runtime; and looked up before, since it may make one.
+    // Cloned, because `f` may drop the runtime; looked up first, because `f` may create one.
     let event_loop = LOCAL_LOOPS.with(|loops| {
         let loops = loops.borrow();
         let (_, event_loop) = loops.iter().find(|(other, _)| *other == number)?;

@@ -1,6 +1,6 @@
-//! How other threads reach a loop: a mailbox for each, found by the loop's number.
+//! Messages from other threads: each loop has a mailbox, which is found by the loop's number.
 //!
-//! Whether the loop has messages, or sleeps, is one word, changed only by read-modify-write:
+//! One atomic word, changed only by read-modify-write operations, holds whether the loop has messages or sleeps:
 //!
 //! ```text
 //!              2 take                     3 park
@@ -13,12 +13,13 @@
 //! ```
 //! 1. A sender puts the first message into the empty box and sets UNREAD; if the loop was parked, it
 //!    notifies the selector. Later messages find the box non-empty and need do neither.
-//! 2. The loop clears the word before it empties the box, so a message that arrives in between is
-//!    announced again or taken along, never overlooked.
+//! 2. The loop clears the word before it empties the box, so a message that arrives in between is announced again or
+//!    taken too, and never missed.
 //! 3. Parking fails while there are messages.
-//! 4. The wait is over, for whatever reason.
+//! 4. The wait has ended, for any reason.
 //!
-//! Between two sleeps there is thus one notification at most, however many threads send.
+//! So there is at most one notification between two sleeps, however many threads send. The notifier, which other users of
+//! the selector share, coalesces notifications again.
 
 use std::mem;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -31,23 +32,23 @@ use crate::sync::{AtomicU8, Mutex, MutexGuard};
 use crate::tasks::numbers::LAST_GENERATION;
 use crate::time::timer_slots::TimerSlot;
 
-/// What a message asks a loop to do, other than to wake a task.
+/// A message that requests an action other than waking a task.
 pub(crate) enum Command {
     /// Drop a task's future.
     Abort(Token),
-    /// Forget that a task has a handle that takes its output.
+    /// Detach a task from its handle.
     Detach(Token),
-    /// Stop watching a source.
+    /// Unregister a source.
     Release(Token),
-    /// Take back a waiter of a source.
+    /// Remove a waiter of a source.
     Forget(Token, Direction, WaiterKey),
-    /// Forget a timer, whose sleep is gone.
+    /// Cancel a timer whose sleep was dropped.
     CancelTimer(TimerSlot),
-    /// Forget a timer whose sleep was reset on another thread, and wake the task that waits for it.
+    /// Cancel a timer whose sleep was reset on another thread, and wake the task that waits for it.
     MoveTimer(TimerSlot),
-    /// Let virtual time pass again, if nothing else holds it.
+    /// Release a hold of virtual time.
     ReleaseTime,
-    /// Call this.
+    /// Call this function.
     Run(Box<dyn FnOnce() + Send>),
 }
 
@@ -62,22 +63,22 @@ pub(crate) trait Notify: Clone {
 
 impl Notify for Notifier {
     fn notify(&self) {
-        // It fails in a forked child, whose messages must not wake the parent, and where the
-        // system has no memory for eight bytes: the loop then finds the message in its next turn.
+        // It fails in a forked child, whose messages must not wake the parent, and if the system is out of memory: the
+        // loop then finds the message in its next turn.
         let _ = Notifier::notify(self);
     }
 }
 
-/// The messages for the loop that has this number at present.
+/// The messages for the loop that currently has this number.
 pub(crate) struct Mailbox<N = Notifier> {
     state: AtomicU8,
     vacancy: Vacancy,
     contents: Mutex<Contents<N>>,
 }
 
-/// What the next loop with this number is to know.
+/// The state for the next loop with this number.
 ///
-/// Changed under the lock only. Atomic for the sake of forked children, which cannot take the lock.
+/// Changed under the lock only. Atomic, because forked children cannot take the lock.
 struct Vacancy {
     /// How many loops have had this number.
     loop_generation: AtomicU32,
@@ -86,11 +87,11 @@ struct Vacancy {
     token_generation: AtomicU32,
 }
 
-/// Is no generation: they have 30 bits.
+/// Not a generation: they have 30 bits.
 const NO_VACANCY: u32 = u32::MAX;
 
 struct Contents<N> {
-    /// None while no loop has this number.
+    /// `None` while no loop has this number.
     notifier: Option<N>,
     /// The first generation of the loop that has the number, or had it last.
     first_generation: u32,
@@ -98,7 +99,7 @@ struct Contents<N> {
     commands: Vec<Command>,
 }
 
-/// Names one loop among all loops of the process: its number, and how many loops have had it before.
+/// Identifies a loop among all loops of the process: its number, and how many loops have had it before.
 ///
 /// One word, so that comparing two is one instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -118,7 +119,7 @@ impl Address {
     }
 }
 
-/// What a new loop is given with its mailbox.
+/// The result of opening a mailbox.
 pub(crate) struct Opened {
     pub(crate) address: Address,
     /// The first generation of its tokens.
@@ -146,11 +147,10 @@ impl<N: Notify> Mailbox<N> {
         }
     }
 
-    /// Makes the box that a forked child has in place of this one, whose lock may be held by a thread
-    /// that the child does not have.
+    /// Makes the box that replaces this one in a forked child, because a thread that the child does not have may hold the
+    /// lock.
     ///
-    /// A number that was in use stays out of use: nothing is known of the tokens that name its loop,
-    /// and the child has copies of them.
+    /// A number that was in use is not used again, because the child has copies of tokens with unknown generations.
     fn inherited(&self) -> Mailbox<N> {
         let generation = self.vacancy.token_generation.load(Ordering::Acquire);
         Mailbox::vacant(self.vacancy.loop_generation.load(Ordering::Relaxed), generation)
@@ -163,7 +163,7 @@ impl<N: Notify> Mailbox<N> {
             return None;
         }
         let mut contents = self.lock();
-        // Looked at again: another thread may have been faster.
+        // Checked again, because another thread may have been faster.
         let first_generation = Some(generation()).filter(|first| *first != NO_VACANCY)?;
         self.vacancy.token_generation.store(NO_VACANCY, Ordering::Release);
         contents.notifier = Some(notifier.clone());
@@ -181,7 +181,7 @@ impl<N: Notify> Mailbox<N> {
         let mut contents = self.lock();
         let loop_generation = self.loop_generation().wrapping_add(1);
         self.vacancy.loop_generation.store(loop_generation, Ordering::Relaxed);
-        // A number whose generations are used up, of tokens or of loops, names no other loop.
+        // A number whose generations, of tokens or of loops, are used up is retired.
         let is_spent = next_generation >= LAST_GENERATION || loop_generation == u32::MAX;
         let generation = if is_spent { NO_VACANCY } else { next_generation };
         self.vacancy.token_generation.store(generation, Ordering::Release);
@@ -199,8 +199,8 @@ impl<N: Notify> Mailbox<N> {
         });
     }
 
-    /// Puts a command into the box, for any loop or only for the one of this generation. False, and
-    /// the command is dropped, if no such loop is there.
+    /// Puts a command into the box, for any loop or only for the one of this generation. If there is no such loop, drops the
+    /// command and returns `false`.
     fn put_command(&self, generation: Option<u32>, command: Command) -> bool {
         let mut command = Some(command);
         self.put(|contents| {
@@ -219,7 +219,7 @@ impl<N: Notify> Mailbox<N> {
         self.state.load(Ordering::Relaxed) == UNREAD
     }
 
-    /// Reports whether there are messages, those of senders that have ended included.
+    /// Reports whether there are messages, including those of threads that have ended.
     pub(crate) fn has_messages_at_last(&self) -> bool {
         self.state.load(Ordering::Acquire) == UNREAD
     }
@@ -232,18 +232,18 @@ impl<N: Notify> Mailbox<N> {
         mem::swap(&mut contents.commands, commands);
     }
 
-    /// Announces that the loop is about to sleep. False if there are messages: then it must not.
+    /// Announces that the loop is about to sleep. Returns `false` if there are messages: then it must not sleep.
     pub(crate) fn park(&self) -> bool {
         self.state.compare_exchange(IDLE, PARKED, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
-    /// Notes that the loop is awake again.
+    /// Records that the loop is awake again.
     pub(crate) fn unpark(&self) {
-        // Fails, rightly, if messages have come.
+        // Fails, as intended, if messages have arrived.
         let _ = self.state.compare_exchange(PARKED, IDLE, Ordering::AcqRel, Ordering::Relaxed);
     }
 
-    /// Puts something into the box, unless no loop is there to read it.
+    /// Puts a message into the box, unless there is no loop to read it.
     fn put(&self, put: impl FnOnce(&mut Contents<N>) -> bool) -> bool {
         let mut contents = self.lock();
         if contents.notifier.is_none() {
@@ -268,8 +268,8 @@ impl<N: Notify> Mailbox<N> {
     }
 }
 
-/// The mailboxes of all loops, by number. A box is made once and serves every loop that has its
-/// number, so a sender needs neither a lock nor a count to find it.
+/// The mailboxes of all loops, by number. A box is created once and reused by every loop with its number, so a sender finds
+/// it without a lock or a reference count.
 struct Mailboxes([OnceLock<Box<Mailbox>>; Token::MAX_OWNER as usize + 1]);
 
 static MAILBOXES: PerProcess<Mailboxes> = PerProcess::new(Mailboxes::new);
@@ -288,8 +288,8 @@ impl Mailboxes {
 
 /// Finds a free number for a loop and opens its mailbox.
 ///
-/// `notifier` ends the loop's sleep. None if all numbers are taken or used up. It looks at one box
-/// after another, so it takes a load, and mostly a cache miss, for each loop that is alive.
+/// `notifier` ends the loop's sleep. Returns `None` if all numbers are in use or used up. The search takes a load, and
+/// mostly a cache miss, per loop that is alive: at most 1,024, which is little beside opening a selector.
 pub(crate) fn open(notifier: &Notifier) -> Option<(&'static Mailbox, Opened)> {
     MAILBOXES.get().0.iter().enumerate().find_map(|(number, slot)| {
         let mailbox = &**slot.get_or_init(|| Box::new(Mailbox::new()));
@@ -297,7 +297,7 @@ pub(crate) fn open(notifier: &Notifier) -> Option<(&'static Mailbox, Opened)> {
     })
 }
 
-/// Closes a loop's mailbox and gives its number back.
+/// Closes a loop's mailbox and frees its number.
 ///
 /// Returns the commands that were not taken, to be dropped or handled outside the lock.
 pub(crate) fn close(number: u16, next_generation: u32) -> Vec<Command> {
@@ -311,22 +311,22 @@ pub(crate) fn wake(id: Token) {
     }
 }
 
-/// Sends a command to the loop that has this number; the token in it says whether that loop is meant.
+/// Sends a command to the loop that has this number; the token in it determines whether it applies to that loop.
 ///
-/// Dropped if there is no loop: then the task, source or timer is gone as well.
+/// Dropped if there is no loop, because the task, source or timer has ended with it.
 pub(crate) fn send(number: u16, command: Command) {
     if let Some(mailbox) = find(number) {
         mailbox.put_command(None, command);
     }
 }
 
-/// Sends a command to one certain loop. False if that loop has ended; the command is then dropped.
+/// Sends a command to one specific loop. If that loop has ended, drops the command and returns `false`.
 pub(crate) fn send_to(address: Address, command: Command) -> bool {
     let generation = Some(address.generation());
     find(address.number()).is_some_and(|mailbox| mailbox.put_command(generation, command))
 }
 
-/// Reports whether the loop is alive whose task or source `id` names.
+/// Reports whether the loop of the task or source `id` is alive.
 pub(crate) fn is_open_to(id: Token) -> bool {
     find(id.owner()).is_some_and(|mailbox| {
         let contents = mailbox.lock();
@@ -346,7 +346,7 @@ mod loom_tests {
 
     use super::*;
 
-    /// Ends a sleep as an eventfd does: at once, or the next one if none is under way.
+    /// Ends a sleep as an eventfd does: the current one, or else the next one.
     #[derive(Clone)]
     struct Bell(Arc<(Mutex<bool>, Condvar, AtomicUsize)>);
 
@@ -386,7 +386,7 @@ mod loom_tests {
         Token::new(0, 0, slot)
     }
 
-    /// Is the loop: takes messages and sleeps until `n` wakes have come. Returns its sleeps.
+    /// Runs like the loop: takes messages and sleeps until `n` wakes have arrived. Returns the number of sleeps.
     fn receive(mailbox: &Mailbox<Bell>, bell: &Bell, n: usize) -> usize {
         let (mut wakes, mut commands) = (Vec::new(), Vec::new());
         let (mut n_received, mut n_sleeps) = (0, 0);
@@ -452,7 +452,7 @@ mod loom_tests {
             let (mailbox, bell) = open();
             let theirs = Arc::clone(&mailbox);
             let sender = thread::spawn(move || theirs.put_wake(token(1)));
-            // A descriptor or a timer ended this sleep, and not the bell.
+            // A descriptor or a timer ended this sleep, not the notification.
             if mailbox.park() {
                 mailbox.unpark();
             }
@@ -473,7 +473,7 @@ mod loom_tests {
             assert_eq!((opened.address.generation(), opened.first_generation), (1, 1));
             let accepted = sender.join().unwrap();
             assert_eq!(unread.len(), usize::from(accepted));
-            // The next loop with the number sees nothing of it.
+            // The next loop with the number does not get it.
             let (mut wakes, mut commands) = (Vec::new(), Vec::new());
             mailbox.take(&mut wakes, &mut commands);
             assert!(wakes.is_empty() && commands.is_empty());

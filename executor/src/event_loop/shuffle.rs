@@ -1,8 +1,8 @@
-//! Mixing the order of what is ready, so that a test meets interleavings that are rare.
+//! Random order of ready tasks, so that tests find rare interleavings.
 
-/// Orders each batch of ready tasks by chance, the same chance for the same seed.
+/// Shuffles each batch of ready tasks, reproducibly for a seed.
 ///
-/// Sebastiano Vigna's SplitMix64, which is four lines and good enough to mix with.
+/// Uses Sebastiano Vigna's SplitMix64, which is short and good enough for this.
 pub(crate) struct Shuffle(u64);
 
 impl Shuffle {
@@ -10,7 +10,7 @@ impl Shuffle {
         Shuffle(seed)
     }
 
-    /// Puts the items into any order, each as likely as the others.
+    /// Puts the items into a random order, with equal probability of each.
     #[cold]
     pub(crate) fn mix<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {

@@ -1,4 +1,4 @@
-//! The end of a loop: its tasks are cancelled, and what it still holds is drained.
+//! Shutting down a loop: cancels its tasks and drops its contents.
 
 use polyloop_reactor::Collected;
 
@@ -17,20 +17,20 @@ impl EventLoop {
     /// The loop must be the thread's current one, so that destructors reach it.
     pub(crate) fn shut_down(&self) {
         self.is_closing.set(true);
-        // Nothing in it panics: what is foreign is dropped quietly. Yet nothing may keep the mailbox
-        // from being closed, or a handle that waits for this loop would wait in vain.
+        // This does not panic, because panics of foreign destructors are caught. The mailbox must be closed in any case, or
+        // a handle that waits for this loop would wait indefinitely.
         quietly(|| self.drain());
         if self.fork.is_foreign() {
-            // The number is the parent's, and the child has no messages.
+            // The number belongs to the parent, and the child has no messages.
             return;
         }
         let generation = self.reactor.borrow().next_generation();
         let generation = self.tasks.borrow().unused_generation(generation);
         for command in mailbox::close(self.number(), generation) {
             quietly(|| match command {
-                // Too late to run; dropping it reports to its handle that it was cancelled.
+                // Too late to run: dropping the task reports to its handle that it was cancelled.
                 Command::Run(call) => drop(call),
-                // Its output may have been left already, to a handle that is gone by now.
+                // Its output may already have been kept for a handle that was dropped since.
                 Command::Detach(id) if self.tasks.borrow().has_given(id) => renounce_local(id),
                 command => self.handle_command(command),
             });
@@ -43,14 +43,14 @@ impl EventLoop {
         let mut next = self.tasks.borrow().find_unfinished(0);
         while let Some(id) = next {
             self.abort(id);
-            // A destructor may have spawned into an earlier slot, but such a task is over.
+            // A destructor may have spawned into an earlier slot, but such a task is cancelled at once.
             next = self.tasks.borrow().find_unfinished(id.slot());
         }
         self.drain_slots();
     }
 
-    /// Leaves outputs to the handles that will ask for them, and drops the wakers that were not woken,
-    /// one by one: they are foreign, and may panic or reach for the loop.
+    /// Keeps outputs for their handles, and drops the remaining wakers one by one: they may be foreign, and may panic or use
+    /// the loop.
     fn drain_slots(&self) {
         let mut next = 0;
         while next < self.tasks.borrow().end() {
@@ -60,7 +60,7 @@ impl EventLoop {
             if let Some(mut task) = task
                 && is_awaited
             {
-                // Its handle may still ask, after there is a loop that can report it.
+                // Its handle may still take it, when there is no loop left to report the panic.
                 task.as_mut().with_error(&mut |error| error.report_now());
                 if task.as_mut().has_outcome() {
                     leave(id, task);

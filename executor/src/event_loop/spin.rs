@@ -1,26 +1,24 @@
-//! Looking a little longer before sleeping, while that pays.
+//! Spinning before sleeping, as long as spinning has recently found events.
 //!
-//! A processor that has halted takes some 35 µs to be back. A loop that looks again and again
-//! instead of sleeping answers a client that waits for it three times as fast, and burns the
-//! processor if nothing comes. So it spins only while it would lately have found something: what
-//! it missed by sleeping, and what it found by spinning, are counted the same way.
+//! A halted processor takes about 35 µs to wake up. A loop that polls for events repeatedly instead of sleeping answers a
+//! waiting client three times as fast, and uses the whole processor if no event arrives. So it spins only if spinning
+//! would recently have found events: sleeps that spinning would have avoided and successful spins count alike.
 
 use std::cell::Cell;
 use std::time::Duration;
 
-/// How long a sleep takes beyond the event that ends it. A sleep that ended within this and the
-/// limit would have been spared.
+/// The latency of a sleep beyond the event that ends it. A sleep that ended within this time plus the limit would have been
+/// avoided.
 const WAKE_COST_NS: u64 = 50_000;
 
-/// How many times in a row spinning must fail, once it is known to pay, before it is given up,
-/// and the other way round.
+/// How many times in a row spinning must fail before it is disabled, or would have succeeded before it is enabled.
 const MEMORY: i8 = 4;
 
 /// Decides whether the loop spins before it sleeps.
 #[derive(Debug)]
 pub(crate) struct Spin {
     limit_ns: u64,
-    /// Above zero while spinning pays.
+    /// Positive while spinning is enabled.
     score: Cell<i8>,
 }
 
@@ -29,12 +27,12 @@ impl Spin {
         Spin { limit_ns: limit.as_nanos().try_into().unwrap_or(u64::MAX), score: Cell::new(0) }
     }
 
-    /// Reports whether spinning was asked for at all.
+    /// Reports whether the builder enabled spinning.
     pub(crate) fn is_on(&self) -> bool {
         self.limit_ns > 0
     }
 
-    /// Reports whether it has lately paid.
+    /// Reports whether spinning has recently found events.
     pub(crate) fn pays(&self) -> bool {
         self.score.get() > 0
     }
@@ -43,12 +41,12 @@ impl Spin {
         self.limit_ns
     }
 
-    /// Notes how long the loop slept before something happened.
+    /// Records how long the loop slept before an event.
     pub(crate) fn note_sleep(&self, slept_ns: u64) {
         self.note(slept_ns <= self.limit_ns.saturating_add(WAKE_COST_NS));
     }
 
-    /// Notes whether spinning found something.
+    /// Records whether spinning found an event.
     pub(crate) fn note(&self, paid: bool) {
         let score = self.score.get() + if paid { 1 } else { -1 };
         self.score.set(score.clamp(-MEMORY, MEMORY));
@@ -73,7 +71,7 @@ mod tests {
         for _ in 0..100 {
             spin.note_sleep(5_000_000);
         }
-        // A change is noticed after as many sleeps as it is remembered.
+        // It adapts after as many sleeps as it remembers.
         for _ in 0..=MEMORY {
             assert!(!spin.pays());
             spin.note_sleep(10_000);

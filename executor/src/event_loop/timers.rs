@@ -1,4 +1,4 @@
-//! The loop's timers, and what keeps virtual time from passing.
+//! The loop's timers, and holds of virtual time.
 
 use std::task::Waker;
 
@@ -9,14 +9,13 @@ use crate::time::timer_slots::TimerSlot;
 
 /// The timers that fire between two polls for events.
 ///
-/// To fire one takes 50 to 300 ns, so a million that are due at once would keep everything else
-/// waiting for a quarter of a second. In 60 µs or less, I/O and the tasks that are ready have
-/// their turn; what is due comes after the next poll for events, in order, and that costs each of 256
-/// timers about a nanosecond.
+/// Firing a timer takes 50 to 300 ns, so a million due timers would block the loop for a quarter of a second. With this
+/// limit, I/O and ready tasks wait for at most 60 µs. The remaining timers fire in order after the next poll for events,
+/// which costs each of 256 timers about a nanosecond.
 const TIMERS_PER_EVENT_POLL: usize = 256;
 
 impl EventLoop {
-    /// Wakes the tasks whose deadline has come.
+    /// Wakes the tasks whose deadline has passed.
     pub(super) fn fire_timers(&self) {
         let mut timers = self.timers.borrow_mut();
         if timers.next_deadline_ns().is_none() {
@@ -40,32 +39,31 @@ impl EventLoop {
         }
     }
 
-    /// Arms a timer that wakes `waker` at a deadline; the waker itself if there are as many as there may
-    /// be.
+    /// Arms a timer that wakes `waker` at a deadline. Returns the waker if there is the maximum number of timers.
     #[inline]
     pub(crate) fn arm_timer(&self, deadline_ns: u64, waker: Waker) -> Result<TimerSlot, Waker> {
         self.timers.borrow_mut().arm(deadline_ns, waker)
     }
 
-    /// Leaves another waker with a timer, or learns that it has fired.
+    /// Replaces the waker of a timer, or reports that it has fired.
     #[inline]
     pub(crate) fn poll_timer(&self, slot: TimerSlot, waker: Waker) -> Polled {
         self.timers.borrow_mut().poll(slot, waker)
     }
 
-    /// Moves the deadline of a timer; false if it has fired.
+    /// Moves the deadline of a timer. Returns `false` if it has fired.
     pub(crate) fn reset_timer(&self, slot: TimerSlot, deadline_ns: u64) -> bool {
         self.timers.borrow_mut().reset(slot, deadline_ns)
     }
 
-    /// Forgets a timer whose sleep is gone.
+    /// Cancels a timer whose sleep was dropped.
     #[inline]
     pub(crate) fn cancel_timer(&self, slot: TimerSlot) {
         let waker = self.timers.borrow_mut().cancel(slot);
         drop_of(waker);
     }
 
-    /// Forgets a timer and wakes the task that waits for it, so that this arms a new one.
+    /// Cancels a timer and wakes the task that waits for it, which then arms a new one.
     pub(super) fn release_timer(&self, slot: TimerSlot) {
         let waker = self.timers.borrow_mut().cancel(slot);
         if let Some(waker) = waker {
@@ -73,18 +71,18 @@ impl EventLoop {
         }
     }
 
-    /// Keeps virtual time from passing.
+    /// Stops virtual time.
     pub(crate) fn hold_time(&self) {
         self.n_time_holds.set(self.n_time_holds.get() + 1);
     }
 
-    /// Takes back a [`hold_time`](EventLoop::hold_time).
+    /// Ends a [`hold_time`](EventLoop::hold_time).
     pub(crate) fn release_time(&self) {
         self.n_time_holds.set(self.n_time_holds.get() - 1);
     }
 
-    /// Reports whether time is held, so that it does not come to a deadline that is ahead. One that
-    /// has come needs no time to pass.
+    /// Reports whether virtual time is held, so that it does not advance to a later deadline. A deadline that has passed is
+    /// not affected.
     pub(super) fn is_held_before(&self, deadline_ns: Option<u64>) -> bool {
         self.n_time_holds.get() > 0
             && deadline_ns.is_none_or(|deadline_ns| deadline_ns > self.clock.now_ns())

@@ -1,4 +1,4 @@
-//! Waiting for events: how long, and what becomes ready by them.
+//! Waiting for events, and waking the tasks that wait for them.
 
 use std::hint;
 use std::io;
@@ -11,26 +11,25 @@ use crate::event_loop::mailbox::Mailbox;
 use crate::event_loop::{EventLoop, POLLS_PER_EVENT_POLL};
 use crate::raw::waker::id_of;
 
-/// What a sleep counts for when it comes to giving memory back, in event polls of a loop that is busy.
+/// What a sleep counts for when memory is released, in event polls of a busy loop.
 const STEPS_PER_SLEEP: u32 = 256;
 
-/// How long a loop sleeps at most while it has memory to give back.
+/// How long a loop sleeps at most while it has memory to release.
 const STEP_AGAIN: Duration = Duration::from_millis(2);
 
 /// How long the loop may sleep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SleepLimit {
-    /// Up to the next timer; without one, until something happens.
+    /// Up to the next timer or, without one, until an event.
     NextTimer,
-    /// Up to the next timer, but no longer than this.
+    /// Up to the next timer, but at most this long.
     Host(Duration),
 }
 
 impl EventLoop {
-    /// Waits for events, because nothing is ready.
+    /// Waits for events, because no task is ready.
     pub(super) fn sleep(&self, limit: SleepLimit) -> io::Result<()> {
-        /// Wakes the loop up, however the wait ends: the mailbox of a loop that only seems to
-        /// sleep would refuse every later sleep.
+        /// Unparks the mailbox, however the wait ends: a mailbox that stays parked would refuse every later sleep.
         struct Unpark<'a>(&'a Mailbox);
 
         impl Drop for Unpark<'_> {
@@ -41,7 +40,7 @@ impl EventLoop {
 
         let has_more = self.tasks.borrow_mut().tidy(STEPS_PER_SLEEP);
         let deadline_ns = self.timers.borrow_mut().next_deadline_ns();
-        // While time is held, a virtual deadline that is ahead is no reason to end a wait.
+        // While virtual time is held, a later deadline does not end the wait.
         let is_held = self.is_held_before(deadline_ns);
         if self.clock.is_virtual() && deadline_ns.is_some() && !is_held {
             return self.skip(deadline_ns);
@@ -57,14 +56,14 @@ impl EventLoop {
                     self.check_stuck()?;
                 }
                 if has_more {
-                    // Memory is given back in small steps, so the loop comes back for the next.
+                    // Memory is released in small steps, so the loop wakes up for the next one.
                     Some(timeout.map_or(STEP_AGAIN, |timeout| timeout.min(STEP_AGAIN)))
                 } else {
                     timeout
                 }
             }
         };
-        // A host that sets a limit wants to be back by then.
+        // A host that sets a limit expects to return by then.
         let may_spin = match limit {
             SleepLimit::Host(limit) => limit.as_nanos() > self.spin.limit_ns().into(),
             SleepLimit::NextTimer => true,
@@ -82,7 +81,7 @@ impl EventLoop {
         polled
     }
 
-    /// Polls for events again and again for a while. True if something has happened.
+    /// Polls for events repeatedly for a while. Returns `true` if there was an event.
     #[cold]
     fn spin(&self) -> io::Result<bool> {
         let start_ns = self.clock.now_ns();
@@ -97,7 +96,7 @@ impl EventLoop {
         }
     }
 
-    /// Moves a virtual clock to the next deadline, unless a descriptor is ready before.
+    /// Advances a virtual clock to the next deadline, unless a descriptor is ready.
     fn skip(&self, deadline_ns: Option<u64>) -> io::Result<()> {
         self.poll_events(Some(Duration::ZERO))?;
         if self.tasks.borrow().n_ready() == 0
@@ -116,9 +115,9 @@ impl EventLoop {
         self.poll_events(Some(Duration::ZERO))
     }
 
-    /// Polls the selector, and moves what is ready or due to the ready queue.
+    /// Polls the selector, and moves the tasks of events and due timers to the ready queue.
     pub(super) fn poll_events(&self, timeout: Option<Duration>) -> io::Result<()> {
-        /// Wakes what was collected, also if the selector fails or panics.
+        /// Wakes the collected tasks, even if the selector fails or panics.
         struct WakeCollected<'a>(&'a EventLoop);
 
         impl Drop for WakeCollected<'_> {
@@ -129,8 +128,8 @@ impl EventLoop {
         }
 
         self.next_event_poll.set(self.n_polls.get() + POLLS_PER_EVENT_POLL);
-        // Messages have a flag of their own, so a loop without sources has nothing to poll for.
-        // A host's loop may have been woken by the notifier, which only the selector makes silent.
+        // Messages have a separate flag, so a loop without sources has nothing to poll for.
+        // The notifier may have woken a host's loop, and only the selector clears it.
         let is_needed = timeout != Some(Duration::ZERO) || self.is_hosted.get();
         if is_needed || self.reactor.borrow().sources() > 0 {
             let wake = WakeCollected(self);
@@ -144,7 +143,7 @@ impl EventLoop {
     /// Wakes the tasks that the reactor has collected.
     #[inline(always)]
     pub(super) fn wake_collected(&self) {
-        // Our own are queued without a detour; the rest may be foreign.
+        // Wakers of this crate are queued directly; the others may be foreign.
         let mut collected = self.collected.borrow_mut();
         let mut tasks = self.tasks.borrow_mut();
         collected.retain_wakers(|waker| match id_of(waker) {
@@ -165,7 +164,7 @@ impl EventLoop {
     #[cold]
     fn wake_foreign(&self, mut foreign: Collected) {
         foreign.wake_all();
-        // Empty now, and so is what it replaces.
+        // Both lists are empty now.
         *self.collected.borrow_mut() = foreign;
     }
 }

@@ -1,4 +1,4 @@
-//! The tasks of a loop that other threads have woken, each of them once.
+//! The tasks of a loop that other threads have woken, each listed once.
 
 use std::mem;
 
@@ -7,20 +7,20 @@ use polyloop_reactor::Token;
 use crate::event_loop::trim::trim;
 use crate::tasks::numbers::is_main;
 
-/// A list up to this length is searched from end to end; a longer one has a table.
+/// A list up to this length is searched linearly; a longer one has a hash table.
 ///
 /// Eight numbers are one cache line. A single wake, by far the most frequent, searches nothing.
 const SEARCHED_MAX: usize = 8;
 
-/// Marks an empty place of the table.
+/// Marks an empty entry of the table.
 const EMPTY: u32 = u32::MAX;
 
-/// Lists tasks in the order in which they were first woken, since the loop has last looked.
+/// Lists tasks in the order in which they were first woken since the loop last read the list.
 ///
-/// A task that is woken again and again is listed once, however many others are woken in between: by
-/// slot, since of two numbers with one slot the older one names a task that is gone. Only numbers of
-/// main futures and of other tasks cannot be compared, so a slot that has had both is listed twice at
-/// most. So the list is bounded by the slots, and a wake costs the same however many there are.
+/// A task that is woken repeatedly is listed once, however many others are woken in between. Entries are found by slot,
+/// because of two ids with the same slot the older one names a task that has ended. Ids of main futures and of other
+/// tasks cannot be compared, so a slot that has had both is listed at most twice. So the length of the list is bounded by
+/// the number of slots, and the cost of a wake is constant.
 #[derive(Default)]
 pub(crate) struct WakeList {
     ids: Vec<Token>,
@@ -38,7 +38,7 @@ impl WakeList {
         self.ids.is_empty()
     }
 
-    /// Adds a task, unless it is there.
+    /// Adds a task, unless it is listed.
     #[inline]
     pub(crate) fn put(&mut self, id: Token) {
         if self.ids.last() == Some(&id) {
@@ -69,7 +69,7 @@ impl WakeList {
         }
     }
 
-    /// Makes a table of twice the size, or the first.
+    /// Doubles the table, or makes the first one.
     fn grow(&mut self) {
         let len = (4 * self.ids.len()).next_power_of_two();
         self.table.clear();
@@ -83,30 +83,30 @@ impl WakeList {
     /// Moves the list to `into`, which must be empty, and keeps its allocation.
     pub(crate) fn take(&mut self, into: &mut Vec<Token>) {
         mem::swap(&mut self.ids, into);
-        // What the table names is gone. It is filled anew, to the size that is needed then.
+        // The table's entries are stale. It is rebuilt when it is needed, with the size needed then.
         self.table.clear();
         trim(&mut self.table, 4 * into.len());
     }
 }
 
-/// Reports whether of two numbers the older one names a task that is gone.
+/// Reports whether of two ids the older one names a task that has ended.
 ///
-/// Those of main futures are a sequence of their own: the main future may have moved to a slot whose
-/// former tenants have any generations.
+/// Ids of main futures form a separate sequence: the main future may have moved to a slot whose former owners have any
+/// generations.
 fn is_same_place(one: Token, other: Token) -> bool {
     one.slot() == other.slot() && is_main(one) == is_main(other)
 }
 
-/// Leaves the later of two tenants of a place in the list.
+/// Keeps the later of two owners of a slot in the list.
 fn keep_newer(listed: &mut Token, id: Token) {
-    // Those of one kind are less than half of all numbers apart.
+    // Ids of one kind are less than half of all numbers apart.
     let distance = id.generation().wrapping_sub(listed.generation()) & Token::MAX_GENERATION;
     if distance <= Token::MAX_GENERATION / 2 {
         *listed = id;
     }
 }
 
-/// Returns where in the table a tenant of the same place is, or an empty entry where it belongs.
+/// Returns the table entry of an owner of the same slot, or the empty entry for it.
 fn find(ids: &[Token], table: &[u32], id: Token) -> usize {
     let mask = table.len() - 1;
     // Fibonacci hashing: neighbouring slots, and those a power of two apart, are spread evenly.
@@ -156,7 +156,7 @@ mod tests {
                 list.put(id(generation, 1));
                 list.put(id(0, 2));
             }
-            // From the first generation to the last that there is, of main futures as well.
+            // From the first generation to the last, of main futures as well.
             for kind in [0, MAIN] {
                 list.put(id(kind, 3));
                 list.put(id(kind | (LAST_GENERATION - 1), 3));
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_wake_costs_the_same_however_many_tasks_are_listed() {
-        // Probes are what a wake costs beyond a constant.
+        // Probes are the variable part of a wake's cost.
         let n_probes = |n_tasks: u32, stride: u32| -> f64 {
             let mut list = WakeList::new();
             (0..n_tasks).for_each(|slot| list.put(id(0, slot * stride)));

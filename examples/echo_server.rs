@@ -280,14 +280,14 @@ impl Server {
         }
         if stats {
             let metrics = polyloop::runtime::metrics();
-            let n_calls = metrics.n_waits + metrics.n_control_calls + metrics.n_io_calls;
+            let n_calls = metrics.waits + metrics.control_calls + metrics.io_calls;
             writeln!(out, "connections               {n_connections:>12}")?;
             writeln!(out, "  reset or broken         {:>12}", self.n_broken.get())?;
             writeln!(out, "messages                  {n_messages:>12}")?;
             writeln!(out, "bytes                     {n_bytes:>12}")?;
-            writeln!(out, "selector waits            {:>12}", metrics.n_waits)?;
-            writeln!(out, "control calls             {:>12}", metrics.n_control_calls)?;
-            writeln!(out, "reads, writes, accepts    {:>12}", metrics.n_io_calls)?;
+            writeln!(out, "selector waits            {:>12}", metrics.waits)?;
+            writeln!(out, "control calls             {:>12}", metrics.control_calls)?;
+            writeln!(out, "reads, writes, accepts    {:>12}", metrics.io_calls)?;
             let calls_per_message = n_calls as f64 / n_messages.max(1) as f64;
             writeln!(out, "system calls per message  {calls_per_message:>12.3}")?;
         }

@@ -90,7 +90,7 @@ fn receives_per_message(short_read_is_empty: bool) -> f64 {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
-        let before = metrics().n_io_calls;
+        let before = metrics().io_calls;
         let echoing = polyloop::spawn(async move {
             let mut buf = [0; 1_024];
             loop {
@@ -105,7 +105,7 @@ fn receives_per_message(short_read_is_empty: bool) -> f64 {
             client.write_all(&[7; 64]).await.unwrap();
             assert_eq!(client.read(&mut buf).await.unwrap(), 64);
         }
-        let n_calls = metrics().n_io_calls - before;
+        let n_calls = metrics().io_calls - before;
         drop(client);
         echoing.await.unwrap();
         n_calls

@@ -37,7 +37,7 @@ async fn cost(n_tasks: usize, n_events: usize) -> (u64, u64) {
             })
         })
         .collect();
-    while metrics().n_polls < n_tasks as u64 {
+    while metrics().polls < n_tasks as u64 {
         yield_now().await;
     }
     yield_now().await;
@@ -50,7 +50,7 @@ async fn cost(n_tasks: usize, n_events: usize) -> (u64, u64) {
     }
     let after = metrics();
     drop(tasks);
-    (after.n_polls - before.n_polls, after.n_io_calls - before.n_io_calls)
+    (after.polls - before.polls, after.io_calls - before.io_calls)
 }
 
 fn the_cost_of_an_event_does_not_depend_on_the_number_of_waiters(backend: Backend) {
@@ -82,7 +82,7 @@ async fn cost_of_refusals(n_tasks: usize, n_datagrams: usize) -> (u64, u64) {
             })
         })
         .collect();
-    while metrics().n_polls < n_tasks as u64 {
+    while metrics().polls < n_tasks as u64 {
         yield_now().await;
     }
     yield_now().await;
@@ -95,7 +95,7 @@ async fn cost_of_refusals(n_tasks: usize, n_datagrams: usize) -> (u64, u64) {
     }
     let after = metrics();
     drop(tasks);
-    (after.n_polls - before.n_polls, after.n_io_calls - before.n_io_calls)
+    (after.polls - before.polls, after.io_calls - before.io_calls)
 }
 
 fn the_cost_of_a_refused_datagram_does_not_depend_on_the_number_of_waiters(backend: Backend) {

@@ -186,7 +186,7 @@ fn an_unchecked_file_is_refused_when_it_is_awaited(backend: Backend) {
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
             assert!(error.to_string().contains("spawn_blocking"), "{error}");
         }
-        assert_eq!(polyloop::runtime::metrics().n_sources, 0);
+        assert_eq!(polyloop::runtime::metrics().sources, 0);
         fs::remove_file(&path).unwrap();
     });
 }

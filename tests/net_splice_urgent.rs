@@ -153,9 +153,9 @@ fn a_splice_that_waits_behind_urgent_data_does_not_spin(backend: Backend) {
             polyloop::spawn(async move { Splicer::new(&front, &back).unwrap().run().await });
         server.read_exact(&mut [0; 6]).await.unwrap();
         polyloop::sleep(Duration::from_millis(2)).await;
-        let before = polyloop::runtime::metrics().n_polls;
+        let before = polyloop::runtime::metrics().polls;
         polyloop::sleep(Duration::from_millis(20)).await;
-        let n_polls = polyloop::runtime::metrics().n_polls - before;
+        let n_polls = polyloop::runtime::metrics().polls - before;
         assert!(n_polls < 10, "{n_polls} polls without an event");
         drop(client);
         assert_eq!(moving.await.unwrap().unwrap(), 6);

@@ -438,14 +438,14 @@ fn after_a_delay_without_answer_the_next_address_is_tried(backend: Backend) {
         let hole = BlackHole::new().await;
         let listener = TcpListener::bind(LOCAL).unwrap();
         let good = listener.local_addr().unwrap();
-        let before = polyloop::runtime::metrics().n_sources;
+        let before = polyloop::runtime::metrics().sources;
         let started = Instant::now();
         let client = TcpStream::connect([hole.addr, good]).await.unwrap();
         assert!(started.elapsed() >= Duration::from_millis(250), "{:?}", started.elapsed());
         assert_eq!(client.peer_addr().unwrap(), good);
         drop(client);
         assert_eq!(
-            polyloop::runtime::metrics().n_sources,
+            polyloop::runtime::metrics().sources,
             before,
             "the losing attempt has been dropped"
         );
@@ -480,13 +480,13 @@ fn all_failed_addresses_are_named(backend: Backend) {
 fn a_dropped_race_leaves_nothing_behind(backend: Backend) {
     run_on(backend, async {
         let hole = BlackHole::new().await;
-        let before = polyloop::runtime::metrics().n_sources;
+        let before = polyloop::runtime::metrics().sources;
         let addrs = [hole.addr; 4];
         for limit_ms in [1, 300] {
             let limit = Duration::from_millis(limit_ms);
             let error = TcpStream::connect_timeout(addrs, limit).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::TimedOut);
-            assert_eq!(polyloop::runtime::metrics().n_sources, before);
+            assert_eq!(polyloop::runtime::metrics().sources, before);
         }
     });
 }

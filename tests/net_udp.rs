@@ -271,7 +271,7 @@ fn many_datagrams_cross_in_few_calls(backend: Backend) {
         let bytes: Vec<[u8; 2]> = (0..64).map(|i| [i, !i]).collect();
         let mut messages: &[(&[u8], SocketAddr)] =
             &bytes.iter().map(|bytes| (&bytes[..], to)).collect::<Vec<_>>();
-        let before = polyloop::runtime::metrics().n_io_calls;
+        let before = polyloop::runtime::metrics().io_calls;
         while !messages.is_empty() {
             let n_sent = one.send_many(messages).await.unwrap();
             messages = &messages[n_sent..];
@@ -283,7 +283,7 @@ fn many_datagrams_cross_in_few_calls(backend: Backend) {
             let mut bufs: Vec<_> = rest.iter_mut().map(|buf| IoSliceMut::new(buf)).collect();
             other.recv_many(&mut bufs, &mut received).await.unwrap();
         }
-        let n_calls = polyloop::runtime::metrics().n_io_calls - before;
+        let n_calls = polyloop::runtime::metrics().io_calls - before;
         assert!(n_calls <= 8, "{n_calls} tries for 64 datagrams each way");
         for (i, one_received) in received.iter().enumerate() {
             assert_eq!(one_received.from, Some(one.local_addr().unwrap()));

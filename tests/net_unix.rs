@@ -480,10 +480,10 @@ fn a_full_receiver_is_waited_for_without_spinning(backend: Backend) {
         assert_eq!(full.kind(), ErrorKind::WouldBlock);
         let next = n_sent.to_le_bytes();
         let late = one.send_to(&next, &path);
-        let before = polyloop::runtime::metrics().n_polls;
+        let before = polyloop::runtime::metrics().polls;
         let late = polyloop::timeout(Duration::from_millis(200), late).await;
         assert!(late.is_err());
-        let n_polls = polyloop::runtime::metrics().n_polls - before;
+        let n_polls = polyloop::runtime::metrics().polls - before;
         assert!(n_polls < 100, "{n_polls} polls while waiting");
 
         let sending = polyloop::spawn(async move {

@@ -3,7 +3,6 @@
 //! The panic hook belongs to the process, so this is one test.
 
 use std::future::{pending, ready};
-use std::os::fd::AsFd;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
@@ -115,15 +114,13 @@ fn wrong_arguments(seen: &Seen) {
     let mut reactor = Reactor::new(Backend::Poll.open().unwrap(), 0, 0);
     let token = polyloop::selectors::Token::new(0, 0, 0);
     check!(seen, "a waiter has a waker", reactor.wait(token, Direction::Read, None, &mut None));
-    let runtime = Runtime::builder().backend(Backend::Poll).build().unwrap();
-    check!(seen, "descriptor to watch", runtime.as_fd());
 }
 
 fn wrong_times(seen: &Seen) {
     let runtime = Runtime::new().unwrap();
     let inside = runtime.block_on(async {
         let mut task = spawn(pending::<()>());
-        check!(seen, "await the handle", task.join(Duration::ZERO));
+        check!(seen, "await the handle", task.join_timeout(Duration::ZERO));
         let blocking = spawn_blocking(|| ());
         check!(seen, "task of the running loop", blocking.on_done(|_| ()));
         let pool = BlockingPool::builder().build();
@@ -136,7 +133,7 @@ fn wrong_times(seen: &Seen) {
         third.enter(|| check!(seen, "a loop on this thread", task.on_done(|_| ())));
     });
     runtime.block_on(&mut task).unwrap().unwrap();
-    check!(seen, "after it was ready", task.join(Duration::ZERO));
+    check!(seen, "after it was ready", task.join_timeout(Duration::ZERO));
     let cx = &mut Context::from_waker(Waker::noop());
     check!(seen, "after it was ready", Pin::new(&mut task).poll(cx));
 }

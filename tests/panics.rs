@@ -74,7 +74,7 @@ fn a_panic_between_two_reads_closes_the_connection(backend: Backend) {
         let error = task.await.map(|()| "no panic").unwrap_err();
         assert_eq!(error.to_string(), "task panicked: in the middle of it");
         assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
-        assert_eq!(polyloop::runtime::metrics().n_tasks, 0);
+        assert_eq!(polyloop::runtime::metrics().tasks, 0);
     });
 }
 

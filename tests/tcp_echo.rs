@@ -355,9 +355,9 @@ fn steady_messages_cost_one_read_and_one_write(backend: Backend) {
             }
             let after = polyloop::runtime::metrics();
             (
-                after.n_io_calls - before.n_io_calls,
-                after.n_control_calls - before.n_control_calls,
-                after.n_waits - before.n_waits,
+                after.io_calls - before.io_calls,
+                after.control_calls - before.control_calls,
+                after.waits - before.waits,
             )
         })
     });
@@ -411,6 +411,6 @@ fn short_connections_leave_no_descriptor_behind(backend: Backend) {
             }
         }
         assert!(common::open_fds() <= before, "{before:?} before, {:?} after", common::open_fds());
-        assert!(polyloop::runtime::metrics().n_sources <= 2, "{:?}", polyloop::runtime::metrics());
+        assert!(polyloop::runtime::metrics().sources <= 2, "{:?}", polyloop::runtime::metrics());
     });
 }

@@ -72,12 +72,13 @@ pub use join::join_handle::JoinHandle;
 #[doc(hidden)]
 pub use running::poll_caught;
 pub use running::{metrics, now, poll_proceed};
+pub use runtime::Runtime;
 pub use runtime::builder::Builder;
 pub use runtime::callback::{CallHandle, call_at, call_later, call_soon};
 pub use runtime::handle::Handle;
 pub use runtime::metrics::Metrics;
 pub use runtime::next_turn::NextTurn;
-pub use runtime::{Runtime, run, spawn};
+pub use runtime::run::{run, spawn};
 pub use scope::{
     CancelScope, CancellationToken, Cancelled, Failure, GroupError, TaskGroup,
     current_effective_deadline, shielded,

@@ -153,7 +153,7 @@ fn an_aborted_job_finishes_at_once_although_its_queue_is_blocked() {
     let mut queued = pool.spawn(move || count.fetch_add(1, Ordering::SeqCst));
     queued.abort();
     assert!(queued.is_finished());
-    assert!(queued.join(LIMIT).unwrap().unwrap_err().is_cancelled());
+    assert!(queued.join_timeout(LIMIT).unwrap().unwrap_err().is_cancelled());
     held.end();
     pool.shutdown(LIMIT).unwrap();
     assert_eq!(n_runs.load(Ordering::SeqCst), 0);
@@ -318,7 +318,7 @@ fn a_pool_serves_plain_threads_without_a_loop() {
             let pool = pool.clone();
             thread::spawn(move || {
                 let jobs = (0..100).map(|i| pool.spawn(move || thread * 100 + i));
-                jobs.map(|mut job| job.join(LIMIT).unwrap().unwrap()).sum::<u64>()
+                jobs.map(|mut job| job.join_timeout(LIMIT).unwrap().unwrap()).sum::<u64>()
             })
         })
         .collect();
@@ -331,11 +331,11 @@ fn a_plain_thread_can_join_again_after_a_timeout() {
     let pool = BlockingPool::new(1);
     let Held { mut job, release } = Held::start(&pool, "held");
     assert!(!job.is_finished());
-    assert!(job.join(Duration::from_millis(5)).is_err());
+    assert!(job.join_timeout(Duration::from_millis(5)).is_err());
     drop(release);
-    job.join(LIMIT).unwrap().unwrap();
+    job.join_timeout(LIMIT).unwrap().unwrap();
     let mut panics = pool.spawn(|| panic!("job"));
-    assert_eq!(panics.join(LIMIT).unwrap().unwrap_err().to_string(), "task panicked: job");
+    assert_eq!(panics.join_timeout(LIMIT).unwrap().unwrap_err().to_string(), "task panicked: job");
 }
 
 #[test]

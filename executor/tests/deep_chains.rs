@@ -35,10 +35,10 @@ fn a_chain_of_join_sets_is_dropped() {
                 });
             }
             yield_now().await;
-            assert_eq!(metrics().n_tasks, N);
+            assert_eq!(metrics().tasks, N);
             drop(chain);
             yield_now().await;
-            assert_eq!((metrics().n_tasks, Rc::strong_count(&witness)), (0, 1));
+            assert_eq!((metrics().tasks, Rc::strong_count(&witness)), (0, 1));
         })
         .unwrap();
     });
@@ -90,7 +90,7 @@ fn a_chain_of_scopes_is_dropped_and_cancelled() {
                     outermost.await.unwrap_err();
                 }
                 yield_now().await;
-                assert_eq!((metrics().n_tasks, Rc::strong_count(&witness)), (0, 1));
+                assert_eq!((metrics().tasks, Rc::strong_count(&witness)), (0, 1));
             })
             .unwrap();
         });

@@ -85,7 +85,7 @@ fn a_child_forked_while_threads_wake_loops_can_create_loops_and_reaches_none_of_
                 with_fatal_watchdog(LIMIT, || {
                     // Handles of the parent's loops reach no loop here, and do not wait.
                     wakers.iter().for_each(Waker::wake_by_ref);
-                    let stranger = handle.spawn(ready(7)).join(Duration::from_secs(30));
+                    let stranger = handle.spawn(ready(7)).join_timeout(Duration::from_secs(30));
                     let is_refused = stranger.is_ok_and(|outcome| outcome.is_err());
                     // A copy of the parent's runtime can be dropped.
                     drop(runtime.take());

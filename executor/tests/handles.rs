@@ -32,7 +32,7 @@ fn a_handle_from_spawn_is_joined_on_a_plain_thread() {
             sleep(Duration::from_millis(1)).await;
             String::from("done")
         });
-        let output = elsewhere(task, |mut task| task.join(LIMIT)).await;
+        let output = elsewhere(task, |mut task| task.join_timeout(LIMIT)).await;
         assert_eq!(output.unwrap().unwrap(), "done");
     })
     .unwrap();
@@ -73,22 +73,24 @@ fn a_handle_of_another_loop_on_the_same_thread_returns_an_output_that_is_not_sen
 #[test]
 fn a_panic_an_abort_and_the_end_of_the_loop_reach_a_waiting_thread() {
     let panicked = run(async {
-        elsewhere(spawn(async { panic!("far away") }), |mut task: JoinHandle<()>| task.join(LIMIT))
-            .await
+        elsewhere(spawn(async { panic!("far away") }), |mut task: JoinHandle<()>| {
+            task.join_timeout(LIMIT)
+        })
+        .await
     });
     assert_eq!(panicked.unwrap().unwrap().unwrap_err().to_string(), "task panicked: far away");
 
     let aborted = run(async {
         let abort = |mut task: JoinHandle<()>| {
             task.abort();
-            task.join(LIMIT)
+            task.join_timeout(LIMIT)
         };
         elsewhere(spawn(pending()), abort).await
     });
     assert!(aborted.unwrap().unwrap().unwrap_err().is_cancelled());
 
     let (to_thread, handles) = mpsc::channel::<JoinHandle<()>>();
-    let thread = thread::spawn(move || handles.recv().unwrap().join(LIMIT));
+    let thread = thread::spawn(move || handles.recv().unwrap().join_timeout(LIMIT));
     run(async { to_thread.send(spawn(pending())).unwrap() }).unwrap();
     assert!(thread.join().unwrap().unwrap().unwrap_err().is_cancelled());
 }
@@ -96,7 +98,7 @@ fn a_panic_an_abort_and_the_end_of_the_loop_reach_a_waiting_thread() {
 #[test]
 fn a_handle_that_outlives_its_loop_returns_cancelled_to_a_thread() {
     let [mut task] = run(async { [spawn(pending::<()>())] }).unwrap();
-    assert!(task.join(LIMIT).unwrap().unwrap_err().is_cancelled());
+    assert!(task.join_timeout(LIMIT).unwrap().unwrap_err().is_cancelled());
 }
 
 #[test]
@@ -111,12 +113,12 @@ fn a_join_that_times_out_can_be_repeated() {
         });
         let outcome = elsewhere(task, move |mut task| {
             let start = Instant::now();
-            let short = task.join(Duration::from_millis(5));
+            let short = task.join_timeout(Duration::from_millis(5));
             assert!(start.elapsed() >= Duration::from_millis(5));
             assert!(short.is_err());
-            assert!(task.join(Duration::ZERO).is_err());
+            assert!(task.join_timeout(Duration::ZERO).is_err());
             open.send(()).unwrap();
-            task.join(Duration::MAX)
+            task.join_timeout(Duration::MAX)
         });
         assert_eq!(outcome.await.unwrap().unwrap(), 7);
     })
@@ -124,11 +126,11 @@ fn a_join_that_times_out_can_be_repeated() {
 }
 
 #[test]
-#[should_panic(expected = "inside a loop")]
+#[should_panic(expected = "within a runtime")]
 fn a_blocking_join_inside_a_loop_is_a_clear_panic() {
     let outcome = run(async {
         let mut task = spawn(async {});
-        spawn(async move { drop(task.join(LIMIT)) }).await
+        spawn(async move { drop(task.join_timeout(LIMIT)) }).await
     });
     std::panic::resume_unwind(outcome.unwrap().unwrap_err().try_into_panic().unwrap());
 }
@@ -140,11 +142,11 @@ fn a_thread_spawns_on_a_loop_and_takes_the_result_with_a_limit() {
         let handle = runtime.handle();
         let thread = thread::spawn(move || {
             let mut late = handle.spawn(pending::<()>());
-            assert!(late.join(Duration::from_millis(1)).is_err());
+            assert!(late.join_timeout(Duration::from_millis(1)).is_err());
             late.abort();
-            assert!(late.join(LIMIT).unwrap().unwrap_err().is_cancelled());
+            assert!(late.join_timeout(LIMIT).unwrap().unwrap_err().is_cancelled());
             let mut soon = handle.spawn(async { 6 * 7 }).named("soon");
-            soon.join(LIMIT).unwrap().unwrap()
+            soon.join_timeout(LIMIT).unwrap().unwrap()
         });
         let joined = runtime.block_on(async { spawn_blocking(|| thread.join()).await });
         assert_eq!(joined.unwrap().unwrap().unwrap(), 42);
@@ -158,7 +160,7 @@ fn ten_thousand_handles_awaited_elsewhere_lose_nothing() {
         run(async {
             let (to_thread, handles) = mpsc::channel::<JoinHandle<u64>>();
             let sum = spawn_blocking(move || {
-                let outputs = handles.into_iter().map(|mut task| task.join(LIMIT).unwrap());
+                let outputs = handles.into_iter().map(|mut task| task.join_timeout(LIMIT).unwrap());
                 outputs.map(Result::unwrap).sum::<u64>()
             });
             for number in 0..N {
@@ -191,7 +193,7 @@ fn is_finished_is_accurate_on_the_loops_thread_and_after_a_request_elsewhere() {
         let finished = elsewhere(task, |mut task| {
             let before = task.is_finished();
             // The first poll sends a request; the loop answers.
-            while task.join(Duration::ZERO).is_err() {
+            while task.join_timeout(Duration::ZERO).is_err() {
                 if task.is_finished() {
                     break;
                 }

@@ -213,7 +213,7 @@ fn of_handles_polled_or_dropped_on_another_thread() {
         thread::spawn(move || drop(elsewhere)).join().unwrap();
         let mut polled = spawn(boom("polled elsewhere"));
         let polled = thread::spawn(move || {
-            assert!(polled.join(Duration::ZERO).is_err());
+            assert!(polled.join_timeout(Duration::ZERO).is_err());
             polled
         });
         let polled = polled.join().unwrap();
@@ -244,7 +244,7 @@ fn not_of_a_panic_that_a_joiner_received() {
         drop(spawn(boom("joined")).abort_on_drop().await);
         let mut elsewhere = spawn(boom("joined elsewhere"));
         let thread = thread::spawn(move || {
-            drop(elsewhere.join(Duration::from_secs(60)).unwrap());
+            drop(elsewhere.join_timeout(Duration::from_secs(60)).unwrap());
         });
         spawn_blocking(|| thread.join().unwrap()).await.unwrap();
         let kept = spawn(boom("kept"));

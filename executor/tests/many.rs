@@ -75,7 +75,7 @@ fn dropping_a_set_aborts_its_tasks() {
         assert_eq!(alive.others(), 10);
         drop(set);
         assert_eq!(alive.others(), 0);
-        assert_eq!(metrics().n_tasks, 0);
+        assert_eq!(metrics().tasks, 0);
     });
 }
 
@@ -273,7 +273,7 @@ fn wait_sees_every_task_however_many_there_are() {
                 })
             })
         };
-        let before = metrics().n_polls;
+        let before = metrics().polls;
         let first = wait(tasks(), Until::First, None).await;
         assert_eq!((first.done.len(), first.pending.len()), (1, 999));
         assert_eq!(first.done[0].0, 900);
@@ -282,7 +282,7 @@ fn wait_sees_every_task_however_many_there_are() {
         let rest = wait(rest, Until::All, limit).await;
         assert_eq!((rest.done.len(), rest.pending.len()), (50, 949));
         // A poll for each task, some for each completion, and few for the checks.
-        let n_polls = metrics().n_polls - before;
+        let n_polls = metrics().polls - before;
         assert!(n_polls < 2_000, "{n_polls}");
     });
 }
@@ -373,7 +373,7 @@ fn gathered_tasks_are_aborted_when_gather_is_dropped() {
         assert_eq!(alive.others(), 3);
         drop(done);
         assert_eq!(alive.others(), 0);
-        assert_eq!(metrics().n_tasks, 0);
+        assert_eq!(metrics().tasks, 0);
     });
 }
 
@@ -701,9 +701,9 @@ fn a_dropped_wait_for_a_token_leaves_no_waker() {
         for _ in 0..1_000 {
             assert!(timeout(Duration::ZERO, token.cancelled()).await.is_err());
         }
-        let before = metrics().n_polls;
+        let before = metrics().polls;
         token.cancel();
         yield_now().await;
-        assert!(metrics().n_polls - before < 5);
+        assert!(metrics().polls - before < 5);
     });
 }

@@ -64,7 +64,7 @@ fn a_million_of_anything_leaves_nothing_behind() {
         })
         .await;
         assert_flat("yields", async |_| yield_now().await).await;
-        assert_eq!((metrics().n_tasks, metrics().n_timers), (0, 0));
+        assert_eq!((metrics().tasks, metrics().timers), (0, 0));
     })
     .unwrap();
 

@@ -56,7 +56,7 @@ fn a_chain_of_tasks_that_abort_each_other_may_have_any_length() {
 fn a_million_tasks_that_abort_each_other_end() {
     run(async {
         drop(chain(1_000_000, JoinHandle::abort_on_drop).abort_on_drop());
-        assert_eq!(polyloop_executor::metrics().n_tasks, 0);
+        assert_eq!(polyloop_executor::metrics().tasks, 0);
     })
     .unwrap();
 }
@@ -85,7 +85,7 @@ fn a_chain_of_sets_of_tasks_may_have_any_length() {
                 });
             }
             drop(last);
-            assert_eq!(polyloop_executor::metrics().n_tasks, 0);
+            assert_eq!(polyloop_executor::metrics().tasks, 0);
         })
         .unwrap();
     });
@@ -106,11 +106,11 @@ fn a_chain_of_tasks_joined_from_elsewhere_may_have_any_length() {
                     })
                     .abort_on_drop();
             }
-            while polyloop_executor::metrics().n_tasks < DEPTH + 1 {
+            while polyloop_executor::metrics().tasks < DEPTH + 1 {
                 yield_now().await;
             }
             drop(last);
-            assert_eq!(polyloop_executor::metrics().n_tasks, 0);
+            assert_eq!(polyloop_executor::metrics().tasks, 0);
         })
         .unwrap();
     });
@@ -135,7 +135,7 @@ fn outputs_that_own_the_next_handle_are_dropped_at_any_depth() {
     on_a_small_stack(|| {
         run(async {
             drop(chain_of_outputs(DEPTH).await);
-            assert_eq!(polyloop_executor::metrics().n_tasks, 0);
+            assert_eq!(polyloop_executor::metrics().tasks, 0);
         })
         .unwrap();
     });

@@ -285,7 +285,7 @@ fn a_timer_that_is_moved_or_cancelled_costs_at_most_one_spurious_turn() {
             let gone = runtime.spawn(sleep(Duration::from_millis(1)));
             runtime.turn(LOOK, Duration::MAX).unwrap();
             gone.abort();
-            let n_waits = || runtime.enter(|| polyloop_executor::metrics().n_waits);
+            let n_waits = || runtime.enter(|| polyloop_executor::metrics().waits);
             let before = n_waits();
             runtime.block_on(sleep(Duration::from_millis(50))).unwrap();
             assert!(n_waits() - before <= 4, "{} waits", n_waits() - before);

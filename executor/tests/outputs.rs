@@ -29,10 +29,10 @@ fn outlive<T: 'static>(output: impl FnOnce() -> T + 'static) -> JoinHandle<T> {
 fn an_output_outlives_its_loop_and_is_joined_on_a_plain_thread() {
     let mut task = outlive(|| String::from("done"));
     assert!(task.is_finished());
-    assert_eq!(task.join(LIMIT).unwrap().unwrap(), "done");
+    assert_eq!(task.join_timeout(LIMIT).unwrap().unwrap(), "done");
 
     let mut task = outlive(|| String::from("far"));
-    let joined = thread::spawn(move || task.join(LIMIT).unwrap().unwrap());
+    let joined = thread::spawn(move || task.join_timeout(LIMIT).unwrap().unwrap());
     assert_eq!(joined.join().unwrap(), "far");
 }
 
@@ -49,13 +49,13 @@ fn a_panic_outlives_the_loop_and_unfinished_tasks_are_cancelled() {
             std::panic::resume_unwind(Box::new("boom"));
         }
     });
-    assert!(panicked.join(LIMIT).unwrap().unwrap_err().is_panic());
+    assert!(panicked.join_timeout(LIMIT).unwrap().unwrap_err().is_panic());
 
     let runtime = Runtime::new().unwrap();
     let mut unfinished = runtime.spawn(pending::<()>());
     runtime.block_on(yield_now()).unwrap();
     drop(runtime);
-    assert!(unfinished.join(LIMIT).unwrap().unwrap_err().is_cancelled());
+    assert!(unfinished.join_timeout(LIMIT).unwrap().unwrap_err().is_cancelled());
 }
 
 #[test]
@@ -91,9 +91,9 @@ fn an_output_reaches_a_waiting_thread_although_its_loop_never_runs_again() {
         let (requested, is_requested) = mpsc::channel();
         let mut task = runtime.spawn(async move { round });
         let thread = thread::spawn(move || {
-            assert!(task.join(Duration::ZERO).is_err(), "it has not run");
+            assert!(task.join_timeout(Duration::ZERO).is_err(), "it has not run");
             requested.send(()).unwrap();
-            task.join(LIMIT).unwrap().unwrap()
+            task.join_timeout(LIMIT).unwrap().unwrap()
         });
         is_requested.recv().unwrap();
         // The task finishes in the last turn.
@@ -113,7 +113,7 @@ fn ten_thousand_outputs_at_the_end_of_their_loop_are_not_lost() {
             for (i, mut task) in tasks.into_iter().enumerate() {
                 match i % 3 {
                     0 => drop(task),
-                    _ => assert_eq!(task.join(LIMIT).unwrap().unwrap(), i, "round {round}"),
+                    _ => assert_eq!(task.join_timeout(LIMIT).unwrap().unwrap(), i, "round {round}"),
                 }
             }
         });

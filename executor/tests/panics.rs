@@ -106,7 +106,7 @@ fn a_source_released_by_another_thread_may_panic_and_loses_no_later_message() {
             sum
         });
         assert_eq!(done.unwrap(), 3, "{backend}");
-        assert_eq!(runtime.block_on(async { polyloop_executor::metrics().n_tasks }).unwrap(), 0);
+        assert_eq!(runtime.block_on(async { polyloop_executor::metrics().tasks }).unwrap(), 0);
     }
 }
 
@@ -146,10 +146,10 @@ fn a_runtime_with_panicking_destructors_releases_its_number() {
         .join()
         .unwrap();
         drop(runtime);
-        let joined = late.join(Duration::from_secs(20)).expect("the loop has ended");
+        let joined = late.join_timeout(Duration::from_secs(20)).expect("the loop has ended");
         assert!(joined.unwrap_err().is_cancelled());
         let mut refused = handle.spawn(async { 7 });
-        let joined = refused.join(Duration::from_secs(20)).expect("the loop has ended");
+        let joined = refused.join_timeout(Duration::from_secs(20)).expect("the loop has ended");
         assert!(joined.unwrap_err().is_cancelled(), "the mailbox is closed");
         drop((output, unread));
     });
@@ -177,7 +177,7 @@ fn a_source_dropped_on_its_own_loop_panics_where_it_is_dropped() {
         let dropped = spawn(async move { release_source(token) });
         assert!(dropped.await.unwrap_err().is_panic());
         spawn(yield_now()).await.unwrap();
-        assert_eq!(polyloop_executor::metrics().n_sources, 0);
+        assert_eq!(polyloop_executor::metrics().sources, 0);
     })
     .unwrap();
 }

@@ -52,7 +52,7 @@ fn assert_nothing_stays<F: Future<Output = ()>>(work: impl Fn() -> F) {
     for n_polls in 0.. {
         let is_done = run_virtual(async {
             let is_done = drop_after(n_polls, work()).await;
-            let left = (metrics().n_tasks, metrics().n_timers, current_effective_deadline());
+            let left = (metrics().tasks, metrics().timers, current_effective_deadline());
             assert_eq!(left, (0, 0, None), "dropped after poll {n_polls}");
             is_done
         });

@@ -16,9 +16,9 @@ use util::{ForeignWaker, OnDrop, Trace, run_virtual, virtual_runtime};
 
 /// Runs one more task on the loop, to check that it still works.
 async fn assert_loop_works() {
-    let before = metrics().n_tasks;
+    let before = metrics().tasks;
     assert_eq!(spawn(async { 6 * 7 }).await.unwrap(), 42);
-    assert_eq!(metrics().n_tasks, before);
+    assert_eq!(metrics().tasks, before);
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn joins_return_in_any_order_what_the_tasks_returned() {
 #[test]
 fn a_panic_in_a_poll_ends_that_task_only() {
     run(async {
-        let error = spawn(async { panic!("boom {}", metrics().n_tasks) }).await.unwrap_err();
+        let error = spawn(async { panic!("boom {}", metrics().tasks) }).await.unwrap_err();
         assert!(error.is_panic() && !error.is_cancelled());
         assert_eq!(error.to_string(), "task panicked: boom 1");
         let payload = error.try_into_panic().unwrap();
@@ -128,7 +128,7 @@ fn a_panicking_destructor_of_an_unwanted_output_is_contained() {
         yield_now().await;
         yield_now().await;
         drop(task);
-        assert_eq!(metrics().n_tasks, 0);
+        assert_eq!(metrics().tasks, 0);
         assert_loop_works().await;
     })
     .unwrap();
@@ -228,11 +228,11 @@ fn abort_of_a_waiting_task_drops_its_future_at_once() {
             sleep(Duration::from_secs(3_600)).await;
         });
         yield_now().await;
-        assert_eq!(metrics().n_timers, 1);
+        assert_eq!(metrics().timers, 1);
         task.abort();
         task.abort();
         trace.push("aborted");
-        assert_eq!(metrics().n_timers, 0);
+        assert_eq!(metrics().timers, 0);
         assert!(task.await.unwrap_err().is_cancelled());
     });
     trace.assert(&["dropped", "aborted"]);
@@ -305,7 +305,7 @@ fn an_abort_from_the_tasks_own_destructor_is_harmless() {
         handle.borrow().as_ref().unwrap().abort();
         let task = handle.take().unwrap();
         assert!(task.await.unwrap_err().is_cancelled());
-        assert_eq!(metrics().n_tasks, 0);
+        assert_eq!(metrics().tasks, 0);
     })
     .unwrap();
 }
@@ -322,7 +322,7 @@ fn a_dropped_handle_detaches_and_the_task_continues() {
         for _ in 0..4 {
             yield_now().await;
         }
-        assert_eq!(metrics().n_tasks, 0);
+        assert_eq!(metrics().tasks, 0);
     })
     .unwrap();
     trace.assert(&["done"]);
@@ -336,7 +336,7 @@ fn a_handle_dropped_within_its_own_task_detaches_it() {
         handle.replace(Some(spawn(async move { drop(own.take()) })));
         yield_now().await;
         yield_now().await;
-        assert_eq!(metrics().n_tasks, 0);
+        assert_eq!(metrics().tasks, 0);
         assert_loop_works().await;
     })
     .unwrap();

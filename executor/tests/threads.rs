@@ -132,11 +132,11 @@ fn a_spinning_loop_is_reachable_and_an_idle_one_stops_spinning() {
                 for _ in 0..8 {
                     sleep(20 * limit).await;
                 }
-                let before = metrics().n_waits;
+                let before = metrics().waits;
                 for _ in 0..5 {
                     sleep(20 * limit).await;
                 }
-                let n_waits = metrics().n_waits - before;
+                let n_waits = metrics().waits - before;
                 assert!(n_waits <= 20, "{n_waits} waits for five timers");
             })
             .unwrap();
@@ -161,7 +161,7 @@ fn wakes_while_the_loop_runs_cost_no_notification() {
                 yield_now().await;
             }
             sender.join().unwrap();
-            metrics().n_waits
+            metrics().waits
         })
         .unwrap();
     assert!(n_waits <= 1, "{n_waits} waits of a loop that was never idle");
@@ -192,7 +192,7 @@ fn ten_threads_spawn_through_a_handle_and_receive_every_result() {
             .block_on(async move {
                 let wait = spawn_blocking(move || is_done.recv().is_err());
                 assert!(wait.await.unwrap());
-                assert_eq!(metrics().n_tasks, 0);
+                assert_eq!(metrics().tasks, 0);
             })
             .unwrap();
         threads.into_iter().for_each(|thread| thread.join().unwrap());
@@ -218,7 +218,7 @@ fn a_task_spawned_from_another_thread_is_aborted_from_there() {
             assert!(aborted.await.unwrap());
             letters_are_read().await;
             assert!(dropped.load(Ordering::SeqCst));
-            assert_eq!(metrics().n_tasks, 0);
+            assert_eq!(metrics().tasks, 0);
         })
         .unwrap();
     });
@@ -299,7 +299,7 @@ fn a_misbehaving_foreign_waker_is_harmless() {
         fn use_the_loop() {
             drop(spawn(async {}));
             drop(spawn(sleep(Duration::from_secs(1))));
-            assert!(metrics().n_polls > 0);
+            assert!(metrics().polls > 0);
             drop(sleep(Duration::ZERO));
         }
     }
@@ -310,7 +310,7 @@ fn a_misbehaving_foreign_waker_is_harmless() {
     }
     impl Drop for Busy {
         fn drop(&mut self) {
-            if metrics().n_polls > 0 {
+            if metrics().polls > 0 {
                 Busy::use_the_loop();
             }
         }
@@ -345,7 +345,7 @@ fn a_sleep_moves_from_loop_to_loop() {
     let nap = thread::spawn(move || {
         let away = Runtime::new().unwrap();
         assert!(!away.block_on(poll(&mut nap)).unwrap());
-        assert_eq!(away.block_on(async { metrics().n_timers }).unwrap(), 1);
+        assert_eq!(away.block_on(async { metrics().timers }).unwrap(), 1);
         nap
     })
     .join()
@@ -353,7 +353,7 @@ fn a_sleep_moves_from_loop_to_loop() {
     // The timer on this loop was disarmed by the other thread; the other one has ended with its loop.
     let n_timers = home.block_on(async {
         letters_are_read().await;
-        metrics().n_timers
+        metrics().timers
     });
     assert_eq!(n_timers.unwrap(), 0);
     home.block_on(nap).unwrap();
@@ -379,7 +379,7 @@ fn timers_are_cancelled_from_other_threads_while_they_fire() {
                 dropping.await.unwrap();
             }
             letters_are_read().await;
-            assert_eq!(metrics().n_timers, 0);
+            assert_eq!(metrics().timers, 0);
         })
         .unwrap();
     });
@@ -412,7 +412,7 @@ fn handles_are_dropped_and_tasks_aborted_on_other_threads() {
                 away.await.unwrap();
                 letters_are_read().await;
                 assert_eq!(n_dropped.load(Ordering::SeqCst), (round + 1) * 20);
-                assert_eq!(metrics().n_tasks, 0);
+                assert_eq!(metrics().tasks, 0);
             }
         })
         .unwrap();

@@ -129,11 +129,11 @@ fn a_short_sleep_is_not_a_long_one() {
 #[test]
 fn a_waiting_loop_makes_few_turns_for_a_timer() {
     run(async {
-        let before = metrics().n_waits;
+        let before = metrics().waits;
         for _ in 0..5 {
             sleep(Duration::from_micros(300)).await;
         }
-        let n_waits = metrics().n_waits - before;
+        let n_waits = metrics().waits - before;
         assert!(n_waits <= 20, "{n_waits} waits for five timers");
     })
     .unwrap();
@@ -197,17 +197,17 @@ fn a_sleep_that_is_dropped_or_reset_leaves_no_timer() {
         let start = now();
         let mut nap = sleep(HOUR);
         assert!(poll_once(&mut nap).await.is_pending());
-        assert_eq!(metrics().n_timers, 1);
+        assert_eq!(metrics().timers, 1);
         // The same timer, moved: the task that awaits it must not be lost.
         nap.reset(start + 2 * HOUR);
-        assert_eq!(metrics().n_timers, 1);
+        assert_eq!(metrics().timers, 1);
         nap.await;
         assert_eq!(now() - start, 2 * HOUR);
 
         let mut nap = sleep(HOUR);
         assert!(poll_once(&mut nap).await.is_pending());
         drop(nap);
-        assert_eq!(metrics().n_timers, 0);
+        assert_eq!(metrics().timers, 0);
     });
 }
 
@@ -268,7 +268,7 @@ fn a_timer_dropped_while_another_fires_does_not_fire() {
             first.push(victim.await.unwrap_err());
         });
         killer.await.unwrap();
-        assert_eq!(metrics().n_timers, 0);
+        assert_eq!(metrics().timers, 0);
     });
     trace.assert(&["task was cancelled"]);
 }
@@ -331,7 +331,7 @@ fn timeouts_nest() {
         let outer_first = timeout(HOUR, timeout(2 * HOUR, pending::<()>())).await;
         assert!(outer_first.is_err());
         assert_eq!(now() - start, 2 * HOUR);
-        assert_eq!(metrics().n_timers, 0);
+        assert_eq!(metrics().timers, 0);
     });
 }
 

@@ -39,17 +39,17 @@ fn third() -> impl Future<Output = ()> {
 fn run_within(n_polls: u64, future: impl Future<Output = ()>) {
     run(async {
         let watchdog = spawn(async move {
-            let before = metrics().n_polls;
-            while metrics().n_polls - before < n_polls {
+            let before = metrics().polls;
+            while metrics().polls - before < n_polls {
                 yield_now().await;
             }
         });
-        let before = metrics().n_polls;
+        let before = metrics().polls;
         let mut future = pin!(future);
         poll_fn(|cx| {
             // Written by hand, because the test is about combinators.
             if watchdog.is_finished() {
-                panic!("not ready after {} polls", metrics().n_polls - before);
+                panic!("not ready after {} polls", metrics().polls - before);
             }
             cx.waker().wake_by_ref();
             future.as_mut().poll(cx)

@@ -181,7 +181,7 @@ pub(crate) fn at_every_poll(backend: Backend, case: impl AsyncFn(&Dropper)) {
 /// Counts the tasks, timers and sources in the loop.
 fn n_left() -> [usize; 3] {
     let metrics = metrics();
-    [metrics.n_tasks, metrics.n_timers, metrics.n_sources]
+    [metrics.tasks, metrics.timers, metrics.sources]
 }
 
 /// Prints the plan under which a case failed.

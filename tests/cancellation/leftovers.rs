@@ -88,7 +88,7 @@ fn a_dropped_connect_leaves_no_descriptor_registered(backend: Backend) {
         listener.listen(0).unwrap();
         let addr = listener.local_addr().unwrap().as_socket().unwrap();
 
-        let before = polyloop::runtime::metrics().n_sources;
+        let before = polyloop::runtime::metrics().sources;
         let mut held = Vec::new();
         let mut n_timed_out = 0;
         while n_timed_out < 3 {
@@ -99,7 +99,7 @@ fn a_dropped_connect_leaves_no_descriptor_registered(backend: Backend) {
             }
         }
         drop(held);
-        assert_eq!(polyloop::runtime::metrics().n_sources, before);
+        assert_eq!(polyloop::runtime::metrics().sources, before);
     });
 }
 
@@ -111,10 +111,10 @@ fn a_dropped_wait_leaves_no_waker_behind(backend: Backend) {
             assert!(poll_once(server.read(&mut [0])).await.is_none());
         }
         // If a thousand wakers were left, each would now poll this task.
-        let before = polyloop::runtime::metrics().n_polls;
+        let before = polyloop::runtime::metrics().polls;
         client.write_all(b"x").await.unwrap();
         server.read_exact(&mut [0]).await.unwrap();
-        let n_polls = polyloop::runtime::metrics().n_polls - before;
+        let n_polls = polyloop::runtime::metrics().polls - before;
         assert!(n_polls < 10, "{n_polls} polls for one byte");
     });
 }

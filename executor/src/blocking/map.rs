@@ -7,7 +7,6 @@ use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use futures_core::Stream;
 
@@ -202,9 +201,7 @@ where
             "the results of `map` were waited for inside a running loop: await `next` instead"
         );
         self.map.fill();
-        let result = self.map.jobs.front_mut()?.join(Duration::MAX);
-        self.map.jobs.pop_front();
-        Some(result.expect("the wait has no timeout"))
+        Some(self.map.jobs.pop_front()?.join())
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

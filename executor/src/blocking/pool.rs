@@ -111,7 +111,7 @@ impl BlockingPool {
     ///
     /// // Without a loop:
     /// let mut answer = pool.spawn(|| 6 * 7);
-    /// assert_eq!(answer.join(Duration::from_secs(60)).unwrap().unwrap(), 42);
+    /// assert_eq!(answer.join_timeout(Duration::from_secs(60)).unwrap().unwrap(), 42);
     /// ```
     #[track_caller]
     pub fn spawn<F, T>(&self, work: F) -> JoinHandle<T>

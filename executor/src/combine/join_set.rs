@@ -16,7 +16,7 @@ use super::numbered::Numbered;
 use crate::join::deep_drop::drop_deep;
 use crate::join::join_error::given;
 use crate::running::poll_proceed;
-use crate::runtime::{spawn_at, with_room};
+use crate::runtime::run::{spawn_at, with_room};
 use crate::{JoinError, JoinHandle};
 
 /// A collection of tasks that returns their outputs in the order of completion.

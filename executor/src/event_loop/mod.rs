@@ -304,13 +304,13 @@ impl EventLoop {
         let reactor = self.reactor.borrow();
         let calls = reactor.system_calls();
         Metrics {
-            n_tasks: self.tasks.borrow().n_tasks(),
-            n_timers: self.timers.borrow().n_armed(),
-            n_sources: reactor.sources(),
-            n_polls: self.n_polls.get(),
-            n_waits: calls.waits,
-            n_control_calls: calls.controls,
-            n_io_calls: self.n_io_calls.get(),
+            tasks: self.tasks.borrow().n_tasks(),
+            timers: self.timers.borrow().n_armed(),
+            sources: reactor.sources(),
+            polls: self.n_polls.get(),
+            waits: calls.waits,
+            control_calls: calls.controls,
+            io_calls: self.n_io_calls.get(),
         }
     }
 }

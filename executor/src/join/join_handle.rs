@@ -2,9 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll, Wake, Waker, ready};
-use std::thread::{self, Thread};
-use std::time::Duration;
+use std::task::{Context, Poll, ready};
 
 use polyloop_reactor::Token;
 
@@ -15,15 +13,15 @@ use crate::inspect::notes::Notes;
 use crate::join::abort_on_drop::AbortOnDrop;
 use crate::join::join_error::given;
 use crate::join::packet::Packet;
+use crate::join::requests::{abort, set_name};
 use crate::raw::current::current;
 use crate::raw::forward::{OutputKey, forward, inherit, renounce};
-use crate::running::{note, now, poll_proceed};
+use crate::running::{note, poll_proceed};
 use crate::runtime::no_runtime::no_runtime;
 use crate::sync::Arc;
 use crate::task::TaskId;
 use crate::tasks::wakers::{clone_of, drop_of};
 use crate::tasks::{Callback, Join};
-use crate::time::Elapsed;
 
 /// Awaits the output of a spawned task.
 ///
@@ -218,46 +216,6 @@ impl<T> JoinHandle<T> {
         if_local(id.owner(), |event_loop| event_loop.name(id)).flatten()
     }
 
-    /// Waits for the output on a plain thread, for `timeout` at most.
-    ///
-    /// It blocks. Inside a loop the handle is awaited instead. On the thread of a runtime that
-    /// is not running it waits in vain: nobody runs the task.
-    ///
-    /// # Errors
-    /// [`Elapsed`] if the time is over first. The handle is as good as before.
-    ///
-    /// # Panics
-    /// Inside a loop, which it would keep from running. If the output was returned before.
-    ///
-    /// # References
-    /// Python's `concurrent.futures.Future.result`.
-    ///
-    /// # Examples
-    /// ```
-    /// use std::time::Duration;
-    ///
-    /// # polyloop::run(async {
-    /// let handle = polyloop::Handle::current().unwrap();
-    /// let thread = std::thread::spawn(move || {
-    ///     let mut task = handle.spawn(async { 6 * 7 });
-    ///     task.join(Duration::from_secs(60)).unwrap().unwrap()
-    /// });
-    /// let joined = polyloop::spawn_blocking(|| thread.join().unwrap()).await;
-    /// assert_eq!(joined.unwrap(), 42);
-    /// # }).unwrap();
-    /// ```
-    #[track_caller]
-    pub fn join(&mut self, timeout: Duration) -> Result<Result<T, JoinError>, Elapsed>
-    where
-        T: 'static,
-    {
-        assert!(
-            current(|_| ()).is_none(),
-            "`JoinHandle::join` was called inside a loop, which it would block: await the handle"
-        );
-        park_until_ready(self, timeout)
-    }
-
     /// Calls `f` with a reference to the output when the task finishes, before the handle returns the output. If the
     /// task has finished, `f` is called at once.
     ///
@@ -302,73 +260,6 @@ impl<T> JoinHandle<T> {
                 Some(()) => panic!("`on_done` needs a task of a loop on this thread"),
             }
         }
-    }
-}
-
-/// Sets a task's name, on any thread.
-pub(crate) fn set_name(id: Token, name: String) {
-    let mut name = Some(name);
-    if_local(id.owner(), |event_loop| {
-        if let Some(name) = name.take() {
-            event_loop.set_name(id, name);
-        }
-    });
-    if let Some(name) = name {
-        let message = move || {
-            current(|event_loop| event_loop.set_name(id, name));
-        };
-        mailbox::send(id.owner(), Command::Run(Box::new(message)));
-    }
-}
-
-/// Polls a handle on a plain thread until it is ready or the time limit is reached.
-#[track_caller]
-fn park_until_ready<T: 'static>(
-    handle: &mut JoinHandle<T>,
-    timeout: Duration,
-) -> Result<Result<T, JoinError>, Elapsed> {
-    struct Unpark(Thread);
-
-    impl Wake for Unpark {
-        fn wake(self: std::sync::Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-
-    let deadline = now().checked_add(timeout);
-    let waker = Waker::from(std::sync::Arc::new(Unpark(thread::current())));
-    loop {
-        if let Poll::Ready(output) = Pin::new(&mut *handle).poll(&mut Context::from_waker(&waker)) {
-            return Ok(output);
-        }
-        match deadline {
-            None => thread::park(),
-            Some(deadline) => {
-                let left = deadline.saturating_duration_since(now());
-                if left.is_zero() {
-                    return Err(Elapsed::new());
-                }
-                thread::park_timeout(left);
-            }
-        }
-    }
-}
-
-/// Records the task that fills a packet, and forwards earlier requests to it.
-pub(crate) fn bind<T>(packet: &Packet<T>, task: Token) {
-    let requests = packet.set_task(task);
-    if let Some(name) = requests.name {
-        set_name(task, name);
-    }
-    if requests.abort {
-        abort(task);
-    }
-}
-
-/// Aborts the task that `id` names, on any thread.
-pub(crate) fn abort(id: Token) {
-    if if_local(id.owner(), |event_loop| event_loop.abort(id)).is_none() {
-        mailbox::send(id.owner(), Command::Abort(id));
     }
 }
 

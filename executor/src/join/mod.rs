@@ -2,6 +2,10 @@
 
 pub(crate) mod join_handle;
 
+mod park;
+
+pub(crate) mod requests;
+
 pub(crate) mod join_error;
 
 pub(crate) mod packet;

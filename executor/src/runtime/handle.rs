@@ -7,8 +7,8 @@ use std::pin::pin;
 
 use crate::catch::quietly;
 use crate::event_loop::mailbox::{self, Address, Command};
-use crate::join::join_handle::bind;
 use crate::join::packet::Packet;
+use crate::join::requests::bind;
 use crate::raw::current::current;
 use crate::running::poll_outcome;
 use crate::sync::Arc;
@@ -67,14 +67,13 @@ impl Handle {
     ///
     /// # Examples
     /// ```
-    /// use std::time::Duration;
     /// use polyloop::{Runtime, spawn_blocking};
     ///
     /// let runtime = Runtime::new()?;
     /// let handle = runtime.handle();
     /// // A plain thread runs a task on the loop and waits for its output.
     /// let thread = std::thread::spawn(move || {
-    ///     handle.spawn(async { 6 * 7 }).join(Duration::from_secs(60)).unwrap().unwrap()
+    ///     handle.spawn(async { 6 * 7 }).join().unwrap()
     /// });
     /// let answer = runtime.block_on(async { spawn_blocking(|| thread.join().unwrap()).await })?;
     /// assert_eq!(answer.unwrap(), 42);

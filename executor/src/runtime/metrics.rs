@@ -5,26 +5,26 @@
 /// # Examples
 /// ```
 /// # polyloop::run(async {
-/// let before = polyloop::runtime::metrics().n_polls;
+/// let before = polyloop::runtime::metrics().polls;
 /// polyloop::yield_now().await;
-/// assert!(polyloop::runtime::metrics().n_polls > before);
+/// assert!(polyloop::runtime::metrics().polls > before);
 /// # }).unwrap();
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Metrics {
     /// Tasks that have not finished, or whose output has not been taken.
-    pub n_tasks: usize,
+    pub tasks: usize,
     /// Armed timers.
-    pub n_timers: usize,
+    pub timers: usize,
     /// Registered descriptors.
-    pub n_sources: usize,
+    pub sources: usize,
     /// Polls of tasks and of the main future.
-    pub n_polls: u64,
+    pub polls: u64,
     /// System calls that waited or polled for events.
-    pub n_waits: u64,
+    pub waits: u64,
     /// System calls that changed the selector's registrations.
-    pub n_control_calls: u64,
+    pub control_calls: u64,
     /// System calls for I/O, such as reads, writes and accepts, including those that would have blocked.
-    pub n_io_calls: u64,
+    pub io_calls: u64,
 }

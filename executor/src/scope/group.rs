@@ -20,7 +20,7 @@ use crate::combine::slab::Slab;
 use crate::combine::turns::Turns;
 use crate::event_loop::EventLoop;
 use crate::raw::current::current;
-use crate::runtime::with_room;
+use crate::runtime::run::with_room;
 
 /// A group of child tasks, all of which end before the group does.
 ///

@@ -27,8 +27,7 @@ impl TaskId {
     }
 }
 
-/// Writes `main`, or the task's place and, from its second tenant on, which tenant it is: `7`,
-/// `7.2`.
+/// Writes `main`, or the task's slot and, unless it is the slot's first task, a generation: `7`, `7.2`.
 impl fmt::Display for TaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.is_main(), self.0.generation()) {

@@ -61,7 +61,7 @@ fn a_spawn_without_room_panics_where_it_was_asked_for_and_ends_nothing_else() {
                 pending::<()>().await
             };
             assert!(panic_of(|| spawn(refused)).contains("16,777,215"));
-            assert_eq!(metrics().n_tasks, 2, "the task that the refused future held is aborted");
+            assert_eq!(metrics().tasks, 2, "the task that the refused future held is aborted");
             assert_eq!(other.await.unwrap(), 7);
             last.await.unwrap();
             assert_eq!(spawn(async { 8 }).await.unwrap(), 8, "there is room again");
@@ -90,7 +90,7 @@ fn a_spawn_from_elsewhere_without_room_is_an_error_of_its_handle() {
         let mut refused = handle.spawn(async move {
             let _note = note;
         });
-        let error = refused.join(LIMIT).unwrap().unwrap_err();
+        let error = refused.join_timeout(LIMIT).unwrap().unwrap_err();
         // A call is dropped as it would be without a loop.
         handle.call_soon(|| unreachable!());
         error
@@ -110,7 +110,7 @@ fn a_spawn_from_elsewhere_without_room_is_an_error_of_its_handle() {
 fn a_handle_that_is_awaited_elsewhere_needs_no_room_on_the_tasks_loop() {
     let runtime = small(2);
     let (mut first, second) = (runtime.spawn(yield_now()), runtime.spawn(yield_now()));
-    let thread = thread::spawn(move || first.join(LIMIT).unwrap().is_ok());
+    let thread = thread::spawn(move || first.join_timeout(LIMIT).unwrap().is_ok());
     while !thread.is_finished() {
         runtime.turn(Some(Duration::from_millis(1)), Duration::MAX).unwrap();
     }
@@ -188,7 +188,7 @@ fn a_loop_whose_slots_are_spent_goes_on_in_others() {
         assert!(seen.insert(main) && seen.insert(task), "a number came twice");
     }
     drop(runtime);
-    let outputs = handles.into_iter().map(|mut task| task.join(LIMIT).unwrap().unwrap());
+    let outputs = handles.into_iter().map(|mut task| task.join_timeout(LIMIT).unwrap().unwrap());
     assert_eq!(outputs.collect::<Vec<_>>(), [1, 3, 5, 7, 9]);
 }
 
@@ -236,5 +236,5 @@ fn a_handle_of_a_full_loop_that_is_dropped_is_harmless() {
     runtime.spawn(pending::<()>());
     drop(thread::spawn(move || drop(handle.spawn(async {}))).join());
     runtime.turn(Some(Duration::ZERO), Duration::MAX).unwrap();
-    assert_eq!(runtime.enter(|| (Handle::current().is_some(), metrics().n_tasks)), (true, 1));
+    assert_eq!(runtime.enter(|| (Handle::current().is_some(), metrics().tasks)), (true, 1));
 }

@@ -308,7 +308,7 @@ mod tests {
             }
             let error = spawn(sleep(Duration::ZERO)).await.unwrap_err();
             assert!(error.is_panic());
-            assert_eq!(crate::metrics().n_timers, 4_096);
+            assert_eq!(crate::metrics().timers, 4_096);
             naps.pop();
             sleep(Duration::from_millis(1)).await;
         })

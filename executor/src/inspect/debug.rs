@@ -1,6 +1,6 @@
-//! Debug mode: what a loop tells about tasks that misbehave.
+//! Debug mode: reports of tasks that misbehave.
 //!
-//! Off, it costs one branch for each poll and no memory.
+//! When it is disabled, it costs one branch per poll and no memory.
 
 use std::env;
 use std::fmt;
@@ -11,12 +11,10 @@ use std::time::Duration;
 use crate::event_loop::mailbox::Address;
 use crate::task::info::{Rounded, TaskInfo};
 
-/// A poll that takes longer than this is reported, unless the builder says otherwise: asyncio's
-/// `slow_callback_duration`.
+/// The default of [`Builder::slow_poll`](crate::Builder::slow_poll), which is asyncio's `slow_callback_duration`.
 pub(crate) const DEFAULT_SLOW_POLL: Duration = Duration::from_millis(100);
 
-/// Tells of a task that misbehaved. Only in debug mode, see
-/// [`Builder::debug`](crate::Builder::debug).
+/// A report of debug mode about a task that misbehaved. See [`Builder::debug`](crate::Builder::debug).
 ///
 /// # References
 /// Python's asyncio debug mode.
@@ -45,29 +43,29 @@ pub(crate) const DEFAULT_SLOW_POLL: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Report {
-    /// One poll took longer than [`Builder::slow_poll`](crate::Builder::slow_poll) allows: it kept
-    /// all other tasks of the loop waiting.
+    /// A poll took longer than [`Builder::slow_poll`](crate::Builder::slow_poll) allows, and blocked all other tasks of the
+    /// loop.
     SlowPoll {
-        /// The task, as it was after that poll.
+        /// The task, after that poll.
         task: TaskInfo,
         /// How long the poll took.
         took: Duration,
     },
-    /// A task panicked, and its outcome was dropped before it was given to anyone: with the task's
-    /// handle, its [`JoinSet`](crate::JoinSet), or the future that waited for it.
+    /// A task panicked, and its outcome was dropped unseen: with the task's handle, its [`JoinSet`](crate::JoinSet), or the
+    /// future that waited for it.
     LostPanic {
         /// The task.
         task: TaskInfo,
-        /// What the panic said.
+        /// The message of the panic.
         message: String,
     },
-    /// The same for blocking work that a task of the loop has spawned, on any pool.
+    /// The same for blocking work that a task of the loop has spawned on any pool.
     LostJobPanic {
-        /// The name that the job was given, if it was given one.
+        /// The name of the job, if it has one.
         name: Option<String>,
-        /// Where it was spawned.
+        /// The location where it was spawned.
         spawned_at: &'static Location<'static>,
-        /// What the panic said.
+        /// The message of the panic.
         message: String,
     },
 }
@@ -91,10 +89,10 @@ impl fmt::Display for Report {
     }
 }
 
-/// Is given the reports of a loop.
+/// The function that receives the reports of a loop.
 pub(crate) type Reporter = Box<dyn Fn(&Report)>;
 
-/// Has a lost panic reported by the loop at an address, from any thread.
+/// Reports a lost panic to the loop at an address, from any thread.
 pub(crate) type ReportLost = fn(Address, Report);
 
 /// The settings of debug mode.
@@ -104,13 +102,13 @@ pub(crate) struct Debug {
     pub(crate) report_lost: ReportLost,
 }
 
-/// Writes a report to standard error, which is what happens by default.
+/// Writes a report to standard error: the default reporter.
 pub(crate) fn print(report: &Report) {
-    // Standard error may be a pipe that nobody reads, where `eprintln!` would panic.
+    // Standard error may be a closed pipe, where `eprintln!` would panic.
     let _ = writeln!(io::stderr(), "polyloop: {report}");
 }
 
-/// Reads `POLYLOOP_DEBUG`: `1` is on; `0`, empty and unset are off.
+/// Reads `POLYLOOP_DEBUG`: `1` enables debug mode; `0`, empty and unset do not.
 pub(crate) fn debug_from_env() -> io::Result<bool> {
     match env::var_os("POLYLOOP_DEBUG") {
         None => Ok(false),
@@ -118,7 +116,7 @@ pub(crate) fn debug_from_env() -> io::Result<bool> {
     }
 }
 
-/// Reads `POLYLOOP_SEED`: a number; empty and unset are none.
+/// Reads `POLYLOOP_SEED`: a number, or `None` if empty or unset.
 pub(crate) fn seed_from_env() -> io::Result<Option<u64>> {
     match env::var_os("POLYLOOP_SEED") {
         None => Ok(None),

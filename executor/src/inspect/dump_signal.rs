@@ -1,4 +1,4 @@
-//! Drawing the tree of tasks when a signal asks for it.
+//! Printing the tree of tasks on a signal.
 
 use std::future::poll_fn;
 use std::io::{self, Write};
@@ -9,7 +9,7 @@ use polyloop_reactor::{Direction, SignalFd, Token, Watched};
 
 use crate::{Tried, note_io, poll_source, release_source, task, with_reactor};
 
-/// A signal that is watched on one loop.
+/// A signal that is registered with one loop.
 struct Listener(SignalFd);
 
 impl AsFd for Listener {
@@ -33,7 +33,7 @@ impl Drop for Registered {
     }
 }
 
-/// Writes the tree of tasks to standard error each time the signal comes.
+/// Writes the tree of tasks to standard error each time the signal arrives.
 pub(crate) async fn dump_on(signal: SignalFd) -> io::Result<()> {
     let listener = Arc::new(Listener(signal));
     let source = Registered(with_reactor(|reactor| reactor.register(listener.clone()))??);
@@ -42,7 +42,7 @@ pub(crate) async fn dump_on(signal: SignalFd) -> io::Result<()> {
         poll_fn(|cx| poll_source(source.0, Direction::Read, &mut key, cx)).await?;
         if listener.0.take()? {
             note_io(source.0, Direction::Read, Tried::Done);
-            // Standard error may be a pipe that nobody reads, where `eprintln!` would panic.
+            // Standard error may be a closed pipe, where `eprintln!` would panic.
             let _ = writeln!(io::stderr(), "polyloop:\n{}", task::dump());
         } else {
             note_io(source.0, Direction::Read, Tried::WouldBlock);

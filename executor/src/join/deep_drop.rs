@@ -1,4 +1,4 @@
-//! Dropping what may own the next one of its kind, and that the next, to any depth, on any stack.
+//! Dropping values that own the next one of their kind, to any depth, on any stack.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -7,7 +7,7 @@ use std::mem::ManuallyDrop;
 
 use crate::catch::quietly;
 
-/// How deep what is dropped may drop others in turn before those wait in a list.
+/// How deep drops may nest before further values wait in a list.
 ///
 /// As for aborts: deeper than values are nested by hand, shallow enough for a stack of
 /// 64 KiB.
@@ -16,16 +16,16 @@ const DEPTH_MAX: u8 = 16;
 thread_local! {
     /// How many calls of [`drop_deep`] are on the stack.
     static DEPTH: Cell<u8> = const { Cell::new(0) };
-    /// What is left to drop for the innermost of [`DEPTH_MAX`] calls. It is empty outside, and has no
-    /// destructor, so that it is there until the thread is gone.
+    /// The values that the innermost of [`DEPTH_MAX`] calls has to drop. It is empty outside of calls, and has no destructor,
+    /// so that it is accessible until the thread ends.
     static LEFT: ManuallyDrop<RefCell<VecDeque<Box<dyn Any>>>> =
         const { ManuallyDrop::new(RefCell::new(VecDeque::new())) };
 }
 
-/// Drops `value`, at once or, below [`DEPTH_MAX`] others, before the innermost of them returns. A panic
-/// of a destructor ends here.
+/// Drops `value` at once or, inside [`DEPTH_MAX`] other calls, before the innermost of them returns. A panic of a destructor
+/// is caught.
 ///
-/// The value has to be `'static`: what borrows could not wait.
+/// The value has to be `'static`, because its drop may be deferred.
 pub(crate) fn drop_deep<T: 'static>(value: T) {
     let depth = DEPTH.get();
     if depth == DEPTH_MAX {
@@ -58,7 +58,7 @@ mod tests {
 
     use super::*;
 
-    /// Owns others of its kind, and notes when it is dropped.
+    /// Owns others of its kind, and records its drop.
     struct Node {
         number: usize,
         owned: Vec<Node>,

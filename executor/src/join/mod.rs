@@ -1,4 +1,4 @@
-//! How the output of a task gets to whoever awaits it.
+//! Joining: how the output of a task gets to its handle.
 
 pub(crate) mod join_handle;
 

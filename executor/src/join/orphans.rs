@@ -1,10 +1,8 @@
-//! What tasks leave when their loop ends: the outputs of those that had finished, for handles that
-//! will ask for them later, on any thread.
+//! Orphaned outputs: the outputs of finished tasks whose loop has ended, for handles that take them later on any thread.
 //!
-//! Numbers name one task for as long as the process lives, so an output is found by its task's.
-//! An entry is made before its loop's mailbox closes. So a handle that finds the mailbox closed
-//! and no entry knows that there will be none. It is gone when its handle has taken it or is
-//! dropped.
+//! An id names one task for the lifetime of the process, so an output is found by its task's id. Entries are added before
+//! the loop's mailbox closes, so a handle that finds the mailbox closed and no entry knows that there will be none. An entry
+//! is removed when its handle takes it or is dropped.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,10 +10,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use polyloop_reactor::Token;
 
-/// Outputs by their tasks.
+/// The outputs by task.
 pub(crate) struct Orphans<V> {
     outputs: Mutex<BTreeMap<Token, V>>,
-    /// How many there are, so that nearly all of those that look in vain need no lock.
+    /// The number of outputs, so that most unsuccessful lookups need no lock.
     ///
     /// Relaxed: a handle that may find an entry has learned, through the mailbox's lock or on the same
     /// thread, that its loop has ended.
@@ -23,7 +21,7 @@ pub(crate) struct Orphans<V> {
 }
 
 impl<V> Orphans<V> {
-    /// Keeps an output.
+    /// Adds an output.
     pub(crate) fn put(&self, id: Token, output: V) {
         let mut outputs = self.lock();
         let replaced = outputs.insert(id, output);
@@ -32,7 +30,7 @@ impl<V> Orphans<V> {
         debug_assert!(replaced.is_none(), "a number names one task");
     }
 
-    /// Takes an output out, for its handle.
+    /// Takes an output, for its handle.
     pub(crate) fn take(&self, id: Token) -> Option<V> {
         if self.n_left.load(Ordering::Relaxed) == 0 {
             return None;

@@ -1,4 +1,4 @@
-//! One result on its way from one thread to another.
+//! A packet: carries one result from one thread to another.
 
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,14 +13,14 @@ use crate::join::deep_drop::drop_deep;
 use crate::join::join_error::JoinError;
 use crate::sync::{Arc, Mutex, MutexGuard};
 
-/// Carries the outcome of work that is done elsewhere: on a blocking thread, on another loop.
+/// Carries the outcome of work on a blocking thread or on another loop.
 ///
 /// ```text
 ///  [ Waiting ] ── set ──▶ [ Done ] ── poll_take ──▶ [ Taken ]
 /// ```
 pub(crate) struct Packet<T> {
     state: Mutex<State<T>>,
-    /// Drops an outcome that was not taken: [`drop_deep`], since that may own the handle of another.
+    /// Drops an outcome that was not taken with [`drop_deep`], because it may own the handle of another.
     ///
     /// A pointer, because the destructor does not know that `T` is `'static`.
     drop_outcome: fn(Result<T, JoinError>),
@@ -31,14 +31,14 @@ struct State<T> {
     waker: Option<Waker>,
     /// The task that does the work, once there is one.
     task: Option<Token>,
-    /// What that task is to be called.
+    /// The name for that task.
     name: Option<String>,
     aborted: bool,
-    /// The work is a job in a queue, which no thread has begun.
+    /// The work is a queued job that no thread has started.
     queued: bool,
 }
 
-/// What a handle has requested of a task before there was one.
+/// A handle's requests before the task existed.
 pub(crate) struct Requests {
     pub(crate) name: Option<String>,
     pub(crate) abort: bool,
@@ -51,13 +51,13 @@ enum Outcome<T> {
 }
 
 impl<T: 'static> Packet<T> {
-    /// Makes a packet and the one side that may fill it.
+    /// Creates a packet and its sender.
     pub(crate) fn new() -> (Arc<Packet<T>>, Sender<T>) {
         Packet::make(false)
     }
 
-    /// Makes the packet of a job that is to be queued: an abort ends it at once, however long
-    /// the queue is, until the job [begins](Sender::begin).
+    /// Creates the packet of a job to be queued: until the job [starts](Sender::begin), an abort completes the packet at
+    /// once.
     pub(crate) fn of_job() -> (Arc<Packet<T>>, Sender<T>) {
         Packet::make(true)
     }
@@ -77,9 +77,9 @@ impl<T: 'static> Packet<T> {
 }
 
 impl<T> Packet<T> {
-    /// Takes the outcome, or leaves the waker to be woken by it.
+    /// Takes the outcome, or registers the waker to be woken by it.
     ///
-    /// What is in `waker` afterwards is to be dropped by the caller: no foreign code runs under the lock.
+    /// The caller drops what is in `waker` afterwards, because no foreign code may run under the lock.
     pub(crate) fn poll_take(&self, waker: &mut Option<Waker>) -> Poll<Result<T, JoinError>> {
         let mut state = self.lock();
         match mem::replace(&mut state.outcome, Outcome::Taken) {
@@ -89,12 +89,12 @@ impl<T> Packet<T> {
                 mem::swap(&mut state.waker, waker);
                 Poll::Pending
             }
-            // A handle forgets its packet when it has taken the outcome.
+            // A handle drops its packet when it has taken the outcome.
             Outcome::Taken => Poll::Ready(Err(JoinError::cancelled())),
         }
     }
 
-    /// Requests that the work be dropped: before it begins, or between two polls.
+    /// Requests that the work be dropped: before it starts, or between two polls.
     ///
     /// Returns the task that does the work, if there is one already, for the caller to abort.
     pub(crate) fn abort(&self) -> Option<Token> {
@@ -108,17 +108,17 @@ impl<T> Packet<T> {
         task
     }
 
-    /// Notes which task does the work, so that an abort finds it.
+    /// Records the task that does the work, so that an abort finds it.
     ///
-    /// Returns what was requested before there was one, for the caller to do.
+    /// Returns the earlier requests, for the caller to execute.
     pub(crate) fn set_task(&self, task: Token) -> Requests {
         let mut state = self.lock();
         state.task = Some(task);
         Requests { name: state.name.take(), abort: state.aborted }
     }
 
-    /// Keeps the name for the task that does the work. If there is one already, it is returned with the
-    /// name, for the caller to name it.
+    /// Stores the name for the task that does the work. If the task exists, it is returned with the name, for the caller to
+    /// name it.
     pub(crate) fn set_name(&self, name: String) -> Option<(Token, String)> {
         let mut state = self.lock();
         match state.task {
@@ -130,7 +130,7 @@ impl<T> Packet<T> {
         }
     }
 
-    /// Returns the task that does the work, if there is one already.
+    /// Returns the task that does the work, if it exists.
     pub(crate) fn task(&self) -> Option<Token> {
         self.lock().task
     }
@@ -144,7 +144,7 @@ impl<T> Packet<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sets the outcome; the first counts.
+    /// Sets the outcome. Only the first one counts.
     fn set(&self, outcome: Result<T, JoinError>) {
         let mut state = self.lock();
         if !matches!(state.outcome, Outcome::Waiting) {
@@ -163,8 +163,7 @@ impl<T> Packet<T> {
 
 impl<T> Drop for Packet<T> {
     fn drop(&mut self) {
-        // By an outcome that is never taken, on the side that drops the packet last: a destructor that
-        // panics ends nothing there.
+        // An outcome that is never taken is dropped with the packet, where a panic of its destructor is caught.
         let mut state = self.lock();
         let outcome = mem::replace(&mut state.outcome, Outcome::Taken);
         let waker = state.waker.take();
@@ -176,13 +175,13 @@ impl<T> Drop for Packet<T> {
     }
 }
 
-/// Fills a packet, once. Dropped without having done so, it says that the work was cancelled.
+/// Fills a packet once. If it is dropped before, the outcome is that the work was cancelled.
 pub(crate) struct Sender<T> {
     packet: Option<Arc<Packet<T>>>,
 }
 
 impl<T> Sender<T> {
-    /// Notes that the job begins, from where on an abort comes too late. False if one has come.
+    /// Records that the job starts, after which an abort has no effect. Returns `false` if it was aborted before.
     pub(crate) fn begin(&self) -> bool {
         let Some(packet) = &self.packet else { return false };
         let mut state = packet.lock();
@@ -190,7 +189,7 @@ impl<T> Sender<T> {
         !state.aborted
     }
 
-    /// Does the work and fills the packet with its result or its panic, which came from `origin`.
+    /// Executes the work and fills the packet with its result, or with its panic from `origin`.
     pub(crate) fn run(self, origin: Option<Box<Origin>>, work: impl FnOnce() -> T) {
         let outcome = catch_unwind(AssertUnwindSafe(work));
         let origin = origin.map(|origin| *origin);

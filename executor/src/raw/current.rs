@@ -1,5 +1,4 @@
-//! The way from a thread to the loop that runs on it: a pointer that is only there while
-//! [`within`] is on the stack.
+//! The current loop of a thread: a pointer that is set only while [`within`] is on the stack.
 
 use std::cell::Cell;
 use std::ptr;

@@ -1,7 +1,7 @@
-//! The way of an output to another thread, which its type allows without this code knowing it.
+//! Forwarding an output to another thread, which its type permits although this code is type-erased.
 //!
-//! An output goes there by itself while the task's loop lives ([`forward`]), and with the task's box
-//! when it has outlived its loop ([`leave`], [`inherit`]).
+//! The output alone is sent while the task's loop is alive ([`forward`]); the task's box is kept if the output outlives its
+//! loop ([`leave`], [`inherit`]).
 
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -19,9 +19,9 @@ use crate::sync::Arc;
 use crate::tasks::Delivery;
 use crate::tasks::stage::{AnyTask, TaskBox};
 
-/// Names a task and the type of its output, and is the right to take that output.
+/// Identifies a task and the type of its output, and is the permission to take that output.
 ///
-/// Made for the handle that `spawn` returns, and for nothing else. It is `Send` if the output is.
+/// Created only for the handle that `spawn` returns. It is `Send` if the output is.
 pub(crate) struct OutputKey<T> {
     id: Token,
     /// Unlike a `T`, it can always be moved, and it is `Sync` if the output is `Send`.
@@ -55,21 +55,21 @@ struct Orphan(TaskBox);
 // The allocation itself is of the global allocator, and may be freed anywhere.
 unsafe impl Send for Orphan {}
 
-/// The outputs that have outlived their loops. A forked child has none of its parent's.
+/// The outputs that have outlived their loops. A forked child starts without its parent's.
 static ORPHANS: PerProcess<Orphans<Orphan>> = PerProcess::new(|_parents| Orphans::default());
 
-/// Takes a box out of the outputs that have outlived their loops, if it is there.
+/// Takes a box from the outputs that have outlived their loops, if it is there.
 fn take_orphan(id: Token) -> Option<TaskBox> {
     let Orphan(task) = ORPHANS.peek()?.take(id)?;
     Some(task)
 }
 
-/// Keeps the output of a task that has finished, for its handle to find when the loop has ended.
+/// Stores the output of a finished task, for its handle to take after the loop has ended.
 pub(crate) fn leave(id: Token, task: TaskBox) {
     ORPHANS.get().put(id, Orphan(task));
 }
 
-/// Takes the output that a task has left when its loop ended.
+/// Takes the output of a task whose loop has ended.
 pub(crate) fn inherit<T: 'static>(key: &OutputKey<T>) -> Option<Result<T, JoinError>> {
     let mut task = take_orphan(key.id)?;
     let mut output = None;
@@ -77,23 +77,21 @@ pub(crate) fn inherit<T: 'static>(key: &OutputKey<T>) -> Option<Result<T, JoinEr
     output
 }
 
-/// Drops the output that a task has left when its loop ended, since its handle is dropped.
+/// Drops the output of a task whose loop has ended, because its handle is dropped.
 pub(crate) fn renounce<T>(key: &OutputKey<T>) {
     renounce_local(key.id);
 }
 
-/// Drops the output that a task of this thread has left.
+/// Drops the output of a task of this thread whose loop has ended.
 pub(crate) fn renounce_local(id: Token) {
     if let Some(task) = take_orphan(id) {
         drop_deep(task);
     }
 }
 
-/// Has the output of a task put into a packet, for a handle that was polled where the task's loop does
-/// not run.
+/// Forwards the output of a task to a packet, for a handle that was polled where the task's loop is not current.
 ///
-/// No task is spawned for it: what fills the packet is noted in the task's slot, and the loop calls it
-/// when the task finishes.
+/// No task is spawned for this: the delivery is stored in the task's slot, and the loop calls it when the task finishes.
 pub(crate) fn forward<T: 'static>(key: &OutputKey<T>) -> Arc<Packet<T>> {
     let (packet, sender) = Packet::new();
     // No other code has the packet yet, so it has no name and no abort to pass on.
@@ -103,10 +101,10 @@ pub(crate) fn forward<T: 'static>(key: &OutputKey<T>) -> Arc<Packet<T>> {
     packet
 }
 
-/// Fills a packet with the output of a task, on the task's loop or from what the task has left.
+/// Fills a packet with the output of a task, on the task's loop or from the outputs that have outlived their loops.
 struct Deliver<T: 'static> {
     id: Token,
-    /// None once it has done so.
+    /// `None` once it has filled the packet.
     sender: Option<Sender<T>>,
 }
 
@@ -126,7 +124,7 @@ struct Deliver<T: 'static> {
 unsafe impl<T> Send for Deliver<T> {}
 
 impl<T: 'static> Deliver<T> {
-    /// Leaves the rest of the way with the task, if its loop is the one that runs here.
+    /// Stores the delivery with the task, if its loop is the current one.
     fn start(self) {
         let id = self.id;
         let delivery: Delivery = Box::new(move |task| self.finish(task));
@@ -147,7 +145,7 @@ impl<T: 'static> Drop for Deliver<T> {
         {
             send_output(sender, task.as_mut());
         }
-        // Otherwise the sender is dropped, which says cancelled.
+        // Otherwise the sender is dropped, which sets the outcome cancelled.
     }
 }
 

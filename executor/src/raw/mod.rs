@@ -1,4 +1,4 @@
-//! The unsafe code of the crate: four things that the safe language has no words for.
+//! The unsafe code of the crate: four things that safe Rust cannot express.
 
 pub(crate) mod waker;
 

@@ -1,8 +1,8 @@
-//! The way from a pinned task to the future inside it.
+//! Pin projection from a task to the future inside it.
 
 use std::pin::Pin;
 
-/// What a pinned task holds: a future, and in its place the future's output later on.
+/// The contents of a pinned task: a future, and later the future's output in its place.
 pub(crate) enum Stage<F, T> {
     /// Invariant: it leaves this place only when [`Pin::set`] drops it.
     Future(F),
@@ -10,7 +10,7 @@ pub(crate) enum Stage<F, T> {
     Empty,
 }
 
-/// Lends the future of a pinned task, if it still has one.
+/// Returns the future of a pinned task, if it still has one.
 pub(crate) fn project<F, T>(stage: Pin<&mut Stage<F, T>>) -> Option<Pin<&mut F>> {
     // SAFETY: nothing is moved out of the reference: it is only matched on, below.
     let stage = unsafe { stage.get_unchecked_mut() };

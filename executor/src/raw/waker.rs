@@ -1,7 +1,7 @@
-//! The raw waker, which is a task's number and nothing else.
+//! The raw waker, which contains only a task's id.
 //!
-//! Cloning and dropping it do nothing where pointers have 64 bits: nothing is allocated or counted,
-//! and a stale waker finds another generation and wakes no task.
+//! With 64-bit pointers, cloning and dropping it do nothing: no memory is allocated, no reference is counted, and a stale
+//! waker finds another generation and wakes no task.
 
 use polyloop_reactor::Token;
 
@@ -14,24 +14,24 @@ pub(crate) use imp::{clone_own, drop_own, id_of, lend_waker};
 /// Wakes the task that `id` names, from any thread.
 #[inline]
 pub(crate) fn wake(id: Token) {
-    // Numbers of other loops are never found here: the owner is part of the number.
+    // Ids of other loops are never found here, because the owner is part of the id.
     let is_local = current(|event_loop| event_loop.wake(id) || event_loop.number() == id.owner());
     if is_local != Some(true) {
         mailbox::wake(id);
     }
 }
 
-/// Notes that code outside this crate has cloned a waker, and may keep it anywhere.
+/// Records that foreign code has cloned a waker, and may keep it anywhere.
 fn note_foreign(id: Token) {
     current(|event_loop| {
-        // A waker of another task was cloned before, and noted then.
+        // For a waker of another task, this was recorded before.
         if event_loop.is_current(id) {
             event_loop.note(Notes::FOREIGN);
         }
     });
 }
 
-/// Wakers on targets whose pointers hold a packed number.
+/// Wakers on targets whose pointers hold a packed id.
 #[cfg(target_pointer_width = "64")]
 mod imp {
     use std::mem::{self, ManuallyDrop};
@@ -42,7 +42,7 @@ mod imp {
 
     static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake, drop);
 
-    /// Is called by code outside this crate only: this crate calls [`clone_own`].
+    /// Called by foreign code only: this crate calls [`clone_own`].
     fn clone(data: *const ()) -> RawWaker {
         super::note_foreign(Token::from_raw(data.addr() as u64));
         RawWaker::new(data, &VTABLE)
@@ -54,7 +54,7 @@ mod imp {
 
     fn drop(_data: *const ()) {}
 
-    /// Makes the waker of the task that `id` names.
+    /// Creates the waker of the task that `id` names.
     #[inline]
     pub(crate) fn waker_of(id: Token) -> Waker {
         let data = ptr::without_provenance(id.raw() as usize);
@@ -66,30 +66,30 @@ mod imp {
     /// Calls `f` with the waker of the task that `id` names.
     #[inline]
     pub(crate) fn lend_waker<R>(id: Token, f: impl FnOnce(&Waker) -> R) -> R {
-        // Not dropped: there is nothing to drop, and the compiler cannot know it.
+        // Not dropped: there is nothing to drop, which the compiler cannot know.
         f(&ManuallyDrop::new(waker_of(id)))
     }
 
-    /// Returns the task that `waker` wakes, if the waker is one of ours.
+    /// Returns the task that `waker` wakes, if it is a waker of this crate.
     #[inline]
     pub(crate) fn id_of(waker: &Waker) -> Option<Token> {
         ptr::eq(waker.vtable(), &VTABLE).then(|| Token::from_raw(waker.data().addr() as u64))
     }
 
-    /// Clones a waker that is one of ours, without a note that other code has one.
+    /// Clones a waker of this crate, without recording that foreign code has one.
     #[inline]
     pub(crate) fn clone_own(_waker: &Waker, id: Token) -> Waker {
         waker_of(id)
     }
 
-    /// Drops a waker that is one of ours: there is nothing to drop, and the compiler cannot know it.
+    /// Drops a waker of this crate: there is nothing to drop, which the compiler cannot know.
     #[inline]
     pub(crate) fn drop_own(waker: Waker) {
         mem::forget(waker);
     }
 }
 
-/// Wakers on targets with smaller pointers: the number lives in an allocation that they share.
+/// Wakers on targets with smaller pointers: the id is in a shared allocation.
 #[cfg(not(target_pointer_width = "64"))]
 mod imp {
     use std::ptr;
@@ -110,14 +110,14 @@ mod imp {
         unsafe { *data.cast::<Token>() }
     }
 
-    /// Is called by code outside this crate only: this crate calls [`clone_own`].
+    /// Called by foreign code only: this crate calls [`clone_own`].
     fn clone(data: *const ()) -> RawWaker {
         // SAFETY: the waker that is cloned has this vtable, and lives during the call.
         super::note_foreign(unsafe { id_at(data) });
         share(data)
     }
 
-    /// Makes a second owner of a waker's number.
+    /// Adds an owner of a waker's id.
     fn share(data: *const ()) -> RawWaker {
         // SAFETY: the word came from `Arc::into_raw`, and the waker that it belongs to owns a count
         // of it during the call.
@@ -140,7 +140,7 @@ mod imp {
         unsafe { Arc::decrement_strong_count(data.cast::<Token>()) };
     }
 
-    /// Makes the waker of the task that `id` names.
+    /// Creates the waker of the task that `id` names.
     pub(crate) fn waker_of(id: Token) -> Waker {
         let data = Arc::into_raw(Arc::new(id)).cast();
         // SAFETY: the functions of `VTABLE` keep the contract of `RawWakerVTable` for such a word:
@@ -154,20 +154,20 @@ mod imp {
         f(&waker_of(id))
     }
 
-    /// Returns the task that `waker` wakes, if the waker is one of ours.
+    /// Returns the task that `waker` wakes, if it is a waker of this crate.
     pub(crate) fn id_of(waker: &Waker) -> Option<Token> {
         // SAFETY: the vtable says that the waker is one of ours, and it lives during the call.
         ptr::eq(waker.vtable(), &VTABLE).then(|| unsafe { id_at(waker.data()) })
     }
 
-    /// Clones a waker that is one of ours, without a note that other code has one.
+    /// Clones a waker of this crate, without recording that foreign code has one.
     pub(crate) fn clone_own(waker: &Waker, _id: Token) -> Waker {
         let raw = share(waker.data());
         // SAFETY: as in `waker_of`; the new waker owns the count that `share` has added.
         unsafe { Waker::from_raw(raw) }
     }
 
-    /// Drops a waker that is one of ours.
+    /// Drops a waker of this crate.
     pub(crate) fn drop_own(waker: Waker) {
         std::mem::drop(waker);
     }

@@ -1,4 +1,4 @@
-//! What the slots still hold when their loop ends.
+//! Draining the slots when their loop ends.
 
 use std::task::Waker;
 
@@ -8,17 +8,17 @@ use crate::tasks::Tasks;
 use crate::tasks::slot::Flags;
 use crate::tasks::stage::TaskBox;
 
-/// What a slot has held to the end of its loop.
+/// The contents of a slot at the end of its loop.
 pub(crate) struct Drained {
     pub(crate) id: Token,
     pub(crate) task: Option<TaskBox>,
     pub(crate) joiner: Option<Waker>,
-    /// The box holds an output, and there is a handle that will ask for it.
+    /// The box holds an output, and there is a handle that will take it.
     pub(crate) is_awaited: bool,
 }
 
 impl Tasks {
-    /// Names a task that has not ended, if there is one, looking from slot `from` on.
+    /// Returns a task that has not finished, if there is one, from slot `from` on.
     pub(crate) fn find_unfinished(&self, from: u32) -> Option<Token> {
         let unfinished = self.slots.find(from, |slot| {
             slot.flags.has(Flags::TAKEN) && !slot.flags.has(Flags::FINISHED.and(Flags::RUNNING))
@@ -31,8 +31,7 @@ impl Tasks {
         self.slots.end()
     }
 
-    /// Takes what the slot at `index` still holds, to be dropped outside the borrow; none if there
-    /// is no such slot.
+    /// Takes the contents of the slot at `index`, to be dropped outside the borrow. Returns `None` if there is no such slot.
     pub(crate) fn drain_slot(&mut self, index: u32) -> Option<Drained> {
         let slot = self.slots.get_mut(index)?;
         let is_awaited = slot.flags.has(Flags::FINISHED);

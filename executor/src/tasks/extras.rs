@@ -18,20 +18,20 @@ pub(super) struct Extras {
     pub(super) callbacks: Vec<Callback>,
     /// Takes the output to a handle that was polled elsewhere.
     pub(super) delivery: Option<Delivery>,
-    /// It waits for things that do not keep the loop from being called stuck.
+    /// The task is a daemon: its waits do not prevent a deadlock report.
     is_daemon: bool,
-    /// The time that its polls have taken, in debug mode.
+    /// The total time of its polls, in debug mode.
     pub(super) busy: Option<Duration>,
 }
 
-/// Is called with a reference to the task's `Result<T, JoinError>` when that is there.
+/// Called with a reference to the task's `Result<T, JoinError>` when the task has finished.
 pub(crate) type Callback = Box<dyn FnOnce(&dyn Any)>;
 
-/// Takes the output out of the box of a task that is over, and sends it to where its handle is.
+/// Takes the output out of the box of a finished task, and sends it to its handle.
 pub(crate) type Delivery = Box<dyn FnOnce(Pin<&mut dyn AnyTask>)>;
 
 impl Tasks {
-    /// Adds to the time that a task's polls have taken, in debug mode.
+    /// Adds to the total time of a task's polls, in debug mode.
     pub(crate) fn add_busy(&mut self, id: Token, time: Duration) {
         if let Some(extras) = self.extras(id) {
             *extras.busy.get_or_insert_default() += time;
@@ -48,7 +48,7 @@ impl Tasks {
         self.extras.get(&self.slot(id)?.id.slot())?.name.as_deref().map(str::to_owned)
     }
 
-    /// Says that a task waits for what does not count as work to come.
+    /// Makes a task a daemon, whose waits do not prevent a deadlock report.
     pub(crate) fn set_daemon(&mut self, id: Token) {
         if let Some(extras) = self.extras(id) {
             extras.is_daemon = true;
@@ -59,8 +59,8 @@ impl Tasks {
         self.extras.get(&id.slot()).is_some_and(|extras| extras.is_daemon)
     }
 
-    /// Leaves a callback to be shown the output of a task. If that is there already, what is to be
-    /// done now is returned; if the task is gone, the callback stays where it is.
+    /// Adds a callback for the output of a task. If the task has finished, the deferred work is returned; if there is no such
+    /// task, the callback stays in place.
     pub(crate) fn watch(&mut self, id: Token, callback: &mut Option<Callback>) -> Option<Deferred> {
         match self.look_up(id) {
             Join::Running => {
@@ -80,8 +80,8 @@ impl Tasks {
         }
     }
 
-    /// Leaves what will take the output of a task to its handle. If the output is there already,
-    /// what is to be done now is returned; if the task is gone, the delivery stays where it is.
+    /// Adds the delivery of a task's output to its handle. If the task has finished, the deferred work is returned; if there
+    /// is no such task, the delivery stays in place.
     pub(crate) fn deliver(
         &mut self,
         id: Token,
@@ -110,17 +110,17 @@ impl Tasks {
         extras.map(|extras| mem::take(&mut extras.callbacks)).unwrap_or_default()
     }
 
-    /// Takes what will take the output of a task to its handle.
+    /// Takes the delivery of a task's output.
     pub(crate) fn take_delivery(&mut self, id: Token) -> Option<Delivery> {
         self.extras.get_mut(&id.slot())?.delivery.take()
     }
 
-    /// Lends what only some tasks have, and makes it if need be; none if there is no such task.
+    /// Returns a task's extras, and creates them if necessary. Returns `None` if there is no such task.
     fn extras(&mut self, id: Token) -> Option<&mut Extras> {
         let slot = self.slots.get_mut(id.slot()).filter(|slot| slot.id == id)?;
         slot.flags.set(Flags::EXTRAS);
         if id.slot() == self.main {
-            // The next main future does not inherit them.
+            // The next main future must not inherit them.
             self.n_mains_left = 0;
         }
         Some(self.extras.entry(id.slot()).or_default())

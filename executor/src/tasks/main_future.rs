@@ -8,11 +8,11 @@ use crate::tasks::numbers::{LAST_GENERATION, MAIN, is_main, next_generation};
 use crate::tasks::slot::Flags;
 
 impl Tasks {
-    /// Gives the main future a new number; none if there is something else to do before, which
+    /// Gives the main future a new id. Returns `None` if there is something else to do first, which
     /// [`begin_main_slowly`](Tasks::begin_main_slowly) does.
     ///
-    /// What the last one has left in its slot is forgotten. It held no callbacks, which need a
-    /// handle, so nothing foreign is dropped.
+    /// The state of the last one in its slot is cleared. There are no callbacks, which need a handle, so no foreign value is
+    /// dropped.
     #[inline]
     pub(crate) fn begin_main(&mut self) -> Option<Token> {
         self.n_mains_left = self.n_mains_left.checked_sub(1)?;
@@ -23,7 +23,7 @@ impl Tasks {
         Some(slot.id)
     }
 
-    /// Does the same, in another slot if need be; none if there is none.
+    /// Does the same, in another slot if necessary. Returns `None` if there is no slot.
     #[cold]
     pub(crate) fn begin_main_slowly(&mut self) -> Option<Token> {
         let slot = &mut self.slots[self.main];
@@ -37,7 +37,7 @@ impl Tasks {
         Some(self.slots[self.main].id)
     }
 
-    /// Finds another slot for the main future. The one that it had has no number left.
+    /// Finds another slot for the main future, because its slot has no id left.
     pub(super) fn move_main(&mut self) -> Option<()> {
         let index = self.claim_slot()?;
         if let Some(old) = self.slots.get_mut(self.main).filter(|slot| is_main(slot.id)) {

@@ -1,8 +1,8 @@
 //! All tasks of a loop: a table of slots, and the queue of those that are ready.
 //!
-//! [`slot`] draws the states of a task. Nothing in this folder but [`stage`] runs foreign code: no future is polled or dropped here, no foreign waker
-//! woken, cloned or dropped. That is what lets the loop keep it in a `RefCell` and never meet a
-//! borrow twice.
+//! [`slot`] draws the states of a task. Only [`stage`] runs foreign code: nothing else in this folder polls or drops a
+//! future, or wakes, clones or drops a foreign waker. So the loop can keep the tasks in a `RefCell` that is never borrowed
+//! twice.
 
 mod slot;
 
@@ -52,7 +52,7 @@ pub(crate) use drain::Drained;
 pub(crate) use extras::{Callback, Delivery};
 pub(crate) use outputs::Join;
 
-/// How often the ready queue is checked for room that it does not need, in steps of
+/// How often the ready queue is checked for unused capacity, in steps of
 /// [`Tasks::tidy`].
 const STEPS_PER_TRIM: u32 = 64;
 
@@ -62,24 +62,24 @@ pub(crate) struct Tasks {
     ready: ReadyQueue,
     /// The slot of the future that `block_on` polls itself. It never holds a box.
     main: u32,
-    /// How many numbers that slot has left; none if there is something else to do before.
+    /// How many ids that slot has left; zero if there is something else to do first.
     n_mains_left: u32,
     /// The slots that are neither free nor hold a task: the main future's, and those that are
     /// spent.
     n_apart: usize,
     owner: u16,
-    /// The generation with which the loop began.
+    /// The generation with which the loop started.
     base_generation: u32,
     /// The bytes of all boxes in free slots.
     spare_bytes: usize,
     /// The steps of [`tidy`](Tasks::tidy) since the ready queue was checked.
     n_steps: u32,
-    /// By slot: what only some tasks have. It has an entry if and only if the slot's flag says so.
+    /// By slot: what only some tasks have. It has an entry if and only if the slot's flag is set.
     /// A tree, which grows and shrinks in small steps.
     extras: BTreeMap<u32, Extras>,
 }
 
-/// What comes next in the ready queue.
+/// The next entry of the ready queue.
 pub(crate) enum Next {
     /// The future of `block_on`.
     Main(Token),
@@ -89,7 +89,7 @@ pub(crate) enum Next {
     Stale,
 }
 
-/// What is left to do for a task outside the borrow.
+/// Deferred work for a task, outside the borrow.
 pub(crate) enum Deferred {
     /// It was aborted: drop its future, then [`finish`](Tasks::finish) it.
     Aborted(TaskBox),
@@ -98,7 +98,7 @@ pub(crate) enum Deferred {
     Watched(TaskBox),
     /// Make its [`delivery`](Tasks::take_delivery), then [`free`](Tasks::free) the slot.
     Delivered(TaskBox),
-    /// No handle takes its output: drop that, then [`free`](Tasks::free) the slot.
+    /// No handle takes its output: drop the output, then [`free`](Tasks::free) the slot.
     Unwanted(TaskBox),
     /// Wake the task that waits for the output, on another loop or under another executor.
     Joiner(Waker),
@@ -122,7 +122,7 @@ impl Tasks {
         tasks
     }
 
-    /// Lowers the number of tasks that there may be, with the main future.
+    /// Lowers the maximum number of tasks, including the main future.
     #[cfg(test)]
     pub(crate) fn limit_to(&mut self, max_slots: usize) {
         self.slots.limit_to(max_slots);
@@ -157,8 +157,7 @@ impl Tasks {
         self.slots.unused_generation(|slot| slot.id.generation() & LAST_GENERATION).max(other)
     }
 
-    /// Reports whether `id` is a number that this loop has given, and not an earlier one with its
-    /// owner's number.
+    /// Reports whether this loop has assigned `id`, and not an earlier loop with the same number.
     pub(crate) fn has_given(&self, id: Token) -> bool {
         id.owner() == self.owner && id.generation() & LAST_GENERATION >= self.base_generation
     }
@@ -196,8 +195,7 @@ impl Tasks {
         slot.id
     }
 
-    /// Queues the task that `id` names, unless it is queued or over. False if there is no such
-    /// task here.
+    /// Queues the task that `id` names, unless it is queued or finished. Returns `false` if there is no such task here.
     #[inline]
     pub(crate) fn wake(&mut self, id: Token) -> bool {
         let Some(slot) = self.slots.get_mut(id.slot()).filter(|slot| slot.id == id) else {
@@ -210,11 +208,11 @@ impl Tasks {
         true
     }
 
-    /// Takes the first of the ready queue.
+    /// Takes the first entry of the ready queue.
     #[inline]
     pub(crate) fn next(&mut self) -> Option<Next> {
         let index = self.ready.pop()?;
-        // It has been given back if a stale entry was left behind.
+        // The slot may have been released if a stale entry was left behind.
         let Some(slot) = self.slots.get_mut(index) else { return Some(Next::Stale) };
         // Before the poll, so that a wake during it queues the task again.
         slot.flags.clear(Flags::SCHEDULED);
@@ -231,7 +229,7 @@ impl Tasks {
         Some(Next::Task(slot.id, task))
     }
 
-    /// Puts a task back that was polled and is not done, unless it was aborted meanwhile.
+    /// Puts a pending task back after a poll, unless it was aborted meanwhile.
     #[inline]
     pub(crate) fn put_back(&mut self, id: Token, task: TaskBox, notes: Notes) -> Option<Deferred> {
         let slot = &mut self.slots[id.slot()];
@@ -244,7 +242,7 @@ impl Tasks {
         None
     }
 
-    /// Puts a task back that has its outcome, if a handle will take it.
+    /// Puts a finished task back, if a handle will take its outcome.
     ///
     /// A joiner that is one of this loop's tasks is queued at once.
     #[inline]
@@ -276,7 +274,7 @@ impl Tasks {
         }
     }
 
-    /// Empties the slot of a task that is over, and keeps its emptied box if there is room.
+    /// Empties the slot of a finished task, and keeps its emptied box if there is capacity.
     ///
     /// Returns the joiner, if one is left, to be dropped outside the borrow.
     #[inline]
@@ -296,7 +294,7 @@ impl Tasks {
         joiner
     }
 
-    /// Puts a slot that is spent out of use.
+    /// Retires a slot that is spent.
     #[cold]
     pub(super) fn retire(&mut self, index: u32) {
         self.n_apart += 1;
@@ -306,10 +304,11 @@ impl Tasks {
         }
     }
 
-    /// Gives back a little of the memory that was not needed lately. Returns whether there may be
-    /// more to give back, now or later.
+    /// Releases a little of the memory that was not needed recently. Returns whether there may be more to release, now or
+    /// later.
     ///
-    /// The loop calls it whenever it polls for events, and says with `n_steps` how much that counts. What is dropped are emptied boxes, which run no foreign code.
+    /// The loop calls it whenever it polls for events; `n_steps` is the weight of the call. It drops emptied boxes, which
+    /// runs no foreign code.
     #[inline]
     pub(crate) fn tidy(&mut self, n_steps: u32) -> bool {
         let spare_bytes = &mut self.spare_bytes;
@@ -326,8 +325,7 @@ impl Tasks {
         has_more
     }
 
-    /// Takes a task out of its slot to be cancelled, or notes that this is to be done when its
-    /// poll is over.
+    /// Takes a task out of its slot to be cancelled, or records that it has to be cancelled after its poll.
     pub(crate) fn abort(&mut self, id: Token) -> Option<TaskBox> {
         let slot = self.slots.get_mut(id.slot()).filter(|slot| slot.id == id)?;
         if slot.flags.has(Flags::FINISHED) {
@@ -341,7 +339,7 @@ impl Tasks {
         task
     }
 
-    /// Keeps what a task's futures have left in a poll.
+    /// Stores the notes that a task's futures have left in a poll.
     pub(crate) fn note(&mut self, id: Token, note: Notes) {
         self.slots[id.slot()].note(note);
     }
@@ -350,7 +348,7 @@ impl Tasks {
         self.slots.get(id.slot()).filter(|slot| slot.id == id)
     }
 
-    /// Finds a free slot or makes one; none if there are as many as there may be.
+    /// Finds or makes a free slot. Returns `None` if there is the maximum number.
     #[inline]
     pub(crate) fn claim_slot(&mut self) -> Option<u32> {
         let owner = self.owner;

@@ -1,4 +1,4 @@
-//! How the output of a task leaves its slot.
+//! Taking the output of a task out of its slot.
 
 use std::any::Any;
 use std::mem;
@@ -10,19 +10,19 @@ use crate::tasks::Tasks;
 use crate::tasks::slot::Flags;
 use crate::tasks::stage::TaskBox;
 
-/// What a join handle finds.
+/// The state of a task for its join handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Join {
-    /// The task is not over.
+    /// The task has not finished.
     Running,
-    /// Its output is there to be taken.
+    /// Its output can be taken.
     Finished,
-    /// There is no such task any more.
+    /// There is no such task.
     Gone,
 }
 
 impl Tasks {
-    /// Returns what has become of a task.
+    /// Returns the state of a task.
     #[inline]
     pub(crate) fn look_up(&self, id: Token) -> Join {
         match self.slots.get(id.slot()) {
@@ -32,9 +32,9 @@ impl Tasks {
         }
     }
 
-    /// Leaves `waker` to be woken by the end of a task, if that is still to come.
+    /// Registers `waker` to be woken when a task finishes, if it has not finished.
     ///
-    /// What is in `waker` afterwards is to be dropped outside the borrow.
+    /// The caller drops what is in `waker` afterwards outside the borrow.
     #[inline]
     pub(crate) fn join(&mut self, id: Token, waker: &mut Option<Waker>) -> Join {
         let join = self.look_up(id);
@@ -60,10 +60,9 @@ impl Tasks {
         }
     }
 
-    /// Notes that no handle will take the output of `id`; none if there is no such task.
+    /// Records that no handle will take the output of `id`. Returns `None` if there is no such task.
     ///
-    /// Returns the box if the task is over, to be cleared and given to [`free`](Tasks::free), and
-    /// the waker that was left.
+    /// Returns the box of a finished task, to be cleared and passed to [`free`](Tasks::free), and the registered waker.
     pub(crate) fn detach(&mut self, id: Token) -> Option<(Option<TaskBox>, Option<Waker>)> {
         let slot = self.slots.get_mut(id.slot()).filter(|slot| slot.id == id)?;
         slot.flags.clear(Flags::JOINED);

@@ -1,22 +1,22 @@
-//! The queue of the tasks that are ready.
+//! The queue of ready tasks.
 
 use std::mem;
 
 use crate::event_loop::shuffle::Shuffle;
 
-/// A ready queue of up to this length keeps its room.
+/// A ready queue of up to this length keeps its capacity.
 const TRIM_MIN: usize = 1_024;
 
-/// The slots whose tasks are to be polled, first in first out.
+/// The slots of ready tasks, first in, first out.
 ///
-/// Two lists rather than a ring: one is read from front to back while the other is filled, and
-/// when the first is at its end they change places.
+/// Two lists rather than a ring buffer: one is read while the other is filled, and they are swapped at the end of the
+/// first.
 pub(super) struct ReadyQueue {
     batch: Vec<u32>,
     /// How much of the batch has been read.
     n_read: usize,
     next: Vec<u32>,
-    /// Mixes each batch, if a test asks for it.
+    /// Shuffles each batch, if there is a seed.
     shuffle: Option<Shuffle>,
 }
 
@@ -25,13 +25,13 @@ impl ReadyQueue {
         ReadyQueue { batch: Vec::new(), n_read: 0, next: Vec::new(), shuffle }
     }
 
-    /// Reports whether one of the lists is so long that it may have to be shortened.
+    /// Reports whether one of the lists has so much capacity that it may have to be shrunk.
     #[inline]
     pub(super) fn is_roomy(&self) -> bool {
         self.batch.capacity().max(self.next.capacity()) >= 2 * TRIM_MIN
     }
 
-    /// Halves what the lists hold without need.
+    /// Halves the unused capacity of the lists.
     #[cold]
     pub(super) fn trim(&mut self) {
         for list in [&mut self.batch, &mut self.next] {

@@ -1,4 +1,4 @@
-//! A task: a future in a box, and after it the future's output.
+//! A task: a box with a future, and later with the future's output.
 //!
 //! ```text
 //!                    poll: Pending
@@ -26,7 +26,7 @@ use crate::join::join_error::JoinError;
 use crate::raw;
 use crate::raw::project::project;
 
-/// A task whose type is forgotten.
+/// A type-erased task.
 pub(crate) type TaskBox = Pin<Box<dyn AnyTask>>;
 
 /// Boxes a future as a task.
@@ -37,34 +37,34 @@ where
     Box::pin(Stage::Future(future))
 }
 
-/// What a task's box holds.
+/// The contents of a task's box.
 ///
-/// The output is in a `Cell`, so that the pinned box can give it away.
+/// The output is in a `Cell`, so that it can be taken out of the pinned box.
 type Stage<F> = raw::project::Stage<F, Cell<Option<Result<<F as Future>::Output, JoinError>>>>;
 
-/// What the loop does with a task of any type. None of these lets a panic out.
+/// The loop's operations on a task of any type. They catch all panics.
 pub(crate) trait AnyTask {
-    /// Polls the future; when it is done, or panics, its outcome takes its place.
+    /// Polls the future; when it completes or panics, its outcome replaces it.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()>;
 
-    /// Drops the future and leaves the error that says so.
+    /// Drops the future and stores the error that it was cancelled.
     fn cancel(self: Pin<&mut Self>);
 
-    /// Drops whatever the box holds.
+    /// Drops the contents of the box.
     fn clear(self: Pin<&mut Self>);
 
-    /// Moves the outcome to `into`, an `Option<Result<T, JoinError>>` of the task's own type.
+    /// Moves the outcome to `into`, an `Option<Result<T, JoinError>>` with the task's type.
     ///
     /// Runs no foreign code.
     fn take_output(self: Pin<&mut Self>, into: &mut dyn Any);
 
-    /// Shows the outcome, a `Result<T, JoinError>`, to `f`, which is foreign code.
+    /// Calls `f`, which is foreign code, with the outcome, a `Result<T, JoinError>`.
     fn show_output(self: Pin<&mut Self>, f: &mut dyn FnMut(&dyn Any));
 
     /// Reports whether the box holds an outcome other than that the task was cancelled.
     fn has_outcome(self: Pin<&mut Self>) -> bool;
 
-    /// Lends the error that the task has ended with, if it has.
+    /// Returns the error that the task has ended with, if there is one.
     fn with_error(self: Pin<&mut Self>, f: &mut dyn FnMut(&mut JoinError));
 
     /// Moves a future out of `from`, an `Option<F>`, if its type is this box's.
@@ -85,7 +85,7 @@ where
             Poll::Ready(())
         });
         polled.unwrap_or_else(|payload| {
-            // In debug mode, the loop adds where it came from.
+            // In debug mode, the loop adds the origin.
             set_outcome(self, JoinError::panicked(payload, None));
             Poll::Ready(())
         })
@@ -158,7 +158,7 @@ where
     }
 }
 
-/// Drops what the box holds and leaves `error` as the outcome.
+/// Drops the contents of the box and stores `error` as the outcome.
 fn set_outcome<F: Future>(mut stage: Pin<&mut Stage<F>>, error: JoinError) {
     let outcome = Stage::<F>::Output(Cell::new(Some(Err(error))));
     // `set` writes the outcome even if dropping the future panics.

@@ -1,11 +1,11 @@
-//! A table whose memory follows its load, up and down, in steps that do not grow with it.
+//! A table that grows and shrinks with its load, in steps of bounded length.
 //!
-//! The first slots are in one list: most tables have no others, and are not to pay for looking for
-//! theirs. When three quarters of it have been free for a while, it is halved. The others are in chunks, so that no growth moves what is there. A slot is
-//! taken from the first list if one is free there, else from one chunk until that is full, then from
-//! the first that has room: under a falling load the later chunks become empty. One that has been
-//! empty for a while is given back, few at a time, whenever the loop looks at the world or goes to
-//! sleep ([`Table::tidy`]). A table that fills and empties in waves keeps its chunks.
+//! The first slots are in one list, because most tables need no others and should not pay for finding them. When three
+//! quarters of the list have been free for a while, it is halved. Further slots are in chunks, so that growth moves
+//! nothing. A slot is taken from the first list if possible, else from one chunk until that is full, then from the first
+//! chunk with a free slot, so that the later chunks become empty when the load falls. A few of the chunks that have been
+//! empty for a while are released whenever the loop polls for events or goes to sleep ([`Table::tidy`]). A table that
+//! fills and empties periodically keeps its chunks.
 
 use std::mem;
 use std::ops::{Index, IndexMut};
@@ -18,34 +18,34 @@ const CHUNK: usize = 4_096;
 
 /// How long a chunk stays when it is empty, in steps of [`Table::tidy`].
 ///
-/// A loop that is busy makes a step for every 128 polls, so this is some 100,000 polls: longer than
-/// the waves that are worth keeping chunks for.
+/// A busy loop makes a step every 128 polls, so this is about 100,000 polls: longer than the load peaks that are worth
+/// keeping chunks for.
 const PATIENCE: u32 = 1_024;
 
-/// How often it is asked whether the first list is too long, in steps of [`Table::tidy`].
+/// How often the length of the first list is checked, in steps of [`Table::tidy`].
 const NEAR_PATIENCE: u32 = PATIENCE;
 
-/// The first list is never cut to fewer slots.
+/// The minimum length of the first list after it was shortened.
 const NEAR_MIN: usize = 1_024;
 
-/// How many chunks one step looks at.
+/// How many chunks one step checks.
 const LOOKS_PER_STEP: usize = 16;
 
-/// How many chunks one step goes through slot by slot, to give them back.
+/// How many chunks one step goes through slot by slot, to release them.
 const CHUNKS_PER_STEP: usize = 2;
 
 /// The end of a chunk's list of free slots.
 const NONE: u32 = u32::MAX;
 
-/// What is in a table.
+/// An element of a table.
 pub(crate) trait Slot {
-    /// Returns what [`set_link`](Slot::set_link) has left. Asked only of free slots.
+    /// Returns the word that [`set_link`](Slot::set_link) has stored. Called only for free slots.
     fn link(&self) -> u32;
 
-    /// Keeps a word while the slot is free.
+    /// Stores a word while the slot is free.
     fn set_link(&mut self, link: u32);
 
-    /// Returns the generation of the next tenant of a free slot, if that can be given back.
+    /// Returns the generation of the next owner of a free slot, if the slot can be released.
     fn generation(&self) -> Option<u32>;
 }
 
@@ -53,34 +53,34 @@ pub(crate) trait Slot {
 #[derive(Debug)]
 pub(crate) struct Table<T> {
     near: Vec<T>,
-    /// The free ones among the near, the last freed last. It has room for all of them.
+    /// The free near slots, the last freed last. Its capacity suffices for all of them.
     near_free: Vec<u32>,
     /// The generation of a new near slot.
     near_generation: u32,
-    /// The fewest free near slots that a step has found since it was last asked.
+    /// The minimum number of free near slots in the steps since the last check.
     near_least: usize,
-    /// When it is to be asked again.
+    /// The step of the next check.
     near_due: u32,
     far: Vec<Chunk<T>>,
     /// The chunk that slots are taken from.
     current: usize,
-    /// By chunk, a bit: set if it has room.
+    /// A bit per chunk: set if it has a free slot.
     room: Vec<u64>,
-    /// The most slots that there may be.
+    /// The maximum number of slots.
     max_len: usize,
     first_generation: u32,
     /// The steps of [`tidy`](Table::tidy) so far.
     n_steps: u32,
-    /// The chunk that the next step looks at.
+    /// The chunk that the next step checks.
     next_look: usize,
-    /// Whether an empty chunk was seen in this round through all of them, and in the last one.
+    /// Whether an empty chunk was found in this round through all chunks, and in the last one.
     is_roomy: [bool; 2],
 }
 
 /// Some of the slots beyond the near ones.
 #[derive(Debug)]
 struct Chunk<T> {
-    /// None where they were given back.
+    /// `None` where it was released.
     slots: Vec<T>,
     /// The slot that was freed last.
     free: u32,
@@ -129,7 +129,7 @@ impl<T: Slot> Table<T> {
         self.near_generation = generation;
     }
 
-    /// Returns the generation of slots that are new, but for those whose like were given back.
+    /// Returns the generation of new slots, except those that replace released ones.
     pub(crate) fn first_generation(&self) -> u32 {
         self.first_generation
     }
@@ -168,7 +168,7 @@ impl<T: Slot> Table<T> {
         self.far.get_mut(index / CHUNK)?.slots.get_mut(index % CHUNK)
     }
 
-    /// Lists all slots, those that are free as well.
+    /// Lists all slots, including free ones.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.near.iter().chain(self.far.iter().flat_map(|chunk| &chunk.slots))
     }
@@ -186,17 +186,16 @@ impl<T: Slot> Table<T> {
         }
     }
 
-    /// Returns a generation that no tenant of any slot has had, or a later one. `of` tells that of
-    /// a slot.
+    /// Returns a generation that no owner of any slot has had, or a later one. `of` returns that of a slot.
     pub(crate) fn unused_generation(&self, of: impl Fn(&T) -> u32) -> u32 {
         let slots = self.iter().map(|slot| of(slot) + 1).max().unwrap_or(0);
         let chunks = self.far.iter().map(|chunk| chunk.first_generation).max().unwrap_or(0);
         slots.max(chunks).max(self.near_generation)
     }
 
-    /// Takes a slot; none if there are as many as there may be.
+    /// Takes a slot. Returns `None` if the table has the maximum number.
     ///
-    /// `new` makes one that was never used, of its number and the generation of its first tenant.
+    /// `new` makes an unused slot from its number and the generation of its first owner.
     #[inline]
     pub(crate) fn claim(&mut self, new: impl FnOnce(u32, u32) -> T) -> Option<u32> {
         if let Some(index) = self.near_free.pop() {
@@ -205,7 +204,7 @@ impl<T: Slot> Table<T> {
         self.claim_slowly(new)
     }
 
-    /// Takes a slot, since no near one is free.
+    /// Takes a slot from a chunk, because no near one is free.
     #[inline(never)]
     fn claim_slowly(&mut self, new: impl FnOnce(u32, u32) -> T) -> Option<u32> {
         let index = self.near.len();
@@ -244,7 +243,7 @@ impl<T: Slot> Table<T> {
         }
     }
 
-    /// Finds the first chunk that has room, or makes one.
+    /// Finds the first chunk with a free slot, or makes one.
     fn chunk_with_room(&mut self) -> Option<usize> {
         let mut words = self.room.iter().enumerate();
         if let Some((i, word)) = words.find(|(_, word)| **word != 0) {
@@ -274,7 +273,7 @@ impl<T: Slot> Table<T> {
         index.map(|index| self.free(index)).is_some()
     }
 
-    /// Gives a slot back to be taken again.
+    /// Frees a slot.
     #[inline]
     pub(crate) fn free(&mut self, index: u32) {
         if (index as usize) < NEAR {
@@ -297,10 +296,9 @@ impl<T: Slot> Table<T> {
         self.room[number / 64] |= 1 << (number % 64);
     }
 
-    /// Counts `n_steps` of them, and gives back a few of the chunks that have been empty for long.
+    /// Counts `n_steps` steps, and releases a few of the chunks that have been empty for a while.
     ///
-    /// What their slots still hold is passed to `clear`. Returns whether there may be more to give
-    /// back, now or later.
+    /// Their slots' contents are passed to `clear`. Returns whether there may be more to release, now or later.
     #[inline]
     pub(crate) fn tidy(&mut self, n_steps: u32, mut clear: impl FnMut(T)) -> bool {
         self.n_steps = self.n_steps.wrapping_add(n_steps);
@@ -347,7 +345,7 @@ impl<T: Slot> Table<T> {
             if self.next_look >= self.far.len() {
                 self.next_look = 0;
                 self.is_roomy = [false, self.is_roomy[0]];
-                // From here on new tenants go to the first chunk that has room.
+                // From here on, slots are taken from the first chunk with a free one.
                 self.current = self.chunk_with_room().unwrap_or(self.current);
             }
             let chunk = &mut self.far[number];
@@ -374,7 +372,7 @@ impl<T: Slot> Table<T> {
     }
 }
 
-/// Why a slot is there.
+/// Why a slot exists.
 const GIVEN: &str = "a slot that was claimed is there";
 
 impl<T: Slot> Index<u32> for Table<T> {
@@ -435,8 +433,8 @@ mod tests {
         (0..n).map(|_| claim(table).unwrap()).collect()
     }
 
-    /// Takes steps until nothing is left to give back; returns how many, and the most slots that one
-    /// step has gone through.
+    /// Takes steps until nothing is left to release; returns their number, and the maximum number of slots that one step
+    /// has visited.
     fn tidy_all(table: &mut Table<Place>) -> (usize, usize) {
         let (mut n_steps, mut longest) = (0, 0);
         loop {
@@ -470,7 +468,7 @@ mod tests {
         assert_eq!((table.n_taken(), n_slots(&table)), (0, NEAR_MIN));
         assert!(longest <= CHUNKS_PER_STEP * CHUNK + NEAR / 2, "{longest} slots in one step");
         assert!(n_steps < 300, "{n_steps} steps");
-        // Numbers that are given again belong to later generations.
+        // Reused numbers have later generations.
         for index in fill(&mut table, 1_000_000).into_iter().filter(|index| *index >= NEAR as u32) {
             assert!(table[index].generation > 5);
         }
@@ -492,7 +490,7 @@ mod tests {
         assert!(kept.iter().all(|index| table.get(*index).is_some()));
         assert!(table.get(400_000).is_none() && table.get(u32::MAX).is_none());
         assert_eq!(table.find(300_001, |_| true).map(|slot| slot.generation), Some(6));
-        // New tenants find room before those that are far up.
+        // New owners get slots before those far up.
         let again = fill(&mut table, NEAR + 2_000);
         assert!(again.iter().all(|index| *index < 30_000), "{:?}", again.iter().max());
     }
@@ -502,7 +500,7 @@ mod tests {
         let mut table = table();
         for _ in 0..20 {
             let taken = fill(&mut table, 100_000);
-            // A wave is longer than the steps are apart.
+            // A load peak is longer than the interval of the steps.
             table.tidy(1, |_| panic!("given back within a wave"));
             taken.into_iter().for_each(|index| table.free(index));
             for _ in 0..800 {

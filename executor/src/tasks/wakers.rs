@@ -1,5 +1,4 @@
-//! Cloning, waking and dropping a waker, without a detour if it is one of ours, and without a panic of
-//! one that is foreign.
+//! Cloning, waking and dropping a waker: directly if it is one of this crate, and catching panics if it is foreign.
 
 use std::task::Waker;
 
@@ -8,7 +7,7 @@ use polyloop_reactor::Token;
 use crate::catch::quietly;
 use crate::raw::waker::{clone_own, drop_own, id_of, wake};
 
-/// Returns the task that `waker` wakes, if it is one of the loop `owner`; the waker itself if not.
+/// Returns the task that `waker` wakes if it belongs to the loop `owner`, or else the waker.
 #[inline]
 pub(crate) fn into_id(waker: Waker, owner: u16) -> Result<Token, Waker> {
     match id_of(&waker) {
@@ -20,7 +19,7 @@ pub(crate) fn into_id(waker: Waker, owner: u16) -> Result<Token, Waker> {
     }
 }
 
-/// Drops a waker. A panic of a foreign one ends here.
+/// Drops a waker. A panic of a foreign one is caught.
 #[inline]
 pub(crate) fn drop_of(waker: Option<Waker>) {
     match waker {
@@ -30,8 +29,8 @@ pub(crate) fn drop_of(waker: Option<Waker>) {
     }
 }
 
-/// Wakes. A panic of a foreign waker ends here: it must not keep others from being woken, or end the
-/// task that happens to wake it.
+/// Wakes a task. A panic of a foreign waker is caught, because it must not prevent other wakes or end the task that wakes
+/// it.
 #[inline]
 pub(crate) fn wake_of(waker: Waker) {
     match id_of(&waker) {
@@ -54,7 +53,7 @@ pub(crate) fn clone_of(waker: &Waker) -> Waker {
     clone_if_own(waker).unwrap_or_else(|| waker.clone())
 }
 
-/// Clones a waker if it is one of ours, which runs no code from outside this crate.
+/// Clones a waker if it is one of this crate, which runs no foreign code.
 #[inline]
 pub(crate) fn clone_if_own(waker: &Waker) -> Option<Waker> {
     id_of(waker).map(|id| clone_own(waker, id))
@@ -70,7 +69,7 @@ mod tests {
         let id = Token::new(1_000, 7, 5);
         let waker = lend_waker(id, clone_of);
         assert_eq!(id_of(&waker), Some(id));
-        // As other code clones it, and as this crate does.
+        // Both as foreign code clones it, and as this crate does.
         let (foreign, own) = (waker.clone(), clone_of(&waker));
         assert_eq!((id_of(&foreign), id_of(&own)), (Some(id), Some(id)));
         assert!(foreign.will_wake(&waker));

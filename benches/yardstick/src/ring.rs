@@ -129,7 +129,7 @@ impl Ring {
 
     fn push(&mut self, entries: &[Entry]) {
         // SAFETY: socket and buffer of each entry live in `places`, where they stay until the
-        // receive that ends the operation is told: `busy` guards the buffer, nothing removes a
+        // receive that ends the operation is reported: `busy` guards the buffer, nothing removes a
         // place, and `drop` leaks those that are still busy.
         let result = unsafe { self.uring.submission().push_multiple(entries) };
         result.expect("there is room for two operations of each socket");

@@ -91,7 +91,7 @@ mod tests {
 
     use super::*;
 
-    /// Names a waker, and tells of its wake.
+    /// A waker with a number, which records its wake.
     struct Named(usize, Arc<Mutex<Vec<usize>>>);
 
     impl Wake for Named {
@@ -110,12 +110,12 @@ mod tests {
             for index in 0..5 {
                 collected.wakers.push(Arc::new(Named(index, Arc::clone(&woken))).into());
             }
-            let mut asked = 0;
+            let mut n_passed = 0;
             collected.retain_wakers(|_| {
-                asked += 1;
-                is_kept(asked - 1)
+                n_passed += 1;
+                is_kept(n_passed - 1)
             });
-            assert_eq!((asked, collected.is_empty()), (5, kept == 0));
+            assert_eq!((n_passed, collected.is_empty()), (5, kept == 0));
             collected.wake_all();
             assert!(collected.is_empty());
             assert!((0..5).filter(|index| is_kept(*index)).eq(woken.lock().unwrap().drain(..)));

@@ -38,8 +38,7 @@ pub(super) trait Mechanism: Sized + Send + fmt::Debug + 'static {
     fn open() -> io::Result<Self>;
 
     /// Refuses a descriptor or an interest that the mechanism can never watch.
-    fn check(call: &str, fd: RawFd, interest: Interest) -> io::Result<()> {
-        let _ = (call, fd, interest);
+    fn check(_call: &str, _fd: RawFd, _interest: Interest) -> io::Result<()> {
         Ok(())
     }
 
@@ -72,8 +71,7 @@ pub(super) trait Mechanism: Sized + Send + fmt::Debug + 'static {
 
     /// Submits changes that [`change`](Mechanism::change) and [`remove`](Mechanism::remove) have queued,
     /// if they must not be left until the next wait.
-    fn commit(&mut self, table: &mut Table<Self::Place>) -> io::Result<()> {
-        let _ = table;
+    fn commit(&mut self, _table: &mut Table<Self::Place>) -> io::Result<()> {
         Ok(())
     }
 

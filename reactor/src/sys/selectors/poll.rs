@@ -113,11 +113,12 @@ impl Mechanism for Poll {
             }
             None => &mut self.items[WAKE_UP + 1..],
         };
+        let n_passed = items.len();
         self.calls.waits += 1;
         match os::poll(Item::as_pollfds(items), timeout) {
             Ok(Some(n_items)) => self.collect(table, n_items, events),
             Ok(None) => Ok(Outcome::Interrupted),
-            Err(error) => Err(explain_failure(error, self.items.len())),
+            Err(error) => Err(explain_failure(error, n_passed)),
         }
     }
 

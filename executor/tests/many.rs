@@ -11,8 +11,8 @@ use std::time::Duration;
 use futures_core::Stream;
 use polyloop_executor::{
     CancellationToken, Either, Failure, JoinSet, Runtime, TaskGroup, Until, as_completed, gather,
-    join, metrics, now, or, race, race_all, sleep, spawn, spawn_blocking, timeout, try_gather,
-    try_join, wait, wait_while, yield_now,
+    join, metrics, now, or, race, race_all, shielded, sleep, spawn, spawn_blocking, timeout,
+    try_gather, try_join, wait, wait_while, yield_now,
 };
 
 mod util;
@@ -551,6 +551,30 @@ fn a_child_may_be_spawned_after_the_others_have_ended() {
         .await
         .unwrap();
         assert_eq!(count.get(), 3);
+    });
+}
+
+#[test]
+fn combinators_store_a_future_once() {
+    const BYTES: usize = 4_096;
+    async fn big() {
+        let bytes = [1_u8; BYTES];
+        yield_now().await;
+        assert!(bytes.iter().all(|byte| *byte == 1));
+    }
+    run(async {
+        let token = CancellationToken::new();
+        let second = Duration::from_secs(1);
+        let sizes = [
+            ("or", size_of_val(&or(big(), ready(())))),
+            ("race", size_of_val(&race(ready(()), big()))),
+            ("timeout", size_of_val(&timeout(second, big()))),
+            ("shielded", size_of_val(&shielded(big()))),
+            ("run_until_cancelled", size_of_val(&token.run_until_cancelled(big()))),
+        ];
+        for (name, size) in sizes {
+            assert!(size < BYTES + 256, "{name} takes {size} bytes");
+        }
     });
 }
 

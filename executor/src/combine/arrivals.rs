@@ -2,14 +2,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use crate::JoinError;
 use crate::catch::quietly;
 use crate::inspect::notes::Notes;
+use crate::raw::pair::Pair;
 use crate::running::note;
 use crate::running::poll_outcome;
 use crate::tasks::wakers::{clone_of, drop_of, wake_of};
@@ -99,14 +99,18 @@ impl<T> Announce<T> {
     }
 
     /// Polls `future` with `poll` until that is ready or panics, and queues the outcome.
-    pub(super) async fn run<F>(
-        mut self,
+    pub(super) fn run<F>(
+        self,
         future: F,
         mut poll: impl FnMut(Pin<&mut F>, &mut Context<'_>) -> Poll<T>,
-    ) {
-        let mut future = pin!(Some(future));
-        let outcome = poll_fn(|cx| poll_outcome(future.as_mut(), |future| poll(future, cx))).await;
-        self.outcome = Some(outcome);
+    ) -> impl Future<Output = ()> {
+        Pair::new(Some(future), (), Some(self), move |future, _, announce, cx| {
+            let outcome = ready!(poll_outcome(future, |future| poll(future, cx)));
+            if let Some(mut announce) = announce.take() {
+                announce.outcome = Some(outcome);
+            }
+            Poll::Ready(())
+        })
     }
 }
 

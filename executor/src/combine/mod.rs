@@ -18,7 +18,7 @@ mod as_completed;
 
 mod join;
 
-mod race;
+pub(crate) mod race;
 
 pub use as_completed::as_completed;
 pub use gather::{gather, try_gather};

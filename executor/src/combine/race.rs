@@ -6,10 +6,11 @@
 //! the same side.
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::turns::Turns;
+use crate::raw::pair::Pair;
 use crate::running::{draw_below, take_one};
 
 /// Holds the output of the first of two futures.
@@ -33,6 +34,16 @@ pub enum Either<L, R> {
     Left(L),
     /// The right future's output.
     Right(R),
+}
+
+impl<L, R> Either<L, R> {
+    /// Returns the output of the right future, if that completed first.
+    pub(crate) fn right(self) -> Option<R> {
+        match self {
+            Either::Left(_) => None,
+            Either::Right(output) => Some(output),
+        }
+    }
 }
 
 /// Awaits the first of two futures to complete, and drops the other one.
@@ -62,10 +73,8 @@ pub enum Either<L, R> {
 /// # }).unwrap();
 /// ```
 #[doc(alias = "select_biased")]
-pub async fn or<A: Future, B: Future>(a: A, b: B) -> Either<A::Output, B::Output> {
-    let (mut a, mut b) = (pin!(a), pin!(b));
-    let mut turns = Turns::new();
-    poll_fn(|cx| poll_either(&mut turns, 0, a.as_mut(), b.as_mut(), cx)).await
+pub fn or<A: Future, B: Future>(a: A, b: B) -> impl Future<Output = Either<A::Output, B::Output>> {
+    first_of(a, b, 0, |output| output)
 }
 
 /// Awaits the first of two futures to complete, and drops the other one, with no preference.
@@ -98,11 +107,31 @@ pub async fn or<A: Future, B: Future>(a: A, b: B) -> Either<A::Output, B::Output
 /// # }).unwrap();
 /// ```
 #[doc(alias = "select")]
-pub async fn race<A: Future, B: Future>(a: A, b: B) -> Either<A::Output, B::Output> {
-    let first = draw_below(2);
-    let (mut a, mut b) = (pin!(a), pin!(b));
-    let mut turns = Turns::new();
-    poll_fn(|cx| poll_either(&mut turns, first, a.as_mut(), b.as_mut(), cx)).await
+pub fn race<A: Future, B: Future>(
+    a: A,
+    b: B,
+) -> impl Future<Output = Either<A::Output, B::Output>> {
+    first_of(a, b, draw_below(2), |output| output)
+}
+
+/// Awaits the first of two futures, and drops both when it completes. Each poll starts with the one at position
+/// `first`. `map` makes the output.
+pub(crate) fn first_of<A: Future, B: Future, T>(
+    a: A,
+    b: B,
+    first: usize,
+    map: impl Fn(Either<A::Output, B::Output>) -> T,
+) -> impl Future<Output = T> {
+    Pair::new(Some(a), Some(b), Turns::new(), move |mut a, mut b, turns, cx| {
+        let running = (a.as_mut().as_pin_mut(), b.as_mut().as_pin_mut());
+        let (Some(left), Some(right)) = running else { panic!("a race was polled after its end") };
+        let polled = poll_either(turns, first, left, right, cx);
+        if polled.is_ready() {
+            a.set(None);
+            b.set(None);
+        }
+        polled.map(&map)
+    })
 }
 
 /// Awaits the first of several futures to complete, and returns its position and output.

@@ -1,9 +1,7 @@
 //! Sections that cancel scopes wait for.
 
-use std::future::poll_fn;
-use std::pin::pin;
-
 use super::scope_node::{Hold, enter};
+use crate::raw::pair::Pair;
 
 /// Awaits `section`, and keeps the cancel scopes around it from ending before the section has.
 ///
@@ -44,13 +42,18 @@ use super::scope_node::{Hold, enter};
 /// assert_eq!(scope.run(async |_| shielded(commit).await).await, Ok("committed"));
 /// # }).unwrap();
 /// ```
-pub async fn shielded<F: Future>(section: F) -> F::Output {
-    let mut hold = Hold::default();
-    let mut section = pin!(section);
-    poll_fn(|cx| {
+pub fn shielded<F: Future>(section: F) -> impl Future<Output = F::Output> {
+    Pair::new(Some(section), (), Hold::default(), |mut section, _, hold, cx| {
+        let Some(running) = section.as_mut().as_pin_mut() else {
+            panic!("a section was polled after its end")
+        };
         hold.attach();
-        enter(None, || section.as_mut().poll(cx))
+        let polled = enter(None, || running.poll(cx));
+        if polled.is_ready() {
+            // The section is dropped before its hold.
+            section.set(None);
+            *hold = Hold::default();
+        }
+        polled
     })
-    .await
-    // The section is dropped before its hold.
 }

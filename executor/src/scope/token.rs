@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
+use crate::combine::Either;
+use crate::combine::race::first_of;
 use crate::combine::slab::Slab;
-use crate::combine::{Either, or};
 use crate::inspect::notes::Notes;
 use crate::running::note;
 use crate::running::poll_proceed;
@@ -203,11 +204,11 @@ impl CancellationToken {
     /// assert_eq!(token.run_until_cancelled(pending::<()>()).await, None);
     /// # }).unwrap();
     /// ```
-    pub async fn run_until_cancelled<F: Future>(&self, future: F) -> Option<F::Output> {
-        match or(self.cancelled(), future).await {
-            Either::Left(()) => None,
-            Either::Right(output) => Some(output),
-        }
+    pub fn run_until_cancelled<F: Future>(
+        &self,
+        future: F,
+    ) -> impl Future<Output = Option<F::Output>> {
+        first_of(self.cancelled(), future, 0, Either::right)
     }
 }
 

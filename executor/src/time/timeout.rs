@@ -2,13 +2,13 @@
 
 use std::error::Error;
 use std::fmt;
-use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
+use std::pin::Pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use super::{Sleep, sleep, sleep_until};
+use crate::raw::pair::Pair;
 
 /// Requires `future` to complete before `duration` has elapsed, counted from this call.
 ///
@@ -74,14 +74,23 @@ pub fn timeout_at<F: Future>(
     before(sleep_until(deadline), future)
 }
 
-async fn before<F: Future>(sleep: Sleep, future: F) -> Result<F::Output, Elapsed> {
-    let mut sleep = pin!(sleep);
-    let mut future = pin!(future);
-    poll_fn(|cx| match future.as_mut().poll(cx) {
-        Poll::Ready(output) => Poll::Ready(Ok(output)),
-        Poll::Pending => sleep.as_mut().poll(cx).map(|()| Err(Elapsed(()))),
+/// Awaits `future` or `sleep`, and drops both when one completes.
+fn before<F: Future>(sleep: Sleep, future: F) -> impl Future<Output = Result<F::Output, Elapsed>> {
+    Pair::new(Some(future), (), Some(sleep), |mut future, _, sleep, cx| {
+        let running = (future.as_mut().as_pin_mut(), &mut *sleep);
+        let (Some(body), Some(timer)) = running else {
+            panic!("a timeout was polled after its end")
+        };
+        let polled = match body.poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending => Pin::new(timer).poll(cx).map(|()| Err(Elapsed(()))),
+        };
+        if polled.is_ready() {
+            future.set(None);
+            *sleep = None;
+        }
+        polled
     })
-    .await
 }
 
 /// The error of an operation whose deadline was reached. Converts to an [`io::Error`] of kind `TimedOut`.

@@ -1,4 +1,4 @@
-//! The loop: who runs next, and when to poll for events. [`turn`] is the place to start reading.
+//! The event loop: which task runs next, and when to poll for events. Start reading at [`turn`].
 
 mod turn;
 
@@ -57,15 +57,14 @@ use crate::time::timer_heap::TimerHeap;
 
 /// The polls between two polls for events while tasks stay ready.
 ///
-/// To poll for events costs some 300 ns (one system call and one reading of the clock), a task from 8 ns
-/// on, so at 128 it adds a few ns to each task. An event is seen after 128 polls at the latest, and the
-/// task that waits for it runs after those that are ready by then.
+/// Polling for events costs about 300 ns (one system call and one reading of the clock) and a task at least 8 ns, so with
+/// 128 it adds a few ns to each task. An event is found after at most 128 polls, and the task that waits for it runs after
+/// the tasks that are ready then.
 const POLLS_PER_EVENT_POLL: u64 = 128;
 
 /// One loop: its tasks, timers and sources, and the turn that drives them.
 ///
-/// Its parts are private to this folder. Other code calls its methods, which end each borrow before
-/// they run anything foreign.
+/// Its parts are private to this folder. Other code calls its methods, which end each borrow before they run foreign code.
 ///
 /// Invariant: no foreign code (a future, a waker, a destructor) runs while one of the `RefCell`s
 /// is borrowed, so no borrow ever fails.
@@ -80,19 +79,19 @@ pub(crate) struct EventLoop {
     /// The threads for blocking work.
     workers: Workers,
     spin: Spin,
-    /// What is watched and reported in debug mode.
+    /// The settings of debug mode, if it is enabled.
     debug: Option<Debug>,
     /// The process that the loop belongs to.
     fork: ForkGuard,
-    /// What the running task may still do in this poll.
+    /// The budget of the running task in this poll.
     budget: Budget,
-    /// What the running task's futures have left in this poll.
+    /// The notes that the running task's futures have left in this poll.
     notes: Cell<Notes>,
-    /// The task that runs, or was polled last; [`NOBODY`] while the loop does something else.
+    /// The task that is running, or was polled last; [`NOBODY`] while no task is polled.
     current_task: Cell<Token>,
-    /// Where `block_on` was called, while its future is there.
+    /// The location of the call of `block_on`, while its future exists.
     main_at: Cell<Option<&'static Location<'static>>>,
-    /// What keeps virtual time from passing.
+    /// The number of holds of virtual time.
     n_time_holds: Cell<usize>,
     /// Set while a host drives the loop turn by turn.
     is_hosted: Cell<bool>,
@@ -100,20 +99,20 @@ pub(crate) struct EventLoop {
     is_turning: Cell<bool>,
     /// Set once a host may watch the selector's descriptor.
     is_watched: Cell<bool>,
-    /// Set once a handle was made, by which another thread might reach the loop.
+    /// Set once a handle was created, through which another thread might reach the loop.
     has_handles: Cell<bool>,
     /// The number of task polls at which descriptors, timers and messages are checked again.
     next_event_poll: Cell<u64>,
     n_polls: Cell<u64>,
     /// Counted by the futures that make the calls, through [`note_io`](crate::note_io).
     n_io_calls: Cell<u64>,
-    /// Set when the loop shuts down: what is spawned from then on is cancelled at once.
+    /// Set when the loop shuts down: tasks that are spawned from then on are cancelled at once.
     is_closing: Cell<bool>,
     /// How many calls of `run_deferred` are on the stack.
     deferred_depth: Cell<u8>,
-    /// What is left to do when the innermost of the calls that may be nested is done.
+    /// Deferred work for the innermost of the calls that may nest.
     deferred: RefCell<VecDeque<(Token, Deferred)>>,
-    /// What the reactor has collected in a turn. Empty between two of them, but for its allocations.
+    /// The wakers that the reactor has collected in a turn. Empty between turns, except for its allocations.
     collected: RefCell<Collected>,
     buffers: RefCell<Buffers>,
 }
@@ -125,7 +124,7 @@ struct Buffers {
     commands: Vec<Command>,
 }
 
-/// What a loop is made of.
+/// The parts of a new loop.
 pub(crate) struct Parts {
     pub(crate) selector: Box<dyn Selector>,
     pub(crate) clock: Clock,
@@ -135,11 +134,11 @@ pub(crate) struct Parts {
     pub(crate) debug: Option<Debug>,
 }
 
-/// Polls the future of `block_on`; true when it is done.
+/// Polls the future of `block_on`. Returns `true` once it has completed.
 pub(crate) type PollMain<'a> = dyn FnMut(&mut Context<'_>) -> bool + 'a;
 
 impl EventLoop {
-    /// Makes a loop of its parts.
+    /// Creates a loop from its parts.
     pub(crate) fn new(parts: Parts) -> io::Result<EventLoop> {
         let Parts { selector, clock, workers, spin, shuffle, debug } = parts;
         let (mailbox, opened) = mailbox::open(&selector.notifier()?).ok_or_else(|| {
@@ -192,13 +191,13 @@ impl EventLoop {
         self.address
     }
 
-    /// Returns the address for a handle, by which other threads may reach the loop from now on.
+    /// Returns the address for a handle, through which other threads may reach the loop from now on.
     pub(crate) fn share_address(&self) -> Address {
         self.has_handles.set(true);
         self.address
     }
 
-    /// Fails in a forked child of the process that the loop belongs to.
+    /// Returns an error in a forked child of the process that the loop belongs to.
     #[inline]
     pub(crate) fn check_fork(&self) -> io::Result<()> {
         self.fork.check()
@@ -223,23 +222,23 @@ impl EventLoop {
         f(&mut self.reactor.borrow_mut())
     }
 
-    /// Counts an operation on a descriptor.
+    /// Counts an I/O operation.
     #[inline]
     pub(crate) fn count_io_call(&self) {
         self.n_io_calls.set(self.n_io_calls.get() + 1);
     }
 
-    /// Reports whether `block_on` or a turn of this loop is under way.
+    /// Reports whether `block_on` or a turn of this loop is running.
     pub(crate) fn is_running(&self) -> bool {
         self.main_at.get().is_some() || self.is_turning.get()
     }
 
-    /// Reports whether the loop shuts down, so that what is spawned is cancelled at once.
+    /// Reports whether the loop is shutting down, so that new tasks are cancelled at once.
     pub(crate) fn is_closing(&self) -> bool {
         self.is_closing.get()
     }
 
-    /// Notes that no task is being polled.
+    /// Records that no task is being polled.
     fn clear_current_task(&self) {
         self.current_task.set(NOBODY);
     }
@@ -254,16 +253,16 @@ impl EventLoop {
         self.current_task.get() == id
     }
 
-    /// Adds to what the running task's futures have left in this poll.
+    /// Adds a note of the running task's futures in this poll.
     #[inline]
     pub(crate) fn note(&self, note: Notes) {
         self.notes.set(self.notes.get() | note);
     }
 
-    /// Takes one operation from the budget of the running task; false if it is spent.
+    /// Takes one operation from the budget of the running task. Returns `false` if it is spent.
     #[inline]
     pub(crate) fn proceed(&self) -> bool {
-        // A host that polls a handle between two turns has no budget to keep.
+        // A host that polls a handle between two turns has no budget.
         self.budget.take_one() || self.current_task.get() == NOBODY
     }
 
@@ -273,24 +272,24 @@ impl EventLoop {
         self.budget.is_left()
     }
 
-    /// Reports whether there is budget, and no combinator makes up for a poll without.
+    /// Reports whether there is budget, and combinators start in written order.
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
         self.budget.is_plain(self.n_polls.get())
     }
 
-    /// Returns how a combinator that is polled finds the budget.
+    /// Returns the state of the budget for a combinator.
     #[inline]
     pub(crate) fn start(&self) -> Start {
         self.budget.start(self.n_polls.get())
     }
 
-    /// Draws a number for combinators.
+    /// Returns a random number for combinators.
     pub(crate) fn draw(&self) -> u32 {
         self.budget.draw()
     }
 
-    /// Has combinators begin with any branch in the poll that runs. Returns what undoes it.
+    /// Makes combinators start with a random branch in the current poll. Returns the value that undoes it.
     pub(crate) fn begin_mixing(&self) -> u64 {
         self.budget.mix_in(self.n_polls.get())
     }

@@ -1,4 +1,4 @@
-//! Debug mode: how long polls take, and reports of tasks that misbehave.
+//! Debug mode in the loop: times polls, and reports tasks that misbehave.
 
 use std::panic::Location;
 use std::pin::Pin;
@@ -18,7 +18,7 @@ use crate::tasks::stage::AnyTask;
 use crate::time::clock::Stopwatch;
 
 impl EventLoop {
-    /// Polls a task, times that, and reports it if it was slow.
+    /// Polls a task, measures the duration, and reports a slow poll.
     #[cold]
     pub(super) fn watch_poll(
         &self,
@@ -35,7 +35,7 @@ impl EventLoop {
         polled
     }
 
-    /// Notes how long a poll took, and reports it if that was long.
+    /// Records the duration of a poll, and reports it if it was slow.
     #[cold]
     pub(super) fn note_poll(&self, debug: &Debug, id: Token, took: Duration) {
         self.tasks.borrow_mut().add_busy(id, took);
@@ -73,13 +73,13 @@ impl EventLoop {
         if let Report::LostPanic { task, .. } = &mut report
             && let Some(info) = self.describe(task.id)
         {
-            // It was named, or its last poll was timed, after the panic.
+            // It was named, or its last poll was measured, after the panic.
             *task = TaskInfo { state: task.state, ..info };
         }
         quietly(|| (debug.reporter)(&report));
     }
 
-    /// Describes a task that has not been freed yet, but for what it waits for.
+    /// Describes a task that has not been freed yet, except for what it waits for.
     fn describe(&self, id: TaskId) -> Option<TaskInfo> {
         self.tasks.borrow().describe(id.token(), self.main_at.get())
     }

@@ -1,4 +1,4 @@
-//! What each task of a loop waits for, put together when it is asked for.
+//! Snapshots: what each task of a loop waits for, collected on demand.
 
 use std::collections::HashMap;
 use std::io;
@@ -68,8 +68,7 @@ impl EventLoop {
         reasons
     }
 
-    /// Fails if nothing can ever wake one of the tasks. Called when nothing is ready and no timer
-    /// is armed.
+    /// Returns an error if nothing can ever wake one of the tasks. Called when no task is ready and no timer is armed.
     #[cold]
     pub(super) fn check_stuck(&self) -> io::Result<()> {
         if self.can_be_woken() {
@@ -80,14 +79,14 @@ impl EventLoop {
         Err(io::Error::new(io::ErrorKind::Deadlock, Stuck::new(dump)))
     }
 
-    /// Reports whether the system, or another thread, might wake a task.
+    /// Reports whether the system or another thread might wake a task.
     fn can_be_woken(&self) -> bool {
         self.has_wakers() || self.mailbox.has_messages_at_last()
     }
 
-    /// Reports whether something is there that may yet wake a task.
+    /// Reports whether there is anything that may still wake a task.
     ///
-    /// What is found gone may have woken one with its last act. So the mailbox is looked into after this.
+    /// A thread that has just ended may have woken one with its last action, so the mailbox is checked after this.
     fn has_wakers(&self) -> bool {
         let tasks = self.tasks.borrow();
         let is_daemon = |waker: &Waker| id_of(waker).is_some_and(|id| tasks.is_daemon(id));
@@ -95,27 +94,27 @@ impl EventLoop {
         if reactor.waiters().any(|(_, _, waker)| !is_daemon(waker)) || self.workers.is_busy() {
             return true;
         }
-        // From here on only a thread that is not ours could do it.
+        // From here on, only a foreign thread could wake one.
         let is_open = self.has_handles.get()
-            // A thread may hold a sleep without end, and give it one.
+            // A thread may hold a sleep without a deadline, and reset it.
             || self.timers.borrow().endless().any(|waker| !is_daemon(waker))
             || tasks.notes(self.main_at.get().is_some()).any(Notes::is_open)
             || tasks.joiners().any(|(_, joiner)| id_of(joiner).is_none());
         is_open && self.has_other_threads()
     }
 
-    /// Reports whether there are threads besides this one and those of the pool, where the system says.
+    /// Reports whether there are threads besides this one and those of the pool, if the system reports their number.
     fn has_other_threads(&self) -> bool {
         let before = self.workers.census();
         let Some(n_threads) = n_threads() else { return true };
         let after = self.workers.census();
-        // Threads of the pool may have ended meanwhile, and count less at the end. If some have been
-        // started, another thread has given them work.
+        // Threads of the pool may have ended meanwhile, which lowers the second count. If some have been started, another
+        // thread has given them work.
         before.n_started != after.n_started || n_threads > 1 + after.n_threads
     }
 }
 
-/// Translates the notes that leaf futures left.
+/// Converts the notes that leaf futures left.
 fn add_noted(reasons: &mut Vec<WaitReason>, notes: Notes) {
     let noted = [
         (Notes::LOCAL_MESSAGE, WaitReason::Message),

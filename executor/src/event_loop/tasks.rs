@@ -1,5 +1,4 @@
-//! What handles and the turn do to tasks: spawning, aborting, joining, and what a finished task leaves
-//! to do.
+//! The operations of handles and turns on tasks: spawning, aborting, joining, and the deferred work of finished tasks.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -16,10 +15,10 @@ use crate::tasks::stage::TaskBox;
 use crate::tasks::wakers::{clone_if_own, drop_of, wake_of};
 use crate::tasks::{Callback, Deferred, Delivery, Join};
 
-/// How deep what an abort drops may abort in turn before that waits in a list.
+/// How deep aborts may nest before further ones wait in a list.
 ///
-/// Deep enough that code that nests by hand never meets it, so that children end before their
-/// parents' destructors go on; shallow enough for a stack of 64 KiB.
+/// Deeper than hand-written nesting, so that children end before their parents' destructors continue; shallow enough for a
+/// stack of 64 KiB.
 const DEFERRED_DEPTH_MAX: u8 = 16;
 
 impl EventLoop {
@@ -31,7 +30,7 @@ impl EventLoop {
     /// Adds a task.
     ///
     /// # Panics
-    /// If there is no room for it. The future has then been dropped, outside any borrow.
+    /// Panics if the task table is full, after the future has been dropped outside any borrow.
     #[inline]
     pub(crate) fn spawn<F>(&self, future: F, spawned_at: &'static Location<'static>) -> Token
     where
@@ -51,7 +50,7 @@ impl EventLoop {
         id
     }
 
-    /// Drops a task's future, now or when its poll is over.
+    /// Drops a task's future, now or after its poll.
     pub(crate) fn abort(&self, id: Token) {
         let task = self.tasks.borrow_mut().abort(id);
         if let Some(task) = task {
@@ -59,7 +58,7 @@ impl EventLoop {
         }
     }
 
-    /// Notes that no handle will take a task's output. False if there is no such task.
+    /// Records that no handle will take a task's output. Returns `false` if there is no such task.
     pub(crate) fn detach(&self, id: Token) -> bool {
         let detached = self.tasks.borrow_mut().detach(id);
         let Some((task, joiner)) = detached else { return false };
@@ -75,19 +74,19 @@ impl EventLoop {
         self.tasks.borrow_mut().wake(id)
     }
 
-    /// Returns what has become of a task.
+    /// Returns the state of a task.
     pub(crate) fn look_up(&self, id: Token) -> Join {
         self.tasks.borrow().look_up(id)
     }
 
-    /// Waits until a task is not running any more.
+    /// Waits until a task has finished.
     #[inline]
     pub(crate) fn poll_join(&self, id: Token, cx: &Context<'_>) -> Poll<Join> {
         if !self.proceed() {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        // Cloning one of ours runs nothing foreign, so that one borrow is enough.
+        // Cloning a waker of this crate runs no foreign code, so one borrow is enough.
         let join = match clone_if_own(cx.waker()) {
             Some(waker) => self.leave_joiner(id, waker),
             None => self.leave_foreign_joiner(id, cx.waker()),
@@ -103,7 +102,7 @@ impl EventLoop {
         join
     }
 
-    /// Clones a waker before the borrow: one that is foreign may do anything, even end the task.
+    /// Clones a waker before the borrow, because a foreign one may do anything, even abort the task.
     #[cold]
     fn leave_foreign_joiner(&self, id: Token, waker: &Waker) -> Join {
         match self.look_up(id) {
@@ -126,13 +125,13 @@ impl EventLoop {
         self.tasks.borrow_mut().set_name(id, name);
     }
 
-    /// Makes a task one that the loop does not wait for: what it waits for does not count as work to come.
+    /// Makes a task a daemon: its waits do not prevent a deadlock report.
     pub(crate) fn set_daemon(&self, id: Token) {
         self.tasks.borrow_mut().set_daemon(id);
     }
 
-    /// Leaves a callback to be shown the output of a task, or shows it at once, unless this is
-    /// [`DEFERRED_DEPTH_MAX`] callbacks deep already.
+    /// Adds a callback for the output of a task, or calls it at once if the task has finished, unless [`DEFERRED_DEPTH_MAX`]
+    /// callbacks are nested already.
     pub(crate) fn watch(&self, id: Token, callback: Callback) {
         let mut callback = Some(callback);
         let deferred = self.tasks.borrow_mut().watch(id, &mut callback);
@@ -142,23 +141,22 @@ impl EventLoop {
         }
     }
 
-    /// Leaves what will take the output of a task to a handle that was polled elsewhere, or calls it at
-    /// once.
+    /// Adds the delivery of a task's output to a handle that was polled elsewhere, or executes it at once.
     pub(crate) fn deliver(&self, id: Token, delivery: Delivery) {
         let mut delivery = Some(delivery);
         let deferred = self.tasks.borrow_mut().deliver(id, &mut delivery);
-        // If it is still there, there is no such task, and dropping it reports that to the handle.
+        // If the delivery is still there, there is no such task, and dropping it reports that to the handle.
         drop(delivery);
         if let Some(deferred) = deferred {
             self.run_deferred(id, deferred);
         }
     }
 
-    /// Does what a poll or an abort has left to do, outside any borrow.
+    /// Executes the deferred work of a poll or an abort, outside any borrow.
     ///
-    /// What is dropped here may own the handle of a task whose future owns another, and so on.
-    /// From some depth on, what that leaves to do waits in a list for the innermost call, so that
-    /// the stack is never deeper than that, however long the chain is.
+    /// A value that is dropped here may own the handle of a task whose future owns another handle. From some depth on, the
+    /// deferred work waits in a list for the innermost call, so that the depth of the stack is bounded for chains of any
+    /// length.
     #[inline(never)]
     pub(super) fn run_deferred(&self, id: Token, deferred: Deferred) {
         struct Leave<'a>(&'a Cell<u8>);
@@ -181,7 +179,7 @@ impl EventLoop {
         }
     }
 
-    /// Does what waits in the list.
+    /// Executes the deferred work in the list.
     #[cold]
     fn run_queued(&self) {
         loop {
@@ -209,14 +207,14 @@ impl EventLoop {
         }
     }
 
-    /// Puts back a task that has its outcome, and does what that leaves to do.
+    /// Puts back a finished task, and executes the deferred work.
     #[inline]
     fn finish(&self, id: Token, task: TaskBox) {
         let deferred = self.tasks.borrow_mut().finish(id, task);
         match deferred {
             None => {}
             Some(Deferred::Unwanted(mut task)) => {
-                // What was cancelled has no output to drop.
+                // A cancelled task has no output to drop.
                 task.as_mut().clear();
                 self.free(id, task);
             }
@@ -229,7 +227,7 @@ impl EventLoop {
         self.run_deferred_now(id, deferred);
     }
 
-    /// Shows the output of a task to its callbacks, and puts the task back.
+    /// Calls the callbacks with the output of a task, and puts the task back.
     #[cold]
     fn show(&self, id: Token, mut task: TaskBox) {
         loop {
@@ -253,7 +251,7 @@ impl EventLoop {
         }
     }
 
-    /// Takes the output of a task to its handle, which was polled elsewhere.
+    /// Delivers the output of a task to its handle, which was polled elsewhere.
     #[cold]
     fn make_delivery(&self, id: Token, mut task: TaskBox) {
         let delivery = self.tasks.borrow_mut().take_delivery(id);
@@ -263,7 +261,7 @@ impl EventLoop {
         self.free(id, task);
     }
 
-    /// Empties the slot of a task that is over and whose box is empty.
+    /// Empties the slot of a finished task whose box is empty.
     #[inline]
     fn free(&self, id: Token, task: TaskBox) {
         let joiner = self.tasks.borrow_mut().free(id, task);
@@ -281,7 +279,7 @@ impl EventLoop {
     }
 }
 
-/// Drops the future of a task for which there is no room, and panics at the caller that wants to spawn it.
+/// Drops the future of a task that exceeds the maximum, and panics at the caller's location.
 #[cold]
 #[track_caller]
 pub(crate) fn refuse<F>(future: F, spawned_at: &'static Location<'static>) -> ! {

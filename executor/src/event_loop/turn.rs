@@ -15,20 +15,20 @@ use crate::tasks::numbers::NO_ROOM;
 use crate::time::clock::Stopwatch;
 
 impl EventLoop {
-    /// Runs until `main` is done, which has been polled once.
+    /// Runs turns until `main` completes, which has been polled once.
     pub(crate) fn run_until(&self, main: &mut PollMain<'_>) -> io::Result<()> {
         while !self.run_once(main)? {}
         Ok(())
     }
 
-    /// Runs one turn. True when `main` is done.
+    /// Runs one turn. Returns `true` once `main` has completed.
     fn run_once(&self, main: &mut PollMain<'_>) -> io::Result<bool> {
         // 1. Messages from other threads.
         if self.mailbox.has_messages() {
             self.take_messages();
         }
 
-        // 2. to 4. Descriptors and timers: sleep if nothing is ready, else poll for events now and then.
+        // 2. to 4. Descriptors and timers: sleep if no task is ready, else poll for events from time to time.
         if self.tasks.borrow().n_ready() == 0 {
             self.sleep(SleepLimit::NextTimer)?;
         } else if self.n_polls.get() >= self.next_event_poll.get() {
@@ -39,8 +39,8 @@ impl EventLoop {
         Ok(self.run_ready(main, || false))
     }
 
-    /// Polls the tasks that are ready, first in first out, until the next poll for events is due, or
-    /// until `is_spent` after a poll. True when `main` is done.
+    /// Polls ready tasks in FIFO order until the queue is empty, the next poll for events is due, or `is_spent` after a poll.
+    /// Returns `true` once `main` has completed.
     pub(super) fn run_ready(&self, main: &mut PollMain<'_>, is_spent: impl Fn() -> bool) -> bool {
         let mut tasks = self.tasks.borrow_mut();
         while self.n_polls.get() < self.next_event_poll.get() {
@@ -103,13 +103,13 @@ impl EventLoop {
         self.notes.set(Notes::NONE);
     }
 
-    /// Notes that there will be a future of `block_on`.
+    /// Announces a future of `block_on`.
     #[inline]
     pub(crate) fn announce_main(&self, called_at: &'static Location<'static>) {
         self.main_at.set(Some(called_at));
     }
 
-    /// Gives a new future of `block_on` its number. The loop must be the thread's current one.
+    /// Assigns an id to a new future of `block_on`. The loop must be the thread's current one.
     #[inline]
     pub(crate) fn begin_main(&self) -> io::Result<Token> {
         let mut tasks = self.tasks.borrow_mut();
@@ -119,12 +119,12 @@ impl EventLoop {
         }
     }
 
-    /// Keeps what the first poll of the main future has left.
+    /// Stores the notes of the first poll of the main future.
     pub(crate) fn note_main(&self, id: Token) {
         self.tasks.borrow_mut().note(id, self.notes.get());
     }
 
-    /// Notes that the future of `block_on` is gone.
+    /// Records that the future of `block_on` was dropped.
     #[inline]
     pub(crate) fn end_main(&self) {
         self.main_at.set(None);
@@ -134,7 +134,7 @@ impl EventLoop {
         }
     }
 
-    /// Has descriptors and timers checked when the poll that runs is over.
+    /// Makes the loop check descriptors and timers after the current poll.
     pub(crate) fn poll_events_soon(&self) {
         self.next_event_poll.set(self.n_polls.get());
     }

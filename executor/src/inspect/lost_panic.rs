@@ -1,9 +1,8 @@
-//! Panics whose outcome is given to no one, for debug mode to report.
+//! Panics whose outcome no caller receives, which debug mode reports.
 //!
-//! The error that a panic becomes carries a report of itself. What gives the error to a caller
-//! takes the report out, by [`given`](crate::join::join_error::given); wherever else the error ends, with a handle, a set, a packet or a
-//! future that has collected it, it is dropped, and the report is made. So what holds outcomes need
-//! not know about it.
+//! The error of a panic contains its report. Code that returns the error to a caller takes the report out with
+//! [`given`](crate::join::join_error::given). If the error is dropped instead, with a handle, a set, a packet or a future
+//! that has collected it, the report is made. So the containers of outcomes need no code for this.
 
 use std::panic::Location;
 
@@ -11,7 +10,7 @@ use crate::event_loop::mailbox::Address;
 use crate::inspect::debug::{Report, ReportLost};
 use crate::task::info::{TaskInfo, TaskState};
 
-/// Describes where a panic came from, and how to report it. There is none outside debug mode.
+/// The origin of a panic, and how to report it. There is none outside debug mode.
 pub(crate) struct Origin {
     address: Address,
     report_lost: ReportLost,
@@ -43,7 +42,7 @@ impl Origin {
 pub(crate) struct LostPanic {
     address: Address,
     report_lost: ReportLost,
-    /// None once it is clear that there is nothing to report.
+    /// `None` once it is known that there is nothing to report.
     report: Option<Report>,
 }
 
@@ -60,7 +59,7 @@ impl LostPanic {
         LostPanic { address, report_lost, report: Some(report) }
     }
 
-    /// Ends without a report.
+    /// Drops the report without making it.
     pub(crate) fn dismiss(mut self) {
         self.report = None;
     }

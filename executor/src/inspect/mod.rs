@@ -1,4 +1,4 @@
-//! Tasks as a person sees them, and reports of what goes wrong.
+//! Inspection of tasks, and reports of debug mode.
 
 pub(crate) mod stuck;
 

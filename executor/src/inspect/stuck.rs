@@ -1,4 +1,4 @@
-//! What is known of a loop that nothing can wake any more.
+//! Deadlock detection: the number of threads, and the error.
 
 use std::error::Error;
 use std::fmt;
@@ -6,22 +6,22 @@ use std::fs;
 
 use crate::task::dump::Dump;
 
-/// Counts the threads of the process, where the system says.
+/// Returns the number of threads of the process, if the system reports it.
 pub(crate) fn n_threads() -> Option<usize> {
-    // Not by the directory `task`: its listing can miss a thread while others come and go.
+    // Not from the directory `task`: its listing can miss a thread while others start and end.
     parse_n_threads(&fs::read_to_string("/proc/self/stat").ok()?)
 }
 
-/// Finds the number of threads in what Linux says of a process.
+/// Parses the number of threads in Linux's `stat` file of a process.
 fn parse_n_threads(stat: &str) -> Option<usize> {
     // The second field is the program's name, in parentheses, and may contain anything.
     let (_, fields) = stat.rsplit_once(')')?;
     let n_threads = fields.split_ascii_whitespace().nth(17)?.parse().ok()?;
-    // Systems that imitate the file without counting write zero.
+    // Systems that imitate the file without a count write zero.
     Some(n_threads).filter(|n_threads| *n_threads > 0)
 }
 
-/// Is the error of a loop that would wait indefinitely.
+/// Creates the error of a deadlocked loop.
 #[derive(Debug)]
 pub(crate) struct Stuck {
     dump: Dump,

@@ -1,4 +1,4 @@
-//! What is said to a caller on a thread where no runtime runs, in the same words everywhere.
+//! The panic message on a thread without a runtime.
 
 /// The reason and the remedies.
 pub(crate) const NO_RUNTIME: &str = "no runtime on this thread: start one with `polyloop::run` or \

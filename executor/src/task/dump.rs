@@ -1,16 +1,15 @@
-//! All tasks of a loop as a tree.
+//! [`Dump`]: all tasks of a loop as a tree.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use super::{TaskId, TaskInfo};
 
-/// How far tasks are moved to the right. A chain of tasks, each of which spawned the next, would
-/// take space by the square of its length otherwise. What is deeper stands there and names its parent.
+/// The maximum indentation. Without it, the text of a chain of tasks, each of which spawned the next, would grow with the
+/// square of its length. Deeper tasks are listed at this level with their parent's number.
 const MAX_LEVELS: usize = 40;
 
-/// Holds what a loop's tasks were at one moment. Its `Display` draws a tree, each task below the
-/// one that spawned it.
+/// A snapshot of a runtime's tasks. Its `Display` prints a tree, with each task below the one that spawned it.
 ///
 /// ```text
 /// main at src/main.rs:9:5, polled 3 times, waits for the end of task 1
@@ -40,7 +39,7 @@ impl fmt::Display for Dump {
         let known: HashSet<TaskId> = self.tasks.iter().map(|task| task.id).collect();
         let mut children: HashMap<Option<TaskId>, Vec<&TaskInfo>> = HashMap::new();
         for task in &self.tasks {
-            // Those whose parent has ended stand at the root.
+            // Tasks whose parent has ended are at the root.
             let parent = task.parent.filter(|parent| known.contains(parent));
             children.entry(parent).or_default().push(task);
         }
@@ -48,8 +47,8 @@ impl fmt::Display for Dump {
         for root in children.get(&None).into_iter().flatten() {
             write!(f, "{separator}{root}")?;
             separator = "\n";
-            // What is left to draw, with the lines to its left; an explicit stack, since a chain
-            // of parents may be longer than a thread's.
+            // The remaining tasks with their indentation, in an explicit stack, because a chain of parents may exceed the
+            // thread's stack.
             let mut left = vec![(root.id, String::new(), 0, 0)];
             while let Some((parent, indent, level, n_drawn)) = left.pop() {
                 let siblings = children.get(&Some(parent)).map_or(&[][..], Vec::as_slice);
@@ -61,7 +60,7 @@ impl fmt::Display for Dump {
                 let deeper = if level < MAX_LEVELS {
                     format!("{indent}{below}")
                 } else {
-                    // Never the main future: that is at the root.
+                    // Never the main future, which is at the root.
                     write!(f, ", spawned by task {parent}")?;
                     indent.clone()
                 };
@@ -104,7 +103,7 @@ mod tests {
         }
     }
 
-    /// Draws the tree with nothing but the numbers.
+    /// Prints the tree with numbers only.
     fn draw(tasks: Vec<TaskInfo>) -> String {
         let dump = Dump::new(tasks).to_string();
         let short = dump.lines().map(|line| line.split(" at ").next().unwrap_or(line));

@@ -1,4 +1,4 @@
-//! The number by which a task is known.
+//! [`TaskId`]: identifies a task.
 
 use std::fmt;
 
@@ -6,9 +6,9 @@ use polyloop_reactor::Token;
 
 use crate::tasks::numbers::is_main;
 
-/// Names a task among all tasks of all loops of the process, also after it has ended.
+/// Identifies a task among all tasks of the process, even after it has ended.
 ///
-/// Numbers are not used again while the process lives.
+/// Ids are never reused in a process.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskId(Token);
 
@@ -21,7 +21,7 @@ impl TaskId {
         self.0
     }
 
-    /// Reports whether this is the future of a `block_on`, rather than a task that was spawned.
+    /// Returns whether this is the future of a `block_on`, rather than a spawned task.
     pub fn is_main(self) -> bool {
         is_main(self.0)
     }

@@ -1,4 +1,4 @@
-//! What there is to know about one task.
+//! [`TaskInfo`]: the description of a task.
 
 use std::fmt;
 use std::os::fd::RawFd;
@@ -7,30 +7,30 @@ use std::time::Duration;
 
 use super::TaskId;
 
-/// Describes one task, as it was at the moment of asking.
+/// A snapshot of one task.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TaskInfo {
-    /// The number, unique in the process.
+    /// The id, which is unique in the process.
     pub id: TaskId,
-    /// The name, if it was given one.
+    /// The name, if the task has one.
     pub name: Option<String>,
-    /// The task that spawned it; none if that was done from outside the loop.
+    /// The task that spawned it, or `None` if it was spawned from outside the runtime.
     pub parent: Option<TaskId>,
-    /// Where it was spawned, or where `block_on` was called.
+    /// The location where it was spawned, or where `block_on` was called.
     pub spawned_at: &'static Location<'static>,
-    /// What it does.
+    /// The state.
     pub state: TaskState,
-    /// How often it was polled, modulo 2³².
+    /// The number of polls, modulo 2³².
     pub polls: u32,
-    /// The time that its polls have taken, all together. Known in debug mode only.
+    /// The total time of its polls. Measured in debug mode only.
     pub busy: Option<Duration>,
-    /// Everything that can wake it, as far as the loop can tell: a read under a timeout waits for
-    /// two things. Empty unless the state is [`TaskState::Waiting`].
+    /// Everything that can wake it, as far as the runtime knows: a read with a timeout has two reasons. Empty unless the state
+    /// is [`TaskState::Waiting`].
     pub waits_for: Vec<WaitReason>,
 }
 
-/// Says what a task does.
+/// The state of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TaskState {
     /// It is being polled.
@@ -39,11 +39,11 @@ pub enum TaskState {
     Ready,
     /// It was pending when it was last polled.
     Waiting,
-    /// It is over, and nobody has taken its output yet.
+    /// It has finished, and its output has not been taken.
     Finished,
 }
 
-/// Says what can wake a task.
+/// A reason for which a task waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WaitReason {
@@ -53,7 +53,7 @@ pub enum WaitReason {
     Writable(RawFd),
     /// A timer.
     Timer {
-        /// The time that is left.
+        /// The remaining time.
         left: Duration,
     },
     /// The end of a task of the same loop.
@@ -68,9 +68,9 @@ pub enum WaitReason {
     OtherThread,
     /// A cancellation token.
     Cancellation,
-    /// A future that is not polyloop's and has kept the task's waker.
+    /// A foreign future that has cloned the task's waker.
     Foreign,
-    /// Nothing at all: the task was pending, and nobody has kept its waker.
+    /// Nothing: the task returned pending without registering its waker.
     Nothing,
 }
 
@@ -92,7 +92,7 @@ impl fmt::Display for WaitReason {
     }
 }
 
-/// Writes one task in one line.
+/// Formats one task in one line.
 impl fmt::Display for TaskInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.id.is_main() {
@@ -125,7 +125,7 @@ impl fmt::Display for TaskInfo {
     }
 }
 
-/// Writes a duration with three or four digits.
+/// Formats a duration with three or four digits.
 pub(crate) struct Rounded(pub(crate) Duration);
 
 impl fmt::Display for Rounded {

@@ -1,8 +1,7 @@
-//! Tasks as a person sees them: which there are, and what each is waiting for.
+//! Inspection of tasks: which tasks there are, and what each waits for.
 //!
-//! Nothing here is on the path of a task that runs. What a loop knows is put together when
-//! somebody asks: who waits for a descriptor, a timer or another task is read from the loop's own
-//! tables.
+//! Inspection costs running tasks almost nothing: the state is collected on demand, from the runtime's tables of
+//! descriptors, timers and tasks.
 //!
 //! # Examples
 //! ```
@@ -34,7 +33,7 @@ pub use info::{TaskInfo, TaskState, WaitReason};
 use crate::event_loop::EventLoop;
 use crate::raw::current;
 
-/// Returns the number of the task that runs; none outside a loop, or when no task does.
+/// Returns the id of the current task, or `None` outside a task.
 ///
 /// The future of `block_on` counts as a task here.
 ///
@@ -56,7 +55,7 @@ pub fn current() -> Option<TaskId> {
     current::current(EventLoop::current_task).flatten()
 }
 
-/// Names the task that runs, for [`all`], [`dump`] and reports. Outside a task it does nothing.
+/// Sets the name of the current task, for [`all`], [`dump`] and reports. Outside a task it does nothing.
 ///
 /// # References
 /// Python's `Task.set_name`.
@@ -78,11 +77,10 @@ pub fn set_name(name: impl Into<String>) {
     }
 }
 
-/// Describes all tasks of the running loop that are not over, or whose output nobody has taken;
-/// none outside a loop.
+/// Returns all tasks of the current runtime that have not finished, or whose output has not been taken. Empty outside a
+/// runtime.
 ///
-/// The future of `block_on` comes first, the others in no particular order. O(tasks + sources +
-/// timers).
+/// The future of `block_on` comes first, the others are in no particular order. O(tasks + sources + timers).
 ///
 /// # References
 /// Python's `asyncio.all_tasks`.
@@ -90,10 +88,9 @@ pub fn all() -> Vec<TaskInfo> {
     current::current(EventLoop::snapshot).unwrap_or_default()
 }
 
-/// Draws the tree of tasks of the running loop, with what each waits for.
+/// Returns the tree of tasks of the current runtime, with what each waits for.
 ///
-/// Outside a loop it is empty. [`Runtime::dump`](crate::Runtime::dump) does the same for a loop
-/// that is not running.
+/// It is empty outside a runtime. For a runtime that is not running, use [`Runtime::dump`](crate::Runtime::dump).
 ///
 /// # References
 /// Python's `asyncio.print_call_graph`.

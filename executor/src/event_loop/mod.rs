@@ -50,7 +50,7 @@ use crate::inspect::debug::Debug;
 use crate::inspect::notes::Notes;
 use crate::runtime::metrics::Metrics;
 use crate::task::id::TaskId;
-use crate::tasks::numbers::NOBODY;
+use crate::tasks::numbers::NO_TASK;
 use crate::tasks::{Deferred, Tasks};
 use crate::time::clock::Clock;
 use crate::time::timer_heap::TimerHeap;
@@ -87,7 +87,7 @@ pub(crate) struct EventLoop {
     budget: Budget,
     /// The notes that the running task's futures have left in this poll.
     notes: Cell<Notes>,
-    /// The task that is running, or was polled last; [`NOBODY`] while no task is polled.
+    /// The task that is running, or was polled last; [`NO_TASK`] while no task is polled.
     current_task: Cell<Token>,
     /// The location of the call of `block_on`, while its future exists.
     main_at: Cell<Option<&'static Location<'static>>>,
@@ -163,7 +163,7 @@ impl EventLoop {
             debug,
             budget: Budget::new(),
             notes: Cell::new(Notes::NONE),
-            current_task: Cell::new(NOBODY),
+            current_task: Cell::new(NO_TASK),
             main_at: Cell::new(None),
             n_time_holds: Cell::new(0),
             is_hosted: Cell::new(false),
@@ -240,12 +240,12 @@ impl EventLoop {
 
     /// Records that no task is being polled.
     fn clear_current_task(&self) {
-        self.current_task.set(NOBODY);
+        self.current_task.set(NO_TASK);
     }
 
     /// Returns the task that is being polled, or was polled last.
     pub(crate) fn current_task(&self) -> Option<TaskId> {
-        Some(self.current_task.get()).filter(|id| *id != NOBODY).map(TaskId::new)
+        Some(self.current_task.get()).filter(|id| *id != NO_TASK).map(TaskId::new)
     }
 
     #[inline]
@@ -263,7 +263,7 @@ impl EventLoop {
     #[inline]
     pub(crate) fn proceed(&self) -> bool {
         // A host that polls a handle between two turns has no budget.
-        self.budget.take_one() || self.current_task.get() == NOBODY
+        self.budget.take_one() || self.current_task.get() == NO_TASK
     }
 
     /// Reports whether the running task may complete another operation.

@@ -9,7 +9,7 @@ use crate::inspect::notes::Notes;
 use crate::task::id::TaskId;
 use crate::task::info::{TaskInfo, TaskState};
 use crate::tasks::Tasks;
-use crate::tasks::numbers::{NOBODY, is_main};
+use crate::tasks::numbers::{NO_TASK, is_main};
 use crate::tasks::slot::{Flags, Slot};
 
 impl Tasks {
@@ -63,7 +63,7 @@ impl Tasks {
         TaskInfo {
             id: TaskId::new(slot.id),
             name: self.name(slot.id),
-            parent: (!is_main && slot.parent != NOBODY).then(|| TaskId::new(slot.parent)),
+            parent: (!is_main && slot.parent != NO_TASK).then(|| TaskId::new(slot.parent)),
             spawned_at: main_at.filter(|_| is_main).unwrap_or(slot.spawned_at),
             state,
             polls: slot.n_polls,

@@ -36,7 +36,7 @@ pub(super) fn next_generation(id: Token) -> Token {
 
 /// The parent of tasks that are spawned from outside the loop. No slot has this id, because its generation is that of spent
 /// slots.
-pub(crate) const NOBODY: Token = Token::from_raw(u64::MAX);
+pub(crate) const NO_TASK: Token = Token::from_raw(u64::MAX);
 
 /// Why another task cannot be spawned.
 pub(crate) const NO_ROOM: &str = "a loop holds 16,777,215 tasks, the most there can be";

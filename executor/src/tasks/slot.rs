@@ -41,7 +41,7 @@ use std::task::Waker;
 use polyloop_reactor::Token;
 
 use crate::inspect::notes::Notes;
-use crate::tasks::numbers::{NOBODY, is_spent, next_generation};
+use crate::tasks::numbers::{NO_TASK, is_spent, next_generation};
 use crate::tasks::stage::TaskBox;
 use crate::tasks::table;
 
@@ -182,7 +182,7 @@ impl Slot {
             task: None,
             joiner: None,
             spawned_at: Location::caller(),
-            parent: NOBODY,
+            parent: NO_TASK,
             n_polls: 0,
             flags: Flags::NONE,
             notes: Notes::NONE,

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::future::ready;
 
-use super::numbers::{NOBODY, is_main};
+use super::numbers::{NO_TASK, is_main};
 use super::slot::SPARE_BYTES_MAX;
 use super::slot::Slot;
 use super::*;
@@ -27,7 +27,7 @@ fn old_tasks() -> Tasks {
 
 fn insert(tasks: &mut Tasks) -> Token {
     let index = tasks.claim_slot().expect("there is room");
-    tasks.insert(index, ready(()), NOBODY, Location::caller())
+    tasks.insert(index, ready(()), NO_TASK, Location::caller())
 }
 
 fn expect_task(tasks: &mut Tasks) -> (Token, TaskBox) {

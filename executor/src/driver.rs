@@ -69,13 +69,13 @@ pub fn poll_source(
         Some(Outlook::Unknown) => Poll::Ready(Ok(false)),
         Some(Outlook::Ready) => Poll::Ready(Ok(true)),
         Some(Outlook::Blocks) if is_ours => Poll::Pending,
-        Some(Outlook::Blocks) => wait_from_afar(token, direction, key, cx.waker()),
+        Some(Outlook::Blocks) => wait_foreign(token, direction, key, cx.waker()),
     }
 }
 
 /// Leaves a foreign waker.
 #[cold]
-fn wait_from_afar(
+fn wait_foreign(
     token: Token,
     direction: Direction,
     key: &mut Option<WaiterKey>,

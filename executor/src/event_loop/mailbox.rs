@@ -348,27 +348,27 @@ mod loom_tests {
 
     /// Ends a sleep as an eventfd does: the current one, or else the next one.
     #[derive(Clone)]
-    struct Bell(Arc<(Mutex<bool>, Condvar, AtomicUsize)>);
+    struct WakeUp(Arc<(Mutex<bool>, Condvar, AtomicUsize)>);
 
-    impl Bell {
-        fn new() -> Bell {
-            Bell(Arc::new((Mutex::new(false), Condvar::new(), AtomicUsize::new(0))))
+    impl WakeUp {
+        fn new() -> WakeUp {
+            WakeUp(Arc::new((Mutex::new(false), Condvar::new(), AtomicUsize::new(0))))
         }
 
         fn wait(&self) {
-            let mut rung = self.0.0.lock().unwrap();
-            while !*rung {
-                rung = self.0.1.wait(rung).unwrap();
+            let mut is_notified = self.0.0.lock().unwrap();
+            while !*is_notified {
+                is_notified = self.0.1.wait(is_notified).unwrap();
             }
-            *rung = false;
+            *is_notified = false;
         }
 
-        fn n_rings(&self) -> usize {
+        fn n_notifications(&self) -> usize {
             self.0.2.load(Ordering::SeqCst)
         }
     }
 
-    impl Notify for Bell {
+    impl Notify for WakeUp {
         fn notify(&self) {
             self.0.2.fetch_add(1, Ordering::SeqCst);
             *self.0.0.lock().unwrap() = true;
@@ -376,10 +376,10 @@ mod loom_tests {
         }
     }
 
-    fn open() -> (Arc<Mailbox<Bell>>, Bell) {
-        let (mailbox, bell) = (Arc::new(Mailbox::new()), Bell::new());
-        mailbox.open(0, &bell).unwrap();
-        (mailbox, bell)
+    fn open() -> (Arc<Mailbox<WakeUp>>, WakeUp) {
+        let (mailbox, wake_up) = (Arc::new(Mailbox::new()), WakeUp::new());
+        mailbox.open(0, &wake_up).unwrap();
+        (mailbox, wake_up)
     }
 
     fn token(slot: u32) -> Token {
@@ -387,7 +387,7 @@ mod loom_tests {
     }
 
     /// Runs like the loop: takes messages and sleeps until `n` wakes have arrived. Returns the number of sleeps.
-    fn receive(mailbox: &Mailbox<Bell>, bell: &Bell, n: usize) -> usize {
+    fn receive(mailbox: &Mailbox<WakeUp>, wake_up: &WakeUp, n: usize) -> usize {
         let (mut wakes, mut commands) = (Vec::new(), Vec::new());
         let (mut n_received, mut n_sleeps) = (0, 0);
         loop {
@@ -400,7 +400,7 @@ mod loom_tests {
             }
             if mailbox.park() {
                 n_sleeps += 1;
-                bell.wait();
+                wake_up.wait();
                 mailbox.unpark();
             }
         }
@@ -409,24 +409,24 @@ mod loom_tests {
     #[test]
     fn loom_a_wake_against_a_park_is_not_lost() {
         loom::model(|| {
-            let (mailbox, bell) = open();
+            let (mailbox, wake_up) = open();
             let theirs = Arc::clone(&mailbox);
             let sender = thread::spawn(move || theirs.put_wake(token(1)));
-            let n_sleeps = receive(&mailbox, &bell, 1);
+            let n_sleeps = receive(&mailbox, &wake_up, 1);
             sender.join().unwrap();
-            assert!(bell.n_rings() <= n_sleeps.max(1));
+            assert!(wake_up.n_notifications() <= n_sleeps.max(1));
         });
     }
 
     #[test]
     fn loom_two_senders_against_a_loop_that_sleeps_lose_nothing() {
         loom::model(|| {
-            let (mailbox, bell) = open();
+            let (mailbox, wake_up) = open();
             let senders = [1, 2].map(|slot| {
                 let theirs = Arc::clone(&mailbox);
                 thread::spawn(move || theirs.put_wake(token(slot)))
             });
-            receive(&mailbox, &bell, 2);
+            receive(&mailbox, &wake_up, 2);
             senders.into_iter().for_each(|sender| sender.join().unwrap());
         });
     }
@@ -434,29 +434,32 @@ mod loom_tests {
     #[test]
     fn loom_two_wakes_of_one_sender_arrive_across_two_sleeps() {
         loom::model(|| {
-            let (mailbox, bell) = open();
+            let (mailbox, wake_up) = open();
             let theirs = Arc::clone(&mailbox);
             let sender = thread::spawn(move || {
                 theirs.put_wake(token(1));
                 theirs.put_wake(token(2));
             });
-            let n_sleeps = receive(&mailbox, &bell, 2);
+            let n_sleeps = receive(&mailbox, &wake_up, 2);
             sender.join().unwrap();
-            assert!(bell.n_rings() <= n_sleeps + 1, "a sleep needs one notification at most");
+            assert!(
+                wake_up.n_notifications() <= n_sleeps + 1,
+                "a sleep needs one notification at most"
+            );
         });
     }
 
     #[test]
     fn loom_a_wait_that_ends_by_itself_does_not_lose_a_wake() {
         loom::model(|| {
-            let (mailbox, bell) = open();
+            let (mailbox, wake_up) = open();
             let theirs = Arc::clone(&mailbox);
             let sender = thread::spawn(move || theirs.put_wake(token(1)));
             // A descriptor or a timer ended this sleep, not the notification.
             if mailbox.park() {
                 mailbox.unpark();
             }
-            receive(&mailbox, &bell, 1);
+            receive(&mailbox, &wake_up, 1);
             sender.join().unwrap();
         });
     }
@@ -464,12 +467,12 @@ mod loom_tests {
     #[test]
     fn loom_a_command_against_the_end_of_the_loop_is_returned_or_refused() {
         loom::model(|| {
-            let (mailbox, bell) = open();
+            let (mailbox, wake_up) = open();
             let theirs = Arc::clone(&mailbox);
             let sender =
                 thread::spawn(move || theirs.put_command(Some(0), Command::Detach(token(1))));
             let unread = mailbox.close(1);
-            let opened = mailbox.open(0, &bell).unwrap();
+            let opened = mailbox.open(0, &wake_up).unwrap();
             assert_eq!((opened.address.generation(), opened.first_generation), (1, 1));
             let accepted = sender.join().unwrap();
             assert_eq!(unread.len(), usize::from(accepted));
@@ -483,7 +486,7 @@ mod loom_tests {
     #[test]
     fn loom_what_was_written_before_a_wake_is_seen_after_it() {
         loom::model(|| {
-            let (mailbox, bell) = open();
+            let (mailbox, wake_up) = open();
             let theirs = Arc::clone(&mailbox);
             let written = Arc::new(AtomicUsize::new(0));
             let write = Arc::clone(&written);
@@ -491,7 +494,7 @@ mod loom_tests {
                 write.store(7, Ordering::Relaxed);
                 theirs.put_wake(token(1));
             });
-            receive(&mailbox, &bell, 1);
+            receive(&mailbox, &wake_up, 1);
             assert_eq!(written.load(Ordering::Relaxed), 7);
             sender.join().unwrap();
         });

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn short_sleeps_begin_it_and_failures_end_it() {
+    fn short_sleeps_start_it_and_failures_end_it() {
         let spin = Spin::new(Duration::from_micros(50));
         assert!(spin.is_on() && !spin.pays());
         spin.note_sleep(60_000);
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_off_unless_asked_for() {
+    fn it_is_off_by_default() {
         assert!(!Spin::new(Duration::ZERO).is_on());
         assert_eq!(Spin::new(Duration::MAX).limit_ns(), u64::MAX);
     }

@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_tenants_of_a_slot_the_later_one_is_woken() {
+    fn of_two_tasks_of_a_slot_the_later_one_is_woken() {
         for n_others in [0, 100] {
             let mut list = WakeList::new();
             (0..n_others).for_each(|slot| list.put(id(0, 1_000 + slot)));
@@ -192,8 +192,8 @@ mod tests {
             let far = (0..n_tasks).map(|slot| {
                 let slot = slot * stride;
                 let place = find(&list.ids, &list.table, id(0, slot));
-                let home = (slot.wrapping_mul(0x9E37_79B9) >> 7) as usize & mask;
-                place.wrapping_sub(home) & mask
+                let first = (slot.wrapping_mul(0x9E37_79B9) >> 7) as usize & mask;
+                place.wrapping_sub(first) & mask
             });
             far.map(|probes| probes as f64).sum::<f64>() / f64::from(n_tasks)
         };

@@ -25,7 +25,7 @@ fn small(n_tasks: usize) -> Runtime {
     runtime
 }
 
-/// Makes a loop whose slots have room for two more tenants each.
+/// Makes a loop whose slots have two generations left each.
 fn old() -> Runtime {
     let runtime = Runtime::new().unwrap();
     runtime.event_loop().age_tasks(LAST_GENERATION - 2);

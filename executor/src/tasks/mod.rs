@@ -64,8 +64,7 @@ pub(crate) struct Tasks {
     main: u32,
     /// How many ids that slot has left; zero if there is something else to do first.
     n_mains_left: u32,
-    /// The slots that are neither free nor hold a task: the main future's, and those that are
-    /// spent.
+    /// The slots that are neither free nor hold a task: the main future's, and the spent ones.
     n_apart: usize,
     owner: u16,
     /// The generation with which the loop started.

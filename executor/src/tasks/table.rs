@@ -20,16 +20,16 @@ const CHUNK: usize = 4_096;
 ///
 /// A busy loop makes a step every 128 polls, so this is about 100,000 polls: longer than the load peaks that are worth
 /// keeping chunks for.
-const PATIENCE: u32 = 1_024;
+const EMPTY_STEPS: u32 = 1_024;
 
 /// How often the length of the first list is checked, in steps of [`Table::tidy`].
-const NEAR_PATIENCE: u32 = PATIENCE;
+const NEAR_STEPS: u32 = EMPTY_STEPS;
 
 /// The minimum length of the first list after it was shortened.
 const NEAR_MIN: usize = 1_024;
 
 /// How many chunks one step checks.
-const LOOKS_PER_STEP: usize = 16;
+const CHECKS_PER_STEP: usize = 16;
 
 /// How many chunks one step goes through slot by slot, to release them.
 const CHUNKS_PER_STEP: usize = 2;
@@ -72,7 +72,7 @@ pub(crate) struct Table<T> {
     /// The steps of [`tidy`](Table::tidy) so far.
     n_steps: u32,
     /// The chunk that the next step checks.
-    next_look: usize,
+    next_check: usize,
     /// Whether an empty chunk was found in this round through all chunks, and in the last one.
     is_roomy: [bool; 2],
 }
@@ -105,14 +105,14 @@ impl<T: Slot> Table<T> {
             near_free: Vec::new(),
             near_generation: first_generation,
             near_least: 0,
-            near_due: NEAR_PATIENCE,
+            near_due: NEAR_STEPS,
             far: Vec::new(),
             current: 0,
             room: Vec::new(),
             max_len,
             first_generation,
             n_steps: 0,
-            next_look: 0,
+            next_check: 0,
             is_roomy: [false; 2],
         }
     }
@@ -315,7 +315,7 @@ impl<T: Slot> Table<T> {
         if (self.near_due.wrapping_sub(self.n_steps) as i32) > 0 {
             return;
         }
-        self.near_due = self.n_steps.wrapping_add(NEAR_PATIENCE);
+        self.near_due = self.n_steps.wrapping_add(NEAR_STEPS);
         let least = mem::replace(&mut self.near_least, self.near_free.len());
         let half = self.near.len() / 2;
         if least < self.near.len() / 4 * 3 {
@@ -339,11 +339,11 @@ impl<T: Slot> Table<T> {
     #[inline(never)]
     fn tidy_far(&mut self, mut clear: impl FnMut(T)) -> bool {
         let mut n_gone_through = 0;
-        for _ in 0..LOOKS_PER_STEP.min(self.far.len()) {
-            let number = self.next_look;
-            self.next_look += 1;
-            if self.next_look >= self.far.len() {
-                self.next_look = 0;
+        for _ in 0..CHECKS_PER_STEP.min(self.far.len()) {
+            let number = self.next_check;
+            self.next_check += 1;
+            if self.next_check >= self.far.len() {
+                self.next_check = 0;
                 self.is_roomy = [false, self.is_roomy[0]];
                 // From here on, slots are taken from the first chunk with a free one.
                 self.current = self.chunk_with_room().unwrap_or(self.current);
@@ -353,7 +353,7 @@ impl<T: Slot> Table<T> {
                 continue;
             }
             self.is_roomy[0] = true;
-            if self.n_steps.wrapping_sub(chunk.empty_since) < PATIENCE {
+            if self.n_steps.wrapping_sub(chunk.empty_since) < EMPTY_STEPS {
                 continue;
             }
             let mut generations = chunk.slots.iter().map(Slot::generation);
@@ -475,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn few_tenants_keep_their_chunks_only() {
+    fn few_slots_keep_their_chunks_only() {
         let mut table = table();
         let taken = fill(&mut table, 500_000);
         let (kept, gone): (Vec<u32>, Vec<u32>) =

@@ -128,6 +128,7 @@ impl Error for UnknownBackend {}
 /// # Errors
 /// Returns an error if the backend in the variable is unknown or cannot be opened: no other backend takes its
 /// place. If the variable is not set, returns the error of the last backend that was tried.
+#[doc(alias = "DefaultSelector")]
 pub fn default_selector() -> io::Result<Box<dyn Selector>> {
     if let Some(backend) = Backend::from_env()? {
         return backend.open();

@@ -11,7 +11,7 @@
 //!   lowered at run time: then the error says so, and nothing is lost.
 //! - POLLRDHUP is requested with reading only: for a writer alone a half-closed peer would be
 //!   reported in every wait, and no write could change that.
-//! - The order of the scan is ours: it starts where the last full batch ended.
+//! - The backend chooses the order of the scan: it starts where the last full batch ended.
 //! - macOS waits in milliseconds, and its poll does not work on devices such as terminals.
 
 use std::io;

@@ -11,7 +11,7 @@
 //!   exceptional set means out-of-band data: so that is all that is reported.
 //! - If a number is closed and reused for another file while it is registered, the other file is
 //!   watched: nothing in the call distinguishes them.
-//! - The order of the scan is ours: it starts where the last full batch ended.
+//! - The backend chooses the order of the scan: it starts where the last full batch ended.
 
 use std::io;
 use std::os::fd::RawFd;

@@ -66,9 +66,9 @@ impl Wait {
             End::Now => false,
             End::Never => true,
             End::At(deadline) => {
-                let rest = deadline.saturating_duration_since(Instant::now());
-                self.slice = Some(rest.min(LONGEST));
-                !rest.is_zero()
+                let left = deadline.saturating_duration_since(Instant::now());
+                self.slice = Some(left.min(LONGEST));
+                !left.is_zero()
             }
         }
     }

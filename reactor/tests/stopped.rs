@@ -15,7 +15,7 @@ fn a_stop_does_not_make_a_wait_end_early_without_a_reason() {
         for _ in 0..10 {
             for backend in Backend::available() {
                 let open = || backend.open();
-                conformance::run("a_wait_without_descriptors_takes_its_time", &open);
+                conformance::run("a_wait_without_descriptors_lasts_until_its_timeout", &open);
             }
         }
         return;

@@ -608,7 +608,7 @@ fn iterating_over_a_map_inside_a_loop_is_refused() {
 // Shutdown of a pool.
 
 #[test]
-fn shutdown_cancels_queued_jobs_and_waits_for_running_ones() {
+fn shutdown_now_cancels_queued_jobs_and_waits_for_running_ones() {
     let pool = BlockingPool::new(1);
     let held = Held::start(&pool, "held");
     let queued = pool.spawn(|| ());
@@ -624,7 +624,7 @@ fn shutdown_cancels_queued_jobs_and_waits_for_running_ones() {
 }
 
 #[test]
-fn finish_runs_queued_jobs_and_refuses_new_ones() {
+fn shutdown_runs_queued_jobs_and_refuses_new_ones() {
     let pool = BlockingPool::new(2);
     let jobs: Vec<_> = (0..100).map(|i| pool.spawn(move || i)).collect();
     pool.shutdown(LIMIT).unwrap();
@@ -636,7 +636,7 @@ fn finish_runs_queued_jobs_and_refuses_new_ones() {
 }
 
 #[test]
-fn close_waits_for_nothing_and_lets_the_queue_run() {
+fn close_returns_at_once_and_lets_the_queue_run() {
     let pool = BlockingPool::new(1);
     let held = Held::start(&pool, "held");
     let queued = pool.spawn(|| 7);

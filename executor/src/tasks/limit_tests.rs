@@ -1,5 +1,5 @@
-//! What happens at the limits of a loop: errors and panics for those who ask for more, and none for
-//! the loop. The tests have loops that are smaller, or older, than one meets.
+//! The limits of a loop: exceeding one is an error or a panic of the caller, not of the loop. The tests use loops that are
+//! smaller or older than real ones.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -18,7 +18,7 @@ use crate::{
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Makes a loop that has room for `n_tasks` tasks.
+/// Creates a loop with a maximum of `n_tasks` tasks.
 fn small(n_tasks: usize) -> Runtime {
     let runtime = Runtime::new().unwrap();
     runtime.event_loop().limit_tasks(1 + n_tasks);
@@ -55,7 +55,7 @@ fn a_spawn_without_room_panics_where_it_was_asked_for_and_ends_nothing_else() {
             let held = spawn(pending::<()>()).abort_on_drop();
             let other = spawn(async { 7 });
             let last = spawn(async {});
-            // What is refused owns handles, and reaches for the loop when it is dropped.
+            // The refused future owns handles, and uses the loop when it is dropped.
             let refused = async move {
                 let _held = held;
                 pending::<()>().await
@@ -91,7 +91,7 @@ fn a_spawn_from_elsewhere_without_room_is_an_error_of_its_handle() {
             let _note = note;
         });
         let error = refused.join_timeout(LIMIT).unwrap().unwrap_err();
-        // A call is dropped as it would be without a loop.
+        // The callback is dropped, as without a loop.
         handle.call_soon(|| unreachable!());
         error
     });
@@ -198,7 +198,7 @@ fn a_stale_handle_finds_no_task_of_a_later_loop() {
     let owner = runtime.event_loop().number();
     let stale: Vec<JoinHandle<Rc<u32>>> = (0..3)
         .map(|i| {
-            // An unfinished task, whose handle outlives it.
+            // An unfinished task whose handle outlives it.
             let task = runtime.spawn(async move {
                 pending::<()>().await;
                 Rc::new(i)
@@ -211,7 +211,7 @@ fn a_stale_handle_finds_no_task_of_a_later_loop() {
         .collect();
     runtime.block_on(yield_now()).unwrap();
     drop(runtime);
-    // Its number is not given again: it has no generation left for another loop.
+    // Its number is not reused: no generation is left for another loop.
     let later: Vec<Runtime> = (0..8).map(|_| Runtime::new().unwrap()).collect();
     for runtime in &later {
         assert_ne!(runtime.event_loop().number(), owner);

@@ -1,4 +1,4 @@
-//! One task, or the room for one, as a state machine.
+//! A slot for one task, as a state machine.
 //!
 //! ```text
 //!              1                 2                    4                    6
@@ -54,7 +54,7 @@ pub(super) const SPARE_BYTES_MAX: usize = 1024 * 1024;
 /// The largest box that is kept.
 const SPARE_BOX_MAX: usize = 1024;
 
-/// One task, or the room for one.
+/// A slot for one task.
 ///
 /// Aligned, because a slot that lies across two cache lines costs two misses.
 #[repr(align(64))]
@@ -190,7 +190,7 @@ impl Slot {
         }
     }
 
-    /// Keeps what the last poll has left.
+    /// Stores the notes of the last poll.
     #[inline]
     pub(super) fn note(&mut self, notes: Notes) {
         if notes != Notes::NONE {

@@ -89,7 +89,7 @@ pub(crate) struct TimerHeap {
     families: Segments<Family>,
     /// The position after the heap's last entry.
     end: usize,
-    /// Entries that are not in the heap yet, in the order of arming but for those that were cancelled.
+    /// Entries that are not in the heap yet, in the order of arming, except where cancelled ones were replaced.
     fresh: Vec<Entry>,
     slots: TimerSlots,
     /// The sequence number of the next timer, in the upper bits.
@@ -605,7 +605,7 @@ mod tests {
                 timers.reset(slot, random.u64(..1 << 40));
             });
             assert!(most <= depth + 1, "{n}: {most}");
-            // Those that are dropped wherever they are: half of them, in the order of arming.
+            // Timers that are dropped at any position: half of them, in the order of arming.
             let mut dropped = slots[..slots.len() / 2].iter();
             let (most, mean) = moves(&mut timers, n / 2, |timers| {
                 timers.cancel(*dropped.next().unwrap());

@@ -5,7 +5,6 @@ use std::future::ready;
 
 use super::numbers::{NO_TASK, is_main};
 use super::slot::SPARE_BYTES_MAX;
-use super::slot::Slot;
 use super::*;
 use crate::JoinError;
 
@@ -66,7 +65,7 @@ fn run_detached_twice(tasks: &mut Tasks) {
 #[cfg(target_pointer_width = "64")]
 #[test]
 fn a_slot_fills_one_cache_line() {
-    assert_eq!(size_of::<Slot>(), 64);
+    assert_eq!(size_of::<super::slot::Slot>(), 64);
 }
 
 #[test]

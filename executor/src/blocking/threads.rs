@@ -1,4 +1,4 @@
-//! The threads of a pool: which takes which job, and how they end.
+//! The threads of a pool: how they take jobs, and how they end.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,9 +17,9 @@ use crate::sync::{
 pub(super) struct Threads {
     pub(super) settings: BlockingPoolBuilder,
     state: Mutex<State>,
-    /// Something was queued, or the pool was closed.
+    /// Notified when a job was queued or the pool was closed.
     work: Condvar,
-    /// A thread has ended.
+    /// Notified when a thread has ended.
     ended: Condvar,
 }
 
@@ -32,27 +32,27 @@ pub(super) struct State {
     n_threads: usize,
     /// Threads that run a job which was abandoned.
     n_abandoned: usize,
-    /// Threads that wait for work. One that was notified counts until it has taken its job, and
-    /// the job stays in the queue for as long, so the two are always compared fairly.
+    /// Threads that wait for work. A thread that was notified counts until it has taken its job, which stays in the
+    /// queue until then, so that the two counts can be compared.
     ///
     /// Invariant: grows only while the queue is empty.
     n_idle: usize,
-    /// Threads that were started and have not come to the queue yet.
+    /// Threads that were started and have not reached the queue yet.
     n_starting: usize,
     /// All threads that were ever started, for their numbers.
     n_started: usize,
-    /// What runs, by the number of its thread.
+    /// The running jobs, by the numbers of their threads.
     running: BTreeMap<usize, Running>,
-    /// No job is taken in any more; threads end when the queue is empty.
+    /// Set when no more jobs are accepted: threads end when the queue is empty.
     closed: bool,
-    /// Somebody was told of the jobs that do not end.
+    /// Set when the unfinished jobs have been reported.
     given_up: bool,
 }
 
-/// What is known of the threads at one moment.
+/// The counts of a pool's threads.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Census {
-    /// Those that have not come to their end. They exist for a little longer.
+    /// Threads that have not ended. The system may know a thread for a little longer.
     pub(crate) n_threads: usize,
     /// All that were ever started.
     pub(crate) n_started: usize,
@@ -63,14 +63,14 @@ struct Running {
     label: Label,
     since: Instant,
     thread: ThreadId,
-    /// It waits for the end of the others, so they must not wait for its own.
+    /// Whether the job waits for the others to end, so that they must not wait for it.
     waits: bool,
     /// No handle to the job is left, and the end of the pool does not wait for it.
     abandoned: bool,
 }
 
 impl State {
-    fn begin(&mut self, number: usize, thread: ThreadId, job: u64, label: Label) {
+    fn start(&mut self, number: usize, thread: ThreadId, job: u64, label: Label) {
         let since = Instant::now();
         let running = Running { job, label, since, thread, waits: false, abandoned: false };
         self.running.insert(number, running);
@@ -105,7 +105,7 @@ impl State {
         self.n_threads - self.n_abandoned.min(settings.max_abandoned)
     }
 
-    /// Describes some of the jobs that run, those that have run longest first.
+    /// Describes the running jobs that `which` selects, the longest running first.
     fn running(&self, which: impl Fn(usize, &Running) -> bool) -> Vec<RunningJob> {
         let running = self.running.iter().filter(|(number, running)| which(**number, running));
         let mut running: Vec<_> = running.map(|(_, running)| running).collect();
@@ -118,12 +118,12 @@ impl State {
     }
 }
 
-/// What becomes of jobs that have not begun when a pool is shut down.
+/// What happens to queued jobs when a pool is shut down.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Queued {
     /// They are cancelled.
     Cancel,
-    /// They are run, as far as the time allows.
+    /// They are run until the timeout elapses.
     Run,
 }
 
@@ -211,17 +211,16 @@ impl Threads {
         Ok(())
     }
 
-    /// Is a thread: takes jobs until there are none for a while.
+    /// Runs a thread: takes jobs until it has been idle for a while.
     fn serve(&self, number: usize) {
         let thread = this_thread();
         let mut state = self.lock();
         state.n_starting -= 1;
         loop {
             if let Some((job, Job { label, work })) = state.queue.pop_first() {
-                state.begin(number, thread, job, label);
+                state.start(number, thread, job, label);
                 drop(state);
-                // The work's panic goes to its handle; this is for an output that nobody takes and
-                // whose destructor panics.
+                // The panic of the job goes to its handle. This catches the panic of the output's destructor.
                 quietly(work);
                 state = self.lock();
                 let ran = state.running.remove(&number);
@@ -253,12 +252,12 @@ impl Threads {
         self.ended.notify_all();
     }
 
-    /// Describes the jobs that run.
+    /// Describes the running jobs.
     pub(super) fn running(&self) -> Vec<RunningJob> {
         self.lock().running(|_, _| true)
     }
 
-    /// Reports whether a job runs or is queued.
+    /// Reports whether a job is running or queued.
     pub(super) fn is_busy(&self) -> bool {
         let state = self.lock();
         !state.queue.is_empty() || !state.running.is_empty()
@@ -277,19 +276,23 @@ impl Threads {
         self.lock().closed
     }
 
-    /// Takes in no more jobs.
+    /// Accepts no more jobs.
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.work.notify_all();
     }
 
-    /// Takes in no more jobs and waits up to `limit` for the others: for those that run and
-    /// perhaps for those that are queued.
+    /// Closes the pool, and waits up to `timeout` for the running jobs, and for the queued ones unless they are
+    /// cancelled.
     ///
-    /// None is left in the queue when it returns, unless it is called by a job of the pool: that
-    /// one it does not wait for, and what is queued may have to.
-    pub(super) fn shut_down(&self, limit: Duration, queued: Queued) -> Result<(), UnfinishedJobs> {
-        let deadline = Instant::now().checked_add(limit);
+    /// The queue is empty when it returns, unless it is called by a job of the pool: it does not wait for that job, whose
+    /// thread may have to run the queued ones.
+    pub(super) fn shut_down(
+        &self,
+        timeout: Duration,
+        queued: Queued,
+    ) -> Result<(), UnfinishedJobs> {
+        let deadline = Instant::now().checked_add(timeout);
         self.close();
         let mut n_cancelled = match queued {
             Queued::Cancel => self.cancel_queued(),
@@ -314,12 +317,12 @@ impl Threads {
         Err(UnfinishedJobs { pool: self.settings.name.clone(), running, n_cancelled })
     }
 
-    /// Reports whether somebody was told already of the jobs that do not end.
+    /// Reports whether the unfinished jobs have been reported.
     pub(super) fn has_given_up(&self) -> bool {
         self.lock().given_up
     }
 
-    /// Cancels the jobs that have not begun, and returns how many they were.
+    /// Cancels the queued jobs, and returns their number.
     fn cancel_queued(&self) -> usize {
         let queue = mem::take(&mut self.lock().queue);
         let n_cancelled = queue.len();
@@ -408,7 +411,7 @@ mod loom_tests {
     }
 
     #[test]
-    fn loom_a_job_for_an_idle_thread_that_waits_for_ever_is_announced() {
+    fn loom_a_job_for_an_idle_thread_that_waits_indefinitely_is_announced() {
         loom::model(|| {
             let pool = pool().keep_alive(Duration::MAX).build();
             for _ in 0..2 {

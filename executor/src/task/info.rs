@@ -32,14 +32,15 @@ pub struct TaskInfo {
 
 /// The state of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TaskState {
-    /// It is being polled.
+    /// The task is being polled.
     Running,
-    /// It is in the ready queue.
+    /// The task is in the ready queue.
     Ready,
-    /// It was pending when it was last polled.
+    /// The task was pending when it was last polled.
     Waiting,
-    /// It has finished, and its output has not been taken.
+    /// The task has finished, and its output has not been taken.
     Finished,
 }
 
@@ -47,20 +48,20 @@ pub enum TaskState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WaitReason {
-    /// A descriptor that becomes readable.
+    /// Readability of a descriptor.
     Readable(RawFd),
-    /// A descriptor that becomes writable.
+    /// Writability of a descriptor.
     Writable(RawFd),
     /// A timer.
     Timer {
         /// The remaining time.
         left: Duration,
     },
-    /// The end of a task of the same loop.
+    /// The output of a task of the same loop.
     Join(TaskId),
-    /// Tasks of a set: of a `JoinSet`, a `gather`, a `scope`.
+    /// Tasks of a [`JoinSet`](crate::JoinSet), a [`TaskGroup`](crate::TaskGroup) or a [`gather`](crate::gather).
     Tasks,
-    /// A message in a channel.
+    /// A message from a channel.
     Message,
     /// Capacity in a channel that is full.
     Capacity,

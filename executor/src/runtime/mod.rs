@@ -214,7 +214,7 @@ impl Runtime {
 
     /// Returns the counters of the loop.
     ///
-    /// On the loop's own thread, [`runtime::metrics`](crate::metrics) does the same for the running loop.
+    /// Inside a task, use [`runtime::metrics`](crate::metrics).
     ///
     /// # Examples
     /// ```

@@ -42,7 +42,7 @@ impl TcpListener {
     /// Listens on the first of the addresses that can be bound. Port 0 requests a free port.
     ///
     /// `SO_REUSEADDR` is set, so that a server can restart immediately. If `addr` contains a host name, the
-    /// look-up blocks the calling thread. For other options, use [`TcpSocket`].
+    /// lookup blocks the calling thread. For other options, use [`TcpSocket`].
     ///
     /// # Errors
     /// The error for the last address, such as [`AddrInUse`](io::ErrorKind::AddrInUse).

@@ -57,7 +57,7 @@ impl TcpStream {
     ///
     /// # Errors
     /// [`InvalidInput`](io::ErrorKind::InvalidInput) if `addr` is malformed or contains no address; the
-    /// error of the look-up, with the host name; [`ConnectionRefused`](io::ErrorKind::ConnectionRefused) and
+    /// error of the lookup, with the host name; [`ConnectionRefused`](io::ErrorKind::ConnectionRefused) and
     /// others if the connection fails. With several addresses, the message lists the error for each.
     ///
     /// A connection that the system has connected to itself is also refused. That can happen on loopback if
@@ -74,7 +74,7 @@ impl TcpStream {
     }
 
     /// Opens a TCP connection as [`connect`](TcpStream::connect) does, with a time limit that includes the
-    /// look-up.
+    /// lookup.
     ///
     /// # Errors
     /// [`TimedOut`](io::ErrorKind::TimedOut) if `limit` elapses first; otherwise as for `connect`.

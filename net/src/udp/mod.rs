@@ -62,7 +62,7 @@ pub struct UdpSocket {
 impl UdpSocket {
     /// Binds a socket to the first of the addresses that can be bound. Port 0 requests a free port.
     ///
-    /// If `addr` contains a host name, the look-up blocks the calling thread.
+    /// If `addr` contains a host name, the lookup blocks the calling thread.
     ///
     /// # Errors
     /// The error for the last address, such as [`AddrInUse`](io::ErrorKind::AddrInUse).
@@ -83,7 +83,7 @@ impl UdpSocket {
     /// packet. Host names are looked up as by [`lookup_host`].
     ///
     /// # Errors
-    /// The error of the look-up, or the error for the last address.
+    /// The error of the lookup, or the error for the last address.
     ///
     /// # Cancel safety
     /// If the future is dropped before it completes, the socket is not connected.

@@ -22,7 +22,7 @@ pub fn addresses(data: &[u8]) {
 
 async fn read_text(text: &str) {
     if let Ok(addr) = text.parse::<SocketAddr>() {
-        assert_eq!(lookup_host(text).await.expect("an address needs no look-up"), [addr]);
+        assert_eq!(lookup_host(text).await.expect("an address needs no lookup"), [addr]);
         return;
     }
     // Possible names are not looked up, because that would test the network.

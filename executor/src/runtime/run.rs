@@ -59,6 +59,7 @@ pub fn run<F: Future>(future: F) -> io::Result<F::Output> {
 #[doc(alias = "create_task")]
 #[doc(alias = "shield")]
 #[doc(alias = "spawn_local")]
+#[inline]
 #[track_caller]
 pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
 where

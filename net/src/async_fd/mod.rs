@@ -1,4 +1,4 @@
-//! File descriptors that await: the one place that pairs "try, would block, wait, try again".
+//! [`AsyncFd`]: async operations on file descriptors. The only place that tries an operation, waits, and tries again.
 
 mod registrations;
 
@@ -103,10 +103,10 @@ impl<T: AsFd + Send + Sync + 'static> AsyncFd<T> {
     /// - Regular files and directories. They always count as ready, and yet reading them may block. Use
     ///   [`spawn_blocking`](polyloop_executor::spawn_blocking) for them.
     /// - A terminal, pipe or other device that is in blocking mode and is also a standard stream of this process,
-    ///   under whatever number. Its mode is shared with other programs, such as the shell, whose reads and writes
+    ///   under any number. Its mode is shared with other programs, such as the shell, whose reads and writes
     ///   would fail. Open the terminal again instead.
     ///
-    /// Sockets are accepted as standard streams, too: a daemon that has closed its standard streams may receive the
+    /// Sockets are accepted even as standard streams: a daemon that has closed its standard streams may receive the
     /// numbers 0 to 2 for its sockets, and inetd passes a connection as all three.
     pub fn new(io: T) -> io::Result<AsyncFd<T>> {
         let kind = kind_of(io.as_fd())?;

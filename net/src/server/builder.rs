@@ -24,7 +24,7 @@ const DEFAULT_EXHAUSTION_TIMEOUT: Duration = Duration::from_secs(2);
 /// - **Limits**: it keeps at most [`max_connections`](Server::max_connections) open; further clients wait in the
 ///   kernel's accept queue.
 /// - **Idle clients**: [`idle_timeout`](Server::idle_timeout) closes connections whose handler has had nothing to
-///   do. The page `docs/servers.md` lists what slow and silent clients can cost, and what bounds it.
+///   do. The page `docs/servers.md` lists what slow and silent clients can cost, and the settings that limit it.
 /// - **Exhausted file descriptors or memory**: it backs off instead of spinning, and retries as soon as a
 ///   connection ends. After the [`exhaustion_timeout`](Server::exhaustion_timeout) it closes waiting clients,
 ///   using a reserve descriptor, rather than leaving them in the queue.

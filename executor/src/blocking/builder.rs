@@ -49,7 +49,7 @@ impl BlockingPoolBuilder {
     /// Sets the name of the pool, `polyloop-blocking` by default. Its threads are named `name-1`, `name-2` and so on.
     ///
     /// # Panics
-    /// If the name contains a zero byte.
+    /// Panics if the name contains a zero byte.
     ///
     /// # Platform
     /// Linux shows the first 15 bytes of a thread's name.

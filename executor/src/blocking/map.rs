@@ -88,7 +88,7 @@ where
     /// follow.
     ///
     /// # Panics
-    /// If the iterator panics, and where [`BlockingPool::try_spawn`] returns an error.
+    /// Panics if the iterator panics, and where [`BlockingPool::try_spawn`] returns an error.
     ///
     /// # Cancel safety
     /// Cancel safe: no output is lost.
@@ -180,7 +180,7 @@ where
 /// Yields the outputs of a [`PoolMap`] to a thread that may block.
 ///
 /// # Panics
-/// `next` panics inside a running loop, which it would block: await [`PoolMap::next`] there.
+/// `next` panics inside a runtime, which it would block: await [`PoolMap::next`] there.
 pub struct PoolMapIter<I, F, T> {
     map: PoolMap<I, F, T>,
 }

@@ -43,15 +43,15 @@ pub(crate) const DEFAULT_GRACE: Duration = Duration::from_secs(1);
 /// Runs `work` on a thread where it may block, and returns a handle to its output.
 ///
 /// The loop's pool starts a thread if none is idle, up to
-/// [`Builder::max_blocking_threads`](crate::Builder::max_blocking_threads); further jobs are queued. When the loop
+/// [`Builder::max_blocking_threads`](crate::Builder::max_blocking_threads); further jobs are queued. When the runtime
 /// ends, jobs that have not started are cancelled, and those that are running are waited for, up to
 /// [`Builder::shutdown_timeout`](crate::Builder::shutdown_timeout). Jobs that take longer are reported on standard
 /// error, with the line that spawned them, and continue.
 ///
-/// A [`BlockingPool`] has separate threads, and works outside a loop.
+/// A [`BlockingPool`] has separate threads, and works outside a runtime.
 ///
 /// # Panics
-/// Outside a loop. If the pool has no thread and none can be started.
+/// Panics outside a runtime, or if the pool has no thread and none can be started.
 ///
 /// # Cancel safety
 /// Dropping the handle detaches the job. [`JoinHandle::abort`] cancels a job that has not started; what `work`

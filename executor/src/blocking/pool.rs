@@ -90,7 +90,7 @@ impl BlockingPool {
     /// [joined](JoinHandle::join) by a plain thread. If the pool was closed, the job is cancelled.
     ///
     /// # Panics
-    /// Where [`try_spawn`](BlockingPool::try_spawn) returns an error.
+    /// Panics where [`try_spawn`](BlockingPool::try_spawn) returns an error.
     ///
     /// # Cancel safety
     /// Dropping the handle detaches the job. [`JoinHandle::abort`] cancels a job that has not started.
@@ -128,7 +128,7 @@ impl BlockingPool {
     /// name are identified by the line that spawned them.
     ///
     /// # Panics
-    /// As `spawn`.
+    /// Panics where `spawn` does.
     ///
     /// # Examples
     /// ```
@@ -150,7 +150,8 @@ impl BlockingPool {
     /// Runs `work` as [`spawn`](BlockingPool::spawn) does, and returns an error instead of panicking.
     ///
     /// # Errors
-    /// If the pool has no thread and the system refuses to start one, or in a forked child. `work` has been dropped.
+    /// Returns an error in a forked child, or if the pool has no thread and the system refuses to start one. `work` has
+    /// been dropped.
     /// A pool with at least one thread queues the job.
     #[track_caller]
     pub fn try_spawn<F, T>(&self, work: F) -> io::Result<JoinHandle<T>>

@@ -29,7 +29,7 @@ pub type Receiver<T> = super::Receiver<T, Local<T>>;
 /// Creates a channel within one thread that holds up to `capacity` messages.
 ///
 /// # Panics
-/// If `capacity` is zero.
+/// Panics if `capacity` is zero.
 #[track_caller]
 pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     assert!(capacity > 0, "a channel needs capacity for one message at least");

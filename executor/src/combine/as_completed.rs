@@ -8,7 +8,7 @@ use super::JoinSet;
 /// [`JoinSet::join_next_with_number`].
 ///
 /// # Panics
-/// Outside a loop.
+/// Panics outside a runtime.
 ///
 /// # References
 /// Python's `asyncio.as_completed`, `FuturesUnordered` of the crate futures.

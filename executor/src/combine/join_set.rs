@@ -24,7 +24,7 @@ use crate::{JoinError, JoinHandle};
 /// Dropping the set aborts the tasks that are left in it.
 ///
 /// Tasks are numbered in the order in which they are spawned, starting with zero. The set is a
-/// [`Stream`](futures_core::Stream) of outputs, and is collected from an iterator of futures.
+/// [`Stream`] of outputs, and is collected from an iterator of futures.
 ///
 /// # References
 /// tokio's `JoinSet`.
@@ -71,7 +71,7 @@ impl<T: 'static> JoinSet<T> {
     /// Spawns a task in the set, and returns its number.
     ///
     /// # Panics
-    /// As [`spawn`](crate::spawn): outside a loop, and if 16,777,215 tasks are alive.
+    /// Panics outside a runtime, or if 16,777,215 tasks are alive.
     ///
     /// # Examples
     /// ```
@@ -329,7 +329,7 @@ impl<T: 'static> Stream for JoinSet<T> {
 /// Spawns a task for each future.
 ///
 /// # Panics
-/// As [`JoinSet::spawn`].
+/// Panics where [`JoinSet::spawn`] does.
 impl<T: 'static, F> FromIterator<F> for JoinSet<T>
 where
     F: Future<Output = T> + 'static,
@@ -345,7 +345,7 @@ where
 /// Spawns a task for each future.
 ///
 /// # Panics
-/// As [`JoinSet::spawn`].
+/// Panics where [`JoinSet::spawn`] does.
 impl<T: 'static, F> Extend<F> for JoinSet<T>
 where
     F: Future<Output = T> + 'static,

@@ -143,7 +143,7 @@ pub(crate) fn first_of<A: Future, B: Future, T>(
 /// [`JoinSet`](crate::JoinSet), which polls only those that were woken.
 ///
 /// # Panics
-/// If `futures` is empty.
+/// Panics if `futures` is empty.
 ///
 /// # Cancel safety
 /// Cancel safe if the futures are: they are not dropped.

@@ -58,7 +58,7 @@ pub async fn wait<T: 'static>(
 /// same time as that one are in `done` as well. As with [`wait`], no task is aborted, and no output is lost.
 ///
 /// # Panics
-/// If `condition` does.
+/// Panics if `condition` panics.
 ///
 /// # Cancel safety
 /// The handles are dropped, which detaches their tasks.

@@ -15,7 +15,7 @@ use crate::{Elapsed, now};
 /// A scope whose body is dropped when the scope is cancelled, or when its deadline elapses.
 ///
 /// A body gets a reference to its scope, through which it can move the deadline or cancel itself. Cloning the scope
-/// gives other tasks of the loop a handle to it. Cancelling a scope that has ended has no effect.
+/// gives other tasks of the thread a handle to it. Cancelling a scope that has ended has no effect.
 ///
 /// Compared with [`timeout`](crate::timeout), a cancel scope knows the deadlines of the scopes around it
 /// ([`current_effective_deadline`]), and waits for [`shielded`](crate::shielded) sections: the body is dropped when
@@ -117,7 +117,8 @@ impl CancelScope {
     /// Returns [`Cancelled`] if the scope was cancelled or its deadline elapsed; the body has been dropped.
     ///
     /// # Panics
-    /// If the scope was run before. If `body` panics. When polled outside a loop, if the scope has a deadline.
+    /// Panics if the scope was run before, if `body` panics, or if the scope has a deadline and is polled outside a
+    /// runtime.
     ///
     /// # Cancel safety
     /// Cancel safe if `body` is: it is dropped, shielded sections included.

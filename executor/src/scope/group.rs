@@ -95,7 +95,7 @@ impl<E: 'static> TaskGroup<E> {
     /// [`Failure::Cancelled`] if the group was cancelled or its deadline elapsed before a member ended.
     ///
     /// # Panics
-    /// When polled outside a loop. If `body` panics; the children have been dropped by then.
+    /// Panics if polled outside a runtime, or if `body` panics; the children have been dropped by then.
     ///
     /// # Cancel safety
     /// `body` and the children are dropped, shielded sections included.
@@ -198,7 +198,7 @@ impl<E: 'static> TaskGroup<E> {
     /// group that was cancelled, `child` is dropped without being polled.
     ///
     /// # Panics
-    /// Outside a loop.
+    /// Panics outside a runtime.
     ///
     /// # Examples
     /// ```

@@ -19,7 +19,7 @@ use crate::raw::pair::Pair;
 ///   with the future of its scope. Spawn a task for work that has to survive these.
 ///
 /// # Panics
-/// If `section` does.
+/// Panics if `section` panics.
 ///
 /// # Cancel safety
 /// Cancel safe if `section` is: it is dropped.

@@ -22,7 +22,7 @@ const OPERATION: Duration = Duration::from_micros(10);
 /// Creates an [`Interval`] that ticks every `period`, for the first time at once.
 ///
 /// # Panics
-/// If `period` is zero.
+/// Panics if `period` is zero.
 ///
 /// # References
 /// `tokio::time::interval`.
@@ -45,7 +45,7 @@ pub fn interval(period: Duration) -> Interval {
 /// Creates an [`Interval`] that ticks every `period`, for the first time at `start`.
 ///
 /// # Panics
-/// If `period` is zero.
+/// Panics if `period` is zero.
 ///
 /// # Examples
 /// ```
@@ -147,7 +147,7 @@ impl Interval {
     /// from one tick to the next, then other tasks run, and timers and descriptors are checked, before each tick.
     ///
     /// # Panics
-    /// Outside a loop.
+    /// Panics outside a runtime.
     ///
     /// # Cancel safety
     /// Cancel safe: a tick that was not returned is returned by the next call.
@@ -169,7 +169,7 @@ impl Interval {
     /// Polls for the next tick, as [`tick`](Interval::tick) does.
     ///
     /// # Panics
-    /// Outside a loop.
+    /// Panics outside a runtime.
     #[track_caller]
     pub fn poll_tick(&mut self, cx: &mut Context<'_>) -> Poll<Instant> {
         let Some(mut due) = self.next else { return Poll::Pending };

@@ -8,7 +8,7 @@ mod numbered;
 
 pub(crate) mod slab;
 
-pub(crate) mod turns;
+pub(crate) mod fairness;
 
 mod gather;
 
@@ -21,11 +21,11 @@ mod join;
 pub(crate) mod race;
 
 pub use as_completed::as_completed;
+#[doc(hidden)]
+pub use fairness::Turns;
 pub use gather::{gather, try_gather};
 #[doc(hidden)]
 pub use join::Branch;
 pub use join_set::JoinSet;
 pub use race::{Either, or, race, race_all};
-#[doc(hidden)]
-pub use turns::Turns;
 pub use wait::{Until, Waited, wait, wait_while};

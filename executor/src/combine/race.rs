@@ -9,7 +9,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use super::turns::Turns;
+use super::fairness::Turns;
 use crate::raw::pair::Pair;
 use crate::running::{draw_below, take_one};
 

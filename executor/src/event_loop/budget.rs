@@ -21,7 +21,7 @@ pub(crate) enum Start {
 pub(crate) struct Budget {
     /// The remaining operations.
     left: Cell<u32>,
-    /// The number of the poll in which combinators start with a random branch: see `combine/turns.rs`.
+    /// The number of the poll in which combinators start with a random branch: see `combine/fairness.rs`.
     mixed_in: Cell<u64>,
     /// The state of the random generator for that.
     random: Cell<u32>,

@@ -56,7 +56,7 @@ const IDLE: u8 = 0;
 const UNREAD: u8 = 1;
 const PARKED: u8 = 2;
 
-/// Ends the sleep of a loop.
+/// Ends the sleep of a loop. A trait, so that loom models can replace the [`Notifier`], which makes a system call.
 pub(crate) trait Notify: Clone {
     fn notify(&self);
 }

@@ -153,7 +153,7 @@ impl Reactor {
 
     /// Removes a waiter that no longer waits, and returns its waker.
     ///
-    /// If it has been woken already, other waiters are woken in its place.
+    /// If it has been woken already, the next turn wakes other waiters, unless the source is no longer ready.
     pub fn forget(&mut self, token: Token, direction: Direction, key: WaiterKey) -> Option<Waker> {
         let source = find(&mut self.sources, self.owner, token)?;
         if source.has_list(direction) {

@@ -28,8 +28,6 @@ pub(crate) mod lost;
 
 mod select;
 
-mod bit_sets;
-
 mod poll;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]

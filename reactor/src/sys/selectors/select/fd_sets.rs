@@ -12,13 +12,13 @@ const WORD_BITS: usize = FdSetWord::BITS as usize;
 
 /// The three sets of one call.
 #[derive(Clone, Debug, Default)]
-pub(super) struct BitSets {
+pub(super) struct FdSets {
     read: FdSet,
     write: FdSet,
     except: FdSet,
 }
 
-impl BitSets {
+impl FdSets {
     #[inline]
     pub(super) fn insert(&mut self, fd: usize, interest: Interest) {
         if interest.is_readable() {
@@ -50,7 +50,7 @@ impl BitSets {
     /// Copies what `other` holds below `end`, and returns the sets as select(2) takes them: null for one
     /// that is empty, so that the kernel need not scan it. What is beyond `end` is undefined.
     #[inline]
-    pub(super) fn load(&mut self, other: &BitSets, end: usize) -> [*mut libc::fd_set; 3] {
+    pub(super) fn load(&mut self, other: &FdSets, end: usize) -> [*mut libc::fd_set; 3] {
         [
             self.read.load(&other.read, end),
             self.write.load(&other.write, end),
@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn next_finds_every_member_in_order() {
         let members = [0, 1, 63, 64, 127, 500, CAPACITY - 1];
-        let mut sets = BitSets::default();
+        let mut sets = FdSets::default();
         for fd in members {
             sets.insert(fd, Interest::WRITABLE);
         }
@@ -205,14 +205,14 @@ mod tests {
         assert_eq!(sets.end(CAPACITY), CAPACITY);
         sets.remove(CAPACITY - 1);
         assert_eq!(sets.end(CAPACITY), 501);
-        assert_eq!(BitSets::default().end(CAPACITY), 0);
+        assert_eq!(FdSets::default().end(CAPACITY), 0);
     }
 
     #[test]
     fn loading_copies_members_and_leaves_out_empty_sets() {
-        let mut requested = BitSets::default();
+        let mut requested = FdSets::default();
         requested.insert(70, Interest::READABLE | Interest::PRIORITY);
-        let mut found = BitSets::default();
+        let mut found = FdSets::default();
         // What an earlier wait has left.
         found.insert(3, Interest::WRITABLE);
         let [read, write, except] = found.load(&requested, requested.end(CAPACITY));

@@ -13,15 +13,18 @@
 //!   watched: nothing in the call distinguishes them.
 //! - The backend chooses the order of the scan: it starts where the last full batch ended.
 
+mod fd_sets;
+
 use std::io;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-use super::bit_sets::{BitSets, CAPACITY};
 use super::lost::LostDescriptor;
 use super::mechanism::{Mechanism, Outcome};
 use super::table::{Entry, Table};
 use super::wake_up::{LazyWakeUp, WakeUp};
+use fd_sets::{CAPACITY, FdSets};
+
 use crate::sys::cvt::{check_open, named};
 use crate::sys::os;
 use crate::{Backend, Event, Events, Interest, Mode, Notifier, PollableFd, Readiness, SystemCalls};
@@ -30,9 +33,9 @@ use crate::{Backend, Event, Events, Interest, Mode, Notifier, PollableFd, Readin
 #[derive(Debug)]
 pub(super) struct Select {
     /// What the kernel is asked for: armed entries and the wake-up descriptor.
-    requested: BitSets,
+    requested: FdSets,
     /// What it has found.
-    found: BitSets,
+    found: FdSets,
     /// Invariant: above every bit in `requested`.
     n_fds: usize,
     /// Where the next scan starts.
@@ -52,8 +55,8 @@ impl Mechanism for Select {
 
     fn open() -> io::Result<Select> {
         Ok(Select {
-            requested: BitSets::default(),
-            found: BitSets::default(),
+            requested: FdSets::default(),
+            found: FdSets::default(),
             n_fds: 0,
             cursor: 0,
             wake_up: LazyWakeUp::default(),
@@ -247,8 +250,8 @@ fn out_of_range(call: &str, fd: RawFd) -> io::Error {
 #[cfg(test)]
 #[cfg(feature = "conformance")]
 mod tests {
-    use super::super::system_selector::SystemSelector;
     use super::*;
+    use crate::sys::selectors::system_selector::SystemSelector;
 
     /// In a process of its own: a number that was closed by mistake may go to another thread.
     #[test]

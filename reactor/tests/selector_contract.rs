@@ -14,6 +14,31 @@ selector_conformance!(on_epoll, || Backend::Epoll.open());
 #[cfg(any(feature = "libkqueue", not(any(target_os = "linux", target_os = "android"))))]
 selector_conformance!(on_kqueue, || Backend::Kqueue.open());
 
+/// kqueue as each system's kernel answers, in a model of kevent(2).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod kqueue_models {
+    use std::io;
+
+    use polyloop_reactor::conformance::MODELS;
+    use polyloop_reactor::{Selector, selector_conformance};
+
+    fn open(name: &str) -> io::Result<Box<dyn Selector>> {
+        (MODELS.iter().find(|model| model.name == name).expect("there is a model").open)()
+    }
+
+    selector_conformance!(freebsd, || open("freebsd"));
+
+    selector_conformance!(openbsd, || open("openbsd"));
+
+    selector_conformance!(netbsd, || open("netbsd"));
+
+    selector_conformance!(newer_netbsd, || open("newer netbsd"));
+
+    selector_conformance!(dragonfly, || open("dragonfly"));
+
+    selector_conformance!(macos, || open("macos"));
+}
+
 #[test]
 fn every_backend_of_this_system_is_tested() {
     let tested = [Backend::Select, Backend::Poll, Backend::Epoll, Backend::Kqueue];

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use super::{A, B, Open, QUIET, READ, Scene, WRITE, is_emulated, pair, readiness_of};
+use super::{A, B, Open, QUIET, READ, Scene, WRITE, is_library, pair, readiness_of};
 use crate::sys::testing::{duplicate_from, is_open, number};
 use crate::{Backend, Mode, Readiness, Token, os_error};
 
@@ -137,7 +137,7 @@ pub(super) fn several_closed_descriptors_are_reported_a_few_at_a_time(open: Open
 }
 
 pub(super) fn a_closed_descriptor_with_a_duplicate_does_not_spin(open: Open<'_>) {
-    if is_emulated(open().unwrap().backend()) {
+    if is_library(open) {
         return;
     }
     let mut scene = Scene::new(open);
@@ -156,7 +156,7 @@ pub(super) fn a_closed_descriptor_with_a_duplicate_does_not_spin(open: Open<'_>)
 }
 
 pub(super) fn a_stale_registration_does_not_spin(open: Open<'_>) {
-    if is_emulated(open().unwrap().backend()) {
+    if is_library(open) {
         return;
     }
     // As before, but the program unregisters after closing: there is no registration left to report.
@@ -178,7 +178,7 @@ pub(super) fn a_stale_registration_does_not_spin(open: Open<'_>) {
 pub(super) fn a_stale_registration_does_not_lengthen_a_wait(open: Open<'_>) {
     const TIMEOUT: Duration = Duration::from_millis(100);
     let mut scene = Scene::new(open);
-    if !scene.selector.supports(Mode::Edge) || is_emulated(scene.selector.backend()) {
+    if !scene.selector.supports(Mode::Edge) || is_library(open) {
         return;
     }
     let (one, mut other) = pair();
@@ -220,7 +220,7 @@ pub(super) fn a_stale_registration_is_not_confused_with_the_next_owner_of_its_nu
             "the data of the stale registration was reported for the next owner"
         );
     }
-    if !is_emulated(scene.selector.backend()) {
+    if !is_library(open) {
         scene.expect_quiet();
     }
     fourth.write_all(b"x").unwrap();
@@ -228,7 +228,7 @@ pub(super) fn a_stale_registration_is_not_confused_with_the_next_owner_of_its_nu
 }
 
 pub(super) fn many_stale_registrations_hide_no_event(open: Open<'_>) {
-    if is_emulated(open().unwrap().backend()) {
+    if is_library(open) {
         return;
     }
     const N_GHOSTS: u64 = 40;
@@ -262,7 +262,7 @@ pub(super) fn a_stale_registration_does_not_silence_the_selectors_own_descriptor
     for backend in Backend::available() {
         for mode in [Mode::Level, Mode::Edge] {
             let mut outer = Scene::new(&|| backend.open());
-            if outer.selector.supports(mode) && !is_emulated(*backend) {
+            if outer.selector.supports(mode) && !is_library(&|| backend.open()) {
                 outer.register(&duplicate, B, READ, mode);
                 watching.push(outer);
             }

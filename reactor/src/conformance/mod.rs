@@ -14,6 +14,8 @@ mod registration;
 
 mod closing;
 
+mod kqueue;
+
 mod reports;
 
 pub mod states;
@@ -29,6 +31,9 @@ use std::time::{Duration, Instant};
 use crate::{Backend, Event, Events, Interest, Mode, Readiness, Selector, Token, WaitEnd};
 
 use self::{closing::*, registration::*, reports::*, states::*, waits::*};
+
+#[doc(hidden)]
+pub use self::kqueue::*;
 
 #[doc(hidden)]
 pub use crate::sys::testing::{
@@ -321,10 +326,11 @@ fn readiness_of(events: &[Event], token: Token) -> Option<Readiness> {
     events.iter().find(|event| event.token == token).map(|event| event.readiness)
 }
 
-/// Returns whether a backend is built on another one. kqueue on Linux is built on epoll, and some of
-/// its differences from a real kqueue cannot be compensated.
-fn is_emulated(backend: Backend) -> bool {
-    backend == Backend::Kqueue && cfg!(target_os = "linux")
+/// Returns whether the selectors are built on libkqueue, some of whose differences from a kernel
+/// cannot be compensated. Of all selectors for kqueue, only its cannot be watched.
+fn is_library(open: Open<'_>) -> bool {
+    let selector = open().expect("the selector opens");
+    selector.backend() == Backend::Kqueue && selector.pollable_fd().is_none()
 }
 
 /// A connected pair over TCP on this machine: the accepted end and the connecting one.

@@ -61,9 +61,16 @@ pub(crate) mod slack;
 #[path = "os/kq.rs"]
 mod kq;
 
+#[cfg(all(
+    any(target_os = "linux", target_os = "android"),
+    any(feature = "libkqueue", feature = "kqueue-model")
+))]
+#[path = "os/kevent.rs"]
+mod kq;
+
 #[cfg(all(any(target_os = "linux", target_os = "android"), feature = "libkqueue"))]
 #[path = "os/libkqueue.rs"]
-mod kq;
+mod libkqueue;
 
 #[cfg(not(target_vendor = "apple"))]
 #[path = "os/ppoll.rs"]

@@ -58,6 +58,35 @@ pub fn close_number(fd: RawFd) -> io::Result<()> {
     cvt(unsafe { libc::close(fd) }).map(drop)
 }
 
+/// The state of a TCP connection.
+#[cfg(all(feature = "kqueue-model", any(target_os = "linux", target_os = "android")))]
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum TcpState {
+    /// This end was shut down for writing.
+    HasSentEnd,
+    Other,
+}
+
+/// Returns the state of the connection of a TCP socket.
+#[cfg(all(feature = "kqueue-model", any(target_os = "linux", target_os = "android")))]
+pub(crate) fn tcp_state(fd: BorrowedFd<'_>) -> io::Result<TcpState> {
+    // The first byte of `tcp_info`; the kernel fills as much of it as there is room for.
+    let mut state = 0_u8;
+    let mut length: libc::socklen_t = 1;
+    // SAFETY: `state` is valid for writes of `length`, and both outlive the call.
+    cvt(unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut state).cast(),
+            &mut length,
+        )
+    })?;
+    // FIN_WAIT1, FIN_WAIT2, TIME_WAIT, LAST_ACK and CLOSING of the kernel's `tcp_states.h`.
+    Ok(if matches!(state, 4 | 5 | 6 | 9 | 11) { TcpState::HasSentEnd } else { TcpState::Other })
+}
+
 /// Returns the open numbers below `end`.
 pub fn open_numbers(end: RawFd) -> Vec<RawFd> {
     (0..end).filter(|&fd| is_open(fd)).collect()

@@ -9,9 +9,10 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use polyloop_reactor::{Backend, Interest, Mode, Token};
+use polyloop_reactor::{Interest, Mode, Token};
 
 use crate::differences::{self, Difference, Met};
+use crate::implementation::Implementation;
 use crate::participant::{Call, Entry, Participant};
 use crate::scout::Scout;
 use crate::script::Step;
@@ -43,10 +44,10 @@ struct Lockstep {
 
 impl Lockstep {
     fn new(time_limit: Duration) -> io::Result<Lockstep> {
-        let mut backends = Backend::available().to_vec();
+        let mut all = Implementation::all();
         // The one whose reports consume errors comes last.
-        backends.sort_by_key(|&backend| differences::takes_errors(backend));
-        let participants: io::Result<_> = backends.into_iter().map(Participant::open).collect();
+        all.sort_by_key(|&one| differences::takes_errors(one));
+        let participants: io::Result<_> = all.into_iter().map(Participant::open).collect();
         Ok(Lockstep {
             world: World::new(time_limit),
             scout: Scout::open()?,
@@ -79,8 +80,8 @@ impl Lockstep {
             Step::Drain { slot } => self.world.drain(slot),
             Step::Shut { slot, how } => self.world.shut(slot, how),
             Step::Urge { slot } => {
-                let mut backends = self.participants.iter().map(|one| one.backend);
-                if !backends.any(|backend| differences::misreads_urgency(backend, met)) {
+                let mut all = self.participants.iter().map(|one| one.of);
+                if !all.any(|one| differences::misreads_urgency(one, met)) {
                     self.world.urge(slot);
                 }
             }
@@ -100,7 +101,9 @@ impl Lockstep {
             Step::Wait { timeout } => self.select(64, Some(timeout), met)?,
         }
         // Sent data has arrived before the next step.
-        self.scout.settle(&self.world)
+        self.scout.settle(&self.world)?;
+        self.participants.iter_mut().for_each(|one| one.note_seen(&self.scout));
+        Ok(())
     }
 
     /// Registers or modifies everywhere, and compares the results and the registration tables.
@@ -145,14 +148,14 @@ impl Lockstep {
         let Some((_, end)) = self.world.file(slot) else { return Ok(()) };
         let has_duplicate = self.world.model.n_descriptors(end) > 1;
         let is_watched = self.participants.iter().any(|one| one.registered.contains_key(&slot));
-        let mut backends = self.participants.iter().map(|one| one.backend);
-        if !is_watched || backends.any(|backend| differences::breaks_on_closing(backend, met)) {
+        let mut all = self.participants.iter().map(|one| one.of);
+        if !is_watched || all.any(|one| differences::breaks_on_closing(one, met)) {
             return self.close(slot);
         }
         self.scout.forget(&self.world, slot)?;
         self.world.close(slot, true);
         for one in &mut self.participants {
-            let is_stale = has_duplicate && differences::keeps_stale(one.backend);
+            let is_stale = has_duplicate && differences::keeps_stale(one.of);
             one.n_stale += usize::from(is_stale);
         }
         Ok(())
@@ -192,7 +195,7 @@ impl Lockstep {
             self.scout.settle(&self.world)?;
             let one = &mut self.participants[index];
             one.select(&self.world, &self.scout, room, timeout, met)?;
-            if differences::takes_errors(one.backend) {
+            if differences::takes_errors(one.of) {
                 for slot in one.registered.keys() {
                     if let Some((_, end)) = self.world.file(*slot)
                         && self.world.model.maybe_took_error(end)

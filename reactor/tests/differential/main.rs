@@ -14,6 +14,8 @@ mod author;
 
 mod model;
 
+mod implementation;
+
 mod world;
 
 mod differences;

@@ -5,7 +5,7 @@
 
 use std::net::Shutdown;
 
-use polyloop_reactor::Readiness;
+use polyloop_reactor::{Interest, Readiness};
 
 use crate::script::Kind;
 
@@ -116,6 +116,18 @@ impl Model {
 
     pub(crate) fn kind(&self, id: EndId) -> Kind {
         self.ends[id].kind
+    }
+
+    /// Returns the direction that an end of a pipe is used in, or `None` for other kinds.
+    pub(crate) fn pipe_direction(&self, id: EndId) -> Option<Interest> {
+        let end = &self.ends[id];
+        let direction = if end.can_read { Interest::READABLE } else { Interest::WRITABLE };
+        (end.kind == Kind::Pipe).then_some(direction)
+    }
+
+    /// Returns whether nothing more can be written to it.
+    pub(crate) fn is_write_shut(&self, id: EndId) -> bool {
+        self.ends[id].is_write_shut
     }
 
     /// Returns whether the kernel may deliver with a delay.

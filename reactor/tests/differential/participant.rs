@@ -6,10 +6,11 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
 use polyloop_reactor::{
-    Backend, Events, Interest, Mode, Notifier, Readiness, Registration, Selector, Token,
+    Events, Interest, Mode, Notifier, Readiness, Registration, Selector, Token,
 };
 
 use crate::differences::{self, Bounds, Difference, Met, Question};
+use crate::implementation::Implementation;
 use crate::model::News;
 use crate::scout::Scout;
 use crate::script::N_SLOTS;
@@ -20,7 +21,7 @@ const FOREVER: Duration = Duration::from_secs(10);
 
 /// One selector, and its expected registrations.
 pub(crate) struct Participant {
-    pub(crate) backend: Backend,
+    pub(crate) of: Implementation,
     selector: Box<dyn Selector>,
     notifier: Notifier,
     pub(crate) registered: HashMap<usize, Entry>,
@@ -62,20 +63,22 @@ pub(crate) struct Entry {
     seen: Option<News>,
     /// It was closed, and this was reported.
     is_reported_invalid: bool,
+    /// What the scout has seen since it was registered or modified.
+    since: Readiness,
 }
 
 impl Entry {
     pub(crate) fn new(fd: RawFd, token: Token, interest: Interest, mode: Mode) -> Entry {
-        let (is_armed, seen, is_reported_invalid) = (true, None, false);
-        Entry { fd, token, interest, mode, is_armed, seen, is_reported_invalid }
+        let (is_armed, seen, is_reported_invalid, since) = (true, None, false, Readiness::NONE);
+        Entry { fd, token, interest, mode, is_armed, seen, is_reported_invalid, since }
     }
 }
 
 impl Participant {
-    pub(crate) fn open(backend: Backend) -> io::Result<Participant> {
-        let selector = backend.open()?;
+    pub(crate) fn open(of: Implementation) -> io::Result<Participant> {
+        let selector = of.open()?;
         Ok(Participant {
-            backend,
+            of,
             // Created now, because its descriptors would take the number of one that the script closes.
             notifier: selector.notifier()?,
             selector,
@@ -87,7 +90,7 @@ impl Participant {
 
     pub(crate) fn notify(&mut self) -> Result<(), String> {
         let result = self.notifier.notify();
-        result.map_err(|error| format!("{}: notify: {error}", self.backend))?;
+        result.map_err(|error| format!("{}: notify: {error}", self.of.name))?;
         self.notified = Notified::Yes;
         Ok(())
     }
@@ -113,7 +116,7 @@ impl Participant {
         if call == Call::Modify && !is_known {
             reasons.push(ErrorKind::NotFound);
         }
-        if differences::may_be_unsupported(self.backend, interest, mode, met) {
+        if differences::may_be_unsupported(self.of, interest, mode, met) {
             reasons.push(ErrorKind::Unsupported);
         }
         if reasons.len() > 1 {
@@ -127,16 +130,12 @@ impl Participant {
             Ok(()) if reasons.is_empty() => {
                 self.registered.insert(slot, entry);
             }
-            // Where there is a filter for out-of-band data.
-            Ok(()) if reasons == [ErrorKind::Unsupported] && mode != Mode::Edge => {
-                self.registered.insert(slot, entry);
-            }
             Err(error) if reasons.contains(&error.kind()) => {}
             _ => {
                 let call = format!("{call:?}").to_lowercase();
                 return Err(format!(
                     "{}: {call} of slot {slot} returned {result:?}, not {reasons:?}",
-                    self.backend
+                    self.of.name
                 ));
             }
         }
@@ -151,8 +150,8 @@ impl Participant {
             Err(error) => !was_known && error.kind() == ErrorKind::NotFound,
         };
         if !is_right {
-            let backend = self.backend;
-            return Err(format!("{backend}: unregister of slot {slot} returned {result:?}"));
+            let name = self.of.name;
+            return Err(format!("{name}: unregister of slot {slot} returned {result:?}"));
         }
         self.check_registrations(file)
     }
@@ -170,13 +169,13 @@ impl Participant {
         registered.sort_unstable_by_key(|registration| registration.fd);
         list.sort_unstable_by_key(|registration| registration.fd);
         if list != registered {
-            return Err(format!("{}: has {list:?} registered, not {registered:?}", self.backend));
+            return Err(format!("{}: has {list:?} registered, not {registered:?}", self.of.name));
         }
         let fd = file.as_fd().as_raw_fd();
         let entry = registered.into_iter().find(|registration| registration.fd == fd);
         let got = self.selector.get(file.as_fd());
         if got != entry {
-            return Err(format!("{}: get returns {got:?}, not {entry:?}", self.backend));
+            return Err(format!("{}: get returns {got:?}, not {entry:?}", self.of.name));
         }
         Ok(())
     }
@@ -190,7 +189,7 @@ impl Participant {
         timeout: Option<Duration>,
         met: &mut Met,
     ) -> Result<(), String> {
-        let room = differences::room(self.backend, room, self.registered.len() + self.n_stale, met);
+        let room = differences::room(self.of, room, self.registered.len() + self.n_stale, met);
         let bounds = self.bounds(world, scout, met);
         let is_due = bounds.values().any(|bounds| bounds.is_due);
         let may_come = bounds.values().any(|bounds| !bounds.most.is_empty());
@@ -237,7 +236,7 @@ impl Participant {
         // wait.
         for _ in 0..2 {
             let result = self.selector.select(events, Some(wait.saturating_sub(waited)));
-            result.map_err(|error| format!("{}: select: {error}", self.backend))?;
+            result.map_err(|error| format!("{}: select: {error}", self.of.name))?;
             waited = start.elapsed();
             if !events.is_empty() || waited >= wait || self.notified != Notified::No {
                 break;
@@ -245,10 +244,10 @@ impl Participant {
         }
         if wait == FOREVER && waited >= FOREVER {
             let what = if is_due { "an event" } else { "a notification" };
-            return Err(format!("{}: {what} did not end the wait", self.backend));
+            return Err(format!("{}: {what} did not end the wait", self.of.name));
         }
         if wait < FOREVER && events.is_empty() && waited < wait {
-            return Err(format!("{}: a wait of {wait:?} took {waited:?}", self.backend));
+            return Err(format!("{}: a wait of {wait:?} took {waited:?}", self.of.name));
         }
         Ok(())
     }
@@ -267,23 +266,23 @@ impl Participant {
             let Some((&slot, entry)) = entry else {
                 return Err(format!(
                     "{}: reported {:?} with an unknown token",
-                    self.backend, event.readiness
+                    self.of.name, event.readiness
                 ));
             };
             if in_this_wait.contains(&slot) {
-                return Err(format!("{}: slot {slot} twice in one wait", self.backend));
+                return Err(format!("{}: slot {slot} twice in one wait", self.of.name));
             }
             in_this_wait.push(slot);
             // Reported before in this step, when there was still an error.
             let is_reported = reported.contains_key(&slot);
-            if is_reported && entry.mode == Mode::Level && differences::takes_errors(self.backend) {
+            if is_reported && entry.mode == Mode::Level && differences::takes_errors(self.of) {
                 continue;
             }
             if !bounds[&slot].allow(Some(event.readiness)) {
                 return Err(self.complain(world, slot, Some(event.readiness), bounds[&slot]));
             }
             if is_reported && entry.mode == Mode::OneShot {
-                return Err(format!("{}: one-shot slot {slot} was reported twice", self.backend));
+                return Err(format!("{}: one-shot slot {slot} was reported twice", self.of.name));
             }
             *reported.entry(slot).or_default() |= event.readiness;
         }
@@ -321,7 +320,7 @@ impl Participant {
                 _ if !entry.is_armed => Bounds::SILENCE,
                 Slot::Empty => Bounds::SILENCE,
                 Slot::Grave { end, .. } => differences::after_closing(
-                    self.backend,
+                    self.of,
                     world.model.is_open(end),
                     entry.is_reported_invalid,
                     met,
@@ -332,14 +331,18 @@ impl Participant {
                     // by themselves.
                     let open = world.model.facts(end).open;
                     let question = Question {
-                        backend: self.backend,
+                        of: self.of,
                         interest: entry.interest,
                         facts: scout.seen[slot],
                         in_motion: if is_network { open } else { Readiness::NONE },
+                        since: entry.since,
+                        pipe_direction: world.model.pipe_direction(end),
+                        is_write_shut: world.model.is_write_shut(end),
                     };
                     let news = entry.seen.map(|seen| (seen, world.model.news(end)));
                     match entry.mode {
-                        Mode::Level | Mode::OneShot => question.level(met),
+                        Mode::Level => question.level(met),
+                        Mode::OneShot => question.one_shot(met),
                         Mode::Edge => question.edge(news, !is_network && self.n_stale == 0, met),
                     }
                 }
@@ -347,6 +350,13 @@ impl Participant {
             (slot, bounds)
         };
         self.registered.iter().map(bounds).collect()
+    }
+
+    /// Records what the scout has seen.
+    pub(crate) fn note_seen(&mut self, scout: &Scout) {
+        for (slot, entry) in &mut self.registered {
+            entry.since |= scout.seen[*slot];
+        }
     }
 
     /// Updates the expected registrations after a wait.
@@ -376,7 +386,7 @@ impl Participant {
         format!(
             "{} reports {reported} for {}, registered for {:?}, {:?}: it {due} {:?} at least, and {:?} \
              at most",
-            self.backend,
+            self.of.name,
             world.describe(slot),
             entry.interest,
             entry.mode,

@@ -27,6 +27,7 @@ from_the_differential_test! {
     script "../../../reactor/tests/differential/script.rs",
     model "../../../reactor/tests/differential/model.rs",
     world "../../../reactor/tests/differential/world.rs",
+    implementation "../../../reactor/tests/differential/implementation.rs",
     differences "../../../reactor/tests/differential/differences.rs",
     scout "../../../reactor/tests/differential/scout.rs",
     participant "../../../reactor/tests/differential/participant.rs",

@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
+use super::selectors::kqueue::kernel::OutOfBand;
+
 pub(super) use super::kq::{open_timer, set_timer};
 pub(super) use super::pselect::select;
 
@@ -21,64 +23,77 @@ pub(super) fn wake_ends() -> io::Result<(OwnedFd, Option<OwnedFd>)> {
 // Each system gives values to the same names:
 // - `errno_location`: returns the address of the thread's errno.
 // - `Filter` and `Flags`: the types of a kevent's filter and flags.
-// - `OUT_OF_BAND`: the filter and its flag for out-of-band data, if there is one.
+// - `OUT_OF_BAND`: the filter for out-of-band data, if there is one.
 // - `FdSetWord`: the unit that an `fd_set` is made of.
 // - `POLL_READ_CLOSED`: the flag by which poll reports that the peer will send nothing more, or 0.
 
 #[cfg(target_vendor = "apple")]
 mod system {
+    use super::OutOfBand;
+
     pub(crate) use libc::__error as errno_location;
 
     pub(crate) type Filter = i16;
     pub(crate) type Flags = u16;
     pub(crate) type FdSetWord = u32;
-    pub(crate) const OUT_OF_BAND: Option<(Filter, u32)> =
-        Some((libc::EVFILT_EXCEPT, libc::NOTE_OOB));
+    pub(crate) const OUT_OF_BAND: Option<OutOfBand> = Some(OutOfBand {
+        filter: libc::EVFILT_EXCEPT,
+        mark: libc::NOTE_OOB,
+        low_water: Some(libc::NOTE_LOWAT),
+    });
     pub(crate) const POLL_READ_CLOSED: libc::c_short = 0;
 }
 
 #[cfg(target_os = "freebsd")]
 mod system {
+    use super::OutOfBand;
+
     pub(crate) use libc::__error as errno_location;
 
     pub(crate) type Filter = i16;
     pub(crate) type Flags = u16;
     pub(crate) type FdSetWord = libc::c_ulong;
-    pub(crate) const OUT_OF_BAND: Option<(Filter, u32)> = None;
+    pub(crate) const OUT_OF_BAND: Option<OutOfBand> = None;
     pub(crate) const POLL_READ_CLOSED: libc::c_short = libc::POLLRDHUP;
 }
 
 #[cfg(target_os = "dragonfly")]
 mod system {
+    use super::OutOfBand;
+
     pub(crate) use libc::__errno_location as errno_location;
 
     pub(crate) type Filter = i16;
     pub(crate) type Flags = u16;
     pub(crate) type FdSetWord = libc::c_ulong;
-    pub(crate) const OUT_OF_BAND: Option<(Filter, u32)> =
-        Some((libc::EVFILT_EXCEPT, libc::NOTE_OOB));
+    pub(crate) const OUT_OF_BAND: Option<OutOfBand> =
+        Some(OutOfBand { filter: libc::EVFILT_EXCEPT, mark: libc::NOTE_OOB, low_water: None });
     pub(crate) const POLL_READ_CLOSED: libc::c_short = 0;
 }
 
 #[cfg(target_os = "netbsd")]
 mod system {
+    use super::OutOfBand;
+
     pub(crate) use libc::__errno as errno_location;
 
     pub(crate) type Filter = u32;
     pub(crate) type Flags = u32;
     pub(crate) type FdSetWord = u32;
-    pub(crate) const OUT_OF_BAND: Option<(Filter, u32)> = None;
+    pub(crate) const OUT_OF_BAND: Option<OutOfBand> = None;
     pub(crate) const POLL_READ_CLOSED: libc::c_short = 0;
 }
 
 #[cfg(target_os = "openbsd")]
 mod system {
+    use super::OutOfBand;
+
     pub(crate) use libc::__errno as errno_location;
 
     pub(crate) type Filter = i16;
     pub(crate) type Flags = u16;
     pub(crate) type FdSetWord = u32;
-    pub(crate) const OUT_OF_BAND: Option<(Filter, u32)> =
-        Some((libc::EVFILT_EXCEPT, libc::NOTE_OOB));
+    pub(crate) const OUT_OF_BAND: Option<OutOfBand> =
+        Some(OutOfBand { filter: libc::EVFILT_EXCEPT, mark: libc::NOTE_OOB, low_water: None });
     pub(crate) const POLL_READ_CLOSED: libc::c_short = 0;
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::c_int;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::time::Duration;
 
@@ -11,16 +11,43 @@ pub(super) use libc::{
     EVFILT_TIMER, EVFILT_USER, EVFILT_WRITE, NOTE_TRIGGER, kevent as Kevent,
 };
 
-pub(super) use super::os::{Filter, Flags, OUT_OF_BAND};
+pub(super) use super::os::{Filter, Flags};
 
 use super::cvt::{cvt, waited};
+use super::os;
+use super::selectors::kqueue::kernel::{Kernel, OutOfBand};
 use super::selectors::wait::{to_ms, to_timespec};
 
-/// Whether a kqueue can be watched by another selector.
-pub(super) const IS_POLLABLE: bool = true;
+/// A kqueue of the running kernel.
+#[derive(Debug)]
+pub(super) struct System(OwnedFd);
+
+impl Kernel for System {
+    const OUT_OF_BAND: Option<OutOfBand> = os::OUT_OF_BAND;
+    const IS_POLLABLE: bool = true;
+
+    fn open() -> io::Result<System> {
+        open().map(System)
+    }
+
+    fn kevent(
+        &self,
+        changes: &[Kevent],
+        events: &mut [Kevent],
+        timeout: Option<Duration>,
+    ) -> io::Result<Option<usize>> {
+        kevent(&self.0, changes, events, timeout)
+    }
+}
+
+impl AsFd for System {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 /// Opens a kqueue, close-on-exec.
-pub(super) fn open() -> io::Result<OwnedFd> {
+fn open() -> io::Result<OwnedFd> {
     // SAFETY: the call takes no arguments.
     let fd = cvt(unsafe { libc::kqueue() })?;
     // SAFETY: the call succeeded, so the number is an open descriptor that nothing else owns.
@@ -30,14 +57,8 @@ pub(super) fn open() -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Returns whether a deletion must be submitted before the caller closes the descriptor. It need not: the system
-/// removes the filters of a closed descriptor.
-pub(super) fn is_deletion_urgent(_fd: RawFd) -> bool {
-    false
-}
-
 /// Submits changes and waits. Returns `None` if a signal ended the wait.
-pub(super) fn kevent(
+fn kevent(
     kqueue: &OwnedFd,
     changes: &[Kevent],
     events: &mut [Kevent],
@@ -46,15 +67,17 @@ pub(super) fn kevent(
     let timespec = timeout.map(to_timespec);
     let timespec = timespec.as_ref().map_or(ptr::null(), ptr::from_ref);
     let (n_changes, n_events) = (changes.len() as c_int, events.len() as c_int);
-    // SAFETY: `changes` and `events` are valid for reads and writes of their own lengths, and
-    // `timespec` is null or points to a local that outlives the call. The user data is a number
+    // DragonFly writes an error without checking that there is room for it: to nowhere, then.
+    let events = if events.is_empty() { ptr::null_mut() } else { events.as_mut_ptr() };
+    // SAFETY: `changes` is valid for reads of its length, `events` for writes of its length or null,
+    // and `timespec` is null or points to a local that outlives the call. The user data is a number
     // that is never dereferenced.
     waited(unsafe {
         libc::kevent(
             kqueue.as_raw_fd(),
             changes.as_ptr(),
             n_changes as _,
-            events.as_mut_ptr(),
+            events,
             n_events as _,
             timespec,
         )

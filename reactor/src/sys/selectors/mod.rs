@@ -33,9 +33,13 @@ mod poll;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod epoll;
 
-// Every supported system but Linux has kqueue.
-#[cfg(any(not(any(target_os = "linux", target_os = "android")), feature = "libkqueue"))]
-mod kqueue;
+// Every supported system but Linux has kqueue. Its models run on Linux.
+#[cfg(any(
+    not(any(target_os = "linux", target_os = "android")),
+    feature = "libkqueue",
+    feature = "kqueue-model"
+))]
+pub(crate) mod kqueue;
 
 /// The backends of this system, the best one first.
 pub(crate) const AVAILABLE: &[Backend] = &[
@@ -63,7 +67,7 @@ pub(crate) fn open(backend: Backend) -> io::Result<Box<dyn Selector>> {
         #[cfg(any(target_os = "linux", target_os = "android"))]
         Backend::Epoll => open_mechanism::<epoll::Epoll>(),
         #[cfg(any(not(any(target_os = "linux", target_os = "android")), feature = "libkqueue"))]
-        Backend::Kqueue => open_mechanism::<kqueue::Kqueue>(),
+        Backend::Kqueue => open_mechanism::<kqueue::Kqueue<super::kq::System>>(),
         other => {
             let available: Vec<&str> = AVAILABLE.iter().map(|backend| backend.name()).collect();
             let message = format!(

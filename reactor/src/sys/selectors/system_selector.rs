@@ -108,6 +108,8 @@ impl<M: Mechanism> Selector for SystemSelector<M> {
                     events.set_wait_end(WaitEnd::Signal);
                     return Ok(());
                 }
+                Outcome::Again if events.is_full() => return Ok(()),
+                Outcome::Again if !events.is_empty() => wait.stop_blocking(),
                 Outcome::Again => {
                     wait.has_time_left();
                 }

@@ -128,7 +128,7 @@ fn option(fd: BorrowedFd<'_>, option: c_int) -> io::Result<c_int> {
     Ok(value)
 }
 
-fn status(fd: RawFd) -> io::Result<c_int> {
+pub(in crate::sys) fn status(fd: RawFd) -> io::Result<c_int> {
     // SAFETY: the call only reads the status; a number that is not open is an error, no harm.
     cvt(unsafe { libc::fcntl(fd, libc::F_GETFL) })
 }

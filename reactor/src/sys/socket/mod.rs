@@ -8,7 +8,7 @@ mod errors;
 
 mod find;
 
-mod kind;
+pub(in crate::sys) mod kind;
 
 mod message;
 

@@ -43,7 +43,7 @@ use crate::{Backend, Event, Events, Interest, Mode, Notifier, Readiness, SystemC
 
 use set::EpollSet;
 
-mod set;
+pub(super) mod set;
 
 mod stale;
 

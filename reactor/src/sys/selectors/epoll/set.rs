@@ -14,11 +14,11 @@ use crate::sys::selectors::wait::to_ms;
 
 /// Owns an epoll set.
 #[derive(Debug)]
-pub(super) struct EpollSet(OwnedFd);
+pub(in crate::sys::selectors) struct EpollSet(OwnedFd);
 
 impl EpollSet {
     /// Creates an empty set, close-on-exec.
-    pub(super) fn create() -> io::Result<EpollSet> {
+    pub(in crate::sys::selectors) fn create() -> io::Result<EpollSet> {
         // SAFETY: the call takes no pointers.
         let epoll = cvt(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) });
         let epoll = epoll.map_err(named("epoll_create1"))?;
@@ -28,7 +28,7 @@ impl EpollSet {
 
     /// Adds, changes or deletes `fd`: `operation` is one of `EPOLL_CTL_*`.
     #[inline]
-    pub(super) fn control(
+    pub(in crate::sys::selectors) fn control(
         &self,
         operation: c_int,
         fd: RawFd,
@@ -42,12 +42,12 @@ impl EpollSet {
     }
 
     /// Makes this set readable whenever `inner` has an event.
-    pub(super) fn watch(&self, inner: &EpollSet) -> io::Result<()> {
+    pub(in crate::sys::selectors) fn watch(&self, inner: &EpollSet) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_ADD, inner.0.as_raw_fd(), libc::EPOLLIN as u32, 0)
     }
 
     /// Replaces the set by `other`, under the same number.
-    pub(super) fn replace_with(&mut self, other: EpollSet) -> io::Result<()> {
+    pub(in crate::sys::selectors) fn replace_with(&mut self, other: EpollSet) -> io::Result<()> {
         let (from, to) = (other.0.as_raw_fd(), self.0.as_raw_fd());
         // SAFETY: the call takes no pointers; both are open, and the number of `self` stays owned by
         // it: only the file behind it changes.
@@ -58,7 +58,7 @@ impl EpollSet {
     /// Waits and fills `buffer` from its start. Returns the number of events, `None` if a signal ended the
     /// wait.
     #[inline]
-    pub(super) fn wait(
+    pub(in crate::sys::selectors) fn wait(
         &self,
         buffer: &mut [epoll_event],
         timeout: Option<Duration>,

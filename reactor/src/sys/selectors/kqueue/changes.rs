@@ -1,9 +1,9 @@
 //! Lists of `kevent`s: what is submitted to a kqueue and what it returns.
 
-use std::io;
 use std::os::fd::RawFd;
 use std::ptr;
 
+use super::kernel::Kernel;
 use crate::sys::kq::{self, Filter, Flags, Kevent};
 use crate::{Interest, Mode, Readiness};
 
@@ -20,21 +20,38 @@ unsafe impl Send for Changes {}
 
 impl Changes {
     /// Queues the addition of the filters for `interest`.
-    pub(super) fn add(&mut self, fd: RawFd, interest: Interest, mode: Mode, generation: u32) {
+    pub(super) fn add<K: Kernel>(
+        &mut self,
+        fd: RawFd,
+        interest: Interest,
+        mode: Mode,
+        generation: u32,
+    ) {
         let flags = kq::EV_ADD
             | match mode {
                 Mode::Level => 0,
                 Mode::OneShot => kq::EV_ONESHOT,
                 Mode::Edge => kq::EV_CLEAR,
             };
-        for (filter, fflags) in filters(interest) {
-            self.0.push(change(fd as usize, filter, flags, fflags, generation as usize));
+        for filter in filters::<K>(interest) {
+            let mut addition = change(fd as usize, filter, flags, 0, generation as usize);
+            if let Some(out_of_band) = K::OUT_OF_BAND
+                && filter == out_of_band.filter
+            {
+                addition.fflags = out_of_band.mark;
+                if let Some(low_water) = out_of_band.low_water {
+                    addition.flags = kq::EV_ADD | kq::EV_CLEAR;
+                    addition.fflags |= low_water;
+                    addition.data = i32::MAX as _;
+                }
+            }
+            self.0.push(addition);
         }
     }
 
     /// Queues the deletion of the filters for `interest`.
-    pub(super) fn delete(&mut self, fd: RawFd, interest: Interest) {
-        for (filter, _) in filters(interest) {
+    pub(super) fn delete<K: Kernel>(&mut self, fd: RawFd, interest: Interest) {
+        for filter in filters::<K>(interest) {
             self.0.push(change(fd as usize, filter, kq::EV_DELETE, 0, DELETION));
         }
     }
@@ -64,35 +81,40 @@ pub(super) fn change(
     change
 }
 
-/// Lists the filters that report an interest, with the flags they need.
-fn filters(interest: Interest) -> impl Iterator<Item = (Filter, u32)> {
-    let read = interest.is_readable().then_some((kq::EVFILT_READ, 0));
-    let write = interest.is_writable().then_some((kq::EVFILT_WRITE, 0));
-    let priority = if interest.is_priority() { kq::OUT_OF_BAND } else { None };
-    [read, write, priority].into_iter().flatten()
+/// Lists the filters that report an interest.
+fn filters<K: Kernel>(interest: Interest) -> impl Iterator<Item = Filter> {
+    let read = interest.is_readable().then_some(kq::EVFILT_READ);
+    let write = interest.is_writable().then_some(kq::EVFILT_WRITE);
+    let out_of_band = K::OUT_OF_BAND.filter(|_| interest.is_priority());
+    [read, write, out_of_band.map(|out_of_band| out_of_band.filter)].into_iter().flatten()
 }
 
-/// Returns the error of a change, if it had one that matters.
-pub(super) fn failure(receipt: &Kevent) -> Option<io::Error> {
-    let errno = receipt.data as i32;
-    let is_failure = receipt.flags & kq::EV_ERROR != 0 && errno != 0 && errno != libc::EPIPE;
-    is_failure.then(|| io::Error::from_raw_os_error(errno))
+/// Returns the interest that requests a filter.
+pub(super) fn interest_of(filter: Filter) -> Interest {
+    match filter {
+        kq::EVFILT_READ => Interest::READABLE,
+        kq::EVFILT_WRITE => Interest::WRITABLE,
+        _ => Interest::PRIORITY,
+    }
 }
 
-/// Returns which filter fired, as the interest that requested it, and what it reported.
-pub(super) fn to_readiness(kevent: &Kevent) -> (Interest, Readiness) {
-    let is_eof = kevent.flags & kq::EV_EOF != 0;
-    let (filter, mut reported, end) = match kevent.filter {
-        kq::EVFILT_READ => (Interest::READABLE, Readiness::READABLE, Readiness::READ_CLOSED),
-        kq::EVFILT_WRITE => (Interest::WRITABLE, Readiness::WRITABLE, Readiness::HANG_UP),
-        _ => (Interest::PRIORITY, Readiness::PRIORITY, Readiness::READ_CLOSED),
+/// Returns what an event reports, `None` if nothing that was requested.
+pub(super) fn to_readiness<K: Kernel>(kevent: &Kevent) -> Option<Readiness> {
+    let (mut reported, end) = match kevent.filter {
+        kq::EVFILT_READ => (Readiness::READABLE, Readiness::READ_CLOSED),
+        kq::EVFILT_WRITE => (Readiness::WRITABLE, Readiness::HANG_UP),
+        _ => {
+            // Data, the end or an error: their own filters report those.
+            let mark = K::OUT_OF_BAND.map_or(0, |out_of_band| out_of_band.mark);
+            return (kevent.fflags & mark != 0).then_some(Readiness::PRIORITY);
+        }
     };
-    if is_eof {
+    if kevent.flags & kq::EV_EOF != 0 {
         reported |= end;
         // The socket's error, if it ended with one.
         if kevent.fflags != 0 {
             reported |= Readiness::ERROR;
         }
     }
-    (filter, reported)
+    Some(reported)
 }

@@ -157,7 +157,7 @@ pub(crate) struct Question {
     pub(crate) facts: Readiness,
     /// Flags that may change at any moment.
     pub(crate) in_motion: Readiness,
-    /// What poll has reported since the one-shot was armed.
+    /// What poll has reported since it was registered.
     pub(crate) since: Readiness,
     /// The direction that an end of a pipe is used in.
     pub(crate) pipe_direction: Option<Interest>,

@@ -63,7 +63,7 @@ pub(crate) struct Entry {
     seen: Option<News>,
     /// It was closed, and this was reported.
     is_reported_invalid: bool,
-    /// What the scout has seen since it was registered or modified.
+    /// What the scout has seen since it was registered.
     since: Readiness,
 }
 
@@ -128,7 +128,10 @@ impl Participant {
         };
         match &result {
             Ok(()) if reasons.is_empty() => {
-                self.registered.insert(slot, entry);
+                // A filter that stays is not armed again.
+                let former =
+                    self.registered.get(&slot).map_or(Readiness::NONE, |entry| entry.since);
+                self.registered.insert(slot, Entry { since: former, ..entry });
             }
             Err(error) if reasons.contains(&error.kind()) => {}
             _ => {

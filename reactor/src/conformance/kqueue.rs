@@ -1,22 +1,22 @@
-//! The systems that have kqueue, and what their kernels differ in as far as it shows above a selector.
+//! The systems that have kqueue, and the differences between their kernels that a selector cannot hide.
 
 #[cfg(all(feature = "kqueue-model", any(target_os = "linux", target_os = "android")))]
 pub use crate::sys::selectors::kqueue::model::{KqueueModel, MODELS};
 
-/// What shows above a selector of a system's kqueue. `docs/kqueue.md` names the sources.
+/// Describes the kqueue of a system, as far as a selector cannot hide it. `docs/kqueue.md` names the sources.
 #[derive(Clone, Copy, Debug)]
 pub struct KqueueSystem {
-    /// Its name in [`std::env::consts::OS`].
+    /// The system's name in [`std::env::consts::OS`].
     pub name: &'static str,
-    /// Out-of-band data has a filter.
+    /// Whether there is a filter for out-of-band data.
     pub has_priority: bool,
-    /// What the filters are for the direction that an end of a pipe is not used in.
+    /// The filters for the direction that an end of a pipe is not used in.
     pub other_direction: OtherDirection,
-    /// A one-shot filter reports what was true once, without looking whether it still is.
+    /// Whether a one-shot filter reports a condition that no longer exists.
     pub keeps_one_shots: bool,
 }
 
-/// What the filters are for the direction that an end of a pipe is not used in.
+/// Names the filters for the direction that an end of a pipe is not used in.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum OtherDirection {
     /// Those of another stream.
@@ -67,7 +67,7 @@ impl KqueueSystem {
     pub const LIBRARY: KqueueSystem =
         KqueueSystem { name: "linux", has_priority: false, ..KqueueSystem::MACOS };
 
-    /// Returns what the kqueue of this system is.
+    /// Returns the description of this system's kqueue.
     pub fn here() -> KqueueSystem {
         let systems = [
             KqueueSystem::FREEBSD,

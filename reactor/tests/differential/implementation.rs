@@ -9,6 +9,8 @@ use polyloop_reactor::{Backend, Selector};
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use polyloop_reactor::conformance::{KqueueModel, MODELS};
 
+type Open = fn() -> io::Result<Box<dyn Selector>>;
+
 /// One implementation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Implementation {
@@ -17,7 +19,7 @@ pub(crate) struct Implementation {
     /// What its kqueue is, if it has one.
     pub(crate) kqueue: Option<KqueueSystem>,
     /// Opens a model. None is the backend.
-    open: Option<fn() -> io::Result<Box<dyn Selector>>>,
+    open: Option<Open>,
 }
 
 impl Implementation {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::cvt::{cvt, named, waited};
 use super::refusal::Refusal;
+use super::selectors::poll::ReadClosed;
 use super::selectors::wait::{to_timespec, to_timeval};
 
 #[cfg(target_os = "android")]
@@ -21,7 +22,8 @@ pub(super) use super::ppoll::poll;
 pub(super) type FdSetWord = libc::c_ulong;
 
 /// The flag by which poll reports that the peer will send nothing more.
-pub(super) const POLL_READ_CLOSED: libc::c_short = libc::POLLRDHUP;
+pub(super) const POLL_READ_CLOSED: ReadClosed =
+    ReadClosed { flag: libc::POLLRDHUP, is_for_sockets: false };
 
 /// Opens the descriptor of a [`WakeFd`](super::wake::WakeFd): an eventfd, which is both ends, or a pipe if a
 /// sandbox refuses eventfds.

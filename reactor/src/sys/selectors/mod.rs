@@ -28,7 +28,7 @@ pub(crate) mod lost;
 
 mod select;
 
-mod poll;
+pub(super) mod poll;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod epoll;
@@ -54,7 +54,7 @@ pub(crate) const AVAILABLE: &[Backend] = &[
     Backend::Kqueue,
 ];
 
-pub(crate) use poll::to_mask as poll_events;
+pub(crate) use poll::events_of as poll_events;
 
 /// Opens a selector of `backend`.
 ///

@@ -2,7 +2,8 @@
 //!
 //! Quirks, each with its consequence below:
 //! - A negative descriptor is skipped: that is how a one-shot that fired is left out without
-//!   moving the array. Its number `fd` is stored as `!fd`, so that 0 has a negative twin too.
+//!   moving the array. Only -1 will do, since DragonFly reports any other as invalid; so the numbers
+//!   are kept in a list beside the array.
 //! - POLLERR, POLLHUP and POLLNVAL are reported without being requested.
 //! - A closed descriptor is POLLNVAL in every wait: reported as invalid once, then skipped. The
 //!   others are served in the same call.
@@ -11,6 +12,8 @@
 //!   lowered at run time: then the error says so, and nothing is lost.
 //! - POLLRDHUP is requested with reading only: for a writer alone a half-closed peer would be
 //!   reported in every wait, and no write could change that.
+//! - FreeBSD accepts POLLRDHUP for sockets only: with it, a regular file reports nothing, and a device
+//!   without poll is invalid. `register` checks whether a descriptor is a socket.
 //! - The backend chooses the order of the scan: it starts where the last full batch ended.
 //! - macOS waits in milliseconds, and its poll does not work on devices such as terminals.
 
@@ -25,18 +28,30 @@ use super::table::{Entry, Table};
 use super::wake_up::{LazyWakeUp, WakeUp};
 use crate::sys::cvt::{check_open, explain, named};
 use crate::sys::os::{self, POLL_READ_CLOSED};
+use crate::sys::stat::stat_of;
 use crate::{Backend, Event, Events, Interest, Mode, Notifier, PollableFd, Readiness, SystemCalls};
 
-/// Waits with poll(2). The place of an entry is its position in `items`.
+/// Waits with poll(2).
 #[derive(Debug)]
 pub(super) struct Poll {
     /// Invariant: the item of the wake-up descriptor, which is negative until that is open, then one
     /// item for each entry of the table, in no order.
     items: Vec<Item>,
+    /// Invariant: the descriptor of each item, armed or not.
+    fds: Vec<RawFd>,
     /// Where the next scan starts.
     cursor: usize,
     wake_up: LazyWakeUp,
     calls: SystemCalls,
+}
+
+/// What poll keeps in an entry of the table.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    /// The position in `items`.
+    position: u32,
+    /// The flag for the end of the peer's sending, or 0 if the descriptor does not accept it.
+    read_closed: c_short,
 }
 
 /// The position of the wake-up descriptor.
@@ -46,11 +61,12 @@ impl Mechanism for Poll {
     const BACKEND: Backend = Backend::Poll;
     const HAS_EDGES: bool = false;
 
-    type Place = u32;
+    type Place = Place;
 
     fn open() -> io::Result<Poll> {
         Ok(Poll {
-            items: vec![Item::new(-1, Interest::READABLE)],
+            items: vec![Item::new(-1, Interest::READABLE, 0)],
+            fds: vec![-1],
             cursor: WAKE_UP + 1,
             wake_up: LazyWakeUp::default(),
             calls: SystemCalls::default(),
@@ -60,48 +76,55 @@ impl Mechanism for Poll {
     #[inline]
     fn add(
         &mut self,
-        _: &mut Table<u32>,
+        _: &mut Table<Place>,
         fd: RawFd,
         interest: Interest,
         _: Mode,
-    ) -> io::Result<u32> {
+    ) -> io::Result<Place> {
         self.calls.controls += 1;
-        check_open(fd)?;
+        let read_closed = accepted_by(fd, POLL_READ_CLOSED)?;
         // Fits: there are no more items than descriptors.
-        let place = self.items.len() as u32;
-        self.items.push(Item::new(fd, interest));
-        Ok(place)
+        let position = self.items.len() as u32;
+        self.items.push(Item::new(fd, interest, read_closed));
+        self.fds.push(fd);
+        Ok(Place { position, read_closed })
     }
 
     #[inline]
     fn change(
         &mut self,
-        entry: &mut Entry<u32>,
+        entry: &mut Entry<Place>,
         fd: RawFd,
         interest: Interest,
         _: Mode,
     ) -> io::Result<()> {
-        self.items[entry.place as usize] = Item::new(fd, interest);
+        let Place { position, read_closed } = entry.place;
+        self.items[position as usize] = Item::new(fd, interest, read_closed);
         Ok(())
     }
 
     #[inline]
-    fn remove(&mut self, table: &mut Table<u32>, _: RawFd, entry: Entry<u32>) -> io::Result<()> {
-        let place = entry.place;
-        self.items.swap_remove(place as usize);
+    fn remove(
+        &mut self,
+        table: &mut Table<Place>,
+        _: RawFd,
+        entry: Entry<Place>,
+    ) -> io::Result<()> {
+        let position = entry.place.position;
+        self.items.swap_remove(position as usize);
+        self.fds.swap_remove(position as usize);
         // The last item is in this place now, unless it was the one that was removed.
-        if let Some(moved) = self.items.get(place as usize)
-            && let Some(entry) = table.get_mut(moved.fd())
+        if let Some(moved) = self.fds.get(position as usize)
+            && let Some(entry) = table.get_mut(*moved)
         {
-            entry.place = place;
+            entry.place.position = position;
         }
         Ok(())
     }
 
-    #[inline]
     fn wait(
         &mut self,
-        table: &mut Table<u32>,
+        table: &mut Table<Place>,
         events: &mut Events,
         timeout: Option<Duration>,
     ) -> io::Result<Outcome> {
@@ -146,7 +169,7 @@ impl Poll {
     #[inline]
     fn collect(
         &mut self,
-        table: &mut Table<u32>,
+        table: &mut Table<Place>,
         n_items: usize,
         events: &mut Events,
     ) -> io::Result<Outcome> {
@@ -205,25 +228,20 @@ fn explain_failure(error: io::Error, n_items: usize) -> io::Error {
     explain(error, sentence)
 }
 
-/// A `pollfd` with names for its negative form.
+/// A `pollfd` that can be left out.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 struct Item(pollfd);
 
 impl Item {
-    fn new(fd: RawFd, interest: Interest) -> Item {
-        Item(pollfd { fd, events: to_mask(interest), revents: 0 })
+    fn new(fd: RawFd, interest: Interest, read_closed: c_short) -> Item {
+        Item(pollfd { fd, events: to_mask(interest, read_closed), revents: 0 })
     }
 
     /// Makes poll skip the item.
     fn disarm(&mut self) {
         debug_assert!(self.0.fd >= 0, "disarmed twice");
-        self.0.fd = !self.0.fd;
-    }
-
-    /// Returns the descriptor, armed or not.
-    fn fd(&self) -> RawFd {
-        if self.0.fd < 0 { !self.0.fd } else { self.0.fd }
+        self.0.fd = -1;
     }
 
     fn interest(&self) -> Interest {
@@ -249,10 +267,38 @@ impl std::fmt::Debug for Item {
     }
 }
 
-pub(crate) fn to_mask(interest: Interest) -> c_short {
+/// The flag by which poll reports that the peer will send nothing more.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::sys) struct ReadClosed {
+    /// Is 0 where there is none.
+    pub(in crate::sys) flag: c_short,
+    /// Whether only sockets accept it.
+    pub(in crate::sys) is_for_sockets: bool,
+}
+
+/// Returns the flag, or 0 if the descriptor does not accept it.
+///
+/// # Errors
+/// `EBADF` if `fd` is not open.
+fn accepted_by(fd: RawFd, read_closed: ReadClosed) -> io::Result<c_short> {
+    if !read_closed.is_for_sockets {
+        check_open(fd)?;
+        return Ok(read_closed.flag);
+    }
+    let is_socket = stat_of(fd)?.st_mode & libc::S_IFMT == libc::S_IFSOCK;
+    Ok(if is_socket { read_closed.flag } else { 0 })
+}
+
+/// Returns what a host asks poll for, of a descriptor that may be of any kind.
+pub(crate) fn events_of(interest: Interest) -> c_short {
+    let ReadClosed { flag, is_for_sockets } = POLL_READ_CLOSED;
+    to_mask(interest, if is_for_sockets { 0 } else { flag })
+}
+
+fn to_mask(interest: Interest, read_closed: c_short) -> c_short {
     let mut mask = 0;
     if interest.is_readable() {
-        mask |= libc::POLLIN | POLL_READ_CLOSED;
+        mask |= libc::POLLIN | read_closed;
     }
     if interest.is_writable() {
         mask |= libc::POLLOUT;
@@ -270,7 +316,7 @@ fn to_readiness(revents: c_short) -> Readiness {
         (libc::POLLPRI, Readiness::PRIORITY),
         (libc::POLLERR, Readiness::ERROR),
         (libc::POLLHUP, Readiness::HANG_UP),
-        (POLL_READ_CLOSED, Readiness::READ_CLOSED),
+        (POLL_READ_CLOSED.flag, Readiness::READ_CLOSED),
         (libc::POLLNVAL, Readiness::INVALID),
     ];
     let reported = flags.iter().filter(|(flag, _)| revents & flag != 0);
@@ -281,13 +327,31 @@ fn to_readiness(revents: c_short) -> Readiness {
 mod tests {
     use super::*;
 
+    /// DragonFly skips no other negative number.
     #[test]
-    fn descriptor_zero_can_be_disarmed() {
+    fn a_disarmed_item_holds_minus_one() {
         for fd in [0, 1, 1_000_000, RawFd::MAX] {
-            let mut item = Item::new(fd, Interest::READABLE);
+            let mut item = Item::new(fd, Interest::READABLE, 0);
             item.disarm();
-            assert!(item.0.fd < 0);
-            assert_eq!(item.fd(), fd);
+            assert_eq!(item.0.fd, -1);
+        }
+    }
+
+    /// FreeBSD: a regular file that is asked for it reports nothing.
+    #[test]
+    fn only_sockets_are_asked_for_the_end_where_others_do_not_accept_it() {
+        use std::os::fd::AsRawFd;
+
+        let (socket, _) = std::os::unix::net::UnixStream::pair().unwrap();
+        let (pipe, _) = io::pipe().unwrap();
+        let file = std::fs::File::open(std::env::current_exe().unwrap()).unwrap();
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let flag = 0x4000;
+        let on_freebsd = ReadClosed { flag, is_for_sockets: true };
+        assert_eq!(accepted_by(socket.as_raw_fd(), on_freebsd).unwrap(), flag);
+        for fd in [pipe.as_raw_fd(), file.as_raw_fd(), null.as_raw_fd()] {
+            let accepted = accepted_by(fd, on_freebsd).unwrap();
+            assert_eq!(to_mask(Interest::READABLE, accepted), libc::POLLIN);
         }
     }
 

@@ -1,6 +1,6 @@
 //! What a kernel's answer to the addition of a filter means.
 //!
-//! The rules are the same on every system: none of them contradicts another one's.
+//! The rules are the same for every system, since no two systems contradict each other.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -17,9 +17,9 @@ use super::changes::interest_of;
 pub(super) enum Answer {
     /// The filter was added.
     Accepted,
-    /// It was not added, and there will never be anything to report.
+    /// It was not added, and would never report anything.
     Mute,
-    /// It was not added, because what it would report has happened for good.
+    /// It was not added, because the condition that it would report exists and is final.
     Lasting,
     /// The descriptor cannot be watched.
     Failed(io::Error),
@@ -37,7 +37,7 @@ impl Answer {
         match errno {
             // A pipe whose other end is gone: FreeBSD, DragonFly.
             libc::EPIPE if filter.is_writable() => Answer::Lasting,
-            // The same on NetBSD, which says so of what is closed, too.
+            // The same on NetBSD, where a closed number has the same error.
             libc::EBADF if filter.is_writable() && check_open(fd).is_ok() => Answer::Lasting,
             // Only sockets have out-of-band data: OpenBSD and macOS, or DragonFly.
             libc::EINVAL | libc::EOPNOTSUPP | libc::ENODEV if filter.is_priority() => Answer::Mute,

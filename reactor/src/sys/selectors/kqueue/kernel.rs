@@ -1,5 +1,4 @@
-//! The kernel under the selector: kevent(2), and the two facts about it that each system answers for
-//! itself.
+//! The kernel under the selector: kevent(2), and the properties that differ between systems.
 
 use std::fmt;
 use std::io;
@@ -18,10 +17,10 @@ pub(in crate::sys) trait Kernel:
     /// Whether a kqueue can be watched by another selector.
     const IS_POLLABLE: bool;
 
-    /// Makes a kqueue, close-on-exec.
+    /// Opens a kqueue, close-on-exec.
     fn open() -> io::Result<Self>;
 
-    /// Submits changes and waits; `None` if a signal ended the wait.
+    /// Submits changes and waits. Returns `None` if a signal ended the wait.
     fn kevent(
         &self,
         changes: &[Kevent],
@@ -29,8 +28,8 @@ pub(in crate::sys) trait Kernel:
         timeout: Option<Duration>,
     ) -> io::Result<Option<usize>>;
 
-    /// Reports whether a deletion must be submitted before the caller closes the descriptor. It need
-    /// not where closing removes the filters.
+    /// Returns whether a deletion must be submitted before the caller closes the descriptor. It need
+    /// not if closing removes the filters.
     fn is_deletion_urgent(fd: RawFd) -> bool {
         let _ = fd;
         false

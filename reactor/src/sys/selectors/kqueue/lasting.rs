@@ -2,7 +2,8 @@
 //!
 //! A pipe whose reader is gone stays so, but FreeBSD, NetBSD and DragonFly refuse its filter for
 //! writing, and FreeBSD drops the filter that was there. Terminals and revoked files drop theirs, too.
-//! The selector reports such a condition by itself for as long as the mode asks for it.
+//! The selector reports such a condition without the kernel: in each wait in level-triggered mode, once in
+//! the others.
 
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
@@ -12,12 +13,11 @@ use crate::sys::selectors::table::Table;
 use crate::sys::stat::FileId;
 use crate::{Interest, Readiness};
 
-/// The descriptors with such a condition, the next one to report first. Which filters are meant is
-/// in the descriptor's [`Place`].
+/// The descriptors with such a condition, the next one to report first. [`Place`] has the filters.
 #[derive(Debug, Default)]
 pub(super) struct Lasting {
     queue: VecDeque<Condition>,
-    /// Whether the kernel had the last wait that had room for one event.
+    /// Whether the last wait with room for one event was kept from the kernel.
     is_next: bool,
 }
 
@@ -25,7 +25,7 @@ pub(super) struct Lasting {
 struct Condition {
     fd: RawFd,
     generation: u32,
-    /// What the number named. The kernel forgets what is closed, and so does the selector.
+    /// The file when the condition was found. A closed descriptor is dropped, as the kernel drops its filters.
     file: FileId,
 }
 
@@ -51,8 +51,8 @@ impl Lasting {
         });
     }
 
-    /// Returns how much of the room of a wait the kernel may not have: half of it, or each other
-    /// time all.
+    /// Returns how much of the room of a wait is kept from the kernel: at most half, or all of it in every
+    /// other wait with room for one event.
     pub(super) fn share(&mut self, room: usize) -> usize {
         if self.is_empty() {
             return 0;
@@ -76,7 +76,7 @@ impl Lasting {
     }
 }
 
-/// Returns what is reported of conditions that were to be reported by `filters`.
+/// Returns what is reported in place of `filters`.
 pub(super) fn readiness_of(filters: Interest) -> Readiness {
     let mut readiness = Readiness::NONE;
     if filters.is_readable() {

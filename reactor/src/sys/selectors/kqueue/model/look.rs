@@ -1,6 +1,6 @@
 //! What a filter of the modelled system sees of a descriptor on Linux.
 //!
-//! Bytes and errors stay those of Linux; only when a filter fires, and with what, is the other system's.
+//! Bytes and errors are those of Linux. When a filter fires, and with which flags, is as on the other system.
 
 use std::io;
 use std::os::fd::RawFd;

@@ -6,8 +6,8 @@
 //! - [`look`]: what a filter sees of a descriptor on Linux.
 //! - This file: the knotes, in the order in which they wait to be collected.
 //!
-//! As in a kernel, a filter is evaluated when it is added, when something happens to its file (an edge of
-//! epoll stands for that), and when it is collected. Not modelled: timers, FIFOs apart from pipes,
+//! As in a kernel, a filter is evaluated when it is added, when an event occurs on its file (an edge of
+//! epoll here), and when it is collected. Not modelled: timers, FIFOs apart from pipes,
 //! terminals, devices, positions in files, and wake-ups that a kernel forgets.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -40,12 +40,12 @@ mod profile;
 
 mod look;
 
-/// A system's kqueue to test with.
+/// A model of a system's kqueue.
 #[derive(Clone, Copy, Debug)]
 pub struct KqueueModel {
     /// Its name.
     pub name: &'static str,
-    /// What shows above a selector.
+    /// The system's description.
     pub system: KqueueSystem,
     /// Opens a selector.
     pub open: fn() -> io::Result<Box<dyn Selector>>,
@@ -69,7 +69,7 @@ fn open<S: System>() -> io::Result<Box<dyn Selector>> {
     Ok(Box::new(SystemSelector::<Kqueue<Model<S>>>::open()?))
 }
 
-/// A system that is modelled.
+/// A modelled system.
 trait System: fmt::Debug + Send + Sync + 'static {
     const PROFILE: Profile;
 }
@@ -100,7 +100,7 @@ systems! {
 #[derive(Debug)]
 struct Model<S> {
     state: Mutex<State>,
-    /// Reports by edges that something happened to a file, or that a user event was triggered.
+    /// Reports events on a file, and a triggered user event, as edges.
     edges: EpollSet,
     /// Is raised when a user event is triggered.
     doorbell: WakeFd,
@@ -435,7 +435,7 @@ impl Knote {
         self.filter != kq::EVFILT_USER && self.ident == fd as usize
     }
 
-    /// Looks whether there is something to report.
+    /// Evaluates the filter, and activates the knote if it reports something.
     fn evaluate(&mut self, kind: Kind, profile: &Profile) {
         let found = look::look(self.ident as RawFd, kind, self.filter, self.fflags, profile);
         if found.is_active {

@@ -31,10 +31,9 @@ impl Implementation {
             kqueue: (backend == Backend::Kqueue).then(KqueueSystem::here),
             open: None,
         });
-        let mut all: Vec<Implementation> = backends.collect();
         #[cfg(any(target_os = "linux", target_os = "android"))]
-        all.extend(MODELS.iter().map(Implementation::of_model));
-        all
+        let backends = backends.chain(MODELS.iter().map(Implementation::of_model));
+        backends.collect()
     }
 
     #[cfg(any(target_os = "linux", target_os = "android"))]

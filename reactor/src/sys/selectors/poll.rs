@@ -122,6 +122,7 @@ impl Mechanism for Poll {
         Ok(())
     }
 
+    #[inline]
     fn wait(
         &mut self,
         table: &mut Table<Place>,

@@ -1090,6 +1090,36 @@ fn groups_nest_deeply_through_tasks() {
     assert_eq!((outcome, took), (Err(*ELAPSED), 3 * SECOND));
 }
 
+#[test]
+fn groups_nest_deeply_in_one_task() {
+    fn nest(depth: usize) -> Pin<Box<dyn Future<Output = usize>>> {
+        Box::pin(async move {
+            if depth == 0 {
+                yield_now().await;
+                return 0;
+            }
+            let group = TaskGroup::<()>::scope(async |_| Ok(nest(depth - 1).await));
+            group.await.unwrap() + 1
+        })
+    }
+    const DEPTH: usize = 1_000;
+    let nested = || {
+        run_virtual(async {
+            let mut nested = nest(DEPTH);
+            let mut n_polls = 0;
+            poll_fn(|cx| {
+                n_polls += 1;
+                assert!(n_polls < 100, "the outer groups spend the budget of the inner ones");
+                nested.as_mut().poll(cx)
+            })
+            .await
+        })
+    };
+    // A deep future needs a deep stack.
+    let thread = thread::Builder::new().stack_size(64 << 20).spawn(nested).unwrap();
+    assert_eq!(thread.join().unwrap(), DEPTH);
+}
+
 // Tasks that outlive a scope.
 
 #[test]

@@ -66,6 +66,11 @@ impl<T> Arrivals<T> {
         note(Notes::CHILDREN);
     }
 
+    /// Reports whether no output is queued.
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.borrow().is_empty()
+    }
+
     pub(super) fn pop(&self) -> Option<(usize, Result<T, JoinError>)> {
         let mut queue = self.queue.borrow_mut();
         let arrival = queue.pop_front()?;

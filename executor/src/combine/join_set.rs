@@ -215,12 +215,17 @@ impl<T: 'static> JoinSet<T> {
 }
 
 /// Polls for the next output of a set in a cell, which is not borrowed while foreign code may run.
+///
+/// A poll without an output takes nothing from the budget: otherwise the groups around a body could spend it before the body
+/// is polled.
 pub(crate) fn poll_arrival_in<T: 'static>(
     set: &RefCell<JoinSet<T>>,
     cx: &mut Context<'_>,
 ) -> Poll<Option<(usize, Result<T, JoinError>)>> {
-    ready!(poll_proceed(cx));
     let arrivals = Rc::clone(&set.borrow().arrivals);
+    if !arrivals.is_empty() {
+        ready!(poll_proceed(cx));
+    }
     if let Some(arrival) = arrivals.pop() {
         let task = set.borrow_mut().tasks.remove(arrival.0);
         drop(task);

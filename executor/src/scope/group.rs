@@ -20,6 +20,7 @@ use crate::combine::join_set::poll_arrival_in;
 use crate::combine::slab::Slab;
 use crate::event_loop::EventLoop;
 use crate::raw::current::current;
+use crate::running::poll_proceed;
 use crate::runtime::run::with_room;
 
 /// A group of child tasks, all of which end before the group does.
@@ -180,7 +181,8 @@ impl<E: 'static> TaskGroup<E> {
                 }
             }
             was_requested = is_requested;
-            if body.is_none() && group.is_empty() { Poll::Ready(()) } else { node.wait(cx) }
+            // The end takes one operation, so that a loop of groups yields.
+            if body.is_none() && group.is_empty() { poll_proceed(cx) } else { node.wait(cx) }
         })
         .await;
         if failures.is_explained() && node.cancelled().is_none() {
@@ -346,26 +348,32 @@ mod tests {
     #[test]
     fn a_foreign_waker_may_use_the_group_wherever_it_is_called() {
         let n_uses = Arc::new(AtomicUsize::new(0));
-        let poll = || {
-            // A new group each time, since the waker adds a child.
+        // A new group each time, since the waker adds a child.
+        let new_group = || {
             let group = Rc::new(TaskGroup::new());
             GROUP.set(Some(Rc::clone(&group)));
             group.spawn(pending());
+            group
+        };
+        let poll = |group: Rc<TaskGroup<()>>| {
             let waker = Waker::from(Arc::new(Curious(Arc::clone(&n_uses))));
             assert!(group.poll_child(&mut Context::from_waker(&waker)).is_none());
             drop(waker);
             group
         };
         run(async {
-            let group = poll();
+            let group = poll(new_group());
             // It replaces, and so drops, the registered waker.
             assert!(group.poll_child(&mut Context::from_waker(Waker::noop())).is_none());
             assert_eq!(n_uses.load(Ordering::Relaxed), 1);
+            let group = new_group();
+            group.spawn(async { Ok(()) });
+            yield_now().await;
             while has_budget() {
-                assert!(crate::poll_proceed(&mut Context::from_waker(Waker::noop())).is_ready());
+                assert!(poll_proceed(&mut Context::from_waker(Waker::noop())).is_ready());
             }
-            // It is woken at once, and dropped.
-            poll();
+            // There is an output: the waker is woken at once, and dropped.
+            poll(group);
             assert_eq!(n_uses.load(Ordering::Relaxed), 3);
             GROUP.set(None);
         })

@@ -368,3 +368,19 @@ fn blocking_jobs_that_panic_in_every_way_leave_the_threads_usable() {
     })
     .unwrap();
 }
+
+#[test]
+fn a_set_may_be_dropped_with_several_outputs_that_panic() {
+    run(async {
+        let mut set: JoinSet<Bomb> = (0..3).map(|_| async { Bomb }).collect();
+        set.spawn(async {
+            yield_now().await;
+            Bomb
+        });
+        yield_now().await;
+        drop(set);
+        // The last one arrives in a set that has gone.
+        yield_now().await;
+    })
+    .unwrap();
+}

@@ -16,37 +16,37 @@ use crate::tasks::wakers::{clone_of, drop_of, wake_of};
 
 /// The outputs of a set's tasks, in the order of completion.
 pub(super) struct Arrivals<T> {
-    queue: RefCell<Arrived<T>>,
+    queue: RefCell<VecDeque<Arrival<T>>>,
     /// The task that waits for the next output.
     waker: Cell<Option<Waker>>,
     /// Set when no output will be taken from now on.
     is_closed: Cell<bool>,
-    /// Drops the queued outputs: [`drop_deep`](crate::join::deep_drop::drop_deep), since an output may own
+    /// Drops a queued output: [`drop_deep`](crate::join::deep_drop::drop_deep), since an output may own
     /// another set.
     ///
     /// A pointer, because destructors do not know that `T` is `'static`.
-    drop_arrived: fn(Arrived<T>),
+    drop_arrival: fn(Arrival<T>),
 }
 
-/// Outputs in the order of completion, each with the number of its task.
-pub(super) type Arrived<T> = VecDeque<(usize, Result<T, JoinError>)>;
+/// An output, with the number of its task.
+pub(super) type Arrival<T> = (usize, Result<T, JoinError>);
 
 /// Queues above this capacity release their memory when they are empty.
 const KEPT_LEN: usize = 1_024;
 
 impl<T> Arrivals<T> {
-    pub(super) fn new(drop_arrived: fn(Arrived<T>)) -> Rc<Arrivals<T>> {
+    pub(super) fn new(drop_arrival: fn(Arrival<T>)) -> Rc<Arrivals<T>> {
         Rc::new(Arrivals {
             queue: RefCell::default(),
             waker: Cell::default(),
             is_closed: Cell::new(false),
-            drop_arrived,
+            drop_arrival,
         })
     }
 
     /// Returns an empty queue of the same kind.
     pub(super) fn new_like(&self) -> Rc<Arrivals<T>> {
-        Arrivals::new(self.drop_arrived)
+        Arrivals::new(self.drop_arrival)
     }
 
     fn push(&self, number: usize, outcome: Result<T, JoinError>) {
@@ -71,7 +71,7 @@ impl<T> Arrivals<T> {
         self.queue.borrow().is_empty()
     }
 
-    pub(super) fn pop(&self) -> Option<(usize, Result<T, JoinError>)> {
+    pub(super) fn pop(&self) -> Option<Arrival<T>> {
         let mut queue = self.queue.borrow_mut();
         let arrival = queue.pop_front()?;
         if queue.is_empty() && queue.capacity() > KEPT_LEN {
@@ -85,9 +85,8 @@ impl<T> Arrivals<T> {
         self.is_closed.set(true);
         // Outside the borrow.
         let arrived = self.queue.take();
-        if !arrived.is_empty() {
-            (self.drop_arrived)(arrived);
-        }
+        // One by one, so that each panic of a destructor is caught: two in one drop would abort the process.
+        arrived.into_iter().for_each(self.drop_arrival);
     }
 }
 

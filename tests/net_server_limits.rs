@@ -20,6 +20,7 @@ backends!(
     a_session_knows_its_peer_and_whether_a_shutdown_is_requested,
     a_silent_client_is_closed_and_a_busy_one_is_not,
     a_client_that_does_not_read_is_closed,
+    a_silent_client_is_closed_during_a_shutdown,
     without_an_idle_timeout_a_silent_client_may_stay,
 );
 
@@ -129,6 +130,24 @@ fn a_client_that_does_not_read_is_closed(backend: Backend) {
         }
         handle.shutdown();
         assert_eq!(serving.await.unwrap().unwrap().idle, 1);
+    });
+}
+
+fn a_silent_client_is_closed_during_a_shutdown(backend: Backend) {
+    run_on(backend, async {
+        let server = Server::bind("127.0.0.1:0").unwrap();
+        let server = server.idle_timeout(IDLE).shutdown_timeout(TIME_LIMIT);
+        let (addr, handle) = (server.local_addrs()[0], server.shutdown_handle());
+        let serving = polyloop::spawn(server.serve(async |stream: TcpStream, _session| {
+            copy(&stream, &stream).await?;
+            Ok(())
+        }));
+        let client = TcpStream::connect(addr).await.unwrap();
+        talk(&client).await;
+        // The handler ignores it.
+        handle.shutdown();
+        let report = serving.await.unwrap().unwrap();
+        assert_eq!((report.idle, report.aborted), (1, 0));
     });
 }
 

@@ -72,7 +72,7 @@ impl<'a, L: Listener, S: FnMut(L::Stream, L::Addr)> AcceptLoop<'a, L, S> {
         self.shared.set_waker(cx.waker());
         let polled = self.accept(cx);
         if polled.is_pending() {
-            self.abort_idle(cx);
+            self.shared.abort_idle(cx);
         }
         polled
     }
@@ -178,21 +178,6 @@ impl<'a, L: Listener, S: FnMut(L::Stream, L::Addr)> AcceptLoop<'a, L, S> {
                 return;
             }
             self.shared.count(|report| report.refused += 1);
-        }
-    }
-
-    /// Aborts the connections that have exceeded the idle timeout.
-    fn abort_idle(&self, cx: &mut Context<'_>) {
-        let idle = match &mut *self.shared.idle.borrow_mut() {
-            None => return,
-            Some(idle) => idle.poll(cx),
-        };
-        for id in idle {
-            // Removed first: the abort drops the handler, which may run any code.
-            let task = self.shared.tasks.borrow_mut().remove(&id);
-            if let Some(task) = task {
-                task.abort();
-            }
         }
     }
 }

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
-use std::task::Waker;
+use std::task::{Context, Waker};
 
 use polyloop_executor::{CancellationToken, JoinError, JoinHandle};
 
@@ -54,6 +54,21 @@ impl Shared {
     pub(super) fn wake(&self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
+        }
+    }
+
+    /// Aborts the connections that have exceeded the idle timeout, and has the task woken for the next check.
+    pub(super) fn abort_idle(&self, cx: &mut Context<'_>) {
+        let idle = match &mut *self.idle.borrow_mut() {
+            None => return,
+            Some(idle) => idle.poll(cx),
+        };
+        for id in idle {
+            // Removed first: the abort drops the handler, which may run any code.
+            let task = self.tasks.borrow_mut().remove(&id);
+            if let Some(task) = task {
+                task.abort();
+            }
         }
     }
 

@@ -98,6 +98,7 @@ impl<L: Listener> Server<L> {
         drop(listeners);
         let drained = poll_fn(|cx| {
             shared.set_waker(cx.waker());
+            shared.abort_idle(cx);
             if shared.n_open() == 0 { Poll::Ready(()) } else { Poll::Pending }
         });
         if timeout(shutdown_timeout, drained).await.is_err() {

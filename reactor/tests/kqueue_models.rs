@@ -24,7 +24,7 @@ const PRIORITY: Readiness = Readiness::PRIORITY;
 const HANG_UP: Readiness = Readiness::HANG_UP;
 const INVALID: Readiness = Readiness::INVALID;
 
-/// What a broken pipe tells its writer.
+/// What a broken pipe reports to its writer.
 const BROKEN: Readiness = WRITABLE.union(HANG_UP);
 
 /// Runs `script` over each model, and names those that it fails over.
@@ -108,8 +108,8 @@ fn a_pipe_that_breaks_is_reported_for_as_long_as_it_lasts() {
         drop(reader);
         for _ in 0..3 {
             let reports = scene.look();
-            let [(1, told)] = reports[..] else { panic!("{}: {reports:?}", scene.model.name) };
-            assert!(told.wakes_writer(), "{}: {told:?}", scene.model.name);
+            let [(1, report)] = reports[..] else { panic!("{}: {reports:?}", scene.model.name) };
+            assert!(report.wakes_writer(), "{}: {report:?}", scene.model.name);
         }
     });
 }
@@ -252,9 +252,9 @@ fn an_error_does_not_hide_what_is_ready() {
         scene.modify(&nine, 9, R | W, Mode::OneShot);
         drop(nine);
         let reports = scene.look();
-        let is_invalid = |told: &(u64, Readiness)| *told == (9, INVALID);
+        let is_invalid = |report: &(u64, Readiness)| *report == (9, INVALID);
         assert!(reports.contains(&(1, WRITABLE)), "{}: {reports:?}", scene.model.name);
-        assert!(reports.iter().filter(|told| told.0 == 9).all(is_invalid), "{reports:?}");
+        assert!(reports.iter().filter(|report| report.0 == 9).all(is_invalid), "{reports:?}");
         scene.expect(&[(1, WRITABLE)]);
         drop((three, six));
     });

@@ -36,7 +36,7 @@ impl Kernel for System {
     fn open() -> io::Result<System> {
         // SAFETY: the call takes no arguments.
         let fd = cvt(unsafe { ffi::kqueue() })?;
-        // SAFETY: the call succeeded, so the number is an open descriptor that nobody else owns. The
+        // SAFETY: the call succeeded, so the number is an open descriptor that has no other owner. The
         // library notices by itself when it is closed.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         // SAFETY: the call takes no pointers, and `fd` is open: it is owned.
@@ -56,7 +56,7 @@ impl Kernel for System {
         let (fd, events) = (self.0.as_raw_fd(), events.as_mut_ptr());
         // SAFETY: `changes` and `events` are valid for reads and writes of their own lengths, and
         // `timespec` is null or points to a local that outlives the call. The user data is a number
-        // that nobody follows as a pointer.
+        // that is not followed as a pointer.
         waited(unsafe { ffi::kevent(fd, changes.as_ptr(), n_changes, events, n_events, timespec) })
     }
 

@@ -148,7 +148,7 @@ mod tests {
 
     use super::*;
 
-    /// Tells this program, in a process of its own, which part of the test to run.
+    /// Names the part of the test that this program runs, in a separate process.
     const ROLE: &str = "POLYLOOP_SIGPIPE_ROLE";
 
     fn run_alone(test: &str, role: &str) -> ExitStatus {

@@ -96,7 +96,7 @@ pub(super) fn look(fd: RawFd, kind: Kind, filter: Filter, fflags: u32, profile: 
             let is_ready = match (is_reading, is_writer) {
                 (true, false) => has(POLLIN),
                 (false, true) => has(POLLOUT),
-                // The other stream of this end: nobody writes to it.
+                // The other stream of this end, which has no writer.
                 (true, true) => false,
                 (false, false) => profile.system.other_direction == OtherDirection::Open,
             };

@@ -48,6 +48,30 @@ impl Answer {
     }
 }
 
+/// The answers to the additions of one registration.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    pub(super) not_added: Interest,
+    pub(super) lasting: Interest,
+    /// The first error.
+    pub(super) error: Option<io::Error>,
+}
+
+impl Answers {
+    pub(super) fn note(&mut self, receipt: &Kevent) {
+        let filter = interest_of(receipt.filter);
+        match Answer::of(receipt) {
+            Answer::Accepted => return,
+            Answer::Mute => {}
+            Answer::Lasting => self.lasting |= filter,
+            Answer::Failed(error) => {
+                self.error.get_or_insert(error);
+            }
+        }
+        self.not_added |= filter;
+    }
+}
+
 /// Reports whether `fd` was opened for the other direction alone.
 fn is_open_for_other(fd: RawFd, direction: Interest) -> bool {
     let other = if direction.is_readable() { libc::O_WRONLY } else { libc::O_RDONLY };

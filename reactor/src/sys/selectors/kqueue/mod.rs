@@ -1,7 +1,8 @@
 //! kqueue(2): macOS and the BSDs; on Linux through the library libkqueue, and in models for tests.
 //!
 //! - [`kernel`]: the seam to the system call; [`changes`]: lists of changes and events;
-//!   [`answers`]: what the answer to an addition means; [`lasting`]: conditions without a filter.
+//!   [`answers`]: what the answer to an addition means; [`batch`]: from the events of a call to
+//!   one report for each descriptor; [`lasting`]: conditions without a filter.
 //! - [`model`]: kevent(2) as each system answers it, for tests on Linux.
 //!
 //! Quirks, each with its consequence below. What each system answers is in `docs/kqueue.md`.
@@ -50,9 +51,9 @@ use super::mechanism::{Mechanism, Outcome};
 use super::table::{Entry, Table};
 use crate::sys::cvt::{explain, named};
 use crate::sys::kq::{self, Kevent};
-use crate::{Backend, Event, Events, Interest, Mode, Notifier, Readiness, SystemCalls};
+use crate::{Backend, Events, Interest, Mode, Notifier, Readiness, SystemCalls};
 
-use answers::Answer;
+use answers::{Answer, Answers};
 use changes::{Changes, change, interest_of};
 use kernel::Kernel;
 use lasting::Lasting;
@@ -62,6 +63,8 @@ pub(in crate::sys) mod kernel;
 mod changes;
 
 mod answers;
+
+mod batch;
 
 mod lasting;
 
@@ -340,123 +343,6 @@ impl<K: Kernel> Kqueue<K> {
         }
     }
 
-    /// Turns the first `n_events` of the buffer, and what lasts, into at most `room` events.
-    fn collect(
-        &mut self,
-        table: &mut Table<Place>,
-        n_events: usize,
-        room: usize,
-        events: &mut Events,
-    ) -> io::Result<Outcome> {
-        let (mut is_notified, mut has_errors) = (false, false);
-        for index in 0..n_events {
-            let kevent = self.buffer.0[index];
-            if kevent.flags & kq::EV_ERROR != 0 {
-                has_errors = true;
-                self.note_answer(table, &kevent);
-            } else if kevent.filter == kq::EVFILT_USER {
-                is_notified |= self.notifier.acknowledge();
-            } else {
-                self.note_event(table, &kevent);
-            }
-        }
-        self.give_up_failed(table);
-        if !has_errors {
-            self.note_lasting(table, room);
-        }
-        let mut has_touched = false;
-        for index in 0..self.batch.len() {
-            has_touched |= self.report(table, self.batch[index], events);
-        }
-        self.batch.clear();
-        if has_touched && self.is_exposed.get() {
-            self.submit(table, NO_GENERATION)?;
-        }
-        if self.is_exposed.get() {
-            self.lasting.prune(table);
-            self.keep_readable();
-        }
-        Ok(if is_notified {
-            Outcome::Notified
-        } else if has_errors || (events.is_empty() && n_events > 0) {
-            // What is ready is hidden by errors, or by stale events.
-            Outcome::Again
-        } else {
-            Outcome::Complete
-        })
-    }
-
-    fn note_event(&mut self, table: &mut Table<Place>, kevent: &Kevent) {
-        let fd = kevent.ident as RawFd;
-        let generation = kevent.udata.addr() as u32;
-        let entry = table.get_mut(fd).filter(|entry| entry.generation == generation);
-        let Some(entry) = entry else { return };
-        let Some(reported) = changes::to_readiness::<K>(kevent) else { return };
-        let filter = interest_of(kevent.filter);
-        let place = &mut entry.place;
-        if place.fired.is_empty() {
-            self.batch.push(fd);
-        }
-        place.fired |= filter;
-        place.reported |= reported;
-        if kevent.flags & kq::EV_ONESHOT != 0 && entry.mode != Mode::OneShot {
-            // The kernel has dropped the filter.
-            place.requested = place.requested.without(filter);
-            if entry.mode == Mode::Level {
-                place.lasting |= filter;
-                self.lasting.push(fd, generation);
-            }
-        }
-    }
-
-    /// Adds what lasts to the batch, as far as there is room.
-    fn note_lasting(&mut self, table: &mut Table<Place>, room: usize) {
-        for _ in 0..self.lasting.len() {
-            if self.batch.len() >= room {
-                return;
-            }
-            let Some(fd) = self.lasting.next() else { return };
-            let Some(entry) = table.get_mut(fd) else { continue };
-            let place = &mut entry.place;
-            if place.fired.is_empty() {
-                self.batch.push(fd);
-            }
-            place.fired |= place.lasting;
-            place.reported |= lasting::readiness_of(place.lasting);
-        }
-    }
-
-    /// Reports one descriptor of the batch. Returns whether a filter has to be added again for what may
-    /// last.
-    fn report(&mut self, table: &mut Table<Place>, fd: RawFd, events: &mut Events) -> bool {
-        let Some(entry) = table.get_mut(fd) else { return false };
-        let place = &mut entry.place;
-        let mut fired = std::mem::take(&mut place.fired);
-        let mut readiness = std::mem::take(&mut place.reported);
-        // It is known which end of a pipe is gone.
-        if entry.interest.is_readable() && !readiness.is_read_closed() && place.lasting.is_empty() {
-            readiness = readiness.without(Readiness::HANG_UP);
-        }
-        events.push(Event { token: entry.token, readiness });
-        if entry.mode != Mode::Level {
-            place.lasting = Interest::NONE;
-        }
-        let is_edge_only = K::OUT_OF_BAND.is_some_and(|filter| filter.low_water.is_some());
-        let is_marked = is_edge_only && fired.is_priority();
-        if entry.mode == Mode::OneShot {
-            entry.armed = false;
-            if is_marked {
-                fired = fired.without(Interest::PRIORITY);
-            }
-            let twins = std::mem::take(&mut place.requested).without(fired);
-            self.changes.delete::<K>(fd, twins);
-        } else if is_marked && entry.mode == Mode::Level {
-            self.changes.add::<K>(fd, Interest::PRIORITY, entry.mode, entry.generation);
-            return true;
-        }
-        false
-    }
-
     /// Makes the kqueue readable for a loop that watches it, if there is something to report that the
     /// kernel has no filter for.
     fn keep_readable(&self) {
@@ -464,30 +350,6 @@ impl<K: Kernel> Kqueue<K> {
             // If it fails, the next event brings the turn about.
             let _ = raise(&*self.kqueue);
         }
-    }
-}
-
-/// The answers to the additions of one registration.
-#[derive(Debug, Default)]
-struct Answers {
-    not_added: Interest,
-    lasting: Interest,
-    /// The first error.
-    error: Option<io::Error>,
-}
-
-impl Answers {
-    fn note(&mut self, receipt: &Kevent) {
-        let filter = interest_of(receipt.filter);
-        match Answer::of(receipt) {
-            Answer::Accepted => return,
-            Answer::Mute => {}
-            Answer::Lasting => self.lasting |= filter,
-            Answer::Failed(error) => {
-                self.error.get_or_insert(error);
-            }
-        }
-        self.not_added |= filter;
     }
 }
 

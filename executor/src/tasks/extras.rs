@@ -8,7 +8,7 @@ use std::time::Duration;
 use polyloop_reactor::Token;
 
 use crate::tasks::slot::Flags;
-use crate::tasks::stage::AnyTask;
+use crate::tasks::stage::{AnyTask, TaskBox};
 use crate::tasks::{Deferred, Join, Tasks};
 
 /// What only some tasks have.
@@ -69,10 +69,7 @@ impl Tasks {
                 None
             }
             Join::Finished => {
-                let slot = &mut self.slots[id.slot()];
-                let task = slot.task.take()?;
-                slot.flags.clear(Flags::FINISHED);
-                slot.flags.set(Flags::RUNNING);
+                let task = self.take_finished(id)?;
                 self.extras(id)?.callbacks.extend(callback.take());
                 Some(Deferred::Watched(task))
             }
@@ -93,15 +90,21 @@ impl Tasks {
                 None
             }
             Join::Finished => {
-                let slot = &mut self.slots[id.slot()];
-                let task = slot.task.take()?;
-                slot.flags.clear(Flags::FINISHED);
-                slot.flags.set(Flags::RUNNING);
+                let task = self.take_finished(id)?;
                 self.extras(id)?.delivery = delivery.take();
                 Some(Deferred::Delivered(task))
             }
             Join::Gone => None,
         }
+    }
+
+    /// Takes the box of a finished task, which is running until the deferred work is done.
+    fn take_finished(&mut self, id: Token) -> Option<TaskBox> {
+        let slot = &mut self.slots[id.slot()];
+        let task = slot.task.take()?;
+        slot.flags.clear(Flags::FINISHED);
+        slot.flags.set(Flags::RUNNING);
+        Some(task)
     }
 
     /// Takes the callbacks that wait for the output of a task.
